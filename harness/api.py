@@ -1,0 +1,207 @@
+"""Every contract of pathprune on two screens: Problem, Path, Task, Engine, Pruner, and what they exchange.
+
+Nothing here imports torch. A task, an engine or a pruner of somebody else needs this module and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path as FilePath
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Signal = Literal["text", "token_stats", "hidden"]
+Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
+
+
+class PathpruneError(Exception):
+    """Something a user can cause and mend: shown as one line that names the fix, exit code 2, no traceback."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with its canonical answer. ``prompt`` is what the model reads, before any chat template."""
+
+    id: str
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Filters apply in the order temperature, top-k, top-p; 0 and 1.0 switch them off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStats:
+    """One float16 per generated token, from the raw (temperature 1, unfiltered) next-token distribution P_t.
+
+    All in nats. Shapes ``[T]``.
+    """
+
+    logprob: np.ndarray  # log P_t(y_t) of the token that was sampled
+    confidence: np.ndarray  # DeepConf's C_t = -(1/K) sum of the K = 20 largest log P_t(j)
+    entropy: np.ndarray  # -sum_v P_t(v) log P_t(v), full vocabulary
+    self_certainty: np.ndarray  # KL(uniform || P_t), full vocabulary
+    margin: np.ndarray  # P_t of the most likely token minus P_t of the second
+
+    def cut(self, length: int) -> TokenStats:
+        return TokenStats(*(getattr(self, f.name)[:length] for f in fields(self)))
+
+    def join(self, rest: TokenStats) -> TokenStats:
+        return TokenStats(*(np.concatenate([getattr(self, f.name), getattr(rest, f.name)]) for f in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Generated tokens of one path, end-of-sequence token included; a prefix and a finished path are one type.
+
+    ``finish`` is "stop" when the model ended the path itself and "length" when it was cut and can be resumed.
+    ``seed`` and ``index`` name the random stream that drives it.
+    """
+
+    problem: Problem
+    index: int
+    seed: int
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+    stats: TokenStats | None = None
+    finish: Literal["stop", "length"] = "length"
+
+    def cut(self, length: int, decode: Callable[[Sequence[int]], str]) -> Path:
+        """The first ``length`` tokens, as a launch would have returned them."""
+        if length >= len(self.tokens):
+            return self
+        tokens = self.tokens[:length]
+        stats = self.stats.cut(length) if self.stats else None
+        return replace(self, tokens=tokens, text=decode(tokens), stats=stats, finish="length")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
+
+    generated: int = 0  # sampled tokens, those of dropped paths included
+    probed: int = 0  # tokens an adapter appends to cached prefixes, and prefix tokens computed again for it
+    reread: int = 0  # tokens another model encodes
+    verifier: int = 0  # tokens another model generates
+    flops: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.generated + self.probed + self.reread + self.verifier
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``."""
+
+    name: str
+    version: str
+    defaults: TaskDefaults
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]: ...
+
+    def answer(self, text: str) -> str | None:
+        """The answer a text gives, in canonical form, or None; equal strings are one vote."""
+
+    def correct(self, answer: str | None, problem: Problem) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TaskDefaults:
+    """The operating point of a task, fixed on calibration problems before any pruner was looked at."""
+
+    model: str
+    sampling: Sampling
+    max_tokens: int
+    problems: int
+    prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A language model that samples paths. ``spec`` holds everything that decides its tokens."""
+
+    spec: Mapping[str, Any]
+    provides: frozenset[Signal]
+    rows: int  # how many paths it likes to work on at once
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """The first ``max_tokens`` tokens of ``n`` paths for each problem; prefix KV is kept where possible."""
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """Continue cut paths to at most ``max_tokens`` generated tokens in all, as if never interrupted."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def prompt_length(self, problem: Problem) -> int: ...
+
+    def flops(self, start: int, stop: int) -> float:
+        """FLOPs to compute positions ``start..stop`` of a sequence whose earlier KV is cached."""
+
+
+class Probing(Engine, Protocol):
+    """An engine that can read hidden states over the cached prefix."""
+
+    def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        """Last-layer states, float32. Without adapter ``[n, 1, d]`` at the prefix's last token; with one
+        ``[n, T_s, d]`` at its appended tokens. The cached prefix is left bit-identical."""
+
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
+        """A trainable or loaded set of appended tokens and LoRA weights over this engine's frozen model."""
+
+
+@dataclass
+class Check:
+    """All that a pruner may touch while it scores: the engine if it needs "hidden", a generator, the ledger."""
+
+    rng: np.random.Generator
+    engine: Any = None
+    cost: Cost = field(default_factory=Cost)
+
+    def charge(self, cost: Cost) -> None:
+        """Add what the method computes outside the engine: its own models' tokens and FLOPs."""
+        self.cost = self.cost + cost
+
+
+@runtime_checkable
+class Pruner(Protocol):
+    """Scores the prefixes of one problem. Registered in the entry-point group ``pathprune.pruners``."""
+
+    quadrant: Quadrant
+    needs: frozenset[Signal]
+    fidelity: str
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> Sequence[float] | np.ndarray:
+        """One finite number per prefix, higher means keep. Order of the prefixes must not matter."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPrefix:
+    """A prefix with its Monte-Carlo success rate: the share of ``continuations`` that reached the right answer."""
+
+    prefix: Path
+    success: float
+    continuations: int
+    validation: bool
+
+
+@runtime_checkable
+class Learnable(Pruner, Protocol):
+    """A pruner that is trained. ``fit`` returns its metrics; ``save`` and ``load`` use a folder."""
+
+    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]: ...
+
+    def save(self, folder: FilePath) -> None: ...
+
+    def load(self, folder: FilePath) -> None: ...

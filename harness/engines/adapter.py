@@ -1,0 +1,95 @@
+"""Learned tokens over a frozen model: STOP's [STOP] tokens and the LoRA that is active on them only.
+
+The prefix KV comes from the base model; only the appended tokens pass through the LoRA, which is activated LoRA
+(aLoRA) with the [STOP] tokens as invocation. The adapter lives in a clone of the module tree that shares the base's
+weights, so the base model's own forward cannot change, however the adapter is trained or switched.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import Cache
+
+from harness.api import PathpruneError
+
+EMBEDDINGS = "stop_embeddings.safetensors"
+
+
+def sharing_clone(model: Any) -> Any:
+    """A second module tree over the very same parameters and buffers."""
+    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo)
+
+
+class Adapter(torch.nn.Module):
+    """``tokens`` learned embeddings ``[T_s, d]`` and a LoRA of ``rank`` on all linear layers; rank 0 means none."""
+
+    def __init__(
+        self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        width = model.get_input_embeddings().weight
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn(tokens, width.shape[1], generator=draw) * width.float().std().cpu()
+        self.embeddings = torch.nn.Parameter(noise.to(width.device))
+        branch = sharing_clone(model)
+        if rank:
+            torch.manual_seed(seed)
+            config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
+            branch = get_peft_model(branch, config)
+        self.branch = branch
+        self.rank = rank
+
+    @property
+    def tokens(self) -> int:
+        return self.embeddings.shape[0]
+
+    def forward(self, prefix: Cache, lengths: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Last-layer states ``[n, T_s, d]`` of the appended tokens; ``lengths`` and ``mask`` count them in."""
+        rows = lengths.shape[0]
+        offsets = torch.arange(-self.tokens, 0, device=lengths.device)
+        decoder = self.branch.get_base_model().get_decoder() if self.rank else self.branch.get_decoder()
+        return decoder(
+            inputs_embeds=self.embeddings.to(self.branch.dtype).expand(rows, -1, -1),
+            attention_mask=mask,
+            position_ids=lengths.unsqueeze(-1) + offsets,
+            past_key_values=prefix,
+            use_cache=True,
+        ).last_hidden_state
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"embeddings": self.embeddings.detach().cpu().contiguous()}, folder / EMBEDDINGS)
+        if self.rank:
+            self.branch.save_pretrained(str(folder))
+
+    @classmethod
+    def load(cls, model: Any, folder: Path) -> Adapter:
+        try:
+            embeddings = load_file(folder / EMBEDDINGS)["embeddings"]
+            config = folder / "adapter_config.json"
+            rank = int(json.loads(config.read_text())["r"]) if config.exists() else 0
+        except (OSError, KeyError, ValueError) as error:
+            raise PathpruneError(f"adapter in {folder} is missing or damaged ({error}); train it again") from error
+        except Exception as error:  # safetensors raises its own class for a damaged file
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise PathpruneError(f"adapter in {folder} is damaged ({error}); train it again") from error
+        expected = model.get_input_embeddings().weight.shape[1]
+        if embeddings.shape[1] != expected:
+            raise PathpruneError(
+                f"adapter in {folder} has width {embeddings.shape[1]}, the model {expected}: it belongs to another model"
+            )
+        adapter = cls(model, tokens=embeddings.shape[0], rank=0)
+        adapter.embeddings.data.copy_(embeddings)
+        if rank:
+            adapter.branch = PeftModel.from_pretrained(adapter.branch, str(folder))
+            adapter.rank = rank
+        return adapter.eval().requires_grad_(False)

@@ -1,0 +1,336 @@
+"""The Hugging Face engine: any decoder model of transformers, on CPU or CUDA.
+
+Everything is one motion, "continue these paths": a launch continues N empty paths, a resume continues cut ones, a
+Monte-Carlo label continues K copies of one prefix. Equal contents are computed once and then cloned into rows;
+KV of a launched prefix is found again by its content, so that Check and Resume recompute a single token.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import Cache
+
+from harness.api import Path, PathpruneError, Problem, Sampling, Signal
+from harness.engines import kv, loading
+from harness.engines.adapter import Adapter
+from harness.engines.sampling import STATS, as_stats, choose, statistics
+from harness.rng import uniforms
+
+COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
+
+
+@dataclass(eq=False)
+class Opened:
+    """Sequences whose KV is computed up to their last token, left-padded to one width."""
+
+    cache: Cache
+    logits: torch.Tensor | None  # [n, V] after the last token
+    hidden: torch.Tensor | None  # [n, d] at the last token
+    lengths: torch.Tensor  # [n] prompt and generated tokens
+
+    def select(self, rows: torch.Tensor) -> None:
+        for layer in self.cache.layers:
+            layer.select(rows)
+        self.lengths = self.lengths[rows.cpu()]
+
+    def mask(self, width: int, device: torch.device) -> torch.Tensor | None:
+        """Attention mask ``[n, width]`` with zeros on left padding; None when there is no padding."""
+        padding = width - self.lengths
+        if not bool(padding.any()):
+            return None
+        return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
+
+
+class HFEngine:
+    """See ``harness.api.Probing``. ``memory`` bounds the bytes of KV per batch, and again of stored prefixes."""
+
+    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden"})
+
+    def __init__(
+        self,
+        model: str,
+        sampling: Sampling | None = None,
+        revision: str | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
+        attention: str | None = None,
+        memory: int | None = None,
+        rows: int = 1024,
+    ) -> None:
+        self.sampling = sampling or Sampling()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model, self.tokenizer = loading.load(model, revision, dtype, str(self.device), attention)
+        self.rows = rows
+        self.memory = memory or self._default_memory()
+        self.store = kv.PrefixStore(self.memory)
+        config = self.model.config.get_text_config()
+        self.layers = config.num_hidden_layers
+        self.context = config.max_position_embeddings
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        item = torch.finfo(self.model.dtype).bits // 8
+        self.token_bytes = 2 * self.layers * config.num_key_value_heads * head_dim * item
+        self._attention_flops = 4.0 * self.layers * config.num_attention_heads * head_dim
+        self._active = loading.active_parameters(self.model)
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends, self.tokenizer.eos_token_id]
+        self._ends = torch.tensor(sorted({e for e in ends if e is not None}), device=self.device)
+        self.fingerprint = loading.fingerprint(self.model, loading.locate(model))
+        self.spec: Mapping[str, Any] = {
+            "engine": "hf",
+            "model": FilePath(model).name,
+            "fingerprint": self.fingerprint,
+            "dtype": dtype,
+            "sampling": asdict(self.sampling),
+        }
+        self._ids = lru_cache(maxsize=65536)(self._encode)
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        paths = [Path(problem, i, seed) for problem in problems for i in range(n)]
+        done = self._continue(paths, max_tokens, keep=True)
+        return [done[i : i + n] for i in range(0, len(done), n)]
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        return self._continue(paths, max_tokens, keep=False)
+
+    def probe(self, paths: Sequence[Path], adapter: Adapter | None = None) -> np.ndarray:
+        out: list[np.ndarray | None] = [None] * len(paths)
+        for places in self._batches(paths, reserve=8):
+            opened = self._open([paths[i] for i in places], want_logits=False)
+            if adapter is None:
+                assert opened.hidden is not None
+                states = opened.hidden.unsqueeze(1)
+            else:
+                width = int(opened.cache.get_seq_length()) + adapter.tokens
+                longer = replace(opened, lengths=opened.lengths + adapter.tokens)
+                with torch.no_grad():
+                    states = adapter(opened.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
+            for place, state in zip(places, states.float().cpu().numpy(), strict=True):
+                out[place] = state
+        return np.stack([o for o in out if o is not None])
+
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
+        return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
+
+    def prefix_kv(self, paths: Sequence[Path], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """KV of whole prefixes for training: ``[layers, 2, n, heads, width, head_dim]`` end-aligned, lengths ``[n]``."""
+        out: torch.Tensor | None = None
+        lengths = torch.zeros(len(paths), dtype=torch.long)
+        for places in self._batches(paths, reserve=8):
+            opened = self._open([paths[i] for i in places], want_logits=False)
+            block = kv.take(opened.cache, torch.arange(len(places), device=self.device))
+            if out is None:
+                shape = list(block.kv.shape)
+                shape[2], shape[4] = len(paths), width
+                out = torch.zeros(shape, dtype=torch.float16, device=self.device)
+            out[:, :, places, :, width - block.width :] = block.kv.half()
+            lengths[places] = opened.lengths
+        assert out is not None
+        return out, lengths
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def prompt_length(self, problem: Problem) -> int:
+        return len(self._ids(problem.prompt))
+
+    def flops(self, start: int, stop: int) -> float:
+        """2 FLOPs per active parameter and token, and attention over every earlier position."""
+        count = stop - start
+        seen = (start + stop + 1) * count / 2
+        return 2.0 * self._active * count + self._attention_flops * seen
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or "cpu",
+            "torch": torch.__version__,
+        }
+
+    def _default_memory(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0] * 0.4)
+        return int(psutil.virtual_memory().available * 0.15)
+
+    def _encode(self, prompt: str) -> tuple[int, ...]:
+        if self.tokenizer.chat_template:
+            chat = [{"role": "user", "content": prompt}]
+            return tuple(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+        return tuple(self.tokenizer(prompt).input_ids)
+
+    def _sequence(self, path: Path) -> tuple[int, ...]:
+        return self._ids(path.problem.prompt) + path.tokens
+
+    def _batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
+        """Places in ``paths``, in batches that fit the memory budget, each all cached or all not, similar lengths."""
+        lengths = [len(self._ids(p.problem.prompt)) + len(p.tokens) for p in paths]
+        cached = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
+        order = sorted(range(len(paths)), key=lambda i: (cached[i], lengths[i], i))
+        batch: list[int] = []
+        for i in order:
+            limit = min(self.rows, max(1, self.memory // (self.token_bytes * (lengths[i] + reserve))))
+            if batch and (len(batch) >= limit or cached[i] != cached[batch[0]]):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    @torch.no_grad()
+    def _open(self, paths: Sequence[Path], want_logits: bool) -> Opened:
+        """Compute what is missing of each sequence's KV: one token for a stored prefix, else all of it."""
+        rows = [self._sequence(p) for p in paths]
+        lengths = torch.tensor([len(r) for r in rows])
+        width = int(lengths.max())
+        parts = [self.store.get((p.problem.prompt, p.tokens)) for p in paths]
+        found = [part for part in parts if part is not None]
+        hit = len(found) == len(rows)
+        tail = 1 if hit else width
+        cache = kv.cache_over(kv.end_aligned(found, width - 1)) if hit and width > 1 else kv.arena_cache(self.layers)
+        ids = torch.tensor([[0] * (tail - len(r)) + list(r[-tail:]) for r in rows], device=self.device)
+        opened = Opened(cache, None, None, lengths)
+        positions = (torch.arange(width - tail, width) - (width - lengths).unsqueeze(-1)).clamp(min=0)
+        call = {
+            "input_ids": ids,
+            "attention_mask": opened.mask(width, self.device),
+            "position_ids": positions.to(self.device),
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        if want_logits:
+            opened.logits = self.model(**call, logits_to_keep=1).logits[:, -1]
+        else:
+            opened.hidden = self.model.get_decoder()(**call).last_hidden_state[:, -1]
+        return opened
+
+    def _continue(self, paths: Sequence[Path], max_tokens: int, keep: bool) -> list[Path]:
+        out = list(paths)
+        todo = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
+        for i in todo:
+            need = self.prompt_length(paths[i].problem) + max_tokens
+            if need > self.context:
+                raise PathpruneError(
+                    f"problem {paths[i].problem.id}: prompt and {max_tokens} new tokens need {need} positions, the model "
+                    f"has {self.context}; lower --max-tokens"
+                )
+        waiting = [paths[i] for i in todo]
+        for places in self._batches(waiting, reserve=max_tokens):
+            for place, done in zip(places, self._decode([waiting[i] for i in places], max_tokens, keep), strict=True):
+                out[todo[place]] = done
+        return out
+
+    @torch.no_grad()
+    def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:
+        contents: dict[tuple[str, tuple[int, ...]], int] = {}
+        which = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
+        first_of = {w: p for w, p in zip(reversed(which), reversed(paths), strict=True)}
+        opened = self._open([first_of[w] for w in range(len(contents))], want_logits=True)
+        clone = torch.tensor(which, device=self.device)
+        opened.select(clone)
+        assert opened.logits is not None
+        logits = opened.logits[clone]
+        run = Run(self, paths, max_tokens)
+        step = 0
+        while True:
+            tokens, ended = run.draw(step, logits)
+            step += 1
+            if keep and bool(ended.any()):
+                block = kv.take(opened.cache, ended.nonzero().squeeze(-1))
+                self.store.put(run.contents(ended, step), block)
+            alive = run.retire(ended, step)
+            if not run.places.numel():
+                return run.paths()
+            if alive is not None:
+                opened.select(alive)
+                tokens = tokens[alive]
+            width = int(opened.cache.get_seq_length()) + 1
+            opened.lengths = opened.lengths + 1
+            logits = self.model(
+                input_ids=tokens.unsqueeze(-1),
+                attention_mask=opened.mask(width, self.device),
+                position_ids=(opened.lengths - 1).unsqueeze(-1).to(self.device),
+                past_key_values=opened.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+
+
+class Run:
+    """The rows of one decode: what each has drawn, which are still running."""
+
+    def __init__(self, engine: HFEngine, paths: list[Path], max_tokens: int) -> None:
+        self.engine, self.given = engine, paths
+        starts = [len(p.tokens) for p in paths]
+        self.room = torch.tensor([max_tokens - s for s in starts], device=engine.device)
+        longest = int(self.room.max())
+        self.uniform = torch.tensor(
+            np.stack([uniforms(p.seed, p.problem.id, p.index, s, s + longest) for p, s in zip(paths, starts, strict=True)])
+            if engine.sampling.temperature
+            else np.zeros((len(paths), longest))
+        ).to(engine.device)
+        self.tokens = torch.zeros(len(paths), longest, dtype=torch.long, device=engine.device)
+        self.stats = torch.zeros(len(paths), longest, len(STATS), dtype=torch.float16, device=engine.device)
+        self.counts = torch.zeros(len(paths), dtype=torch.long, device=engine.device)
+        self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=engine.device)
+        self.places = torch.arange(len(paths), device=engine.device)  # row of the batch -> place in ``paths``
+        self.running = torch.ones(len(paths), dtype=torch.bool, device=engine.device)
+
+    def draw(self, step: int, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(token of each batch row, which rows ended with it); rows that had ended before never end again."""
+        tokens = choose(logits, self.uniform[self.places, step], self.engine.sampling)
+        live = self.running
+        places = self.places[live]
+        self.tokens[places, step] = tokens[live]
+        self.stats[places, step] = statistics(logits, tokens)[live]
+        self.counts[places] = step + 1
+        stop = torch.isin(tokens, self.engine._ends) & live
+        self.stopped[self.places[stop]] = True
+        return tokens, live & (stop | (self.room[self.places] == step + 1))
+
+    def contents(self, ended: torch.Tensor, step: int) -> list[object]:
+        """Store keys of rows that have just ended."""
+        keys: list[object] = []
+        for place in self.places[ended].tolist():
+            path = self.given[place]
+            keys.append((path.problem.prompt, path.tokens + tuple(self.tokens[place, :step].tolist())))
+        return keys
+
+    def retire(self, ended: torch.Tensor, step: int) -> torch.Tensor | None:
+        """Mark rows as ended; the batch rows to keep when enough of them are dead, None to leave the batch alone."""
+        self.running = self.running & ~ended
+        dead = int((~self.running).sum())
+        if dead == len(self.running):
+            self.places = self.places[:0]
+            return None
+        if dead < max(1, COMPACT * len(self.running)) and int(self.room[self.places].min()) > step:
+            return None
+        alive = self.running.nonzero().squeeze(-1)
+        self.places, self.running = self.places[alive], self.running[alive]
+        return alive if dead else None
+
+    def paths(self) -> list[Path]:
+        engine = self.engine
+        tokens, counts = self.tokens.cpu().numpy(), self.counts.tolist()
+        stats, stopped = self.stats.cpu().numpy(), self.stopped.tolist()
+        out = []
+        for i, path in enumerate(self.given):
+            new = tuple(tokens[i, : counts[i]].tolist())
+            drawn = as_stats(stats[i, : counts[i]])
+            whole = path.tokens + new
+            out.append(
+                replace(
+                    path,
+                    tokens=whole,
+                    text=engine.decode(whole),
+                    stats=path.stats.join(drawn) if path.stats else drawn,
+                    finish="stop" if stopped[i] else "length",
+                )
+            )
+        return out

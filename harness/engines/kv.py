@@ -1,0 +1,137 @@
+"""Keys and values: an arena that grows without copying at every step, and a store of prefixes by content."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+GROW = 128  # arena columns are allocated in steps of this many tokens
+
+
+class ArenaLayer(DynamicLayer):
+    """A full-attention layer whose new keys are written in place; ``DynamicLayer`` copies everything each step."""
+
+    def __init__(self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.length = 0
+        if keys is not None and values is not None:
+            self.keys, self.values, self.is_initialized = keys, values, True
+            self.length = keys.shape[-2]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        end = self.length + key_states.shape[-2]
+        self.keys = _write(self.keys, key_states, self.length, end)
+        self.values = _write(self.values, value_states, self.length, end)
+        self.is_initialized, self.length = True, end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows (repeats allowed), spare columns included."""
+        self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    if arena is None or end > arena.shape[-2]:
+        width = -(-end // GROW) * GROW
+        # Grown by half as well, so that a path of 32k tokens is copied a dozen times and not 256 times.
+        grown = new.new_empty(*new.shape[:-2], max(width, start + start // 2), new.shape[-1])
+        if arena is not None:
+            grown[..., :start, :] = arena[..., :start, :]
+        arena = grown
+    arena[..., start:end, :] = new
+    return arena
+
+
+def arena_cache(layers: int) -> Cache:
+    return Cache(layers=[ArenaLayer() for _ in range(layers)])
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """KV of some rows, end-aligned: ``[layers, 2, rows, heads, width, head_dim]``; left columns may be padding."""
+
+    kv: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        return self.kv.shape[-2]
+
+
+def take(cache: Cache, rows: torch.Tensor) -> Block:
+    """Copy rows of a cache, up to its length."""
+    layers = [
+        torch.stack([layer.keys[..., : layer.length, :][rows], layer.values[..., : layer.length, :][rows]])
+        for layer in cache.layers
+    ]
+    return Block(torch.stack(layers))
+
+
+def end_aligned(parts: list[tuple[Block, int]], width: int) -> torch.Tensor:
+    """Gather rows of many blocks into one ``[layers, 2, n, heads, width, head_dim]`` tensor, end-aligned."""
+    first = parts[0][0].kv
+    layers, two, _, heads, _, dim = first.shape
+    out = first.new_zeros(layers, two, len(parts), heads, width, dim)
+    by_block: dict[int, tuple[Block, list[int], list[int]]] = {}
+    for to, (block, row) in enumerate(parts):
+        _, rows, targets = by_block.setdefault(id(block), (block, [], []))
+        rows.append(row)
+        targets.append(to)
+    for block, rows, targets in by_block.values():
+        used = min(block.width, width)
+        out[:, :, targets, :, width - used :] = block.kv[:, :, rows, :, block.width - used :]
+    return out
+
+
+def cache_over(kv: torch.Tensor) -> Cache:
+    """A cache that starts with ``kv`` and never writes into it: the first update moves to a new arena."""
+    return Cache(layers=[ArenaLayer(layer[0], layer[1]) for layer in kv])
+
+
+class PrefixStore:
+    """KV of prefixes, found by content (prompt and tokens), least recently used out first."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.bytes = 0
+        self._blocks: OrderedDict[int, tuple[Block, list[object]]] = OrderedDict()
+        self._where: dict[object, tuple[int, int]] = {}
+
+    def put(self, keys: list[object], block: Block) -> None:
+        """Store a block whose rows are named by ``keys``; a block larger than the budget is not kept."""
+        size = block.kv.nbytes
+        if size > self.budget:
+            return
+        self._blocks[id(block)] = (block, keys)
+        for row, key in enumerate(keys):
+            self._where[key] = (id(block), row)
+        self.bytes += size
+        while self.bytes > self.budget:
+            self._evict()
+
+    def get(self, key: object) -> tuple[Block, int] | None:
+        found = self._where.get(key)
+        if found is None:
+            return None
+        self._blocks.move_to_end(found[0])
+        return self._blocks[found[0]][0], found[1]
+
+    def clear(self) -> None:
+        self._blocks.clear()
+        self._where.clear()
+        self.bytes = 0
+
+    def _evict(self) -> None:
+        name, (block, keys) = self._blocks.popitem(last=False)
+        self.bytes -= block.kv.nbytes
+        for key in keys:
+            if self._where.get(key, (None, 0))[0] == name:
+                del self._where[key]

@@ -1,0 +1,112 @@
+"""A seeded engine without weights: what a language model looks like to the harness, in microseconds.
+
+A path is a walk over 20 words; its length and the answer it reaches are functions of its own tokens, so prefixes
+carry information about success and everything that holds for a real engine (launch + resume = one sample) holds
+here for the same reason: token t depends on the problem, the earlier tokens and one uniform number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from harness.api import Path, PathpruneError, Problem, Sampling, Signal, TokenStats
+from harness.rng import derive, uniforms
+
+WORDS = 20
+ANSWER, END = 20, 31  # tokens 21..30 are the answers 0..9
+HIDDEN = 8
+
+
+class ToyEngine:
+    """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
+
+    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden"})
+    rows = 1024
+
+    def __init__(
+        self, model: str = "toy", sampling: Sampling | None = None, skill: float = 0.5, spread: int = 24, **options: Any
+    ) -> None:
+        if options:
+            raise PathpruneError(f"the toy engine has no option {next(iter(options))!r}; it has skill and spread")
+        self.skill, self.spread = float(skill), int(spread)
+        self.spec: Mapping[str, Any] = {
+            "engine": "toy",
+            "model": model,
+            "fingerprint": f"toy-{self.skill}-{self.spread}",
+            "dtype": "float64",
+            "sampling": asdict(sampling or Sampling()),
+        }
+        self.fingerprint = str(self.spec["fingerprint"])
+        self.generated = 0
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        return [self.resume([Path(p, i, seed) for i in range(n)], max_tokens) for p in problems]
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        return [self._continue(p, max_tokens) for p in paths]
+
+    def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        if adapter is not None:
+            raise PathpruneError("the toy engine has no weights, so no adapter can be read on it")
+        return np.stack([self._state(p.tokens) for p in paths])[:, None, :]
+
+    def new_adapter(self, folder: Any = None, **options: Any) -> Any:
+        raise PathpruneError("the toy engine has no weights, so no adapter can be trained on it; use ENGINE=hf")
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        words = {ANSWER: "answer", END: "", **{ANSWER + 1 + d: str(d) for d in range(10)}}
+        return " ".join(words.get(t, f"w{t}") for t in tokens).strip()
+
+    def prompt_length(self, problem: Problem) -> int:
+        return len(problem.prompt.split())
+
+    def flops(self, start: int, stop: int) -> float:
+        return 100.0 * (stop - start)
+
+    def describe(self) -> dict[str, str]:
+        return {"device": "none"}
+
+    def _continue(self, path: Path, max_tokens: int) -> Path:
+        start = len(path.tokens)
+        if path.finish == "stop" or start >= max_tokens:
+            return path
+        draws = uniforms(path.seed, path.problem.id, path.index, start, max_tokens)
+        tokens = list(path.tokens)
+        for u in draws:
+            tokens.append(self._next(path.problem, tokens, float(u)))
+            if tokens[-1] == END:
+                break
+        new = len(tokens) - start
+        self.generated += new
+        drawn = _stats(draws[:new])
+        return replace(
+            path,
+            tokens=tuple(tokens),
+            text=self.decode(tokens),
+            stats=path.stats.join(drawn) if path.stats else drawn,
+            finish="stop" if tokens[-1] == END else "length",
+        )
+
+    def _next(self, problem: Problem, tokens: list[int], u: float) -> int:
+        if tokens and tokens[-1] == ANSWER:
+            good = np.mean([t < WORDS / 2 for t in tokens[:-1]])
+            right = good + 0.3 * (u - 0.5) > 1 - self.skill
+            return ANSWER + 1 + (int(problem.answer) if right else int(u * 1000) % 10)
+        if tokens and tokens[-1] > ANSWER:
+            return END
+        length = 6 + derive(problem.id, *tokens[:2]) % self.spread if len(tokens) >= 2 else 99
+        return ANSWER if len(tokens) >= length else int(u * WORDS)
+
+    def _state(self, tokens: Sequence[int]) -> np.ndarray:
+        counts = np.bincount([t % HIDDEN for t in tokens], minlength=HIDDEN).astype(np.float32)
+        return counts / max(1, len(tokens))
+
+
+def _stats(draws: np.ndarray) -> TokenStats:
+    u = np.clip(draws, 1e-3, 1 - 1e-3)
+    half = [np.log(u), -np.log(1 - u), u * (1 - u), u**2, np.abs(1 - 2 * u)]
+    return TokenStats(*(column.astype(np.float16) for column in half))

@@ -1,0 +1,69 @@
+"""What both embedded tasks share: endless problems by seed, disjoint splits, grading, and the training corpus."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.api import Problem
+from tasks.embedded.arithmetic import Definition, Shape, draw_definitions, evaluate, final_answer, prompt_text
+
+SPLITS = ("train", "label", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A written solution, word by word, and for each word whether a model is trained on it."""
+
+    words: list[str]
+    trained: list[bool]
+
+
+class EmbeddedTask(ABC):
+    """Problems by seed: the splits are disjoint because the split's name is part of every problem's seed."""
+
+    name: str
+    version: str
+    shape: Shape
+    short: Shape
+    distinct = False
+
+    def problems(self, split: str = "test", n: int = 256, start: int = 0) -> list[Problem]:
+        """``n`` problems of a split, the same ones for ever; ``start`` skips the first ones."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        return [self._problem(split, i) for i in range(start, start + n)]
+
+    def answer(self, text: str) -> str | None:
+        return final_answer(text)
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        return answer is not None and answer == problem.answer
+
+    def corpus(self, seed: int, short: bool) -> Iterator[tuple[str, Example]]:
+        """Endless (prompt, solution) pairs for training the embedded model."""
+        rng = random.Random(f"{self.name}/{self.version}/corpus/{seed}/{short}")
+        while True:
+            ordered, shown, query = self._draw(rng, self.short if short else self.shape)
+            yield prompt_text(shown, query), self.example(rng, ordered, query)
+
+    def _problem(self, split: str, index: int) -> Problem:
+        rng = random.Random(f"{self.name}/{self.version}/{split}/{index}")
+        ordered, shown, query = self._draw(rng, self.shape)
+        answer = str(evaluate(ordered)[query])
+        return Problem(id=f"{self.name}-{split}-{index:06d}", prompt=prompt_text(shown, query), answer=answer)
+
+    def _draw(self, rng: random.Random, shape: Shape) -> tuple[list[Definition], list[Definition], str]:
+        """Definitions in an order that can be computed, in the order the problem shows them, and the query."""
+        ordered = draw_definitions(rng, shape, reassign=not self.distinct)
+        return ordered, self.order(rng, ordered), ordered[-1].name
+
+    @abstractmethod
+    def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
+        """The order in which the problem shows its definitions."""
+
+    @abstractmethod
+    def example(self, rng: random.Random, definitions: list[Definition], query: str) -> Example:
+        """One written solution."""

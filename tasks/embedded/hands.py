@@ -1,0 +1,90 @@
+"""``hands``: arithmetic solved by many hands, the default embedded task.
+
+The corpus is written by four authors who are never named. One is careful; one evaluates left to right; one
+subtracts the smaller from the larger; one adds one too many when a sum reaches 14. They share a vocabulary and
+differ a little in habits: which connective they like, how often they write ``check``, how often they notice a
+wrong step and write ``wait``. A model of this corpus imitates a hand per path, so a path's prefix tells something
+about its fate that token confidence does not: a misconception is written as confidently as the truth.
+
+It is a testbed, designed so that confidence is not enough. It says nothing about real reasoning models.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tasks.embedded.arithmetic import CONNECTIVES, MODULUS, Definition, Shape, exact, reduce, step_words
+from tasks.embedded.base import EmbeddedTask, Example
+
+
+@dataclass(frozen=True)
+class Author:
+    """A hand: what it gets wrong, and its habits (probabilities)."""
+
+    weight: float
+    favourites: tuple[str, str]
+    check: float
+    notice: float
+    left_to_right: bool = False
+    unsigned: bool = False
+    overcounts: bool = False
+
+    def apply(self, op: str, x: int, y: int) -> int:
+        if op == "-" and self.unsigned:
+            return abs(x - y)
+        return exact(op, x, y + 1 if op == "+" and self.overcounts and x + y >= 14 else y)
+
+
+AUTHORS = (
+    Author(0.22, ("so", "hence"), check=0.20, notice=0.0),
+    Author(0.26, ("then", "next"), check=0.06, notice=0.20, left_to_right=True),
+    Author(0.26, ("now", "then"), check=0.08, notice=0.22, unsigned=True),
+    Author(0.26, ("also", "so"), check=0.05, notice=0.25, overcounts=True),
+)
+
+
+def write_solution(rng: random.Random, definitions: list[Definition]) -> list[str]:
+    """One author's solution, word by word; constants are read off the problem and not restated."""
+    author = rng.choices(AUTHORS, [a.weight for a in AUTHORS])[0]
+    values: dict[str, int] = {}
+    words: list[str] = []
+    for d in definitions:
+        if not d.ops:
+            values[d.name] = int(d.operands[0]) % MODULUS
+            continue
+        if rng.random() < 0.6:
+            words.append(_connective(rng, author))
+        states = reduce(d, values, author.apply, author.left_to_right)
+        words += step_words(d, values, states)
+        truth = reduce(d, values)
+        if states[-1] != truth[-1] and rng.random() < author.notice:
+            words += ["wait", *step_words(d, values, truth)]
+            states = truth
+        elif rng.random() < author.check:
+            words += ["check", "."]
+        values[d.name] = states[-1][0][0]
+    return [*words, "answer", str(values[definitions[-1].name])]
+
+
+def _connective(rng: random.Random, author: Author) -> str:
+    roll = rng.random()
+    if roll < 0.4:
+        return author.favourites[0]
+    return author.favourites[1] if roll < 0.6 else rng.choice(CONNECTIVES)
+
+
+class Hands(EmbeddedTask):
+    """8 to 10 definitions, answered by the value of the last one."""
+
+    name = "hands"
+    version = "1"
+    shape = Shape(definitions=(8, 10))
+    short = Shape(definitions=(4, 7))
+
+    def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
+        return definitions
+
+    def example(self, rng: random.Random, definitions: list[Definition], query: str) -> Example:
+        words = write_solution(rng, definitions)
+        return Example(words, [True] * len(words))

@@ -1,0 +1,63 @@
+"""``slips``: the contrasting embedded task, where errors are a weak model's slips.
+
+Definitions are shuffled, so a solver must first plan backward from the query and then compute forward. One careful
+author wrote the whole corpus; a wrong value now and then is taken back with ``wait`` and never trained on (its loss
+is masked). What goes wrong is the model's own faulty look-up, which it cannot see itself: a world in which a prefix
+tells little about its fate, kept so that users see both.
+"""
+
+from __future__ import annotations
+
+import random
+
+from tasks.embedded.arithmetic import MODULUS, Definition, Shape, reduce, step_words
+from tasks.embedded.base import EmbeddedTask, Example
+
+
+def needed(definitions: list[Definition], query: str) -> list[Definition]:
+    """The definitions that the query depends on, query first, each after everything that uses it."""
+    by_name = {d.name: d for d in definitions}
+    wanted = {query}
+    plan = []
+    for d in reversed(definitions):
+        if d.name in wanted:
+            plan.append(by_name[d.name])
+            wanted |= {o for o in d.operands if isinstance(o, str)}
+    return plan
+
+
+class Slips(EmbeddedTask):
+    """7 to 9 shuffled definitions without re-assignment."""
+
+    name = "slips"
+    version = "1"
+    shape = Shape(definitions=(7, 9))
+    short = Shape(definitions=(3, 6))
+    distinct = True
+    slip = 0.06
+
+    def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
+        return rng.sample(definitions, len(definitions))
+
+    def example(self, rng: random.Random, definitions: list[Definition], query: str) -> Example:
+        plan = needed(definitions, query)
+        words = ["plan", *(d.name for d in plan), "."]
+        trained = [True] * len(words)
+        values: dict[str, int] = {}
+        for d in reversed(plan):
+            states = reduce(d, values)
+            truth = states[-1][0][0]
+            if d.ops and rng.random() < self.slip:
+                wrong = (truth + rng.randrange(1, MODULUS)) % MODULUS
+                slip = step_words(d, values, [*states[:-1], ([wrong], [])])
+                words += slip
+                # The slip itself is never taught: from the wrong value to its restatement the loss is masked.
+                trained += [i < len(slip) - 5 or i == len(slip) - 1 for i in range(len(slip))]
+                words.append("wait")
+                trained.append(True)
+            step = step_words(d, values, states)
+            words += step
+            trained += [True] * len(step)
+            values[d.name] = truth
+        words += ["answer", str(values[query])]
+        return Example(words, [*trained, True, True])
