@@ -101,6 +101,19 @@ class Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class FlopModel:
+    """FLOPs of a decoder: ``per_token`` = 2 x active parameters, ``attention`` = 4 x layers x heads x head_dim."""
+
+    per_token: float
+    attention: float
+
+    def __call__(self, start: Any, stop: Any) -> Any:
+        """FLOPs to compute positions ``start..stop`` over cached earlier ones; numbers or arrays."""
+        count = stop - start
+        return self.per_token * count + self.attention * (start + stop + 1) * count / 2
+
+
 @runtime_checkable
 class Task(Protocol):
     """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``."""
@@ -134,6 +147,7 @@ class Engine(Protocol):
 
     spec: Mapping[str, Any]
     provides: frozenset[Signal]
+    flops: FlopModel
     rows: int  # how many paths it likes to work on at once
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -145,9 +159,6 @@ class Engine(Protocol):
     def decode(self, tokens: Sequence[int]) -> str: ...
 
     def prompt_length(self, problem: Problem) -> int: ...
-
-    def flops(self, start: int, stop: int) -> float:
-        """FLOPs to compute positions ``start..stop`` of a sequence whose earlier KV is cached."""
 
 
 class Probing(Engine, Protocol):

@@ -48,6 +48,11 @@ class Adapter(torch.nn.Module):
         self.rank = rank
 
     @property
+    def low_rank_parameters(self) -> int:
+        """What the LoRA adds to a token's forward pass."""
+        return sum(p.numel() for n, p in self.branch.named_parameters() if "lora_" in n)
+
+    @property
     def tokens(self) -> int:
         return self.embeddings.shape[0]
 

@@ -8,8 +8,8 @@ KV of a launched prefix is found again by its content, so that Check and Resume 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
@@ -19,7 +19,7 @@ import psutil
 import torch
 from transformers import Cache
 
-from harness.api import Path, PathpruneError, Problem, Sampling, Signal
+from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
 from harness.engines import kv, loading
 from harness.engines.adapter import Adapter
 from harness.engines.sampling import STATS, as_stats, choose, statistics
@@ -57,18 +57,19 @@ class HFEngine:
 
     def __init__(
         self,
-        model: str,
-        sampling: Sampling | None = None,
+        where: str,
+        spec: Mapping[str, Any],
+        sampling: Sampling,
         revision: str | None = None,
-        dtype: str = "float32",
         device: str | None = None,
         attention: str | None = None,
         memory: int | None = None,
         rows: int = 1024,
     ) -> None:
-        self.sampling = sampling or Sampling()
+        self.where, self.spec, self.sampling = where, spec, sampling
+        self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, self.tokenizer = loading.load(model, revision, dtype, str(self.device), attention)
+        self.model, self.tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention)
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
@@ -78,19 +79,12 @@ class HFEngine:
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         item = torch.finfo(self.model.dtype).bits // 8
         self.token_bytes = 2 * self.layers * config.num_key_value_heads * head_dim * item
-        self._attention_flops = 4.0 * self.layers * config.num_attention_heads * head_dim
-        self._active = loading.active_parameters(self.model)
+        self.flops = FlopModel(
+            2.0 * loading.active_parameters(self.model), 4.0 * self.layers * config.num_attention_heads * head_dim
+        )
         ends = self.model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends, self.tokenizer.eos_token_id]
         self._ends = torch.tensor(sorted({e for e in ends if e is not None}), device=self.device)
-        self.fingerprint = loading.fingerprint(self.model, loading.locate(model))
-        self.spec: Mapping[str, Any] = {
-            "engine": "hf",
-            "model": FilePath(model).name,
-            "fingerprint": self.fingerprint,
-            "dtype": dtype,
-            "sampling": asdict(self.sampling),
-        }
         self._ids = lru_cache(maxsize=65536)(self._encode)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -120,33 +114,41 @@ class HFEngine:
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
         return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
 
-    def prefix_kv(self, paths: Sequence[Path], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """KV of whole prefixes for training: ``[layers, 2, n, heads, width, head_dim]`` end-aligned, lengths ``[n]``."""
+    def reader(self, paths: Sequence[Path], adapter: Adapter) -> Callable[[torch.Tensor], torch.Tensor]:
+        """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
+
+        Prefix KV carries none. It is computed once and held as float16 when it fits the memory budget, else per batch.
+        """
+        lengths = torch.tensor([len(self._sequence(p)) for p in paths])
+        width = int(lengths.max())
+        held = self._prefix_kv(paths, width) if self.token_bytes * width * len(paths) / 2 <= self.memory else None
+
+        def read(indices: torch.Tensor) -> torch.Tensor:
+            block = held[:, :, indices] if held is not None else self._prefix_kv([paths[i] for i in indices], width)
+            longer = Opened(kv.cache_over(block.to(self.model.dtype)), None, None, lengths[indices] + adapter.tokens)
+            mask = longer.mask(width + adapter.tokens, self.device)
+            return adapter(longer.cache, longer.lengths.to(self.device), mask).float().cpu()
+
+        return read
+
+    def _prefix_kv(self, paths: Sequence[Path], width: int) -> torch.Tensor:
+        """KV of whole prefixes, float16 ``[layers, 2, n, heads, width, head_dim]``, end-aligned."""
         out: torch.Tensor | None = None
-        lengths = torch.zeros(len(paths), dtype=torch.long)
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=False)
             block = kv.take(opened.cache, torch.arange(len(places), device=self.device))
             if out is None:
-                shape = list(block.kv.shape)
-                shape[2], shape[4] = len(paths), width
-                out = torch.zeros(shape, dtype=torch.float16, device=self.device)
+                layers, two, _, heads, _, dim = block.kv.shape
+                out = block.kv.new_zeros(layers, two, len(paths), heads, width, dim, dtype=torch.float16)
             out[:, :, places, :, width - block.width :] = block.kv.half()
-            lengths[places] = opened.lengths
         assert out is not None
-        return out, lengths
+        return out
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def prompt_length(self, problem: Problem) -> int:
         return len(self._ids(problem.prompt))
-
-    def flops(self, start: int, stop: int) -> float:
-        """2 FLOPs per active parameter and token, and attention over every earlier position."""
-        count = stop - start
-        seen = (start + stop + 1) * count / 2
-        return 2.0 * self._active * count + self._attention_flops * seen
 
     def describe(self) -> dict[str, str]:
         return {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Path, PathpruneError, Problem, Sampling, Signal, TokenStats
+from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
 from harness.rng import derive, uniforms
 
 WORDS = 20
@@ -26,6 +26,7 @@ class ToyEngine:
 
     provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden"})
     rows = 1024
+    flops = FlopModel(100.0, 1.0)
 
     def __init__(
         self, model: str = "toy", sampling: Sampling | None = None, skill: float = 0.5, spread: int = 24, **options: Any
@@ -63,9 +64,6 @@ class ToyEngine:
 
     def prompt_length(self, problem: Problem) -> int:
         return len(problem.prompt.split())
-
-    def flops(self, start: int, stop: int) -> float:
-        return 100.0 * (stop - start)
 
     def describe(self) -> dict[str, str]:
         return {"device": "none"}

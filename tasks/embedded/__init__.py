@@ -1,0 +1,1 @@
+"""The embedded testbeds: small worlds with a model of one million parameters each."""

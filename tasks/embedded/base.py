@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.api import Problem
+from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
 from tasks.embedded.arithmetic import Definition, Shape, draw_definitions, evaluate, final_answer, prompt_text
 
 SPLITS = ("train", "label", "dev", "test")
@@ -28,13 +28,19 @@ class EmbeddedTask(ABC):
     version: str
     shape: Shape
     short: Shape
+    prefixes: tuple[int, ...]
     distinct = False
 
-    def problems(self, split: str = "test", n: int = 256, start: int = 0) -> list[Problem]:
+    @property
+    def defaults(self) -> TaskDefaults:
+        return TaskDefaults(self.name, Sampling(temperature=1.0), max_tokens=300, problems=200, prefixes=self.prefixes)
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         """``n`` problems of a split, the same ones for ever; ``start`` skips the first ones."""
         if split not in SPLITS:
-            raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-        return [self._problem(split, i) for i in range(start, start + n)]
+            raise PathpruneError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        count = self.defaults.problems if n is None else n
+        return [self._problem(split, i) for i in range(start, start + count)]
 
     def answer(self, text: str) -> str | None:
         return final_answer(text)

@@ -33,6 +33,7 @@ class Slips(EmbeddedTask):
     version = "1"
     shape = Shape(definitions=(7, 9))
     short = Shape(definitions=(3, 6))
+    prefixes = (22, 43)
     distinct = True
     slip = 0.06
 

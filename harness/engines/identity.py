@@ -1,0 +1,56 @@
+"""Which weights a model's name stands for, found without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+
+from harness.api import PathpruneError
+
+EMBEDDED = ("hands", "slips")
+WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
+EDGE = 1 << 20
+
+
+def locate(model: str) -> str:
+    """The folder of an embedded model, a local folder, or a hub id unchanged."""
+    if model in EMBEDDED:
+        folder = Path(str(resources.files("tasks.embedded"))) / "models" / model
+        if not (folder / "model.safetensors").exists():
+            raise PathpruneError(f"embedded model {model!r} is missing; build it with: make model MODEL={model}")
+        return str(folder)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise PathpruneError(f"{model} holds no config.json, so it is not a Hugging Face model folder")
+        return str(path)
+    if model.startswith((".", "/", "~")):
+        raise PathpruneError(f"no model folder at {model}")
+    if "/" not in model:
+        near = get_close_matches(model, EMBEDDED, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise PathpruneError(
+            f"unknown model {model!r}; {hint}Give one of {', '.join(EMBEDDED)}, a local folder, or a hub id (owner/name)"
+        )
+    return model
+
+
+def fingerprint(where: str, revision: str | None) -> str:
+    """SHA-256 over the weight files of a folder; for a hub id, the id and the revision asked for."""
+    folder = Path(where)
+    if not folder.is_dir():
+        return f"{where}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted(f for f in folder.iterdir() if f.suffix in {".safetensors", ".bin", ".gguf"}):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            if size <= WHOLE:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            else:
+                digest.update(stream.read(EDGE))
+                stream.seek(-EDGE, 2)
+                digest.update(stream.read())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""Launch -> Check -> Resume -> Vote for one problem. The engine may be live or banked: the code is the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.api import Check, Cost, Engine, Path, Problem, Pruner, Task
+from harness.budget import Metered
+from harness.rng import generator
+from harness.vote import majority
+
+Ended = Literal["count", "bypass"]
+
+
+class ScoringError(Exception):
+    """A pruner failed on one problem: it becomes an error record, never a score."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """N paths, cut at ``prefix`` tokens, ``keep`` of them finished to at most ``max_tokens``."""
+
+    n: int
+    keep: int
+    prefix: int
+    max_tokens: int
+    seed: int = 0
+    ended: Ended = "count"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one problem. ``seconds`` of Launch, Check and Resume."""
+
+    scores: np.ndarray
+    kept: tuple[int, ...]
+    answers: tuple[str | None, ...]
+    voted: str | None
+    cost: Cost
+    seconds: tuple[float, float, float]
+
+
+def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Plan) -> Outcome:
+    """One problem, end to end; every token is charged to the outcome's cost."""
+    ledger = Check(np.random.default_rng())
+    meter = Metered(engine, ledger)
+    clock = [time.perf_counter()]
+    prefixes = meter.launch([problem], plan.n, plan.prefix, plan.seed)[0]
+    clock.append(time.perf_counter())
+    scores, spent = check(pruner, prefixes, engine, plan.seed)
+    clock.append(time.perf_counter())
+    kept = select(scores, [p.finish == "stop" for p in prefixes], plan.keep, plan.ended)
+    finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
+    clock.append(time.perf_counter())
+    answers = tuple(task.answer(p.text) for p in finished)
+    seconds = tuple(np.diff(clock).tolist())
+    return Outcome(scores, kept, answers, majority(answers), ledger.cost + spent, seconds)
+
+
+def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> tuple[np.ndarray, Cost]:
+    """Scores of one problem's prefixes, float64 ``[n]``, and what scoring them cost.
+
+    The pruner sees only the signals it declared. Whatever it raises, a wrong count or a value that is not finite
+    is a ``ScoringError`` that says so.
+    """
+    ledger = Check(generator(seed, prefixes[0].problem.id, type(pruner).__name__))
+    if "hidden" in pruner.needs:
+        ledger.engine = Metered(engine, ledger)
+    seen = [_declared(p, pruner.needs) for p in prefixes]
+    try:
+        scores = np.asarray(pruner.score(seen, ledger), dtype=np.float64)
+    except Exception as error:
+        raise ScoringError(f"{type(error).__name__}: {error}") from error
+    if scores.shape != (len(prefixes),):
+        raise ScoringError(f"returned shape {scores.shape} for {len(prefixes)} prefixes")
+    if not np.isfinite(scores).all():
+        raise ScoringError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    return scores, ledger.cost
+
+
+def _declared(path: Path, needs: frozenset[str]) -> Path:
+    return replace(
+        path,
+        text=path.text if "text" in needs else "",
+        stats=path.stats if "token_stats" in needs else None,
+    )
+
+
+def select(scores: np.ndarray, ended: Sequence[bool], keep: int, policy: Ended) -> tuple[int, ...]:
+    """Indices kept, ascending: the ``keep`` highest scores, ties to the lower index.
+
+    A path that ended inside its prefix is scored like the others ("count"), or votes unscored on top of the
+    ``keep`` that are selected among the rest ("bypass", the rule of the official STOP code).
+    """
+    order = np.argsort(-scores, kind="stable")
+    free = [int(i) for i in order if ended[i]] if policy == "bypass" else []
+    rest = [int(i) for i in order if not (policy == "bypass" and ended[i])]
+    return tuple(sorted(free + rest[:keep]))

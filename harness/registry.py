@@ -1,0 +1,136 @@
+"""From names to objects: entry points, ``./file.py@Class``, and specs like ``deepconf:statistic=lowest,window=8``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.api import PathpruneError, Pruner, Sampling, Task
+
+Kind = Literal["pruners", "tasks", "engines"]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A pruner ready to run, with what a record says of it."""
+
+    pruner: Pruner
+    name: str  # canonical spec: name and sorted options
+    options: dict[str, Any]
+    source: str  # distribution and version, or the file's SHA-256
+    checkpoint: str | None = None  # folder asked for with checkpoint=
+    key: dict[str, Any] = field(default_factory=dict)
+
+
+def names(kind: Kind) -> list[str]:
+    return sorted({e.name for e in metadata.entry_points(group=f"pathprune.{kind}")})
+
+
+def load(kind: Kind, name: str) -> tuple[Any, str]:
+    """(object, distribution) of a registered name."""
+    found = [e for e in metadata.entry_points(group=f"pathprune.{kind}") if e.name == name]
+    if not found:
+        raise PathpruneError(unknown(kind[:-1], name, names(kind)))
+    dist = found[0].dist
+    source = f"{dist.name} {dist.version}" if dist else "unknown distribution"
+    try:
+        return found[0].load(), source
+    except (ImportError, AttributeError) as error:
+        raise PathpruneError(f"{kind[:-1]} {name!r} of {source} cannot be imported ({error}); reinstall it") from error
+
+
+def unknown(noun: str, name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+
+
+def task(name: str) -> Task:
+    made: Task = load("tasks", name)[0]()
+    return made
+
+
+def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
+    return load("engines", name)[0](model, sampling, **options)
+
+
+def pruner(spec: str) -> Plugin:
+    """``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; ``checkpoint=DIR`` is an option of every learned one."""
+    head, _, tail = spec.partition(":")
+    options = _options(spec, tail)
+    checkpoint = options.pop("checkpoint", None)
+    key: dict[str, Any] = {}
+    if "@" in head:
+        made, digest = _from_file(head)
+        source, key = f"file {digest[:12]}", {"source": digest}
+    else:
+        made, source = load("pruners", head)
+    name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
+    shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
+    return Plugin(
+        pruner=_build(head, made, options),
+        name=f"{name}:{shown}" if shown else name,
+        options=options,
+        source=source,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        key=key,
+    )
+
+
+def _options(spec: str, text: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not name or not value:
+            raise PathpruneError(f"malformed pruner spec {spec!r}: {part!r} is not option=value")
+        out[name.strip()] = _literal(value.strip())
+    return out
+
+
+def _literal(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
+    known = [p for p in inspect.signature(made).parameters if p != "self"]
+    for option in options:
+        if option not in known:
+            raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
+    try:
+        built = made(**options)
+    except (TypeError, ValueError) as error:
+        raise PathpruneError(f"pruner {name!r} cannot be made with {options}: {error}") from error
+    missing = [a for a in ("score", "quadrant", "needs", "fidelity") if not hasattr(built, a)]
+    if missing:
+        raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
+    return built  # type: ignore[no-any-return]
+
+
+def _from_file(head: str) -> tuple[Any, str]:
+    name, _, attribute = head.partition("@")
+    file = Path(name).expanduser().resolve()
+    if not file.is_file():
+        raise PathpruneError(f"no pruner file at {name}")
+    module_spec = importlib.util.spec_from_file_location(f"pathprune_plugin_{file.stem}", file)
+    assert module_spec and module_spec.loader
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise PathpruneError(f"{name} cannot be imported ({error})") from error
+    if not hasattr(module, attribute):
+        classes = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__]
+        raise PathpruneError(unknown(f"class in {name}", attribute, classes))
+    return getattr(module, attribute), hashlib.sha256(file.read_bytes()).hexdigest()

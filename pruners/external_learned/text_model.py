@@ -1,0 +1,73 @@
+"""A transformer that re-reads a prefix as text and gives each token a logit: the body of verifiers and reward models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+from harness.api import Check, Cost, FlopModel, Path, PathpruneError
+
+
+class TextModel:
+    """A token-classification model with one label, and its own tokenizer. Texts are problem, newline, prefix."""
+
+    def __init__(self, where: str, dtype: torch.dtype = torch.float32) -> None:
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(where)
+            self.model = AutoModelForTokenClassification.from_pretrained(where, num_labels=1, dtype=dtype)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise PathpruneError(f"cannot load the text model {where} ({reason})") from error
+        config = self.model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        body = sum(p.numel() for p in self.model.parameters()) - self.model.get_input_embeddings().weight.numel()
+        self.flops = FlopModel(2.0 * body, 4.0 * config.num_hidden_layers * config.num_attention_heads * head_dim)
+        self.context = config.max_position_embeddings
+
+    def encode(self, prefixes: Sequence[Path]) -> list[list[int]]:
+        texts = [f"{p.problem.prompt}\n{p.text}" for p in prefixes]
+        ids: list[list[int]] = self.tokenizer(texts).input_ids
+        longest = max(map(len, ids))
+        if longest > self.context:
+            raise PathpruneError(
+                f"a prefix has {longest} tokens for a text model whose context is {self.context}; use a shorter --prefix"
+            )
+        return ids
+
+    def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Per-token logits ``[n, T]``, right-padded: under a causal mask no token sees the padding."""
+        width = max(map(len, ids))
+        padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in ids])
+        return self.model(input_ids=padded, attention_mask=torch.ones_like(padded)).logits.squeeze(-1).float()
+
+    def last_logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The logit at each text's last token, ``[n]``."""
+        ends = torch.tensor([len(row) - 1 for row in ids])
+        return self.logits(ids).gather(1, ends.unsqueeze(-1)).squeeze(-1)
+
+    @torch.no_grad()
+    def score(self, prefixes: Sequence[Path], check: Check, batch: int = 64) -> np.ndarray:
+        """sigma(logit) at the last token, ``[n]``; every token read is charged."""
+        self.model.eval()
+        ids = self.encode(prefixes)
+        parts = [self.last_logits(ids[i : i + batch]) for i in range(0, len(ids), batch)]
+        for row in ids:
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+        return torch.cat(parts).double().sigmoid().numpy()
+
+    def save(self, folder: FilePath) -> None:
+        self.model.to(torch.bfloat16).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.model.float()
+
+
+def trainable(engine: Any, base: str) -> TextModel:
+    """A text model to train: from ``base``, or initialised from the generator's weights when ``base`` is empty."""
+    model = TextModel(base or engine.where)
+    model.model.train()
+    return model

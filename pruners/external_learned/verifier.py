@@ -1,0 +1,66 @@
+"""A trained verifier: the "Type II-retrain" baseline of STOP (arXiv 2604.16029, App. D), on any small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.api import Check, LabelledPrefix, Path
+
+if TYPE_CHECKING:
+    from pruners.external_learned.text_model import TextModel
+
+
+class Verifier:
+    """s_i = sigma(logit at the last token of problem + prefix), all weights trained on Monte-Carlo success.
+
+    External: it reads the text again with weights of its own, and every token it reads is charged. ``base`` is the
+    model it starts from, by default the generator's weights.
+    """
+
+    quadrant = "external-learned"
+    needs = frozenset({"text"})
+    fidelity = "adapted"
+    labels = "monte-carlo"
+
+    def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 3, batch: int = 128, seed: int = 0) -> None:
+        self.base = base
+        self.recipe = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
+        self.text_model: TextModel | None = None
+        self.folder: FilePath | None = None
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        if self.text_model is None:
+            from pruners.external_learned.text_model import TextModel
+
+            self.text_model = TextModel(str(self.folder))
+        return self.text_model.score(prefixes, check)
+
+    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        import torch
+
+        from pruners.external_learned.text_model import trainable
+        from pruners.learning import Schedule, fit
+
+        torch.manual_seed(self.recipe["seed"])
+        model = trainable(check.engine, self.base)
+        ids = model.encode([e.prefix for e in examples])
+        metrics = fit(
+            list(model.model.parameters()),
+            lambda batch: model.last_logits([ids[i] for i in batch.tolist()]),
+            examples,
+            Schedule(**self.recipe),
+            log,
+        )
+        self.text_model = model
+        return metrics
+
+    def save(self, folder: FilePath) -> None:
+        assert self.text_model is not None
+        self.text_model.save(folder)
+
+    def load(self, folder: FilePath) -> None:
+        self.folder, self.text_model = folder, None

@@ -1,0 +1,1 @@
+"""Signal inside the model, nothing learned: token confidence."""

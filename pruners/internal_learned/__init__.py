@@ -1,0 +1,1 @@
+"""Signal inside the model, learned: probes and STOP."""

@@ -1,0 +1,1 @@
+"""Tasks: problems, canonical answers and grading."""
