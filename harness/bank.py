@@ -146,5 +146,3 @@ class Banked:
         longer: list[Path] = self.inner.resume(paths, max_tokens) if paths else []
         self.sampled += sum(len(b.tokens) - len(a.tokens) for a, b in zip(paths, longer, strict=True))
         return longer
-
-

@@ -58,12 +58,12 @@ def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Pl
     finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
     clock.append(time.perf_counter())
     answers = tuple(task.answer(p.text) for p in finished)
-    seconds = tuple(np.diff(clock).tolist())
-    return Outcome(scores, kept, answers, majority(answers), ledger.cost + spent, seconds)
+    launch, checked, resume = np.diff(clock).tolist()
+    return Outcome(scores, kept, answers, majority(answers), ledger.cost + spent, (launch, checked, resume))
 
 
 def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> tuple[np.ndarray, Cost]:
-    """Scores of one problem's prefixes, float64 ``[n]``, and what scoring them cost.
+    """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
 
     The pruner sees only the signals it declared. Whatever it raises, a wrong count or a value that is not finite
     is a ``ScoringError`` that says so.
@@ -73,7 +73,7 @@ def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> t
         ledger.engine = Metered(engine, ledger)
     seen = [_declared(p, pruner.needs) for p in prefixes]
     try:
-        scores = np.asarray(pruner.score(seen, ledger), dtype=np.float64)
+        scores = np.asarray(pruner.score(seen, ledger), dtype=np.float32)
     except Exception as error:
         raise ScoringError(f"{type(error).__name__}: {error}") from error
     if scores.shape != (len(prefixes),):

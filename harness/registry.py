@@ -25,6 +25,7 @@ class Plugin:
     name: str  # canonical spec: name and sorted options
     options: dict[str, Any]
     source: str  # distribution and version, or the file's SHA-256
+    code: str  # SHA-256 of the module that defines it: a row of older code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
     key: dict[str, Any] = field(default_factory=dict)
 
@@ -62,8 +63,7 @@ def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
 
 def pruner(spec: str) -> Plugin:
     """``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; ``checkpoint=DIR`` is an option of every learned one."""
-    head, _, tail = spec.partition(":")
-    options = _options(spec, tail)
+    head, options = options_of(spec)
     checkpoint = options.pop("checkpoint", None)
     key: dict[str, Any] = {}
     if "@" in head:
@@ -78,9 +78,21 @@ def pruner(spec: str) -> Plugin:
         name=f"{name}:{shown}" if shown else name,
         options=options,
         source=source,
+        code=code_digest(made),
         checkpoint=None if checkpoint is None else str(checkpoint),
         key=key,
     )
+
+
+def code_digest(made: Any) -> str:
+    file = inspect.getsourcefile(made)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+
+
+def options_of(spec: str) -> tuple[str, dict[str, Any]]:
+    """``name:k=v,k=v`` to the name and its options."""
+    head, _, tail = spec.partition(":")
+    return head, _options(spec, tail)
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:
@@ -88,7 +100,7 @@ def _options(spec: str, text: str) -> dict[str, Any]:
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not equals or not name or not value:
-            raise PathpruneError(f"malformed pruner spec {spec!r}: {part!r} is not option=value")
+            raise PathpruneError(f"malformed spec {spec!r}: {part!r} is not option=value")
         out[name.strip()] = _literal(value.strip())
     return out
 
@@ -114,7 +126,7 @@ def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
     missing = [a for a in ("score", "quadrant", "needs", "fidelity") if not hasattr(built, a)]
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
-    return built  # type: ignore[no-any-return]
+    return built
 
 
 def _from_file(head: str) -> tuple[Any, str]:

@@ -52,7 +52,7 @@ def refused(file: Path, error: OSError) -> PathpruneError:
     )
 
 
-def provenance(source: str | None = None) -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """Where a record comes from: commit, dirty flag, versions, platform."""
     versions = {}
     for name in REPORTED:
@@ -66,7 +66,6 @@ def provenance(source: str | None = None) -> dict[str, Any]:
         "versions": versions,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        **({"source": source} if source else {}),
     }
 
 
@@ -86,14 +85,14 @@ class Record:
         self.file, self.header, self.lines = file, header, lines
 
     @classmethod
-    def open(cls, file: Path, spec: Mapping[str, Any], source: str | None = None) -> Record:
-        """Continue a record, or start one. The header is written with the first line."""
+    def open(cls, file: Path, spec: Mapping[str, Any], **about: Any) -> Record:
+        """Continue a record, or start one. The header, which holds ``about`` too, is written with the first line."""
         if file.exists():
             record = cls.read(file, mend=True)
             if record.header["spec"] != json.loads(json.dumps(spec)):
                 raise PathpruneError(f"{file} was written for another spec; move it away and run again")
             return record
-        return cls(file, {"format": FORMAT, "spec": dict(spec), "provenance": provenance(source)}, {})
+        return cls(file, {"format": FORMAT, "spec": dict(spec), **about, "provenance": provenance()}, {})
 
     @classmethod
     def read(cls, file: Path, mend: bool = False) -> Record:

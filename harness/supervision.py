@@ -124,7 +124,9 @@ def continue_often(
 ) -> tuple[np.ndarray, int]:
     """How many of ``times`` fresh continuations of each prefix are right, ``[n]``, and the tokens it took."""
     copies = [
-        replace(p, stats=None, seed=derive(p.seed, "continuation", len(p.tokens), k)) for p in prefixes for k in range(times)
+        replace(p, stats=None, seed=derive(p.seed, "continuation", len(p.tokens), k))
+        for p in prefixes
+        for k in range(times)
     ]
     finished = engine.resume(copies, max_tokens)
     right = [task.correct(task.answer(p.text), p.problem) for p in finished]

@@ -232,7 +232,7 @@ class HFEngine:
     def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:
         contents: dict[tuple[str, tuple[int, ...]], int] = {}
         which = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
-        first_of = {w: p for w, p in zip(reversed(which), reversed(paths), strict=True)}
+        first_of = dict(zip(reversed(which), reversed(paths), strict=True))
         opened = self._open([first_of[w] for w in range(len(contents))], want_logits=True)
         clone = torch.tensor(which, device=self.device)
         opened.select(clone)
@@ -273,7 +273,9 @@ class Run:
         self.room = torch.tensor([max_tokens - s for s in starts], device=engine.device)
         longest = int(self.room.max())
         self.uniform = torch.tensor(
-            np.stack([uniforms(p.seed, p.problem.id, p.index, s, s + longest) for p, s in zip(paths, starts, strict=True)])
+            np.stack(
+                [uniforms(p.seed, p.problem.id, p.index, s, s + longest) for p, s in zip(paths, starts, strict=True)]
+            )
             if engine.sampling.temperature
             else np.zeros((len(paths), longest))
         ).to(engine.device)

@@ -22,7 +22,9 @@ def load(where: str, revision: str | None, dtype: str, device: str, attention: s
         loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise PathpruneError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id") from error
+        raise PathpruneError(
+            f"cannot load model {where} ({reason}); give a local folder or a reachable hub id"
+        ) from error
     except Exception as error:
         if type(error).__name__ != "SafetensorError":  # safetensors' own class does not derive from ValueError
             raise

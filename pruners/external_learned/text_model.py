@@ -1,4 +1,4 @@
-"""A transformer that re-reads a prefix as text and gives each token a logit: the body of verifiers and reward models."""
+"""A transformer that re-reads a prefix as text and gives each token a logit: what verifiers and reward models share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TextModel:
         longest = max(map(len, ids))
         if longest > self.context:
             raise PathpruneError(
-                f"a prefix has {longest} tokens for a text model whose context is {self.context}; use a shorter --prefix"
+                f"a prefix has {longest} tokens for a text model with a context of {self.context}; use a shorter --prefix"
             )
         return ids
 

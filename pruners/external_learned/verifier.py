@@ -28,7 +28,7 @@ class Verifier:
 
     def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 3, batch: int = 128, seed: int = 0) -> None:
         self.base = base
-        self.recipe = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
+        self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None
         self.folder: FilePath | None = None
 

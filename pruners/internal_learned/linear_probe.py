@@ -1,4 +1,4 @@
-"""A linear probe on the last token's hidden state, after arXiv 2504.05419 ("Reasoning models know when they're right")."""
+"""A linear probe on the last token's hidden state, after "Reasoning models know when they're right" (arXiv 2504.05419)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,23 @@ class LinearProbe:
     fidelity = "adapted"
     labels = "monte-carlo"
 
-    def __init__(self, lr: float = 3e-3, epochs: int = 30, batch: int = 256, decay: float = 0.01, seed: int = 0) -> None:
-        self.recipe = {"learning_rate": lr, "epochs": epochs, "batch": batch, "weight_decay": decay, "seed": seed}
+    def __init__(
+        self, lr: float = 3e-3, epochs: int = 30, batch: int = 256, decay: float = 0.01, seed: int = 0
+    ) -> None:
+        self.recipe: dict[str, Any] = {
+            "learning_rate": lr,
+            "epochs": epochs,
+            "batch": batch,
+            "weight_decay": decay,
+            "seed": seed,
+        }
         self.weights: dict[str, np.ndarray] = {}
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         states = check.engine.probe(prefixes)[:, 0].astype(np.float64)
-        logits = (states - self.weights["mean"]) / self.weights["std"] @ self.weights["weight"][0] + self.weights["bias"][0]
+        logits = (states - self.weights["mean"]) / self.weights["std"] @ self.weights["weight"][0] + self.weights[
+            "bias"
+        ][0]
         return 1 / (1 + np.exp(-logits))
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
@@ -46,7 +56,9 @@ class LinearProbe:
         states = (states - mean) / std
         torch.manual_seed(self.recipe["seed"])
         head = torch.nn.Linear(states.shape[1], 1)
-        metrics = fit(list(head.parameters()), lambda i: head(states[i]).squeeze(-1), examples, Schedule(**self.recipe), log)
+        metrics = fit(
+            list(head.parameters()), lambda i: head(states[i]).squeeze(-1), examples, Schedule(**self.recipe), log
+        )
         self.weights = {k: v.detach().numpy() for k, v in head.state_dict().items()}
         self.weights |= {"mean": mean.numpy(), "std": std.numpy()}
         return metrics

@@ -45,8 +45,8 @@ class Stop:
     ) -> None:
         if tokens < 1 or rank < 0:
             raise ValueError("tokens is 1 or more and rank 0 or more")
-        self.shape = {"tokens": tokens, "rank": rank, "alpha": alpha, "dropout": dropout, "seed": seed}
-        self.recipe = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
+        self.shape: dict[str, Any] = {"tokens": tokens, "rank": rank, "alpha": alpha, "dropout": dropout, "seed": seed}
+        self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.folder: FilePath | None = None
         self.adapter: Any = None
         self.head: dict[str, np.ndarray] = {}

@@ -128,9 +128,7 @@ def _draw_ops(rng: random.Random, products: float, minuses: float) -> tuple[str,
 
 
 def _draw_operands(rng: random.Random, n: int, last: str, known: list[str], recent: float) -> tuple[Operand, ...]:
-    drawn: list[Operand] = [
-        rng.choice(known) if rng.random() < 0.75 else rng.randrange(MODULUS) for _ in range(n)
-    ]
+    drawn: list[Operand] = [rng.choice(known) if rng.random() < 0.75 else rng.randrange(MODULUS) for _ in range(n)]
     if rng.random() < recent:
         drawn[rng.randrange(n)] = last
     return tuple(drawn)

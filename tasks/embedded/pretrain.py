@@ -145,7 +145,12 @@ def train(recipe: Recipe, out: Path) -> None:
     state_file = out / "state.pt"
     first = _restore(state_file, model, optims, log)
     began, seconds_before = time.monotonic(), log[-1]["seconds"] if log else 0.0
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"train {recipe.task}", total=recipe.steps, completed=first, loss="")
         running, seen = 0.0, 0

@@ -1,0 +1,142 @@
+"""One bench: make sure a pool exists and that every requested pruner has scored its prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from harness import checkpoints
+from harness.api import Engine, Path, PathpruneError, Problem, Task
+from harness.bank import Bank, Banked, pool_spec
+from harness.loop import ScoringError, check
+from harness.registry import Plugin
+from harness.store import Record, digest
+
+Progress = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is benchmarked. ``prefix`` is L in tokens; how many are kept is chosen when results are reported."""
+
+    task: Task
+    engine: Any
+    problems: int
+    n: int
+    prefix: int
+    max_tokens: int
+    seed: int
+    results: FilePath
+    bank: FilePath
+
+    def __post_init__(self) -> None:
+        if self.prefix < 1 or self.prefix >= self.max_tokens:
+            raise PathpruneError(f"--prefix {self.prefix} is not between 1 and the token limit {self.max_tokens} - 1")
+        if self.n < 1 or self.problems < 1:
+            raise PathpruneError("--n and --problems are 1 or more")
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        return pool_spec(self.task, self.engine, self.seed, self.max_tokens) | {"n": self.n}
+
+    @property
+    def folder(self) -> FilePath:
+        return (
+            self.results / f"{self.task.name}-v{self.task.version}" / f"{self.engine.spec['model']}-{digest(self.pool)}"
+        )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a bench did: tokens it really sampled, and the pruners that failed with the first reason."""
+
+    sampled: int
+    failures: dict[str, tuple[int, str]]
+
+
+def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> Done:
+    """Append what is missing to the pool record and to each pruner's record."""
+    pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_flops(settings))
+    records = [(plugin, open_record(settings, plugin)) for plugin in plugins]
+    problems = settings.task.problems("test", settings.problems)
+    # Pools are stored whatever n was asked for, so that a larger n later extends them.
+    base = {k: v for k, v in settings.pool.items() if k != "n"}
+    engine = Banked(settings.engine, Bank(settings.bank, base), settings.max_tokens)
+    waiting = [p for p in problems if p.id not in pool.lines or any(_lacks(r, p) for _, r in records)]
+    progress(len(problems) - len(waiting), "")
+    size = max(1, settings.engine.rows // settings.n) if waiting else 1
+    for start in range(0, len(waiting), size):
+        group = waiting[start : start + size]
+        prefixes = engine.launch(group, settings.n, settings.prefix, settings.seed)
+        scored = [
+            (record, _score(plugin, paths, engine, settings.seed))
+            for plugin, record in records
+            for problem, paths in zip(group, prefixes, strict=True)
+            if _lacks(record, problem)
+        ]
+        finished = engine.finish(prefixes)
+        pool.append([_pool_row(settings.task, settings.engine, paths) for paths in finished])
+        for _, record in records:
+            record.append([row for r, row in scored if r is record])
+        engine.forget(group)
+        progress(len(problems) - len(waiting) + start + len(group), f"{engine.sampled:,} tokens sampled")
+    return Done(engine.sampled, _failures(records, problems))
+
+
+def open_record(settings: Settings, plugin: Plugin) -> Record:
+    identity = checkpoints.attach(plugin, settings.engine)
+    spec = settings.pool | {"prefix": settings.prefix, "pruner": plugin.name} | identity | plugin.key
+    name = f"L{settings.prefix}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
+    about = {"quadrant": plugin.pruner.quadrant, "fidelity": plugin.pruner.fidelity}
+    return Record.open(settings.folder / name, spec, **about, source=plugin.source, code=plugin.code)
+
+
+def check_signals(plugin: Plugin, engine: Engine) -> None:
+    lacking = plugin.pruner.needs - engine.provides
+    if lacking:
+        raise PathpruneError(
+            f"pruner {plugin.name} needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
+        )
+
+
+def _flops(settings: Settings) -> dict[str, Any]:
+    file = settings.folder / "pool.jsonl"
+    return {} if file.exists() else {"flops": asdict(settings.engine.flops)}
+
+
+def _lacks(record: Record, problem: Problem) -> bool:
+    return "scores" not in record.lines.get(problem.id, {})
+
+
+def _score(plugin: Plugin, paths: Sequence[Path], engine: Banked, seed: int) -> dict[str, Any]:
+    problem = paths[0].problem.id
+    try:
+        scores, cost = check(plugin.pruner, paths, engine, seed)
+    except ScoringError as error:
+        return {"problem": problem, "error": str(error)}
+    # The shortest text that reads back as the same float32: replay selects by the very numbers a live run does.
+    return {"problem": problem, "scores": [float(str(s)) for s in scores], "cost": asdict(cost)}
+
+
+def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
+    answers = [task.answer(p.text) for p in paths]
+    problem = paths[0].problem
+    return {
+        "problem": problem.id,
+        "prompt": engine.prompt_length(problem),
+        "answers": answers,
+        "correct": [int(task.correct(a, problem)) for a in answers],
+        "lengths": [len(p.tokens) for p in paths],
+        "stopped": [int(p.finish == "stop") for p in paths],
+    }
+
+
+def _failures(records: Sequence[tuple[Plugin, Record]], problems: Sequence[Problem]) -> dict[str, tuple[int, str]]:
+    failures = {}
+    for plugin, record in records:
+        errors = [record.lines[p.id]["error"] for p in problems if "error" in record.lines.get(p.id, {})]
+        if errors:
+            failures[plugin.name] = (len(errors), errors[0])
+    return failures

@@ -1,0 +1,95 @@
+"""Where trained pruners live: ``<root>/<pruner>/<base model>/`` with a ``checkpoint.json`` card beside the weights.
+
+Looked up in the user's folder first, then among those that ship. The card names the base model; a checkpoint of
+another one is refused before anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError
+from harness.registry import Plugin
+from harness.store import writable
+
+CARD = "checkpoint.json"
+LOCAL = Path("results/checkpoints")
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=@_-]+", "+", name)
+
+
+def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
+    return root / slug(plugin.name) / slug(fingerprint)[:12]
+
+
+def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
+    """Load a learned pruner's weights; returns what identifies them for the record. Nothing for other pruners."""
+    if not hasattr(plugin.pruner, "fit"):
+        return {}
+    found = _locate(plugin, engine.fingerprint)
+    card = read_card(found)
+    if card["base"]["fingerprint"] != engine.fingerprint:
+        raise PathpruneError(
+            f"checkpoint {found} was trained on model {card['base']['model']} ({card['base']['fingerprint'][:12]}), not on "
+            f"{engine.spec['model']} ({engine.fingerprint[:12]}); train one with: {train_command(plugin, engine)}"
+        )
+    plugin.pruner.load(found)  # type: ignore[attr-defined]
+    return {"checkpoint": digest_of(found)}
+
+
+def available(plugin: Plugin, engine: Any) -> bool:
+    try:
+        return not hasattr(plugin.pruner, "fit") or bool(_locate(plugin, engine.fingerprint))
+    except PathpruneError:
+        return False
+
+
+def _locate(plugin: Plugin, fingerprint: str) -> Path:
+    if plugin.checkpoint:
+        return Path(plugin.checkpoint)
+    shipped = Path(str(resources.files("pruners"))) / "checkpoints"
+    for root in (LOCAL, shipped):
+        place = folder(root, plugin, fingerprint)
+        if (place / CARD).exists():
+            return place
+    raise PathpruneError(
+        f"no checkpoint of {plugin.name} for this model ({fingerprint[:12]}); train one with: make train PRUNER={plugin.name} "
+        "and the same TASK and MODEL, or pass checkpoint=DIR"
+    )
+
+
+def train_command(plugin: Plugin, engine: Any) -> str:
+    return f"make train PRUNER={plugin.name} MODEL={engine.spec['model']}"
+
+
+def read_card(place: Path) -> dict[str, Any]:
+    file = place / CARD
+    try:
+        card: dict[str, Any] = json.loads(file.read_text())
+        card["base"]["fingerprint"], card["base"]["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PathpruneError(
+            f"checkpoint card {file} is missing or damaged ({error}); train the pruner again"
+        ) from error
+    return card
+
+
+def write_card(place: Path, card: dict[str, Any]) -> None:
+    with writable(place / CARD) as part:
+        part.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def digest_of(place: Path) -> str:
+    """SHA-256 over every file of the checkpoint but its card and README."""
+    digest = hashlib.sha256()
+    for file in sorted(place.rglob("*")):
+        if file.is_file() and file.name not in (CARD, "README.md"):
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]

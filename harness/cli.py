@@ -1,0 +1,344 @@
+"""The command line: few verbs, few options each. User errors are one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness import registry
+from harness.api import PathpruneError, Sampling
+
+INTERRUPTED = 130
+console = Console(width=None if sys.stdout.isatty() else 200)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="pathprune")
+def cli() -> None:
+    """Compare path pruners on the same sampled paths, at matched cost, with intervals."""
+
+
+def where(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say on what: shared by every verb that opens an engine."""
+    options = [
+        click.option("--task", default="hands", show_default=True, help="a registered task"),
+        click.option("--model", help="embedded model, local folder or hub id  [default: the task's]"),
+        click.option(
+            "--engine", default="hf", show_default=True, help="engine spec, e.g. hf:dtype=bfloat16,device=cuda"
+        ),
+        click.option("--sampling", default="", help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
+        click.option("--prefix", type=int, help="prefix length L in tokens  [default: the task's first]"),
+        click.option("--seed", type=int, default=0, show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_engine(task: Any, model: str | None, engine: str, sampling: str) -> Any:
+    name, options = registry.options_of(engine)
+    wanted = registry.options_of(f"sampling:{sampling}")[1]
+    known = [f.name for f in fields(Sampling)]
+    for key in wanted:
+        if key not in known:
+            raise PathpruneError(registry.unknown("sampling option", key, known))
+    drawn = replace(task.defaults.sampling, **wanted)
+    try:
+        return registry.engine(name, model or task.defaults.model, drawn, **options)
+    except TypeError as error:
+        raise PathpruneError(f"engine {engine!r}: {error}") from error
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+    ) as p:
+        row = p.add_task(label, total=total, note="")
+        yield lambda done, note: p.update(row, completed=done, note=note)
+
+
+@cli.command()
+@where
+@click.option(
+    "--pruner", "specs", default="stop", show_default=True, help="a,b,c; name:k=v; ./file.py@Class; all-registered"
+)
+@click.option("--n", default=64, show_default=True, help="paths per problem")
+@click.option("--keep", default=8, show_default=True, help="paths finished per problem")
+@click.option("--problems", type=int, help="test problems  [default: the task's]")
+@click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
+@click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
+@click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
+def bench(
+    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, specs: str, n: int, keep: int,
+    problems: int | None, live: bool, results: Path, bank: Path,
+) -> None:  # fmt: skip
+    """Score the prefixes of a pool with one or more pruners, and show the table."""
+    from harness.bench import Settings, check_signals
+
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    if not 1 <= keep <= n:
+        raise PathpruneError(f"--keep {keep} is not between 1 and --n {n}")
+    settings = Settings(
+        chosen, opened, problems or chosen.defaults.problems, n, prefix or chosen.defaults.prefixes[0],
+        chosen.defaults.max_tokens, seed, results, bank,
+    )  # fmt: skip
+    plugins = choose(specs, opened)
+    for plugin in plugins:
+        check_signals(plugin, opened)
+    if live:
+        bench_live(settings, plugins, keep)
+    else:
+        bench_banked(settings, plugins, keep)
+
+
+def choose(specs: str, engine: Any) -> list[registry.Plugin]:
+    """The pruners of a comma-separated list; all-registered leaves out what has no checkpoint for this model."""
+    from harness import checkpoints
+
+    if specs != "all-registered":
+        return [registry.pruner(spec) for spec in split_specs(specs)]
+    plugins = []
+    for name in registry.names("pruners"):
+        plugin = registry.pruner(name)
+        if checkpoints.available(plugin, engine):
+            plugins.append(plugin)
+        else:
+            console.print(f"[yellow]left out[/] {name}: no checkpoint for this model")
+    return plugins
+
+
+def split_specs(specs: str) -> list[str]:
+    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
+    out: list[str] = []
+    for part in filter(None, specs.split(",")):
+        if out and "=" in part.partition(":")[0]:
+            out[-1] += f",{part}"
+        else:
+            out.append(part)
+    return out
+
+
+def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int) -> None:
+    from harness import report, tables
+    from harness.bench import bench as run
+
+    with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
+        done = run(settings, plugins, progress)
+    for group in report.groups(settings.results, settings.n):
+        if group.folder == settings.folder and group.prefix == settings.prefix:
+            console.print(tables.terminal(group, keep, report.rows(group, keep)))
+            for line in tables.notes(group):
+                console.print(line)
+    console.print(f"{done.sampled:,} tokens generated; records in {settings.folder}")
+    for name, (count, reason) in done.failures.items():
+        console.print(f"[red]{name}[/] failed on {count} problems, which have no score: {reason}")
+    if done.failures:
+        raise SystemExit(1)
+
+
+def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int) -> None:
+    from harness.live import run_live, summary
+    from harness.loop import Plan
+
+    plan = Plan(settings.n, keep, settings.prefix, settings.max_tokens, settings.seed)
+    with bar("live", settings.problems * len(plugins)) as progress:
+        records = run_live(settings, plugins, plan, progress)
+    console.print(summary(records))
+
+
+@cli.command("list")
+def list_all() -> None:
+    """Pruners by quadrant, tasks and engines."""
+    table = Table("pruner", "quadrant", "needs", "fidelity", "learned", "source")
+    made = [registry.pruner(name) for name in registry.names("pruners")]
+    for plugin in sorted(made, key=lambda p: (p.pruner.quadrant, p.name)):
+        p = plugin.pruner
+        learned = "yes" if hasattr(p, "fit") else ""
+        table.add_row(plugin.name, p.quadrant, ", ".join(sorted(p.needs)) or "-", p.fidelity, learned, plugin.source)
+    console.print(table)
+    console.print(f"tasks: {', '.join(registry.names('tasks'))}")
+    console.print(f"engines: {', '.join(registry.names('engines'))}")
+
+
+@cli.command()
+@click.argument("spec")
+@where
+def check(spec: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int) -> None:
+    """Run the conformance suite on a pruner, yours or ours."""
+    from harness import checkpoints
+    from harness.bench import check_signals
+    from harness.testing import conformance
+
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    plugin = registry.pruner(spec)
+    check_signals(plugin, opened)
+    checkpoints.attach(plugin, opened)
+    failed = 0
+    for name, problem in conformance(plugin.pruner, chosen, opened, prefix or chosen.defaults.prefixes[0], seed):
+        console.print(
+            f"{'[green]pass[/]' if problem is None else '[red]FAIL[/]'} {name}" + (f": {problem}" if problem else "")
+        )
+        failed += problem is not None
+    raise SystemExit(1 if failed else 0)
+
+
+def label_folder(task: Any, engine: Any, root: Path, **recipe: Any) -> Any:
+    from harness.supervision import Labels, Recipe
+
+    fixed = {"prefixes": tuple(task.defaults.prefixes), "max_tokens": task.defaults.max_tokens}
+    return Labels(root, task, engine, Recipe(**(fixed | {k: v for k, v in recipe.items() if v is not None})))
+
+
+def make_labels(labels: Any) -> None:
+    with bar("label problems", labels.recipe.problems) as progress:
+        spent = labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"))
+    console.print(f"{spent:,} tokens generated; labels in {labels.folder}")
+
+
+@cli.command()
+@where
+@click.option("--problems", type=int, help="problems of the label split  [default: 3000]")
+@click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]")
+@click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
+def label(
+    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, problems: int | None,
+    continuations: int | None, root: Path,
+) -> None:  # fmt: skip
+    """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or at --prefix."""
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    prefixes = (prefix,) if prefix else None
+    make_labels(
+        label_folder(
+            chosen, opened, root, problems=problems, continuations=continuations, prefixes=prefixes, seed=seed + 1
+        )
+    )
+
+
+@cli.command()
+@click.argument("spec")
+@where
+@click.option("--problems", type=int, help="problems of the label split  [default: 3000]")
+@click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
+def train(
+    spec: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, problems: int | None,
+    root: Path, out: Path,
+) -> None:  # fmt: skip
+    """Train a learned pruner on labels, which are made first where they are missing."""
+    from harness.training import train_pruner
+
+    plugin = registry.pruner(spec)
+    if not hasattr(plugin.pruner, "fit"):
+        raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    labels = label_folder(
+        chosen, opened, root, problems=problems, prefixes=(prefix,) if prefix else None, seed=seed + 1
+    )
+    make_labels(labels)
+    place = train_pruner(plugin, opened, labels, out, console.print)
+    console.print(f"checkpoint in {place}")
+
+
+@cli.command()
+@where
+@click.option("--n", default=64, show_default=True)
+@click.option("--problems", type=int, default=100, show_default=True)
+@click.option("--continuations", default=8, show_default=True, help="K per prefix")
+@click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
+@click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
+def oracle(
+    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, n: int, problems: int,
+    continuations: int, results: Path, bank: Path,
+) -> None:  # fmt: skip
+    """Score test prefixes by Monte-Carlo continuations: the ceiling that tables draw, never a pruner."""
+    from harness.bench import Settings
+    from harness.oracle import score_oracle
+
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    settings = Settings(
+        chosen,
+        opened,
+        problems,
+        n,
+        prefix or chosen.defaults.prefixes[0],
+        chosen.defaults.max_tokens,
+        seed,
+        results,
+        bank,
+    )
+    with bar("oracle", problems) as progress:
+        spent = score_oracle(settings, continuations, progress)
+    console.print(f"{spent:,} tokens generated")
+
+
+@cli.command()
+@click.option("--results", default="results/published", show_default=True, type=click.Path(path_type=Path))
+@click.option("--keep", default=8, show_default=True)
+@click.option("--out", default="results/leaderboard.md", show_default=True, type=click.Path(path_type=Path))
+def leaderboard(results: Path, keep: int, out: Path) -> None:
+    """All tables of a results folder as Markdown, to a file or between a README's markers."""
+    from harness import report, tables
+
+    text = tables.write_leaderboard(list(report.groups(results)), keep, out)
+    if not text:
+        raise PathpruneError(f"no records under {results}; run: make bench PRUNER=stop")
+    console.print(f"wrote {out}")
+
+
+@cli.command()
+@click.option("--results", default="results/published", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+def plot(results: Path, out: Path) -> None:
+    """cons@N against tokens for every pool and prefix length: PNG, PDF and the data as CSV."""
+    from harness import figures, report
+
+    for group in report.groups(results):
+        stem = out / f"{group.spec['task']}-{group.folder.name}-L{group.prefix}"
+        figures.scaling_figure(group, stem)
+        console.print(f"wrote {stem}.png, .pdf, .csv")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path) -> None:
+    """Spec, provenance and problem count of one record file."""
+    from harness.store import Record
+
+    record = Record.read(file)
+    errors = sum("error" in line for line in record.lines.values())
+    console.print_json(json.dumps(record.header | {"problems": len(record.lines), "errors": errors}))
+
+
+def main() -> None:
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(2) from None
+    except PathpruneError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what is finished is kept, and the same command continues", err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Figures from records. Every function returns its data, and the file beside the picture holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from harness.replay import scaling
+from harness.report import EXACT, ORACLE, Group
+from harness.stats import bootstrap
+from harness.store import writable
+
+GAMMAS = (1 / 2, 1 / 8)
+
+
+def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFrame:
+    """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N)."""
+    methods: list[tuple[str, Any, Any, Any]] = [("random", group.pool, None, None)]
+    methods += [
+        (s.name, s.pool, s.scores, s.checks)
+        for s in group.scored
+        if len(s.pool.problems) and s.name.partition(":")[0] not in (*EXACT, ORACLE)
+    ]
+    rows = []
+    for gamma in (*gammas, 1.0):
+        for name, pool, scores, checks in methods if gamma < 1 else [("no pruning", group.pool, None, None)]:
+            sizes, voted, tokens = scaling(pool, scores, gamma, group.prefix, checks)
+            for size, v, t in zip(sizes, voted, tokens, strict=True):
+                interval = bootstrap(v, resamples=2000)
+                rows.append((gamma, name, size, t.mean(), interval.mean, interval.low, interval.high, len(v)))
+    names = ["gamma", "pruner", "N", "tokens", "cons", "low", "high", "problems"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
+    """STOP's Figure 4 for a group: ``stem``.png, .pdf and .csv."""
+    data = scaling_data(group)
+    order = _by_final_vote(data)
+    colours = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
+    styles = dict(zip(order, _dashes(len(order)), strict=True))
+    sns.set_theme(context="paper", style="ticks", font_scale=0.9)
+    figure, axes = plt.subplots(1, len(GAMMAS), figsize=(7.2, 3.1), sharey=True)
+    for axis, gamma in zip(axes, GAMMAS, strict=True):
+        for name in order:
+            share = 1.0 if name == "no pruning" else gamma
+            line = data[(data.pruner == name) & (data.gamma == share)]
+            axis.plot(line.tokens, line.cons, dashes=styles[name], color=colours[name], marker="o", ms=3, label=name)
+            if name in ("random", "stop", "no pruning"):
+                axis.fill_between(line.tokens, line.low, line.high, color=colours[name], alpha=0.12, lw=0)
+        axis.set(
+            xscale="log", xlabel="tokens per problem", title=f"best {gamma:g} of N finished, N = 2 to {group.pool.n}"
+        )
+    axes[0].set_ylabel("cons@N (majority vote)")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
+    figure.suptitle(f"{group.spec['task']}, L = {group.prefix} ({group.prefix / group.pool.lengths.mean():.0%})", y=1.0)
+    sns.despine(figure)
+    for suffix in (".png", ".pdf"):
+        with writable(stem.with_name(stem.name + suffix)) as part:
+            # No creation date: the same records give the same file.
+            about = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
+            figure.savefig(part, format=suffix[1:], dpi=200, bbox_inches="tight", metadata=about)
+    plt.close(figure)
+    with writable(stem.with_name(stem.name + ".csv")) as part:
+        data.round(5).to_csv(part, index=False)
+    return data
+
+
+def _by_final_vote(data: pd.DataFrame) -> list[str]:
+    last = data[data.N.max() == data.N].groupby("pruner").cons.max()
+    ranked = [str(n) for n in last.sort_values(ascending=False).index if n not in ("random", "no pruning")]
+    return ["no pruning", "random", *ranked]
+
+
+def _dashes(count: int) -> list[tuple[float, ...]]:
+    """Line styles told apart in greyscale."""
+    styles: list[tuple[float, ...]] = [(1, 0), (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (8, 2)]
+    return [styles[i % len(styles)] for i in np.arange(count)]

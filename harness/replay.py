@@ -1,0 +1,192 @@
+"""A pool and one score per path -> accuracy and cost, for any number kept. No engine, arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.api import Cost, FlopModel
+from harness.loop import Ended, select
+from harness.rng import generator
+
+DRAWS = 200  # random subsets per problem for votes, which have no closed form
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Finished paths of Q problems, N each; rows are problems in the pool file's order."""
+
+    problems: tuple[str, ...]
+    correct: np.ndarray  # bool [Q, N]
+    answers: np.ndarray  # int [Q, N], coded per problem in order of appearance; -1: no answer
+    lengths: np.ndarray  # int [Q, N], generated tokens
+    stopped: np.ndarray  # bool [Q, N]; False: cut at the token limit
+    prompts: np.ndarray  # int [Q], prompt tokens
+    flops: FlopModel
+
+    @classmethod
+    def from_record(cls, header: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], n: int) -> Pool:
+        rows = [row for row in lines.values() if len(row["answers"]) >= n]
+        return cls(
+            problems=tuple(r["problem"] for r in rows),
+            correct=np.array([r["correct"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
+            answers=np.array([_coded(r["answers"][:n]) for r in rows], dtype=int).reshape(len(rows), n),
+            lengths=np.array([r["lengths"][:n] for r in rows], dtype=int).reshape(len(rows), n),
+            stopped=np.array([r["stopped"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
+            prompts=np.array([r["prompt"] for r in rows], dtype=int),
+            flops=FlopModel(**header["flops"]),
+        )
+
+    @property
+    def n(self) -> int:
+        return self.correct.shape[1]
+
+    def subset(self, problems: Sequence[str]) -> Pool:
+        where = {p: i for i, p in enumerate(self.problems)}
+        rows = [where[p] for p in problems]
+        arrays = {f: getattr(self, f)[rows] for f in ("correct", "answers", "lengths", "stopped", "prompts")}
+        return replace(self, problems=tuple(problems), **arrays)
+
+    def mixed(self, low: float = 4 / 32, high: float = 28 / 32) -> np.ndarray:
+        """Problems on which selection can matter, bool ``[Q]``."""
+        rate = self.correct.mean(1)
+        return (rate >= low) & (rate <= high)
+
+
+def _coded(answers: Sequence[str | None]) -> list[int]:
+    codes: dict[str, int] = {}
+    return [-1 if a is None else codes.setdefault(a, len(codes)) for a in answers]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Per problem, ``[Q]``: what a method reaches and what it spends."""
+
+    accuracy: np.ndarray  # avg@k|n: mean correctness of the kept paths
+    voted: np.ndarray  # cons@k: is the majority answer right
+    tokens: np.ndarray
+    flops: np.ndarray
+    kept_length: np.ndarray
+    truncated: np.ndarray
+
+
+def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: Ended = "count") -> np.ndarray:
+    """Which paths are finished, bool ``[Q, N]``, by the very rule of the loop."""
+    mask = np.zeros(pool.correct.shape, dtype=bool)
+    inside = (pool.lengths <= prefix) & pool.stopped
+    for row, (values, over) in enumerate(zip(scores, inside, strict=True)):
+        mask[row, list(select(values, over.tolist(), keep, ended))] = True
+    return mask
+
+
+def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None) -> Result:
+    """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem."""
+    kept = mask.sum(1)
+    tokens, flops = generation_cost(pool, mask, prefix)
+    if checks is not None:
+        tokens = tokens + np.array([c.tokens for c in checks])
+        flops = flops + np.array([c.flops for c in checks])
+    return Result(
+        accuracy=(pool.correct * mask).sum(1) / kept,
+        voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        tokens=tokens.astype(float),
+        flops=flops,
+        kept_length=(pool.lengths * mask).sum(1) / kept,
+        truncated=(~pool.stopped * mask).sum(1) / kept,
+    )
+
+
+def generation_cost(pool: Pool, mask: np.ndarray, prefix: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and FLOPs of generating every prefix and the rest of the kept paths, ``[Q]`` each.
+
+    ``mask`` may be fractional (a probability of being kept): both are linear in it, so expectations are exact.
+    """
+    cut = np.minimum(pool.lengths, prefix)
+    start = pool.prompts[:, None]
+    tokens = cut.sum(1) + ((pool.lengths - cut) * mask).sum(1)
+    launch = pool.flops(0, pool.prompts) + pool.flops(start, start + cut).sum(1)
+    rest = pool.flops(start + cut, start + pool.lengths) * mask
+    return tokens, launch + rest.sum(1)
+
+
+def no_pruning(pool: Pool) -> Result:
+    """Every path is finished: avg@N and cons@N."""
+    return replay(pool, np.ones(pool.correct.shape, dtype=bool), prefix=int(pool.lengths.max()))
+
+
+def random_pruning(pool: Pool, keep: int, prefix: int) -> Result:
+    """Expectation over a uniformly random ``keep`` of N: exact, except the vote, which is the mean of DRAWS draws."""
+    share = np.full(pool.correct.shape, keep / pool.n)
+    tokens, flops = generation_cost(pool, share, prefix)
+    order = generator("random pruning", pool.n).random((DRAWS, pool.n)).argsort(1)
+    draws = order < keep
+    return Result(
+        accuracy=pool.correct.mean(1),
+        voted=vote_correct(pool, np.broadcast_to(draws, (len(pool.problems), *draws.shape))).mean(1),
+        tokens=tokens,
+        flops=flops,
+        kept_length=pool.lengths.mean(1),
+        truncated=(~pool.stopped).mean(1),
+    )
+
+
+def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
+    """Is the majority answer right, float ``[Q, R]`` for R subsets of each problem, ``masks`` bool ``[Q, R, N]``.
+
+    Ties go to the answer seen first (lowest index) among the subset, as in ``harness.vote``.
+    """
+    out = np.zeros(masks.shape[:2])
+    for row, subsets in enumerate(masks):
+        codes = pool.answers[row]
+        voters = codes >= 0
+        if not voters.any():
+            continue
+        onehot = np.eye(codes.max() + 1)[codes[voters]]
+        weights = subsets[:, voters].astype(float)
+        counts = weights @ onehot
+        # The first voter of each answer breaks ties: an earlier one is worth a little more, less than one vote.
+        first = np.where(counts > 0, (weights[:, :, None] * onehot[None]).argmax(1), len(codes))
+        best = (counts - first / (len(codes) + 1)).argmax(1)
+        truth = np.zeros(onehot.shape[1])
+        truth[codes[pool.correct[row] & voters]] = 1
+        out[row] = truth[best] * (counts.max(1) > 0)
+    return out
+
+
+def scaling(
+    pool: Pool,
+    scores: np.ndarray | None,
+    gamma: float,
+    prefix: int,
+    checks: Sequence[Cost] | None = None,
+    draws: int = 40,
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """cons@N and tokens against N (STOP, Fig. 4): ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
+
+    For each N = 2, 4, ..., the mean over common random sub-pools of N paths of which the best gamma N (at least one)
+    are finished. ``scores`` None keeps a random share. Scores are those given within the full pool, which for
+    set-wise methods approximates a smaller launch; the Check's cost is scaled by N.
+    """
+    sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
+    voted, spent = [], []
+    permutations = generator("scaling", pool.n).random((draws, pool.n)).argsort(1)
+    tie = generator("scaling ties", pool.n).random((draws, pool.n)).argsort(1)
+    for size in sizes:
+        inside = permutations < size
+        keep = max(1, round(gamma * size))
+        masks = np.zeros((len(pool.problems), draws, pool.n), dtype=bool)
+        for row in range(len(pool.problems)):
+            values = tie.astype(float) if scores is None else np.broadcast_to(scores[row], inside.shape)
+            ranked = np.where(inside, values, -np.inf)
+            best = np.argsort(-ranked, axis=1, kind="stable")[:, :keep]
+            np.put_along_axis(masks[row], best, True, axis=1)
+        voted.append(vote_correct(pool, masks).mean(1))
+        cut = np.minimum(pool.lengths, prefix)
+        tokens = (cut @ inside.T).mean(1) + np.einsum("qn,qdn->q", pool.lengths - cut, masks) / draws
+        if checks is not None:
+            tokens = tokens + np.array([c.tokens for c in checks]) * size / pool.n
+        spent.append(tokens)
+    return sizes, np.array(voted), np.array(spent)

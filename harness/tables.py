@@ -1,0 +1,103 @@
+"""Rows as text: a rich table for the terminal, Markdown for files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from harness.report import Group, Row, rows
+from harness.stats import FEW, Interval
+from harness.store import writable
+
+SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
+INTERVALS = (3, 4, 6, 8)
+MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
+
+
+def columns(n: int, keep: int) -> list[str]:
+    return [
+        "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched",
+        "of oracle", f"cons@{keep}", "tokens", "saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "truncated", "problems", "note",
+    ]  # fmt: skip
+
+
+def cells(row: Row) -> list[str]:
+    return [
+        row.name,
+        row.quadrant,
+        row.fidelity,
+        _interval(row.accuracy),
+        _interval(row.gain, signed=True),
+        _number(row.adjusted_p, ".3f"),
+        _interval(row.matched, signed=True),
+        _number(row.oracle_share, ".0%"),
+        _interval(row.voted),
+        _number(row.tokens, ",.0f"),
+        _number(row.saved, ".1%"),
+        _number(row.flops / 1e6, ",.0f"),
+        _number(row.within, ".3f"),
+        _number(row.pooled, ".3f"),
+        _number(row.kept_length, ".1f"),
+        _number(row.truncated, ".1%"),
+        str(row.problems),
+        row.note,
+    ]
+
+
+def _interval(value: Interval | None, signed: bool = False) -> str:
+    if value is None or value.mean != value.mean:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{value.mean:{sign}.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or value != value else format(value, form)
+
+
+def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
+    """The columns that fit a terminal; the Markdown file has all of them."""
+    wanted = (0, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17)
+    heads = columns(group.pool.n, keep)
+    table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
+    for i in wanted:
+        table.add_column(heads[i], justify="left" if i in (0, 17) else "right", no_wrap=i in (0, 3, 4, 8))
+    for row in table_rows:
+        shown = cells(row)
+        table.add_row(*(SHORT.sub(r"\1.", shown[i]) if i in INTERVALS else shown[i] for i in wanted))
+    return table
+
+
+def notes(group: Group) -> list[str]:
+    lines = [
+        f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
+        f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
+        "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem."
+    ]
+    if len(group.pool.problems) < FEW:
+        lines.append(f"{len(group.pool.problems)} problems are few: read the intervals, not the ranks.")
+    return lines
+
+
+def markdown(group: Group, keep: int) -> str:
+    heads = columns(group.pool.n, keep)
+    lines = [f"#### {group.title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows(group, keep)]
+    return "\n".join([*lines, "", *notes(group), ""])
+
+
+def write_leaderboard(groups: Sequence[Group], keep: int, file: Path) -> str:
+    """All tables into one file. In a file that has the markers (the README), only what is between them changes."""
+    text = "\n".join(markdown(group, keep) for group in groups)
+    before, after = "# Leaderboard\n\n", ""
+    if file.exists() and all(m in file.read_text() for m in MARKERS):
+        old = file.read_text()
+        before = old[: old.index(MARKERS[0]) + len(MARKERS[0])] + "\n"
+        after = old[old.index(MARKERS[1]) :]
+    with writable(file) as part:
+        part.write_text(before + text + after)
+    return text
