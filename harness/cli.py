@@ -211,7 +211,7 @@ def make_labels(labels: Any) -> None:
 
 @cli.command()
 @where
-@click.option("--problems", type=int, help="problems of the label split  [default: 3000]")
+@click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
 @click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]")
 @click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
 def label(
@@ -232,7 +232,7 @@ def label(
 @cli.command()
 @click.argument("spec")
 @where
-@click.option("--problems", type=int, help="problems of the label split  [default: 3000]")
+@click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
 @click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
 def train(

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 class Recipe:
     """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled."""
 
-    problems: int = 3000
+    problems: int = 2048
     n: int = 16
     continuations: int = 2
     per_problem: int = 16

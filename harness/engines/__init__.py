@@ -24,7 +24,7 @@ class LazyEngine:
         return getattr(self._engine, name)
 
 
-def hf(
+def open_hf(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
     """transformers: ``model`` is an embedded model's name, a local folder or a hub id."""
@@ -47,7 +47,7 @@ def hf(
     return LazyEngine(spec, frozenset({"text", "token_stats", "hidden"}), make)
 
 
-def toy(model: str, sampling: Sampling, **options: Any) -> Any:
+def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:
     """Seeded, without weights: for tests and for trying a pruner out."""
     from harness.engines.toy import ToyEngine
 

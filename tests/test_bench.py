@@ -1,0 +1,177 @@
+"""The bench: replay equals live, nothing is sampled twice, a kill loses nothing, a failure hurts only itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import registry, report
+from harness.bench import Settings, bench
+from harness.live import run_live
+from harness.loop import Plan, prune, select
+from harness.registry import Plugin
+from harness.replay import Pool, kept_mask, replay
+from harness.store import Record
+
+Make = Callable[..., Settings]
+NAMES = ("random", "first", "jaccard", "logprob", "deepconf")
+
+
+def quiet(done: int, note: str) -> None:
+    pass
+
+
+def plugins(*specs: str) -> list[Plugin]:
+    return [registry.pruner(s) for s in specs]
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Every record's rows, without provenance."""
+    files = sorted(folder.rglob("*.jsonl"))
+    return {f.name: {k: v for k, v in Record.read(f).lines.items()} for f in files}
+
+
+def test_second_run_calls_no_engine(toy_settings: Make) -> None:
+    first = bench(toy_settings(), plugins(*NAMES), quiet)
+    settings = toy_settings()
+    before = contents(settings.results)
+    second = bench(settings, plugins(*NAMES), quiet)
+    assert first.sampled > 0 and second.sampled == 0 and settings.engine.generated == 0
+    assert contents(settings.results) == before
+
+
+def test_a_later_pruner_replays_the_bank(toy_settings: Make) -> None:
+    together, apart = toy_settings(), toy_settings()
+    bench(together, plugins("first", "logprob"), quiet)
+    expected = contents(together.results)
+    for file in together.results.rglob("L5-logprob*"):
+        file.unlink()
+    done = bench(apart, plugins("logprob"), quiet)
+    assert done.sampled == 0 and contents(apart.results) == expected
+
+
+def test_more_paths_and_problems_extend_a_pool(toy_settings: Make) -> None:
+    bench(toy_settings(problems=3), plugins("logprob"), quiet)
+    small = toy_settings(n=8).engine
+    more = toy_settings(problems=6, n=16, engine=small)
+    bench(more, plugins("logprob"), quiet)
+    fresh = toy_settings(problems=6, n=16, results=more.results / "x", bank=more.bank / "x")
+    bench(fresh, plugins("logprob"), quiet)
+    assert contents(fresh.folder) == contents(more.folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ended", ["count", "bypass"])
+def test_replay_is_live(name: str, ended: Any, toy_settings: Make) -> None:
+    """Same kept paths, same vote, same tokens, same FLOPs, whether the dropped paths were ever finished or not."""
+    settings = toy_settings(prefix=9)
+    bench(settings, plugins(name), quiet)
+    group = next(report.groups(settings.results))
+    scored = group.scored[0]
+    mask = kept_mask(scored.pool, scored.scores, 3, 9, ended)
+    result = replay(scored.pool, mask, 9, scored.checks)
+    plan = Plan(settings.n, 3, 9, settings.max_tokens, 0, ended)
+    for row, problem in enumerate(settings.task.problems("test", settings.problems)):
+        live = prune(problem, settings.task, toy_settings().engine, registry.pruner(name).pruner, plan)
+        assert live.kept == tuple(np.flatnonzero(mask[row]))
+        assert settings.task.correct(live.voted, problem) == bool(result.voted[row])
+        assert live.cost.tokens == result.tokens[row]
+        assert live.cost.flops == pytest.approx(result.flops[row])
+
+
+def test_live_records_hold_every_stage(toy_settings: Make) -> None:
+    settings = toy_settings()
+    plan = Plan(settings.n, 3, settings.prefix, settings.max_tokens)
+    records = run_live(settings, plugins("logprob", "all"), plan, quiet)
+    for record, kept in zip(records, (3, settings.n), strict=True):
+        rows = list(record.lines.values())
+        assert len(rows) == settings.problems
+        assert all(len(r["kept"]) == kept and set(r["seconds"]) == {"launch", "check", "resume"} for r in rows)
+
+
+class Stops(Exception):
+    pass
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4])
+def test_a_killed_bench_continues_to_the_same_files(calls: int, toy_settings: Make, monkeypatch: Any) -> None:
+    """Interrupted in the middle of a group, then run again with the same command."""
+    whole = toy_settings(results=toy_settings().results / "whole", bank=toy_settings().bank / "whole")
+    bench(whole, plugins("first", "logprob"), quiet)
+    settings = toy_settings()
+    engine, left = settings.engine, [calls]
+    engine.rows = 16  # two problems a group, three groups
+    true_resume = engine.resume
+
+    def dies(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stops
+        return true_resume(*args)
+
+    monkeypatch.setattr(engine, "resume", dies)
+    with pytest.raises(Stops):
+        bench(settings, plugins("first", "logprob"), quiet)
+    bench(toy_settings(), plugins("first", "logprob"), quiet)
+    assert contents(settings.folder) == contents(whole.folder)
+
+
+def test_a_torn_last_line_is_mended(toy_settings: Make) -> None:
+    settings = toy_settings()
+    bench(settings, plugins("logprob"), quiet)
+    expected = contents(settings.results)
+    file = next(settings.results.rglob("L5-*"))
+    file.write_bytes(file.read_bytes()[:-37])
+    bench(toy_settings(), plugins("logprob"), quiet)
+    assert contents(settings.results) == expected
+
+
+class Broken:
+    quadrant, needs, fidelity = "control", frozenset[str](), "exact"
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def score(self, prefixes: Any, check: Any) -> Any:
+        if self.how == "raises":
+            raise RuntimeError("no such luck")
+        return {"nan": [float("nan")] + [0.0] * (len(prefixes) - 1), "count": [1.0]}[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("nan", "1 of 8 scores are not finite"), ("count", "shape (1,)"), ("raises", "no such luck")]
+)
+def test_a_failing_pruner_is_an_error_record_and_hurts_no_other(how: str, says: str, toy_settings: Make) -> None:
+    settings = toy_settings()
+    broken = Plugin(Broken(how), f"broken-{how}", {}, "test", "0")
+    done = bench(settings, [broken, *plugins("logprob")], quiet)
+    assert done.failures[f"broken-{how}"][0] == settings.problems and says in done.failures[f"broken-{how}"][1]
+    table = report.rows(next(report.groups(settings.results)), 3)
+    by_name = {row.name: row for row in table}
+    assert by_name[f"broken-{how}"].problems == 0 and by_name[f"broken-{how}"].gain is None
+    assert by_name["logprob"].problems == settings.problems and not by_name["logprob"].note
+    lines = next(settings.results.rglob("*broken*")).read_text().splitlines()[1:]
+    assert all("scores" not in json.loads(line) for line in lines)
+
+
+def test_select_keeps_k_and_breaks_ties_low() -> None:
+    scores = np.array([1.0, 3.0, 3.0, 2.0, 3.0])
+    assert select(scores, [False] * 5, 2, "count") == (1, 2)
+    assert select(scores, [True, False, False, False, False], 2, "bypass") == (0, 1, 2)
+
+
+def test_exact_controls_equal_many_random_draws(toy_settings: Make) -> None:
+    settings = toy_settings(problems=30)
+    bench(settings, plugins("first"), quiet)
+    pool: Pool = next(report.groups(settings.results)).pool
+    exact = report.random_pruning(pool, 3, 5)
+    rng = np.random.default_rng(1)
+    draws = [replay(pool, kept_mask(pool, rng.random(pool.correct.shape), 3, 5), 5) for _ in range(300)]
+    assert np.mean([d.accuracy for d in draws]) == pytest.approx(exact.accuracy.mean(), abs=0.01)
+    assert np.mean([d.tokens for d in draws]) == pytest.approx(exact.tokens.mean(), rel=0.01)
+    assert np.mean([d.voted for d in draws]) == pytest.approx(exact.voted.mean(), abs=0.03)

@@ -1,0 +1,79 @@
+"""Random numbers and token choice: each argument here is about a property, not a recorded value."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.api import Sampling
+from harness.engines.sampling import STATS, choose, statistics
+from harness.rng import derive, uniforms
+
+
+@given(st.integers(0, 200), st.integers(0, 60), st.integers(1, 60))
+def test_a_stream_is_the_same_from_any_start(start: int, skip: int, length: int) -> None:
+    whole = uniforms(3, "p", 7, start, start + skip + length)
+    assert np.array_equal(whole[skip:], uniforms(3, "p", 7, start + skip, start + skip + length))
+
+
+def test_streams_differ_by_seed_problem_and_path() -> None:
+    streams = [uniforms(*key, 0, 8) for key in ((0, "p", 0), (1, "p", 0), (0, "q", 0), (0, "p", 1))]
+    assert len({s.tobytes() for s in streams}) == 4
+
+
+def test_uniforms_are_uniform() -> None:
+    draws = np.concatenate([uniforms(0, "p", i, 0, 50) for i in range(400)])
+    assert abs(draws.mean() - 0.5) < 4 / math.sqrt(12 * len(draws))
+    assert draws.min() >= 0 and draws.max() < 1
+
+
+def test_derived_seeds_are_pinned() -> None:
+    """SHA-256 of the parts joined by the unit separator, first 8 bytes little-endian, by Python's hashlib."""
+    assert derive("a", 1) == int.from_bytes(__import__("hashlib").sha256(b"a\x1f1").digest()[:8], "little")
+    assert derive("continuation", 22, 0) == 9326300820271793564
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7, 0.9, 5), Sampling(1.3, 0.8, 0), Sampling(0.5, 1.0, 3)])
+def test_inverse_cdf_draws_from_the_filtered_distribution(sampling: Sampling) -> None:
+    """Against transformers' own logits processors, applied in the same order."""
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(1, 12, generator=torch.Generator().manual_seed(1)) * 2
+    expected = TemperatureLogitsWarper(sampling.temperature)(None, logits.clone())
+    if sampling.top_k:
+        expected = TopKLogitsWarper(sampling.top_k)(None, expected)
+    if sampling.top_p < 1:
+        expected = TopPLogitsWarper(sampling.top_p)(None, expected)
+    grid = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    drawn = choose(logits.expand(20_000, -1), grid, sampling).bincount(minlength=12) / 20_000
+    assert torch.allclose(drawn, expected.softmax(-1)[0], atol=2e-4)
+
+
+def test_temperature_zero_is_greedy() -> None:
+    logits = torch.randn(50, 9)
+    assert torch.equal(choose(logits, torch.rand(50), Sampling(temperature=0)), logits.argmax(-1))
+
+
+def test_statistics_follow_their_formulas() -> None:
+    """Each column against the formula written with plain Python numbers."""
+    logits = torch.randn(3, 30, generator=torch.Generator().manual_seed(2))
+    tokens = torch.tensor([4, 0, 29])
+    got = statistics(logits, tokens).float()
+    for row in range(3):
+        p = [math.exp(x) for x in logits[row].tolist()]
+        p = [x / sum(p) for x in p]
+        ranked = sorted(p, reverse=True)
+        expected = (
+            math.log(p[int(tokens[row])]),
+            -sum(math.log(x) for x in ranked[:20]) / 20,
+            -sum(x * math.log(x) for x in p),
+            -sum(math.log(30 * x) for x in p) / 30,
+            ranked[0] - ranked[1],
+        )
+        assert got[row].tolist() == pytest.approx(expected, rel=2e-3, abs=1e-3)
+    assert got.shape[1] == len(STATS)
