@@ -55,5 +55,3 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return code, out.out + out.err
 
     return run
-
-

@@ -33,7 +33,7 @@ def plugins(*specs: str) -> list[Plugin]:
 def contents(folder: Path) -> dict[str, Any]:
     """Every record's rows, without provenance."""
     files = sorted(folder.rglob("*.jsonl"))
-    return {f.name: {k: v for k, v in Record.read(f).lines.items()} for f in files}
+    return {f.name: Record.read(f).lines for f in files}
 
 
 def test_second_run_calls_no_engine(toy_settings: Make) -> None:
@@ -94,7 +94,7 @@ def test_live_records_hold_every_stage(toy_settings: Make) -> None:
         assert all(len(r["kept"]) == kept and set(r["seconds"]) == {"launch", "check", "resume"} for r in rows)
 
 
-class Stops(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -111,11 +111,11 @@ def test_a_killed_bench_continues_to_the_same_files(calls: int, toy_settings: Ma
     def dies(*args: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            raise Stops
+            raise KilledError
         return true_resume(*args)
 
     monkeypatch.setattr(engine, "resume", dies)
-    with pytest.raises(Stops):
+    with pytest.raises(KilledError):
         bench(settings, plugins("first", "logprob"), quiet)
     bench(toy_settings(), plugins("first", "logprob"), quiet)
     assert contents(settings.folder) == contents(whole.folder)

@@ -171,14 +171,18 @@ class HFEngine:
         return self._ids(path.problem.prompt) + path.tokens
 
     def _batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
-        """Places in ``paths``, in batches that fit the memory budget, each all cached or all not, similar lengths."""
+        """Places in ``paths``, in batches that fit the memory budget, of similar length, each all cached or all not.
+
+        Those that are not cached have equally many generated tokens within a batch.
+        """
         lengths = [len(self._ids(p.problem.prompt)) + len(p.tokens) for p in paths]
         cached = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
-        order = sorted(range(len(paths)), key=lambda i: (cached[i], lengths[i], i))
+        kinds = [(c, 0 if c else len(p.tokens)) for c, p in zip(cached, paths, strict=True)]
+        order = sorted(range(len(paths)), key=lambda i: (kinds[i], lengths[i], i))
         batch: list[int] = []
         for i in order:
             limit = min(self.rows, max(1, self.memory // (self.token_bytes * (lengths[i] + reserve))))
-            if batch and (len(batch) >= limit or cached[i] != cached[batch[0]]):
+            if batch and (len(batch) >= limit or kinds[i] != kinds[batch[0]]):
                 yield batch
                 batch = []
             batch.append(i)
@@ -187,23 +191,42 @@ class HFEngine:
 
     @torch.no_grad()
     def _open(self, paths: Sequence[Path], want_logits: bool) -> Opened:
-        """Compute what is missing of each sequence's KV: one token for a stored prefix, else all of it."""
-        rows = [self._sequence(p) for p in paths]
-        lengths = torch.tensor([len(r) for r in rows])
-        width = int(lengths.max())
+        """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
+
+        Sequences without stored KV have equally many generated tokens (``_batches``), so that each prompt is
+        computed once, cloned for its paths, and all of their tokens are fed side by side.
+        """
         parts = [self.store.get((p.problem.prompt, p.tokens)) for p in paths]
         found = [part for part in parts if part is not None]
-        hit = len(found) == len(rows)
-        tail = 1 if hit else width
-        cache = kv.cache_over(kv.end_aligned(found, width - 1)) if hit and width > 1 else kv.arena_cache(self.layers)
-        ids = torch.tensor([[0] * (tail - len(r)) + list(r[-tail:]) for r in rows], device=self.device)
-        opened = Opened(cache, None, None, lengths)
-        positions = (torch.arange(width - tail, width) - (width - lengths).unsqueeze(-1)).clamp(min=0)
+        if len(found) == len(paths):
+            rows = [self._sequence(p) for p in paths]
+            lengths = torch.tensor([len(r) for r in rows])
+            opened = Opened(kv.cache_over(kv.end_aligned(found, int(lengths.max()) - 1)), None, None, lengths)
+            return self._feed(opened, torch.tensor([[r[-1]] for r in rows]), want_logits)
+        prompts = list(dict.fromkeys(p.problem.prompt for p in paths))
+        heads = [self._ids(prompt) for prompt in prompts]
+        width = max(map(len, heads))
+        opened = Opened(kv.arena_cache(self.layers), None, None, torch.tensor([len(h) for h in heads]))
+        padded = torch.tensor([[0] * (width - len(h)) + list(h) for h in heads])
+        if not paths[0].tokens:
+            return self._feed(opened, padded, want_logits)
+        self._feed(opened, padded, want_logits=False)
+        places = {prompt: i for i, prompt in enumerate(prompts)}
+        opened.select(torch.tensor([places[p.problem.prompt] for p in paths], device=self.device))
+        tokens = torch.tensor([p.tokens for p in paths])
+        opened.lengths = opened.lengths + tokens.shape[1]
+        return self._feed(opened, tokens, want_logits)
+
+    def _feed(self, opened: Opened, ids: torch.Tensor, want_logits: bool) -> Opened:
+        """One forward of ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already. Fills logits or hidden."""
+        width = int(opened.cache.get_seq_length()) + ids.shape[1]
+        columns = torch.arange(width - ids.shape[1], width)
+        positions = (columns - (width - opened.lengths).unsqueeze(-1)).clamp(min=0)
         call = {
-            "input_ids": ids,
+            "input_ids": ids.to(self.device),
             "attention_mask": opened.mask(width, self.device),
             "position_ids": positions.to(self.device),
-            "past_key_values": cache,
+            "past_key_values": opened.cache,
             "use_cache": True,
         }
         if want_logits:
@@ -237,11 +260,11 @@ class HFEngine:
         clone = torch.tensor(which, device=self.device)
         opened.select(clone)
         assert opened.logits is not None
-        logits = opened.logits[clone]
+        opened.logits = opened.logits[clone]
         run = Run(self, paths, max_tokens)
         step = 0
         while True:
-            tokens, ended = run.draw(step, logits)
+            tokens, ended = run.draw(step, opened.logits)
             step += 1
             if keep and bool(ended.any()):
                 block = kv.take(opened.cache, ended.nonzero().squeeze(-1))
@@ -252,16 +275,8 @@ class HFEngine:
             if alive is not None:
                 opened.select(alive)
                 tokens = tokens[alive]
-            width = int(opened.cache.get_seq_length()) + 1
             opened.lengths = opened.lengths + 1
-            logits = self.model(
-                input_ids=tokens.unsqueeze(-1),
-                attention_mask=opened.mask(width, self.device),
-                position_ids=(opened.lengths - 1).unsqueeze(-1).to(self.device),
-                past_key_values=opened.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            self._feed(opened, tokens.unsqueeze(-1), want_logits=True)
 
 
 class Run:

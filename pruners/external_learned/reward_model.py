@@ -30,7 +30,7 @@ class RewardModel:
     fidelity = "adapted"
     labels = "outcome"
 
-    def __init__(self, model: str = "", lr: float = 3e-4, epochs: int = 2, batch: int = 64, seed: int = 0) -> None:
+    def __init__(self, model: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 64, seed: int = 0) -> None:
         self.where = model
         self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None

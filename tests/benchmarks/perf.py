@@ -1,0 +1,140 @@
+"""``make perf``: our sampling loop against transformers' ``generate``, Check's share, and peak memory.
+
+Every figure is a ratio of medians within one run: both sides alternate on the same prompts and settings (N = 64
+paths, temperature 1, no filter, the same number of new tokens for every path), so a noisy machine hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from harness import registry
+from harness.api import Sampling
+from tasks.embedded.hands import Hands
+
+N = 64
+console = Console(width=100)
+
+
+def larger_model(folder: Path, tokenizer: Any) -> None:
+    """A randomly initialised Llama of about 35 M parameters with a 32k vocabulary."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32_000, hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8,
+        num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of each, taken in turns after one warm-up."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        for side, call in enumerate((ours, theirs)):
+            began = time.perf_counter()
+            call()
+            if turn:
+                seconds[side].append(time.perf_counter() - began)
+    return seconds
+
+
+def against_generate(model: str, new_tokens: int, repeats: int) -> tuple[float, float, float]:
+    """(our tokens/s, generate's tokens/s, median ratio) for N paths of one prompt."""
+    engine = registry.engine("hf", model, Sampling(), device="cpu")
+    problem = Hands().problems("dev", 1)[0]
+    ids = torch.tensor([engine.tokenizer(problem.prompt).input_ids])
+    # Neither side may stop early: both compute exactly N x new_tokens.
+    engine._engine._ends = torch.tensor([], dtype=torch.long)
+
+    def ours() -> None:
+        engine.launch([problem], N, new_tokens, 0)
+        engine.store.clear()
+
+    def theirs() -> None:
+        engine.model.generate(
+            ids, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=N, max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens, pad_token_id=0,
+        )  # fmt: skip
+
+    mine, reference = alternate(ours, theirs, repeats)
+    ratio = median(r / m for m, r in zip(mine, reference, strict=True))
+    return N * new_tokens / median(mine), N * new_tokens / median(reference), ratio
+
+
+def check_share(repeats: int) -> tuple[float, float, float]:
+    """(seconds to generate N paths, seconds of STOP's Check on their prefixes, median share)."""
+    engine = registry.engine("hf", "hands", Hands().defaults.sampling, device="cpu")
+    problem = Hands().problems("dev", 1)[0]
+    adapter = engine.new_adapter(tokens=4, rank=16)
+    spent: list[tuple[float, float]] = []
+    for turn in range(repeats + 1):
+        marks = [time.perf_counter()]
+        prefixes = engine.launch([problem], N, 22, turn)[0]
+        marks.append(time.perf_counter())
+        engine.probe(prefixes, adapter)
+        marks.append(time.perf_counter())
+        engine.resume(prefixes, 300)
+        marks.append(time.perf_counter())
+        if turn:
+            spent.append((marks[1] - marks[0] + marks[3] - marks[2], marks[2] - marks[1]))
+    return median(g for g, _ in spent), median(c for _, c in spent), median(c / g for g, c in spent)
+
+
+def peak_memory(n: int) -> float:
+    """MiB that launching and finishing ``n`` paths adds to a process of its own, model and libraries loaded."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.perf", "--peak", str(n)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def print_peak(n: int) -> None:
+    engine = registry.engine("hf", "hands", Hands().defaults.sampling, device="cpu")
+    problem = Hands().problems("dev", 1)
+    engine.launch(problem, 2, 10, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    engine.resume(engine.launch(problem, n, 22, 0)[0], 300)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        print_peak(arguments.peak)
+        return
+    table = Table("model", "ours, tokens/s", "generate, tokens/s", "ratio", "goal")
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = registry.engine("hf", "hands", Sampling(), device="cpu")
+        larger_model(Path(folder), embedded.tokenizer)
+        for name, model, tokens, goal in (("hands, 1.0 M", "hands", 128, 1.5), ("random Llama, 33 M", folder, 96, 1.0)):
+            mine, reference, ratio = against_generate(model, tokens, arguments.repeats)
+            table.add_row(name, f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
+    console.print(table)
+    generation, check, share = check_share(arguments.repeats)
+    console.print(f"STOP's Check of {N} prefixes: {check * 1e3:.0f} ms, {share:.2%} of generating them ({generation:.2f} s)")
+    for n in (64, 1024):
+        console.print(f"peak memory added by {n} paths of one problem: {peak_memory(n):,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""What a user sees: the table, and one line naming the fix for everything that can be got wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import checkpoints, registry
+
+Run = Callable[..., tuple[int, str]]
+TOY = ("--task", "toy", "--engine", "toy", "--n", "8", "--keep", "2", "--problems", "4")
+
+MINE = """
+class Mine:
+    quadrant = "external-fixed"
+    needs = frozenset({"text"})
+    fidelity = "exact"
+
+    def score(self, prefixes, check):
+        return [-float(len(p.text)) for p in prefixes]
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[str, ...]:
+    return ("--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b"))
+
+
+def test_bench_prints_the_table_and_then_generates_nothing(run_cli: Run, folders: tuple[str, ...]) -> None:
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "logprob,jaccard:keep=central,first")
+    assert code == 0
+    for shown in ("all (no pruning)", "random (expected)", "logprob", "jaccard:keep=central", "avg@2|8", "cons@2"):
+        assert shown in out
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    assert code == 0 and "\n0 tokens generated" in out
+
+
+def test_a_pruner_from_a_file(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", f"{file}@Mine")
+    assert code == 0 and "mine@Mine" in out
+    file.write_text(MINE.replace("-float", "float"))  # an edited file is another row, never a stale one
+    run_cli("bench", *TOY, *folders, "--pruner", f"{file}@Mine")
+    assert len(list((tmp_path / "r").rglob("L5-mine@Mine*"))) == 2
+
+
+def test_a_pruner_from_somebody_elses_package(
+    run_cli: Run, folders: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    info = site / "theirs-2.5.dist-info"
+    info.mkdir(parents=True)
+    (site / "theirs.py").write_text(MINE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 2.5\n")
+    (info / "entry_points.txt").write_text("[pathprune.pruners]\nshort-text = theirs:Mine\n")
+    monkeypatch.syspath_prepend(str(site))
+    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "short-text")
+    assert code == 0 and "short-text" in out
+    record = json.loads(next((tmp_path / "r").rglob("L5-short-text*")).read_text().splitlines()[0])
+    assert record["source"] == "theirs 2.5"
+    assert "theirs 2.5" in run_cli("list")[1]
+
+
+def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
+    code, out = run_cli("check", "jaccard", "--task", "toy", "--engine", "toy")
+    assert code == 0 and out.count("pass") >= 4
+    file = tmp_path / "bad.py"
+    file.write_text(MINE.replace("[-float(len(p.text)) for p in prefixes]", "list(range(len(prefixes)))"))
+    code, out = run_cli("check", f"{file}@Mine", "--task", "toy", "--engine", "toy")
+    assert code == 1 and "FAIL permuting the prefixes permutes the scores" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--pruner", "stpo"), "unknown pruner 'stpo'; did you mean stop?"),
+        (("--pruner", "jaccard:keep"), "'keep' is not option=value"),
+        (("--pruner", "jaccard:kep=central"), "did you mean keep?"),
+        (("--pruner", "jaccard:keep=best"), "keep is diverse or central"),
+        (("--pruner", "./nothing.py@Mine"), "no pruner file at ./nothing.py"),
+        (("--pruner", "stop"), "no checkpoint of stop for this model"),
+        (("--pruner", "stop:checkpoint=nowhere"), "nowhere/checkpoint.json is missing or damaged"),
+        (("--task", "hnads"), "unknown task 'hnads'; did you mean hands?"),
+        (("--engine", "vlm"), "unknown engine 'vlm'"),
+        (("--engine", "toy:skil=1"), "no option 'skil'"),
+        (("--engine", "hf", "--model", "hand"), "did you mean hands?"),
+        (("--engine", "hf", "--model", "./nowhere"), "no model folder at ./nowhere"),
+        (("--engine", "hf", "--model", "nobody/nothing", "--pruner", "logprob"), "cannot load model nobody/nothing"),
+        (("--sampling", "temprature=1"), "did you mean temperature?"),
+        (("--keep", "9"), "--keep 9 is not between 1 and --n 8"),
+        (("--prefix", "48"), "--prefix 48 is not between 1 and the token limit 48"),
+        (("--n", "x"), "'x' is not a valid integer"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], says: str, run_cli: Run, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out = run_cli("bench", *TOY, *folders, *arguments)
+    assert code == 2, out
+    assert says in out.replace("\n", " ") and "Traceback" not in out
+
+
+def test_a_damaged_bank_file_is_named(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    file = sorted((tmp_path / "b").rglob("*.parquet"))[0]
+    file.write_bytes(b"PAR1 nonsense")
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
+    assert code == 2 and file.name in out and "delete it and run again" in out
+    file.unlink()
+    assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
+
+
+def test_a_damaged_result_file_is_named(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    file = next((tmp_path / "r").rglob("pool.jsonl"))
+    file.write_text(file.read_text().replace('"answers"', "answers", 1))
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
+    assert code == 2 and "pool.jsonl is damaged at line 2" in out
+
+
+@pytest.mark.parametrize("error", [(28, "No space left on device"), (13, "Permission denied")])
+def test_a_refused_write_is_one_line_and_loses_nothing(
+    error: tuple[int, str], run_cli: Run, folders: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    before = {f: f.read_bytes() for f in (tmp_path / "r").rglob("*.jsonl")}
+
+    def full(descriptor: int) -> None:
+        raise OSError(*error)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
+    assert code == 2 and error[1] in out and "what is finished is kept" in out
+    assert {f: f.read_bytes() for f in before} == before
+    assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
+
+
+def test_a_read_only_results_folder(run_cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("a file where a folder should be")
+    code, out = run_cli(
+        "bench", *TOY, "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b"), "--pruner", "first"
+    )
+    assert code == 2 and "cannot write" in out
+
+
+def shipped(name: str, engine: Any) -> Path:
+    return checkpoints.folder(
+        Path(checkpoints.__file__).parents[1] / "pruners" / "checkpoints", registry.pruner(name), engine.fingerprint
+    )
+
+
+@pytest.mark.parametrize("damage", ["card", "weights", "head", "other model"])
+def test_damaged_or_foreign_adapters_are_refused(
+    damage: str, run_cli: Run, folders: tuple[str, ...], tmp_path: Path, hands_engine: Any
+) -> None:
+    place = tmp_path / "adapter"
+    shutil.copytree(shipped("stop", hands_engine), place)
+    if damage == "card":
+        (place / "checkpoint.json").write_text("{")
+    elif damage == "other model":
+        card = json.loads((place / "checkpoint.json").read_text())
+        card["base"] = {"model": "another", "fingerprint": "0" * 64}
+        (place / "checkpoint.json").write_text(json.dumps(card))
+    else:
+        (place / {"weights": "stop_embeddings.safetensors", "head": "head.safetensors"}[damage]).write_bytes(b"\0" * 64)
+    code, out = run_cli(
+        "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={place}"
+    )
+    assert "Traceback" not in out and "train" in out
+    assert code == (1 if damage == "weights" else 2)
+
+
+def test_interrupt_says_how_to_go_on(run_cli: Run, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.bench.bench", interrupted)
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "first")
+    assert code == 130 and "the same command continues" in out
+
+
+def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob,first")
+    results = ("--results", str(tmp_path / "r"))
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- leaderboard:begin -->\nold\n<!-- leaderboard:end -->\nafter\n")
+    assert run_cli("leaderboard", *results, "--keep", "2", "--out", str(readme))[0] == 0
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "| logprob |" in text and "old" not in text
+    assert run_cli("leaderboard", *results, "--keep", "2", "--out", str(readme))[0] == 0 and readme.read_text() == text
+    assert run_cli("plot", *results, "--out", str(tmp_path / "f"))[0] == 0
+    assert {f.suffix for f in (tmp_path / "f").iterdir()} == {".png", ".pdf", ".csv"}
+    code, out = run_cli("show", str(next((tmp_path / "r").rglob("L5-logprob*"))))
+    assert code == 0 and '"pruner": "logprob"' in out and '"commit"' in out
+    code, out = run_cli("leaderboard", "--results", str(tmp_path / "nothing"))
+    assert code == 2 and "no results folder" in out
+
+
+def test_importing_the_packages_loads_neither_torch_nor_transformers() -> None:
+    import subprocess
+
+    probe = "import sys, harness.cli, harness.bench, pruners, tasks, pruners.internal_learned.stop; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
