@@ -58,7 +58,7 @@ class Done:
 
 def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> Done:
     """Append what is missing to the pool record and to each pruner's record."""
-    pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_flops(settings))
+    pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_engine_facts(settings))
     records = [(plugin, open_record(settings, plugin)) for plugin in plugins]
     problems = settings.task.problems("test", settings.problems)
     # Pools are stored whatever n was asked for, so that a larger n later extends them.
@@ -101,9 +101,9 @@ def check_signals(plugin: Plugin, engine: Engine) -> None:
         )
 
 
-def _flops(settings: Settings) -> dict[str, Any]:
+def _engine_facts(settings: Settings) -> dict[str, Any]:
     file = settings.folder / "pool.jsonl"
-    return {} if file.exists() else {"flops": asdict(settings.engine.flops)}
+    return {} if file.exists() else {"flops": asdict(settings.engine.flops), "device": settings.engine.describe()}
 
 
 def _lacks(record: Record, problem: Problem) -> bool:

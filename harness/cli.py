@@ -292,11 +292,12 @@ def oracle(
 @click.option("--results", default="results/published", show_default=True, type=click.Path(path_type=Path))
 @click.option("--keep", default=8, show_default=True)
 @click.option("--out", default="results/leaderboard.md", show_default=True, type=click.Path(path_type=Path))
-def leaderboard(results: Path, keep: int, out: Path) -> None:
+@click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+def leaderboard(results: Path, keep: int, out: Path, figures: Path) -> None:
     """All tables of a results folder as Markdown, to a file or between a README's markers."""
     from harness import report, tables
 
-    text = tables.write_leaderboard(list(report.groups(results)), keep, out)
+    text = tables.write_leaderboard(list(report.groups(results)), keep, out, figures)
     if not text:
         raise PathpruneError(f"no records under {results}; run: make bench PRUNER=stop")
     console.print(f"wrote {out}")
@@ -310,7 +311,7 @@ def plot(results: Path, out: Path) -> None:
     from harness import figures, report
 
     for group in report.groups(results):
-        stem = out / f"{group.spec['task']}-{group.folder.name}-L{group.prefix}"
+        stem = out / group.slug
         figures.scaling_figure(group, stem)
         console.print(f"wrote {stem}.png, .pdf, .csv")
 

@@ -46,6 +46,11 @@ class Group:
     scored: list[Scored]
 
     @property
+    def slug(self) -> str:
+        """The name of its figure."""
+        return f"{self.spec['task']}-{self.folder.name}-L{self.prefix}"
+
+    @property
     def title(self) -> str:
         spec = self.spec
         sampling = ", ".join(f"{k} {v}" for k, v in spec["engine"]["sampling"].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,9 +91,19 @@ def markdown(group: Group, keep: int) -> str:
     return "\n".join([*lines, "", *notes(group), ""])
 
 
-def write_leaderboard(groups: Sequence[Group], keep: int, file: Path) -> str:
-    """All tables into one file. In a file that has the markers (the README), only what is between them changes."""
-    text = "\n".join(markdown(group, keep) for group in groups)
+def _picture(figure: Path, file: Path) -> str:
+    if not figure.exists():
+        return ""
+    place = os.path.relpath(figure.resolve(), file.resolve().parent)
+    return f"\n![cons@N against tokens per problem]({Path(place).as_posix()})\n"
+
+
+def write_leaderboard(groups: Sequence[Group], keep: int, file: Path, figures: Path) -> str:
+    """All tables, and the figures there are, into one file.
+
+    In a file that has the markers (the README), only what is between them changes.
+    """
+    text = "\n".join(markdown(group, keep) + _picture(figures / f"{group.slug}.png", file) for group in groups)
     before, after = "# Leaderboard\n\n", ""
     if file.exists() and all(m in file.read_text() for m in MARKERS):
         old = file.read_text()

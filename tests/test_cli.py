@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import json
 import os
 import shutil
@@ -63,7 +63,7 @@ def test_a_pruner_from_somebody_elses_package(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 2.5\n")
     (info / "entry_points.txt").write_text("[pathprune.pruners]\nshort-text = theirs:Mine\n")
     monkeypatch.syspath_prepend(str(site))
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "short-text")
     assert code == 0 and "short-text" in out
     record = json.loads(next((tmp_path / "r").rglob("L5-short-text*")).read_text().splitlines()[0])

@@ -131,7 +131,9 @@ def main() -> None:
             table.add_row(name, f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
     console.print(table)
     generation, check, share = check_share(arguments.repeats)
-    console.print(f"STOP's Check of {N} prefixes: {check * 1e3:.0f} ms, {share:.2%} of generating them ({generation:.2f} s)")
+    console.print(
+        f"STOP's Check of {N} prefixes: {check * 1e3:.0f} ms, {share:.2%} of generating them ({generation:.2f} s)"
+    )
     for n in (64, 1024):
         console.print(f"peak memory added by {n} paths of one problem: {peak_memory(n):,.0f} MiB")
 
