@@ -30,13 +30,13 @@ class Schedule:
 
 
 def fit(
-    parameters: Sequence[torch.nn.Parameter],
+    modules: Sequence[torch.nn.Module],
     logits_of: Callable[[torch.Tensor], torch.Tensor],
     examples: Sequence[LabelledPrefix],
     schedule: Schedule,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Minimise soft BCE over ``parameters``; ``logits_of(indices)`` gives one logit per example, ``[b]``.
+    """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices)`` gives one logit each, ``[b]``.
 
     The parameters of the epoch with the lowest validation loss are restored. Returns the metrics of the card.
     """
@@ -45,6 +45,8 @@ def fit(
     train, validation = (~held).nonzero().squeeze(-1), held.nonzero().squeeze(-1)
     if not len(train) or not len(validation):
         raise PathpruneError(f"{len(train)} training and {len(validation)} validation prefixes; label more problems")
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    log(f"{sum(p.numel() for p in parameters):,} trained parameters, {len(train):,} prefixes")
     draw = torch.Generator().manual_seed(schedule.seed)
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     steps = schedule.epochs * -(-len(train) // schedule.batch)
@@ -53,6 +55,7 @@ def fit(
     best: list[torch.Tensor] = []
     for epoch in range(1, schedule.epochs + 1):
         losses = []
+        _switch(modules, training=True)
         for batch in train[torch.randperm(len(train), generator=draw)].split(schedule.batch):
             loss = binary_cross_entropy_with_logits(logits_of(batch), success[batch])
             optimizer.zero_grad(set_to_none=True)
@@ -60,6 +63,7 @@ def fit(
             optimizer.step()
             decay.step()
             losses.append(loss.item())
+        _switch(modules, training=False)
         with torch.no_grad():
             logits = torch.cat([logits_of(b) for b in validation.split(4 * schedule.batch)])
         validated = binary_cross_entropy_with_logits(logits, success[validation]).item()
@@ -70,6 +74,11 @@ def fit(
     for parameter, value in zip(parameters, best, strict=True):
         parameter.data.copy_(value)
     return {"history": history, "prior": round(_prior(success, train, validation), 4), "prefixes": len(train)}
+
+
+def _switch(modules: Sequence[torch.nn.Module], training: bool) -> None:
+    for module in modules:
+        module.train(training)
 
 
 def _prior(success: torch.Tensor, train: torch.Tensor, validation: torch.Tensor) -> float:

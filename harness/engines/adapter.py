@@ -56,6 +56,14 @@ class Adapter(torch.nn.Module):
     def tokens(self) -> int:
         return self.embeddings.shape[0]
 
+    def train(self, mode: bool = True) -> Adapter:
+        """Training switches the LoRA's own dropout only: the base stays in evaluation mode."""
+        super().train(False)
+        for name, module in self.named_modules():
+            if "lora_" in name:
+                module.training = mode
+        return self
+
     def forward(self, prefix: Cache, lengths: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Last-layer states ``[n, T_s, d]`` of the appended tokens; ``lengths`` and ``mask`` count them in."""
         rows = lengths.shape[0]

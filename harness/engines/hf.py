@@ -20,6 +20,7 @@ import torch
 from transformers import Cache
 
 from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
+from harness.engines import attention as folded
 from harness.engines import kv, loading
 from harness.engines.adapter import Adapter
 from harness.engines.sampling import STATS, as_stats, choose, statistics
@@ -41,6 +42,11 @@ class Opened:
         for layer in self.cache.layers:
             layer.select(rows)
         self.lengths = self.lengths[rows.cpu()]
+
+    def clone(self, rows: torch.Tensor) -> None:
+        for layer in self.cache.layers:
+            layer.clone(rows)
+        self.lengths = torch.cat([self.lengths, self.lengths[rows.cpu()]])
 
     def mask(self, width: int, device: torch.device) -> torch.Tensor | None:
         """Attention mask ``[n, width]`` with zeros on left padding; None when there is no padding."""
@@ -70,6 +76,8 @@ class HFEngine:
         self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, self.tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention)
+        if attention is None:
+            folded.use(self.model)
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
@@ -253,86 +261,104 @@ class HFEngine:
 
     @torch.no_grad()
     def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:
+        """Continue paths side by side. Paths of equal content are one row of the batch until they diverge."""
         contents: dict[tuple[str, tuple[int, ...]], int] = {}
         which = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
         first_of = dict(zip(reversed(which), reversed(paths), strict=True))
         opened = self._open([first_of[w] for w in range(len(contents))], want_logits=True)
-        clone = torch.tensor(which, device=self.device)
-        opened.select(clone)
-        assert opened.logits is not None
-        opened.logits = opened.logits[clone]
-        run = Run(self, paths, max_tokens)
-        step = 0
+        run = Run(self, paths, torch.tensor(which, device=self.device), max_tokens)
         while True:
-            tokens, ended = run.draw(step, opened.logits)
-            step += 1
-            if keep and bool(ended.any()):
-                block = kv.take(opened.cache, ended.nonzero().squeeze(-1))
-                self.store.put(run.contents(ended, step), block)
-            alive = run.retire(ended, step)
-            if not run.places.numel():
+            assert opened.logits is not None
+            ended = run.draw(opened.logits)
+            if keep and len(ended):
+                self.store.put(run.contents(ended), kv.take(opened.cache, run.rows[ended]))
+            run.retire(ended)
+            if not len(run.places):
                 return run.paths()
-            if alive is not None:
+            if (alive := run.compact(len(opened.lengths))) is not None:
                 opened.select(alive)
-                tokens = tokens[alive]
+            parents, tokens = run.diverge(len(opened.lengths))
+            if len(parents):
+                opened.clone(parents)
             opened.lengths = opened.lengths + 1
             self._feed(opened, tokens.unsqueeze(-1), want_logits=True)
 
 
 class Run:
-    """The rows of one decode: what each has drawn, which are still running."""
+    """The paths of one decode: what each has drawn, and which row of the batch computes it.
 
-    def __init__(self, engine: HFEngine, paths: list[Path], max_tokens: int) -> None:
-        self.engine, self.given = engine, paths
-        starts = [len(p.tokens) for p in paths]
-        self.room = torch.tensor([max_tokens - s for s in starts], device=engine.device)
+    ``places`` ``[p]`` are the running paths (indices into ``given``), ``rows`` ``[p]`` their batch rows.
+    """
+
+    def __init__(self, engine: HFEngine, paths: list[Path], rows: torch.Tensor, max_tokens: int) -> None:
+        self.engine, self.given, self.rows, self.step = engine, paths, rows, 0
+        device, starts = engine.device, [len(p.tokens) for p in paths]
+        self.room = torch.tensor([max_tokens - s for s in starts], device=device)
         longest = int(self.room.max())
-        self.uniform = torch.tensor(
-            np.stack(
-                [uniforms(p.seed, p.problem.id, p.index, s, s + longest) for p, s in zip(paths, starts, strict=True)]
-            )
+        streams = [
+            uniforms(p.seed, p.problem.id, p.index, s, s + longest)
             if engine.sampling.temperature
-            else np.zeros((len(paths), longest))
-        ).to(engine.device)
-        self.tokens = torch.zeros(len(paths), longest, dtype=torch.long, device=engine.device)
-        self.stats = torch.zeros(len(paths), longest, len(STATS), dtype=torch.float16, device=engine.device)
-        self.counts = torch.zeros(len(paths), dtype=torch.long, device=engine.device)
-        self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=engine.device)
-        self.places = torch.arange(len(paths), device=engine.device)  # row of the batch -> place in ``paths``
-        self.running = torch.ones(len(paths), dtype=torch.bool, device=engine.device)
+            else np.zeros(longest)
+            for p, s in zip(paths, starts, strict=True)
+        ]
+        self.uniform = torch.tensor(np.stack(streams), device=device)
+        self.tokens = torch.zeros(len(paths), longest, dtype=torch.long, device=device)
+        self.stats = torch.zeros(len(paths), longest, len(STATS), dtype=torch.float16, device=device)
+        self.counts = torch.zeros(len(paths), dtype=torch.long, device=device)
+        self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=device)
+        self.places = torch.arange(len(paths), device=device)
 
-    def draw(self, step: int, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(token of each batch row, which rows ended with it); rows that had ended before never end again."""
-        tokens = choose(logits, self.uniform[self.places, step], self.engine.sampling)
-        live = self.running
-        places = self.places[live]
-        self.tokens[places, step] = tokens[live]
-        self.stats[places, step] = statistics(logits, tokens)[live]
-        self.counts[places] = step + 1
-        stop = torch.isin(tokens, self.engine._ends) & live
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """Draw a token for every running path from its row's logits; which of the running paths ended with it."""
+        own = logits[self.rows]
+        self.drawn = choose(own, self.uniform[self.places, self.step], self.engine.sampling)
+        self.tokens[self.places, self.step] = self.drawn
+        self.stats[self.places, self.step] = statistics(own, self.drawn)
+        self.step += 1
+        self.counts[self.places] = self.step
+        stop = torch.isin(self.drawn, self.engine._ends)
         self.stopped[self.places[stop]] = True
-        return tokens, live & (stop | (self.room[self.places] == step + 1))
+        return (stop | (self.room[self.places] == self.step)).nonzero().squeeze(-1)
 
-    def contents(self, ended: torch.Tensor, step: int) -> list[object]:
-        """Store keys of rows that have just ended."""
-        keys: list[object] = []
-        for place in self.places[ended].tolist():
-            path = self.given[place]
-            keys.append((path.problem.prompt, path.tokens + tuple(self.tokens[place, :step].tolist())))
-        return keys
+    def contents(self, ended: torch.Tensor) -> list[object]:
+        """Store keys of paths that have just ended."""
+        given = [(place, self.given[place]) for place in self.places[ended].tolist()]
+        return [
+            (path.problem.prompt, path.tokens + tuple(self.tokens[place, : self.step].tolist()))
+            for place, path in given
+        ]
 
-    def retire(self, ended: torch.Tensor, step: int) -> torch.Tensor | None:
-        """Mark rows as ended; the batch rows to keep when enough of them are dead, None to leave the batch alone."""
-        self.running = self.running & ~ended
-        dead = int((~self.running).sum())
-        if dead == len(self.running):
-            self.places = self.places[:0]
+    def retire(self, ended: torch.Tensor) -> None:
+        if len(ended):
+            running = torch.ones_like(self.places, dtype=torch.bool)
+            running[ended] = False
+            self.places, self.rows, self.drawn = self.places[running], self.rows[running], self.drawn[running]
+
+    def compact(self, batch: int) -> torch.Tensor | None:
+        """Batch rows to keep once COMPACT of them compute nothing that is wanted; None to leave the batch alone."""
+        alive = self.rows.unique()
+        if batch - len(alive) < max(1, COMPACT * batch):
             return None
-        if dead < max(1, COMPACT * len(self.running)) and int(self.room[self.places].min()) > step:
-            return None
-        alive = self.running.nonzero().squeeze(-1)
-        self.places, self.running = self.places[alive], self.running[alive]
-        return alive if dead else None
+        self.rows = torch.searchsorted(alive, self.rows)
+        return alive
+
+    def diverge(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows to append a clone of, next token of every row ``[batch + clones]``).
+
+        The first of a row's distinct tokens stays in the row, every other one moves to a clone.
+        """
+        vocabulary = int(self.drawn.max()) + 1
+        pairs, member = torch.unique(self.rows * vocabulary + self.drawn, return_inverse=True)
+        parents, tokens = pairs // vocabulary, pairs % vocabulary
+        again = torch.zeros_like(parents, dtype=torch.bool)
+        again[1:] = parents[1:] == parents[:-1]
+        clones = int(again.sum())
+        target = parents.clone()
+        target[again] = torch.arange(batch, batch + clones, device=target.device)
+        self.rows = target[member]
+        fed = tokens.new_zeros(batch + clones)
+        fed[target] = tokens
+        return parents[again], fed
 
     def paths(self) -> list[Path]:
         engine = self.engine

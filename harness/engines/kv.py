@@ -13,23 +13,27 @@ GROW = 128  # arena columns are allocated in steps of this many tokens
 
 
 class ArenaLayer(DynamicLayer):
-    """A full-attention layer whose new keys are written in place; ``DynamicLayer`` copies everything each step."""
+    """A full-attention layer with spare columns and rows, so that tokens and clones are written in place.
+
+    ``DynamicLayer`` copies everything at every step.
+    """
 
     def __init__(self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.length = 0
+        self.length = self.rows = 0
         if keys is not None and values is not None:
             self.keys, self.values, self.is_initialized = keys, values, True
-            self.length = keys.shape[-2]
+            self.rows, self.length = keys.shape[0], keys.shape[-2]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         end = self.length + key_states.shape[-2]
+        self.rows = key_states.shape[0]
         self.keys = _write(self.keys, key_states, self.length, end)
         self.values = _write(self.values, value_states, self.length, end)
         self.is_initialized, self.length = True, end
-        return self.keys[..., :end, :], self.values[..., :end, :]
+        return self.keys[: self.rows, :, :end], self.values[: self.rows, :, :end]
 
     def get_seq_length(self) -> int:
         return self.length
@@ -37,17 +41,35 @@ class ArenaLayer(DynamicLayer):
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows (repeats allowed), spare columns included."""
         self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+        self.rows = len(rows)
+
+    def clone(self, rows: torch.Tensor) -> None:
+        """Append copies of these rows; only the new rows are written."""
+        self.keys, self.values = (_append(t, rows, self.rows, self.length) for t in (self.keys, self.values))
+        self.rows += len(rows)
 
 
 def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    rows, heads, _, dim = new.shape
     if arena is None or end > arena.shape[-2]:
         width = -(-end // GROW) * GROW
+        capacity = rows if arena is None else arena.shape[0]
         # Grown by half as well, so that a path of 32k tokens is copied a dozen times and not 256 times.
-        grown = new.new_empty(*new.shape[:-2], max(width, start + start // 2), new.shape[-1])
+        grown = new.new_empty(capacity, heads, max(width, start + start // 2), dim)
         if arena is not None:
-            grown[..., :start, :] = arena[..., :start, :]
+            grown[:rows, :, :start] = arena[:rows, :, :start]
         arena = grown
-    arena[..., start:end, :] = new
+    arena[:rows, :, start:end] = new
+    return arena
+
+
+def _append(arena: torch.Tensor, rows: torch.Tensor, used: int, length: int) -> torch.Tensor:
+    end = used + len(rows)
+    if end > arena.shape[0]:
+        grown = arena.new_empty(max(end, 2 * arena.shape[0]), *arena.shape[1:])
+        grown[:used, :, :length] = arena[:used, :, :length]
+        arena = grown
+    arena[used:end, :, :length] = arena[rows, :, :length]
     return arena
 
 
@@ -69,7 +91,7 @@ class Block:
 def take(cache: Cache, rows: torch.Tensor) -> Block:
     """Copy rows of a cache, up to its length."""
     layers = [
-        torch.stack([layer.keys[..., : layer.length, :][rows], layer.values[..., : layer.length, :][rows]])
+        torch.stack([layer.keys[rows, :, : layer.length], layer.values[rows, :, : layer.length]])
         for layer in cache.layers
     ]
     return Block(torch.stack(layers))

@@ -60,7 +60,7 @@ class RewardModel:
             at = torch.tensor([int(torch.randint(s, len(r), ())) for s, r in zip(starts, rows, strict=True)])
             return model.logits(rows).gather(1, at.unsqueeze(-1)).squeeze(-1)
 
-        metrics = fit(list(model.model.parameters()), one_position_each, examples, Schedule(**self.recipe), log)
+        metrics = fit([model.model], one_position_each, examples, Schedule(**self.recipe), log)
         self.text_model = model
         return metrics
 

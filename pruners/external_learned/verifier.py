@@ -49,7 +49,7 @@ class Verifier:
         model = trainable(check.engine, self.base)
         ids = model.encode([e.prefix for e in examples])
         metrics = fit(
-            list(model.model.parameters()),
+            [model.model],
             lambda batch: model.last_logits([ids[i] for i in batch.tolist()]),
             examples,
             Schedule(**self.recipe),

@@ -56,9 +56,7 @@ class LinearProbe:
         states = (states - mean) / std
         torch.manual_seed(self.recipe["seed"])
         head = torch.nn.Linear(states.shape[1], 1)
-        metrics = fit(
-            list(head.parameters()), lambda i: head(states[i]).squeeze(-1), examples, Schedule(**self.recipe), log
-        )
+        metrics = fit([head], lambda i: head(states[i]).squeeze(-1), examples, Schedule(**self.recipe), log)
         self.weights = {k: v.detach().numpy() for k, v in head.state_dict().items()}
         self.weights |= {"mean": mean.numpy(), "std": std.numpy()}
         return metrics

@@ -67,9 +67,9 @@ class Stop:
         torch.manual_seed(self.shape["seed"])
         head = torch.nn.Linear(adapter.embeddings.shape[1], 1)
         read = check.engine.reader([e.prefix for e in examples], adapter)
-        trained = [p for p in adapter.parameters() if p.requires_grad] + list(head.parameters())
-        log(f"STOP: {sum(p.numel() for p in trained):,} trained parameters, {len(examples):,} prefixes")
-        metrics = fit(trained, lambda i: head(read(i)[:, -1]).squeeze(-1), examples, Schedule(**self.recipe), log)
+        metrics = fit(
+            [adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, Schedule(**self.recipe), log
+        )
         self.adapter = adapter.eval()
         self.head = {k: v.detach().numpy() for k, v in head.state_dict().items()}
         return metrics

@@ -7,7 +7,6 @@ paths, temperature 1, no filter, the same number of new tokens for every path), 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import AutoModelForCausalLM
 
 from harness import registry
 from harness.api import Sampling
+from harness.engines.identity import locate
 from tasks.embedded.hands import Hands
 
 N = 64
@@ -59,6 +60,8 @@ def against_generate(model: str, new_tokens: int, repeats: int) -> tuple[float, 
     """(our tokens/s, generate's tokens/s, median ratio) for N paths of one prompt."""
     engine = registry.engine("hf", model, Sampling(), device="cpu")
     problem = Hands().problems("dev", 1)[0]
+    # As anybody would load it: our engine switches its own copy to another decode step.
+    reference_model = AutoModelForCausalLM.from_pretrained(locate(model), dtype=torch.float32).eval()
     ids = torch.tensor([engine.tokenizer(problem.prompt).input_ids])
     # Neither side may stop early: both compute exactly N x new_tokens.
     engine._engine._ends = torch.tensor([], dtype=torch.long)
@@ -68,7 +71,7 @@ def against_generate(model: str, new_tokens: int, repeats: int) -> tuple[float, 
         engine.store.clear()
 
     def theirs() -> None:
-        engine.model.generate(
+        reference_model.generate(
             ids, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=N, max_new_tokens=new_tokens,
             min_new_tokens=new_tokens, pad_token_id=0,
         )  # fmt: skip
@@ -109,9 +112,15 @@ def print_peak(n: int) -> None:
     engine = registry.engine("hf", "hands", Hands().defaults.sampling, device="cpu")
     problem = Hands().problems("dev", 1)
     engine.launch(problem, 2, 10, 1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    reset.write_text("5")  # the peak starts again from here: loading the libraries had a higher one
+    before = _mebibytes(status, "VmRSS")
     engine.resume(engine.launch(problem, n, 22, 0)[0], 300)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(_mebibytes(status, "VmHWM") - before)
+
+
+def _mebibytes(status: Path, field: str) -> float:
+    return int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]) / 1024
 
 
 def main() -> None:

@@ -1,0 +1,46 @@
+"""Attention for the decode step on a CPU: one query token per row, query heads folded over their shared KV head.
+
+A decode step has a single query, so the G query heads that share a KV head can stand as G query rows of one matrix
+product, and keys are read once instead of being repeated G times. Everything else goes to torch's own kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+FOLDED = "folded"
+PLAIN = {"dropout", "scaling", "is_causal", "sliding_window", "position_ids", "use_cache", "cache_position"}
+
+
+def folded_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """``query`` ``[n, heads, q, d]``, ``key`` and ``value`` ``[n, kv heads, T, d]`` -> ``[n, q, heads, d]``."""
+    unusual = any(v is not None and k not in PLAIN for k, v in options.items())
+    if query.shape[2] != 1 or unusual or torch.is_grad_enabled():
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    rows, heads, _, width = query.shape
+    shared = key.shape[1]
+    scale = options.get("scaling") or width**-0.5
+    scores = (query * scale).view(rows, shared, heads // shared, width) @ key.transpose(2, 3)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    return (scores.softmax(-1) @ value).view(rows, 1, heads, -1), None
+
+
+def use(model: Any) -> None:
+    """Switch a model on the CPU that runs torch's scaled-dot-product attention to the folded decode step."""
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(FOLDED, folded_attention)
+        AttentionMaskInterface.register(FOLDED, sdpa_mask)
+        model.set_attn_implementation(FOLDED)
