@@ -26,6 +26,7 @@ from harness.engines.adapter import Adapter
 from harness.engines.sampling import STATS, as_stats, choose, statistics
 from harness.rng import uniforms
 
+PENDING = 8 << 20  # bytes of logits whose statistics are computed together
 COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
 
 
@@ -307,18 +308,28 @@ class Run:
         self.counts = torch.zeros(len(paths), dtype=torch.long, device=device)
         self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=device)
         self.places = torch.arange(len(paths), device=device)
+        self.pending: list[tuple[torch.Tensor, ...]] = []
+        self.thinned = False  # has a path ended since the batch was last compacted?
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
         """Draw a token for every running path from its row's logits; which of the running paths ended with it."""
         own = logits[self.rows]
         self.drawn = choose(own, self.uniform[self.places, self.step], self.engine.sampling)
         self.tokens[self.places, self.step] = self.drawn
-        self.stats[self.places, self.step] = statistics(own, self.drawn)
+        self.pending.append((self.places, torch.full_like(self.places, self.step), own, self.drawn))
+        if len(self.pending) * own.nbytes > PENDING:
+            self.flush()
         self.step += 1
         self.counts[self.places] = self.step
         stop = torch.isin(self.drawn, self.engine._ends)
         self.stopped[self.places[stop]] = True
         return (stop | (self.room[self.places] == self.step)).nonzero().squeeze(-1)
+
+    def flush(self) -> None:
+        """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""
+        places, steps, logits, drawn = (torch.cat(column) for column in zip(*self.pending, strict=True))
+        self.stats[places, steps] = statistics(logits, drawn)
+        self.pending.clear()
 
     def contents(self, ended: torch.Tensor) -> list[object]:
         """Store keys of paths that have just ended."""
@@ -332,14 +343,17 @@ class Run:
         if len(ended):
             running = torch.ones_like(self.places, dtype=torch.bool)
             running[ended] = False
+            self.thinned = True
             self.places, self.rows, self.drawn = self.places[running], self.rows[running], self.drawn[running]
 
     def compact(self, batch: int) -> torch.Tensor | None:
         """Batch rows to keep once COMPACT of them compute nothing that is wanted; None to leave the batch alone."""
+        if not self.thinned:
+            return None
         alive = self.rows.unique()
         if batch - len(alive) < max(1, COMPACT * batch):
             return None
-        self.rows = torch.searchsorted(alive, self.rows)
+        self.rows, self.thinned = torch.searchsorted(alive, self.rows), False
         return alive
 
     def diverge(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -361,6 +375,7 @@ class Run:
         return parents[again], fed
 
     def paths(self) -> list[Path]:
+        self.flush()
         engine = self.engine
         tokens, counts = self.tokens.cpu().numpy(), self.counts.tolist()
         stats, stopped = self.stats.cpu().numpy(), self.stopped.tolist()

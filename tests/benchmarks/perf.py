@@ -56,29 +56,31 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) 
     return seconds
 
 
-def against_generate(model: str, new_tokens: int, repeats: int) -> tuple[float, float, float]:
-    """(our tokens/s, generate's tokens/s, median ratio) for N paths of one prompt."""
+def against_generate(model: str, prompts: int, new_tokens: int, repeats: int) -> tuple[float, float, float]:
+    """(our tokens/s, generate's tokens/s, median ratio) for N paths of each of some prompts."""
     engine = registry.engine("hf", model, Sampling(), device="cpu")
-    problem = Hands().problems("dev", 1)[0]
+    problems = Hands().problems("dev", prompts)
     # As anybody would load it: our engine switches its own copy to another decode step.
     reference_model = AutoModelForCausalLM.from_pretrained(locate(model), dtype=torch.float32).eval()
-    ids = torch.tensor([engine.tokenizer(problem.prompt).input_ids])
-    # Neither side may stop early: both compute exactly N x new_tokens.
+    texts = [p.prompt for p in problems]
+    encoded = engine.tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    # Neither side may stop early: both draw exactly N x new_tokens per prompt.
     engine._engine._ends = torch.tensor([], dtype=torch.long)
 
     def ours() -> None:
-        engine.launch([problem], N, new_tokens, 0)
+        engine.launch(problems, N, new_tokens, 0)
         engine.store.clear()
 
     def theirs() -> None:
         reference_model.generate(
-            ids, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=N, max_new_tokens=new_tokens,
+            encoded.input_ids, attention_mask=encoded.attention_mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=N, max_new_tokens=new_tokens,
             min_new_tokens=new_tokens, pad_token_id=0,
         )  # fmt: skip
 
     mine, reference = alternate(ours, theirs, repeats)
     ratio = median(r / m for m, r in zip(mine, reference, strict=True))
-    return N * new_tokens / median(mine), N * new_tokens / median(reference), ratio
+    total = prompts * N * new_tokens
+    return total / median(mine), total / median(reference), ratio
 
 
 def check_share(repeats: int) -> tuple[float, float, float]:
@@ -131,13 +133,18 @@ def main() -> None:
     if arguments.peak:
         print_peak(arguments.peak)
         return
-    table = Table("model", "ours, tokens/s", "generate, tokens/s", "ratio", "goal")
+    table = Table("model", "prompts x 64", "ours, tokens/s", "generate, tokens/s", "ratio", "goal")
     with tempfile.TemporaryDirectory() as folder:
         embedded = registry.engine("hf", "hands", Sampling(), device="cpu")
         larger_model(Path(folder), embedded.tokenizer)
-        for name, model, tokens, goal in (("hands, 1.0 M", "hands", 128, 1.5), ("random Llama, 33 M", folder, 96, 1.0)):
-            mine, reference, ratio = against_generate(model, tokens, arguments.repeats)
-            table.add_row(name, f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
+        cases = (
+            ("hands, 1.0 M", "hands", 16, 128, 1.5),  # what the bench runs: 1,024 rows
+            ("hands, 1.0 M", "hands", 1, 128, 1.5),
+            ("random Llama, 33 M", folder, 1, 96, 1.0),
+        )
+        for name, model, prompts, tokens, goal in cases:
+            mine, reference, ratio = against_generate(model, prompts, tokens, arguments.repeats)
+            table.add_row(name, str(prompts), f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
     console.print(table)
     generation, check, share = check_share(arguments.repeats)
     console.print(
