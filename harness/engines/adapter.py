@@ -81,7 +81,10 @@ class Adapter(torch.nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"embeddings": self.embeddings.detach().cpu().contiguous()}, folder / EMBEDDINGS)
         if self.rank:
+            config = self.branch.peft_config["default"]
+            config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name  # never a local path
             self.branch.save_pretrained(str(folder))
+            (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
     @classmethod
     def load(cls, model: Any, folder: Path) -> Adapter:
