@@ -10,7 +10,7 @@ WHERE = --task $(TASK) --engine $(ENGINE) $(if $(MODEL),--model $(MODEL)) $(if $
         $(if $(SAMPLING),--sampling $(SAMPLING))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install bench train label oracle leaderboard plots check list model test test-all perf lint format clean
+.PHONY: install bench train label oracle leaderboard plots published second-seed check list model test test-all perf lint format clean
 
 install: $(STAMP)
 
@@ -37,6 +37,21 @@ leaderboard: $(STAMP)
 
 plots: $(STAMP)
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS))
+
+VARIANTS = all-registered,deepconf-lowest:window=8,jaccard:keep=central
+REFERENCE = $(BIN)/pathprune bench --results results/published
+
+# Everything under results/published: all methods, both operating points, the oracle. About 15 minutes on two cores.
+published: $(STAMP)
+	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS); done
+	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --prefix $$L; done
+	for L in 19 37; do $(REFERENCE) --task slips --prefix $$L --pruner $(VARIANTS); done
+
+# Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
+second-seed: $(STAMP)
+	test -f results/models/hands-seed1/model.safetensors || $(MAKE) model SEED=1 OUT=results/models/hands-seed1
+	$(BIN)/pathprune train stop --model results/models/hands-seed1 --problems 1024 --seed 1
+	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop,logprob,deepconf,jaccard; done
 
 check: $(STAMP)
 	$(BIN)/pathprune check '$(PRUNER)' $(WHERE)

@@ -108,10 +108,9 @@ def choose(specs: str, engine: Any) -> list[registry.Plugin]:
     """The pruners of a comma-separated list; all-registered leaves out what has no checkpoint for this model."""
     from harness import checkpoints
 
-    if specs != "all-registered":
-        return [registry.pruner(spec) for spec in split_specs(specs)]
-    plugins = []
-    for name in registry.names("pruners"):
+    wanted = split_specs(specs)
+    plugins = [registry.pruner(spec) for spec in wanted if spec != "all-registered"]
+    for name in registry.names("pruners") if "all-registered" in wanted else []:
         plugin = registry.pruner(name)
         if checkpoints.available(plugin, engine):
             plugins.append(plugin)

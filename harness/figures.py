@@ -57,11 +57,16 @@ def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
             if name in ("random", "stop", "no pruning"):
                 axis.fill_between(line.tokens, line.low, line.high, color=colours[name], alpha=0.12, lw=0)
         axis.set(
-            xscale="log", xlabel="tokens per problem", title=f"best {gamma:g} of N finished, N = 2 to {group.pool.n}"
+            xscale="log",
+            xlabel="tokens per problem",
+            title=f"best 1/{1 / gamma:g} of N finished, N = 2 to {group.pool.n}",
         )
     axes[0].set_ylabel("cons@N (majority vote)")
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
-    figure.suptitle(f"{group.spec['task']}, L = {group.prefix} ({group.prefix / group.pool.lengths.mean():.0%})", y=1.0)
+    share = f"{group.prefix / group.pool.lengths.mean():.0%} of the mean length"
+    figure.suptitle(
+        f"{group.spec['task']}, model {group.spec['engine']['model']}, L = {group.prefix} ({share})", y=1.02
+    )
     sns.despine(figure)
     for suffix in (".png", ".pdf"):
         with writable(stem.with_name(stem.name + suffix)) as part:

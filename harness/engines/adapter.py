@@ -83,7 +83,7 @@ class Adapter(torch.nn.Module):
         if self.rank:
             config = self.branch.peft_config["default"]
             config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name  # never a local path
-            self.branch.save_pretrained(str(folder))
+            self.branch.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
     @classmethod
