@@ -63,9 +63,9 @@ def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
         )
     axes[0].set_ylabel("cons@N (majority vote)")
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
-    share = f"{group.prefix / group.pool.lengths.mean():.0%} of the mean length"
+    portion = f"{group.prefix / group.pool.lengths.mean():.0%} of the mean length"
     figure.suptitle(
-        f"{group.spec['task']}, model {group.spec['engine']['model']}, L = {group.prefix} ({share})", y=1.02
+        f"{group.spec['task']}, model {group.spec['engine']['model']}, L = {group.prefix} ({portion})", y=1.02
     )
     sns.despine(figure)
     for suffix in (".png", ".pdf"):
