@@ -53,6 +53,7 @@ def fit(
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / 30) * max(0.0, 1 - s / steps))
     history: list[dict[str, float]] = []
     best: list[torch.Tensor] = []
+    lowest, chosen = float("inf"), 0
     for epoch in range(1, schedule.epochs + 1):
         losses = []
         _switch(modules, training=True)
@@ -69,11 +70,14 @@ def fit(
         validated = binary_cross_entropy_with_logits(logits, success[validation]).item()
         history.append({"epoch": epoch, "train": round(float(np.mean(losses)), 4), "validation": round(validated, 4)})
         log(f"epoch {epoch}/{schedule.epochs}: training BCE {np.mean(losses):.4f}, validation BCE {validated:.4f}")
-        if validated <= min(h["validation"] for h in history):
+        if validated < lowest:
+            lowest, chosen = validated, epoch
             best = [copy.deepcopy(p.detach()) for p in parameters]
+    if not best:
+        raise PathpruneError(f"training diverged: no epoch has a finite validation loss at lr={schedule.learning_rate}")
     for parameter, value in zip(parameters, best, strict=True):
         parameter.data.copy_(value)
-    return {"history": history, "prior": round(_prior(success, train, validation), 4), "prefixes": len(train)}
+    return {"history": history, "best_epoch": chosen, "prior": round(_prior(success, train, validation), 4), "prefixes": len(train)}
 
 
 def _switch(modules: Sequence[torch.nn.Module], training: bool) -> None:

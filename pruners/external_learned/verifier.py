@@ -26,7 +26,7 @@ class Verifier:
     fidelity = "adapted"
     labels = "monte-carlo"
 
-    def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 2, batch: int = 128, seed: int = 0) -> None:
+    def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 128, seed: int = 0) -> None:
         self.base = base
         self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None
