@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= LIVE=1]
-	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(LIVE),--live)
+	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(filter-out 0,$(LIVE)),--live)
 
 train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))
@@ -43,15 +43,15 @@ REFERENCE = $(BIN)/pathprune bench --results results/published
 
 # Everything under results/published: all methods, both operating points, the oracle. About 15 minutes on two cores.
 published: $(STAMP)
-	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS); done
-	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --prefix $$L; done
-	for L in 19 37; do $(REFERENCE) --task slips --prefix $$L --pruner $(VARIANTS); done
+	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS) || exit 1; done
+	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --prefix $$L || exit 1; done
+	for L in 22 43; do $(REFERENCE) --task slips --prefix $$L --pruner $(VARIANTS) || exit 1; done
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
 	test -f results/models/hands-seed1/model.safetensors || $(MAKE) model SEED=1 OUT=results/models/hands-seed1
 	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 1024
-	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop:seed=1,logprob,deepconf,jaccard; done
+	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop:seed=1,logprob,deepconf,jaccard || exit 1; done
 
 check: $(STAMP)
 	$(BIN)/pathprune check '$(PRUNER)' $(WHERE)
@@ -59,8 +59,8 @@ check: $(STAMP)
 list: $(STAMP)
 	$(BIN)/pathprune list
 
-model: $(STAMP)  ## make model [MODEL=hands|slips]: train the embedded model again, from nothing
-	$(BIN)/python -m tasks.embedded.pretrain $(or $(MODEL),hands) --out $(or $(OUT),tasks/embedded/models/$(or $(MODEL),hands)) \
+model: $(STAMP)  ## make model [MODEL=hands|slips]: train the embedded model again, from nothing, into results/models
+	$(BIN)/python -m tasks.embedded.pretrain $(or $(MODEL),hands) --out $(or $(OUT),results/models/$(or $(MODEL),hands)) \
 	    $(if $(SEED),--seed $(SEED)) --threads 2
 
 test: $(STAMP)

@@ -37,6 +37,11 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
 
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(getattr(self, f.name), int | float) for f in fields(self))
+        if not numbers or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.top_k % 1:
+            raise PathpruneError(f"{self}: temperature is 0 or more, top_p in (0, 1], top_k a whole number, 0 or more")
+
 
 @dataclass(frozen=True, eq=False)
 class TokenStats:

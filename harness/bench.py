@@ -71,13 +71,15 @@ def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> 
         group = waiting[start : start + size]
         prefixes = engine.launch(group, settings.n, settings.prefix, settings.seed)
         scored = [
-            (record, _score(plugin, paths, engine, settings.seed))
+            (record, _score(plugin, paths, settings.engine, settings.seed))
             for plugin, record in records
             for problem, paths in zip(group, prefixes, strict=True)
             if _lacks(record, problem)
         ]
         finished = engine.finish(prefixes)
-        pool.append([_pool_row(settings.task, settings.engine, paths) for paths in finished])
+        rows = [_pool_row(settings.task, settings.engine, paths) for paths in finished]
+        _same_paths(pool, rows)
+        pool.append(rows)
         for _, record in records:
             record.append([row for r, row in scored if r is record])
         engine.forget(group)
@@ -85,12 +87,23 @@ def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> 
     return Done(engine.sampled, _failures(records, problems))
 
 
+def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:
+    """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
+    for row in rows:
+        known = pool.lines.get(row["problem"], row)
+        if known["paths"] != row["paths"]:
+            raise PathpruneError(
+                f"the banked paths of {row['problem']} are not those that {pool.file} was recorded from (another machine or "
+                "version sampled them); use another --results folder, or the bank that belongs to these records"
+            )
+
+
 def open_record(settings: Settings, plugin: Plugin) -> Record:
     identity = checkpoints.attach(plugin, settings.engine)
-    spec = settings.pool | {"prefix": settings.prefix, "pruner": plugin.name} | identity | plugin.key
+    spec = settings.pool | {"prefix": settings.prefix, "pruner": plugin.name, "code": plugin.code} | identity
     name = f"L{settings.prefix}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
     about = {"quadrant": plugin.pruner.quadrant, "fidelity": plugin.pruner.fidelity}
-    return Record.open(settings.folder / name, spec, **about, source=plugin.source, code=plugin.code)
+    return Record.open(settings.folder / name, spec, **about, source=plugin.source)
 
 
 def check_signals(plugin: Plugin, engine: Engine) -> None:
@@ -110,7 +123,7 @@ def _lacks(record: Record, problem: Problem) -> bool:
     return "scores" not in record.lines.get(problem.id, {})
 
 
-def _score(plugin: Plugin, paths: Sequence[Path], engine: Banked, seed: int) -> dict[str, Any]:
+def _score(plugin: Plugin, paths: Sequence[Path], engine: Any, seed: int) -> dict[str, Any]:
     problem = paths[0].problem.id
     try:
         scores, cost = check(plugin.pruner, paths, engine, seed)
@@ -126,6 +139,7 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
     return {
         "problem": problem.id,
         "prompt": engine.prompt_length(problem),
+        "paths": digest({"tokens": [p.tokens for p in paths]}),
         "answers": answers,
         "correct": [int(task.correct(a, problem)) for a in answers],
         "lengths": [len(p.tokens) for p in paths],

@@ -26,27 +26,38 @@ def slug(name: str) -> str:
 
 
 def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
-    return root / slug(plugin.name) / slug(fingerprint)[:12]
+    return root / slug(plugin.name) / fingerprint[:12]
 
 
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     """Load a learned pruner's weights; returns what identifies them for the record. Nothing for other pruners."""
-    if not hasattr(plugin.pruner, "fit"):
+    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
         return {}
     found = _locate(plugin, engine.fingerprint)
     card = read_card(found)
     if card["base"]["fingerprint"] != engine.fingerprint:
         raise PathpruneError(
             f"checkpoint {found} was trained on model {card['base']['model']} ({card['base']['fingerprint'][:12]}), not on "
-            f"{engine.spec['model']} ({engine.fingerprint[:12]}); train one with: {train_command(plugin, engine)}"
+            f"{engine.spec['model']} ({engine.fingerprint[:12]}); train one with: make train PRUNER={plugin.name} and that MODEL"
+        )
+    if card["pruner"] != plugin.name:
+        raise PathpruneError(f"checkpoint {found} belongs to pruner {card['pruner']}, not to {plugin.name}")
+    digest = digest_of(found)
+    if card["digest"] != digest:
+        raise PathpruneError(
+            f"checkpoint {found} is damaged: its files are not those its card describes; train it again"
         )
     plugin.pruner.load(found)  # type: ignore[attr-defined]
-    return {"checkpoint": digest_of(found)}
+    return {"checkpoint": digest}
 
 
 def available(plugin: Plugin, engine: Any) -> bool:
     try:
-        return not hasattr(plugin.pruner, "fit") or bool(_locate(plugin, engine.fingerprint))
+        return (
+            not hasattr(plugin.pruner, "fit")
+            or bool(plugin.options.get("model"))
+            or bool(_locate(plugin, engine.fingerprint))
+        )
     except PathpruneError:
         return False
 
@@ -65,15 +76,11 @@ def _locate(plugin: Plugin, fingerprint: str) -> Path:
     )
 
 
-def train_command(plugin: Plugin, engine: Any) -> str:
-    return f"make train PRUNER={plugin.name} MODEL={engine.spec['model']}"
-
-
 def read_card(place: Path) -> dict[str, Any]:
     file = place / CARD
     try:
         card: dict[str, Any] = json.loads(file.read_text())
-        card["base"]["fingerprint"], card["base"]["model"]
+        card["base"]["fingerprint"], card["base"]["model"], card["pruner"], card["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PathpruneError(
             f"checkpoint card {file} is missing or damaged ({error}); train the pruner again"

@@ -59,6 +59,10 @@ def open_engine(task: Any, model: str | None, engine: str, sampling: str) -> Any
         raise PathpruneError(f"engine {engine!r}: {error}") from error
 
 
+def given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -92,7 +96,7 @@ def bench(
     if not 1 <= keep <= n:
         raise PathpruneError(f"--keep {keep} is not between 1 and --n {n}")
     settings = Settings(
-        chosen, opened, problems or chosen.defaults.problems, n, prefix or chosen.defaults.prefixes[0],
+        chosen, opened, given(problems, chosen.defaults.problems), n, given(prefix, chosen.defaults.prefixes[0]),
         chosen.defaults.max_tokens, seed, results, bank,
     )  # fmt: skip
     plugins = choose(specs, opened)
@@ -109,6 +113,8 @@ def choose(specs: str, engine: Any) -> list[registry.Plugin]:
     from harness import checkpoints
 
     wanted = split_specs(specs)
+    if not wanted:
+        raise PathpruneError("no pruner given; see: pathprune list")
     plugins = [registry.pruner(spec) for spec in wanted if spec != "all-registered"]
     for name in registry.names("pruners") if "all-registered" in wanted else []:
         plugin = registry.pruner(name)
@@ -136,14 +142,15 @@ def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int) -> No
 
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
         done = run(settings, plugins, progress)
-    for group in report.groups(settings.results, settings.n):
-        if group.folder == settings.folder and group.prefix == settings.prefix:
+    asked = [p.id for p in settings.task.problems("test", settings.problems)]
+    for group in report.groups_of(settings.folder, settings.n, asked):
+        if group.prefix == settings.prefix:
             console.print(tables.terminal(group, keep, report.rows(group, keep)))
             for line in tables.notes(group):
                 console.print(line)
     console.print(f"{done.sampled:,} tokens generated; records in {settings.folder}")
     for name, (count, reason) in done.failures.items():
-        console.print(f"[red]{name}[/] failed on {count} problems, which have no score: {reason}")
+        console.print(f"{name} failed on {count} problems, which have no score: {reason}", style="red", markup=False)
     if done.failures:
         raise SystemExit(1)
 
@@ -156,6 +163,10 @@ def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int) -> None
     with bar("live", settings.problems * len(plugins)) as progress:
         records = run_live(settings, plugins, plan, progress)
     console.print(summary(records))
+    failed = [row["error"] for record in records for row in record.lines.values() if "error" in row]
+    if failed:
+        console.print(f"{len(failed)} problems have no result: {failed[0]}", style="red", markup=False)
+        raise SystemExit(1)
 
 
 @cli.command("list")
@@ -187,10 +198,9 @@ def check(spec: str, task: str, model: str | None, engine: str, sampling: str, p
     check_signals(plugin, opened)
     checkpoints.attach(plugin, opened)
     failed = 0
-    for name, problem in conformance(plugin.pruner, chosen, opened, prefix or chosen.defaults.prefixes[0], seed):
-        console.print(
-            f"{'[green]pass[/]' if problem is None else '[red]FAIL[/]'} {name}" + (f": {problem}" if problem else "")
-        )
+    for name, problem in conformance(plugin.pruner, chosen, opened, given(prefix, chosen.defaults.prefixes[0]), seed):
+        line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
+        console.print(line, style="green" if problem is None else "red", markup=False)
         failed += problem is not None
     raise SystemExit(1 if failed else 0)
 
@@ -220,7 +230,7 @@ def label(
     """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or at --prefix."""
     chosen = registry.task(task)
     opened = open_engine(chosen, model, engine, sampling)
-    prefixes = (prefix,) if prefix else None
+    prefixes = None if prefix is None else (prefix,)
     make_labels(
         label_folder(
             chosen, opened, root, problems=problems, continuations=continuations, prefixes=prefixes, seed=seed + 1
@@ -247,7 +257,7 @@ def train(
     chosen = registry.task(task)
     opened = open_engine(chosen, model, engine, sampling)
     labels = label_folder(
-        chosen, opened, root, problems=problems, prefixes=(prefix,) if prefix else None, seed=seed + 1
+        chosen, opened, root, problems=problems, prefixes=None if prefix is None else (prefix,), seed=seed + 1
     )
     make_labels(labels)
     place = train_pruner(plugin, opened, labels, out, console.print)
@@ -276,7 +286,7 @@ def oracle(
         opened,
         problems,
         n,
-        prefix or chosen.defaults.prefixes[0],
+        given(prefix, chosen.defaults.prefixes[0]),
         chosen.defaults.max_tokens,
         seed,
         results,
@@ -296,7 +306,8 @@ def leaderboard(results: Path, keep: int, out: Path, figures: Path) -> None:
     """All tables of a results folder as Markdown, to a file or between a README's markers."""
     from harness import report, tables
 
-    text = tables.write_leaderboard(list(report.groups(results)), keep, out, figures)
+    large = [group for group in report.groups(results) if group.pool.n >= keep]
+    text = tables.write_leaderboard(large, keep, out, figures)
     if not text:
         raise PathpruneError(f"no records under {results}; run: make bench PRUNER=stop")
     console.print(f"wrote {out}")
@@ -334,6 +345,9 @@ def main() -> None:
         raise SystemExit(2) from None
     except PathpruneError as error:
         click.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:
+        click.echo(f"error: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         raise SystemExit(2) from None
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what is finished is kept, and the same command continues", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from harness import checkpoints
+from harness.api import Cost
 from harness.bench import Progress, Settings
 from harness.loop import Plan, ScoringError, prune
 from harness.registry import Plugin
@@ -33,9 +34,9 @@ def run_live(settings: Settings, plugins: Sequence[Plugin], plan: Plan, progress
 
 def _open(settings: Settings, plugin: Plugin, plan: Plan) -> Record:
     identity = checkpoints.attach(plugin, settings.engine)
-    spec = settings.pool | asdict(plan) | {"pruner": plugin.name, "live": True} | identity | plugin.key
+    spec = settings.pool | asdict(plan) | {"pruner": plugin.name, "code": plugin.code, "live": True} | identity
     file = settings.folder / "live" / f"L{plan.prefix}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
-    return Record.open(file, spec, source=plugin.source, code=plugin.code, device=settings.engine.describe())
+    return Record.open(file, spec, source=plugin.source, device=settings.engine.describe())
 
 
 def _row(settings: Settings, plugin: Plugin, problem: Any, plan: Plan) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def summary(records: Sequence[Record]) -> Table:
             f"{spent['check'] / (spent['launch'] + spent['resume']):.2%}",
             f"{sum(r['right'] for r in rows) / kept:.3f}",
             f"{sum(r['correct'] for r in rows) / len(rows):.3f}",
-            f"{sum(r['cost']['generated'] + r['cost']['probed'] for r in rows) / len(rows):,.0f}",
+            f"{sum(Cost(**r['cost']).tokens for r in rows) / len(rows):,.0f}",
             str(len(rows)),
             str(len(record.lines) - len(rows)),
         )

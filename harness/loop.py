@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.api import Check, Cost, Engine, Path, Problem, Pruner, Task
-from harness.budget import Metered
+from harness.budget import Metered, MeteredProbe
 from harness.rng import generator
 from harness.vote import majority
 
@@ -70,7 +70,7 @@ def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> t
     """
     ledger = Check(generator(seed, prefixes[0].problem.id, type(pruner).__name__))
     if "hidden" in pruner.needs:
-        ledger.engine = Metered(engine, ledger)
+        ledger.engine = MeteredProbe(engine, ledger)
     seen = [_declared(p, pruner.needs) for p in prefixes]
     try:
         scores = np.asarray(pruner.score(seen, ledger), dtype=np.float32)
@@ -86,6 +86,7 @@ def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> t
 def _declared(path: Path, needs: frozenset[str]) -> Path:
     return replace(
         path,
+        problem=replace(path.problem, answer=""),
         text=path.text if "text" in needs else "",
         stats=path.stats if "token_stats" in needs else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from harness.api import Cost
+from harness.api import Cost, PathpruneError
 from harness.bank import Bank, Banked
 from harness.bench import Progress, Settings
 from harness.report import ORACLE
@@ -14,10 +14,12 @@ from harness.supervision import continue_often
 
 def score_oracle(settings: Settings, continuations: int, progress: Progress) -> int:
     """Write the oracle's record beside the pruners'; returns the tokens it took. Its cost is not charged to its row."""
-    spec = settings.pool | {"prefix": settings.prefix, "pruner": ORACLE, "continuations": continuations}
+    spec = settings.pool | {"prefix": settings.prefix, "pruner": ORACLE, "code": "", "continuations": continuations}
     file = settings.folder / f"L{settings.prefix}-{ORACLE}-{digest(spec, 8)}.jsonl"
+    if continuations < 1:
+        raise PathpruneError("--continuations is 1 or more")
     about = {"quadrant": "reference", "fidelity": f"K = {continuations}"}
-    record = Record.open(file, spec, **about, source="pathprune", code="")
+    record = Record.open(file, spec, **about, source="pathprune")
     base = {k: v for k, v in settings.pool.items() if k != "n"}
     banked = Banked(settings.engine, Bank(settings.bank, base), settings.max_tokens)
     spent = 0

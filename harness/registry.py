@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,6 @@ class Plugin:
     source: str  # distribution and version, or the file's SHA-256
     code: str  # SHA-256 of the module that defines it: a row of older code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
-    key: dict[str, Any] = field(default_factory=dict)
 
 
 def names(kind: Kind) -> list[str]:
@@ -65,10 +64,9 @@ def pruner(spec: str) -> Plugin:
     """``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; ``checkpoint=DIR`` is an option of every learned one."""
     head, options = options_of(spec)
     checkpoint = options.pop("checkpoint", None)
-    key: dict[str, Any] = {}
     if "@" in head:
         made, digest = _from_file(head)
-        source, key = f"file {digest[:12]}", {"source": digest}
+        source = f"file {digest[:12]}"
     else:
         made, source = load("pruners", head)
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
@@ -80,7 +78,6 @@ def pruner(spec: str) -> Plugin:
         source=source,
         code=code_digest(made),
         checkpoint=None if checkpoint is None else str(checkpoint),
-        key=key,
     )
 
 
@@ -132,16 +129,16 @@ def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
 def _from_file(head: str) -> tuple[Any, str]:
     name, _, attribute = head.partition("@")
     file = Path(name).expanduser().resolve()
-    if not file.is_file():
-        raise PathpruneError(f"no pruner file at {name}")
+    if not file.is_file() or file.suffix != ".py":
+        raise PathpruneError(f"no pruner file at {name}: it has to be an existing .py file")
     module_spec = importlib.util.spec_from_file_location(f"pathprune_plugin_{file.stem}", file)
     assert module_spec and module_spec.loader
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module
     try:
         module_spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise PathpruneError(f"{name} cannot be imported ({error})") from error
+    except Exception as error:  # whatever a user's module raises while it is imported is theirs to mend
+        raise PathpruneError(f"{name} cannot be imported ({type(error).__name__}: {error})") from error
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__]
         raise PathpruneError(unknown(f"class in {name}", attribute, classes))

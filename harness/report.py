@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Scored:
     name: str
     quadrant: str
     fidelity: str
+    key: str  # of its record
     pool: Pool
     scores: np.ndarray  # [Q, N]
     checks: list[Cost]
@@ -74,6 +77,7 @@ class Row:
     gain: Interval | None
     adjusted_p: float | None
     matched: Interval | None
+    behind: Interval | None  # paired difference to the best pruner of the table
     oracle_share: float | None
     voted: Interval
     tokens: float
@@ -91,22 +95,40 @@ def groups(root: Path, n: int | None = None) -> Iterator[Group]:
     if not root.is_dir():
         raise PathpruneError(f"no results folder at {root}; run: make bench PRUNER=stop")
     for file in sorted(root.rglob("pool.jsonl")):
-        record = Record.read(file)
-        size = n or record.header["spec"]["n"]
-        if size > record.header["spec"]["n"] or not record.lines:
-            continue
+        yield from groups_of(file.parent, n)
+
+
+def groups_of(folder: Path, n: int | None = None, problems: Sequence[str] | None = None) -> Iterator[Group]:
+    """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none."""
+    record = Record.read(folder / "pool.jsonl")
+    size = n or record.header["spec"]["n"]
+    if size > record.header["spec"]["n"] or not record.lines:
+        return
+    with _blamed(record.file):
         pool = Pool.from_record(record.header, record.lines, size)
-        by_prefix: dict[int, list[Scored]] = {}
-        for path in sorted(file.parent.glob("L*.jsonl")):
-            other = Record.read(path)
+        if problems is not None:
+            pool = pool.subset([p for p in problems if p in set(pool.problems)])
+    by_prefix: dict[int, list[Scored]] = {}
+    for path in sorted(folder.glob("L*.jsonl")):
+        other = Record.read(path)
+        with _blamed(path):
             by_prefix.setdefault(int(other.header["spec"]["prefix"]), []).extend(_scored(other, pool))
-        for prefix, scored in sorted(by_prefix.items()):
-            yield Group(file.parent, record.header["spec"], pool, prefix, scored)
+    for prefix, scored in sorted(by_prefix.items()):
+        yield Group(folder, record.header["spec"], pool, prefix, _distinct(scored))
+
+
+@contextmanager
+def _blamed(file: Path) -> Iterator[None]:
+    """A record whose rows lack what a report needs is named, not traced back."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PathpruneError(f"{file} is damaged ({type(error).__name__}: {error}); delete it and run again") from error
 
 
 def _scored(record: Record, pool: Pool) -> list[Scored]:
     rows = {p: record.lines[p] for p in pool.problems if "scores" in record.lines.get(p, {})}
-    errors = sum("error" in row for row in record.lines.values())
+    errors = sum("error" in record.lines.get(p, {}) for p in pool.problems)
     if not rows and not errors:
         return []
     header = record.header
@@ -115,6 +137,7 @@ def _scored(record: Record, pool: Pool) -> list[Scored]:
             name=header["spec"]["pruner"],
             quadrant=header["quadrant"],
             fidelity=header["fidelity"],
+            key=record.file.stem.rpartition("-")[2],
             pool=pool.subset(list(rows)),
             scores=np.array([r["scores"][: pool.n] for r in rows.values()], dtype=np.float32).reshape(
                 len(rows), pool.n
@@ -126,12 +149,20 @@ def _scored(record: Record, pool: Pool) -> list[Scored]:
     ]
 
 
+def _distinct(scored: list[Scored]) -> list[Scored]:
+    """One row per method: older code's rows give way to the present code's, other doubles carry their key."""
+    fresh = {s.name for s in scored if not s.stale}
+    shown = [s for s in scored if not (s.stale and s.name in fresh)]
+    counts = Counter(s.name for s in shown)
+    return [s if counts[s.name] == 1 else replace(s, name=f"{s.name} ({s.key})") for s in shown]
+
+
 def _stale(header: dict[str, Any]) -> bool:
     """Was the row made by other code than is installed now? Pruners that are not installed cannot be judged."""
     name = header["spec"]["pruner"].partition(":")[0]
     if name not in registry.names("pruners"):
         return False
-    return bool(registry.code_digest(registry.load("pruners", name)[0]) != header["code"])
+    return bool(registry.code_digest(registry.load("pruners", name)[0]) != header["spec"]["code"])
 
 
 def rows(group: Group, keep: int, ended: Ended = "count") -> list[Row]:
@@ -145,11 +176,20 @@ def rows(group: Group, keep: int, ended: Ended = "count") -> list[Row]:
     ]
     shown = [s for s in group.scored if s.name.partition(":")[0] not in EXACT]
     reach = {s.name: _gain(s, keep, group.prefix, ended) for s in shown if len(s.pool.problems)}
-    p_of = {name: bootstrap(gain).p for name, gain in reach.items() if name != ORACLE}
-    adjusted = dict(zip(p_of, holm(list(p_of.values())), strict=True))
-    oracle = next((s for s in shown if s.name == ORACLE), None)
-    made = [_row(s, keep, group.prefix, ended, adjusted.get(s.name), _share(s, oracle, reach)) for s in shown]
-    made.sort(key=lambda r: (r.name == ORACLE, -(r.gain.mean if r.gain else -9.0)))
+    methods = {name: gain for name, gain in reach.items() if not name.startswith(ORACLE)}
+    adjusted = dict(zip(methods, holm([bootstrap(gain).p for gain in methods.values()]), strict=True))
+    by_name = {s.name: s for s in shown}
+    oracle = next((s for s in shown if s.name.startswith(ORACLE)), None)
+    best = by_name[max(methods, key=lambda name: methods[name].mean())] if methods else None
+    made = []
+    for s in shown:
+        compared = {
+            "adjusted_p": adjusted.get(s.name),
+            "oracle_share": _share(s, oracle, reach),
+            "behind": _behind(s, best, reach) if s.name in methods else None,
+        }
+        made.append(_row(s, keep, group.prefix, ended, group, compared))
+    made.sort(key=lambda r: (r.name.startswith(ORACLE), -(r.gain.mean if r.gain else -9.0)))
     return exact + made
 
 
@@ -158,27 +198,38 @@ def _gain(scored: Scored, keep: int, prefix: int, ended: Ended) -> np.ndarray:
     return (scored.pool.correct * mask).sum(1) / mask.sum(1) - scored.pool.correct.mean(1)
 
 
+def _paired(one: Scored, other: Scored, reach: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Gains of two methods on the problems that both have scored."""
+    mine, theirs = (dict(zip(s.pool.problems, reach[s.name], strict=True)) for s in (one, other))
+    common = [p for p in mine if p in theirs]
+    return np.array([mine[p] for p in common]), np.array([theirs[p] for p in common])
+
+
 def _share(scored: Scored, oracle: Scored | None, reach: dict[str, np.ndarray]) -> float | None:
-    """Gain as a share of the oracle's, on the problems that both have scored."""
-    if oracle is None or scored.name not in reach:
+    """Gain as a share of the oracle's."""
+    if oracle is None or scored.name not in reach or oracle.name not in reach:
         return None
-    common = set(scored.pool.problems) & set(oracle.pool.problems)
-    if not common:
+    mine, ceiling = _paired(scored, oracle, reach)
+    return float(mine.mean() / ceiling.mean()) if len(mine) and ceiling.mean() > 0 else None
+
+
+def _behind(scored: Scored, best: Scored | None, reach: dict[str, np.ndarray]) -> Interval | None:
+    if best is None or best is scored:
         return None
-    mine = np.mean([g for p, g in zip(scored.pool.problems, reach[scored.name], strict=True) if p in common])
-    best = np.mean([g for p, g in zip(oracle.pool.problems, reach[oracle.name], strict=True) if p in common])
-    return float(mine / best) if best > 0 else None
+    mine, leading = _paired(scored, best, reach)
+    return bootstrap(mine - leading) if len(mine) else None
 
 
 def _exact(name: str, result: Result, everything: Result, note: str) -> Row:
     return _line(name, "control", "exact", result, everything, gain=None, note=note)
 
 
-def _row(scored: Scored, keep: int, prefix: int, ended: Ended, adjusted: float | None, share: float | None) -> Row:
+def _row(scored: Scored, keep: int, prefix: int, ended: Ended, group: Group, compared: dict[str, Any]) -> Row:
+    pool, total = scored.pool, len(group.pool.problems)
     notes = [f"{scored.errors} errors"] * bool(scored.errors) + ["stale"] * scored.stale
-    pool = scored.pool
     if not len(pool.problems):
         return _failed(scored, ", ".join(notes))
+    notes += [f"{len(pool.problems)} of {total} problems"] * (len(pool.problems) < total)
     mask = kept_mask(pool, scored.scores, keep, prefix, ended)
     result = replay(pool, mask, prefix, scored.checks)
     return _line(
@@ -188,12 +239,11 @@ def _row(scored: Scored, keep: int, prefix: int, ended: Ended, adjusted: float |
         result,
         no_pruning(pool),
         gain=bootstrap(result.accuracy - pool.correct.mean(1)),
-        adjusted_p=adjusted,
         matched=bootstrap(result.accuracy - length_matched(pool, mask)),
-        oracle_share=share,
         within=within_auroc(scored.scores, pool.correct),
         pooled=auroc(scored.scores, pool.correct),
         note=", ".join(notes),
+        **compared,
     )
 
 
@@ -213,7 +263,9 @@ def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
 
 
 def _line(name: str, quadrant: str, fidelity: str, result: Result, everything: Result, **more: Any) -> Row:
-    blank: dict[str, Any] = dict.fromkeys(("gain", "adjusted_p", "matched", "oracle_share", "within", "pooled"))
+    blank: dict[str, Any] = dict.fromkeys(
+        ("gain", "adjusted_p", "matched", "behind", "oracle_share", "within", "pooled")
+    )
     return Row(
         name=name,
         quadrant=quadrant,
@@ -231,23 +283,17 @@ def _line(name: str, quadrant: str, fidelity: str, result: Result, everything: R
 
 
 def _failed(scored: Scored, note: str) -> Row:
-    nothing = Interval(float("nan"), float("nan"), float("nan"), float("nan"))
+    """A row without a single score: every number is missing, none is zero."""
     nan = float("nan")
-    return Row(
-        scored.name, scored.quadrant, scored.fidelity, 0, nothing, None, None, None, None, nothing,
-        nan, nan, nan, None, None, nan, nan, note,
-    )  # fmt: skip
-
-
-def difference(group: Group, first: str, second: str, keep: int) -> Interval:
-    """Paired difference of avg@k between two pruners on the problems that both have scored."""
-    found = {s.name: s for s in group.scored}
-    for name in (first, second):
-        if name not in found:
-            raise PathpruneError(registry.unknown("row", name, sorted(found)))
-    gains = [
-        dict(zip(s.pool.problems, _gain(s, keep, group.prefix, "count"), strict=True))
-        for s in (found[first], found[second])
-    ]
-    common: Sequence[str] = [p for p in gains[0] if p in gains[1]]
-    return bootstrap(np.array([gains[0][p] - gains[1][p] for p in common]))
+    nothing = {"accuracy": Interval(nan, nan, nan, nan), "voted": Interval(nan, nan, nan, nan)}
+    missing = dict.fromkeys(("tokens", "saved", "flops", "kept_length", "truncated"), nan)
+    blank = dict.fromkeys(("gain", "adjusted_p", "matched", "behind", "oracle_share", "within", "pooled"))
+    identity = {
+        "name": scored.name,
+        "quadrant": scored.quadrant,
+        "fidelity": scored.fidelity,
+        "problems": 0,
+        "note": note,
+    }
+    values: dict[str, Any] = identity | nothing | missing | blank
+    return Row(**values)

@@ -37,6 +37,8 @@ def writable(file: Path) -> Iterator[Path]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
         part.replace(file)
     except OSError as error:
         raise refused(file, error) from error
@@ -87,7 +89,8 @@ class Record:
     @classmethod
     def open(cls, file: Path, spec: Mapping[str, Any], **about: Any) -> Record:
         """Continue a record, or start one. The header, which holds ``about`` too, is written with the first line."""
-        if file.exists():
+        # A file without one whole line is what a full disk leaves of a first append: it is started again.
+        if file.exists() and b"\n" in file.read_bytes():
             record = cls.read(file, mend=True)
             if record.header["spec"] != json.loads(json.dumps(spec)):
                 raise PathpruneError(f"{file} was written for another spec; move it away and run again")
@@ -113,7 +116,10 @@ class Record:
         if mend and len(whole) < len(raw):
             with file.open("r+b") as stream:
                 stream.truncate(len(whole))
-        return cls(file, rows[0], {row["problem"]: row for row in rows[1:]})
+        try:
+            return cls(file, {**rows[0], "spec": rows[0]["spec"]}, {row["problem"]: row for row in rows[1:]})
+        except (KeyError, TypeError) as error:
+            raise PathpruneError(f"{file} is damaged: a line has no {error}; delete the file and run again") from error
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write rows at once and make them durable."""
@@ -123,8 +129,8 @@ class Record:
         text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not self.file.exists()
-            with self.file.open("a") as stream:
+            fresh = not self.lines
+            with self.file.open("w" if fresh else "a") as stream:
                 stream.write((json.dumps(self.header) + "\n" if fresh else "") + text)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -46,6 +46,12 @@ class Recipe:
     max_tokens: int = 0
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
+            raise PathpruneError("problems, paths, continuations and prefixes per problem are 1 or more")
+        if any(not 1 <= length < self.max_tokens for length in self.prefixes):
+            raise PathpruneError(f"prefix lengths {self.prefixes} are not between 1 and {self.max_tokens} - 1")
+
 
 class Labels:
     """A folder of Parquet parts, one per group of problems; a part is whole or absent, so a killed run continues."""
@@ -59,8 +65,9 @@ class Labels:
         self.group = 64
 
     def parts(self) -> list[FilePath]:
-        count = -(-self.recipe.problems // self.group)
-        return [self.folder / f"part-{i:05d}.parquet" for i in range(count)]
+        whole, rest = divmod(self.recipe.problems, self.group)
+        names = [f"part-{i:05d}" for i in range(whole)] + [f"part-{whole:05d}-first-{rest}"] * (rest > 0)
+        return [self.folder / f"{name}.parquet" for name in names]
 
     def make(self, progress: Callable[[int, int], None]) -> int:
         """Write the missing parts; returns the tokens generated. ``progress(problems done, tokens)``."""
@@ -84,7 +91,9 @@ class Labels:
             try:
                 rows = pq.read_table(part, filters=[("kind", "=", kind)]).to_pylist()
             except (OSError, pa.ArrowException) as error:
-                raise PathpruneError(f"label file {part} is missing or damaged; run: pathprune label") from error
+                raise PathpruneError(
+                    f"label file {part} is missing or damaged; delete it and run the same command"
+                ) from error
             for row in rows:
                 tokens = tuple(row["tokens"])
                 text = self.engine.decode(tokens)

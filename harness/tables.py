@@ -9,18 +9,20 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness.api import PathpruneError
 from harness.report import Group, Row, rows
 from harness.stats import FEW, Interval
 from harness.store import writable
 
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
-INTERVALS = (3, 4, 6, 8)
+INTERVALS = (3, 4, 6, 7, 9)
+TITLE = "# Leaderboard\n\n"
 MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
 
 
 def columns(n: int, keep: int) -> list[str]:
     return [
-        "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched",
+        "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
         "of oracle", f"cons@{keep}", "tokens", "saved", "MFLOPs", "AUROC within", "pooled", "kept length",
         "truncated", "problems", "note",
     ]  # fmt: skip
@@ -35,6 +37,7 @@ def cells(row: Row) -> list[str]:
         _interval(row.gain, signed=True),
         _number(row.adjusted_p, ".3f"),
         _interval(row.matched, signed=True),
+        _interval(row.behind, signed=True),
         _number(row.oracle_share, ".0%"),
         _interval(row.voted),
         _number(row.tokens, ",.0f"),
@@ -62,11 +65,11 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17)
+    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 18)
     heads = columns(group.pool.n, keep)
     table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(heads[i], justify="left" if i in (0, 17) else "right", no_wrap=i in (0, 3, 4, 8))
+        table.add_column(heads[i], justify="left" if i in (0, 18) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         shown = cells(row)
         table.add_row(*(SHORT.sub(r"\1.", shown[i]) if i in INTERVALS else shown[i] for i in wanted))
@@ -104,9 +107,13 @@ def write_leaderboard(groups: Sequence[Group], keep: int, file: Path, figures: P
     In a file that has the markers (the README), only what is between them changes.
     """
     text = "\n".join(markdown(group, keep) + _picture(figures / f"{group.slug}.png", file) for group in groups)
-    before, after = "# Leaderboard\n\n", ""
-    if file.exists() and all(m in file.read_text() for m in MARKERS):
-        old = file.read_text()
+    before, after = TITLE, ""
+    old = file.read_text() if file.is_file() else ""
+    if old and not old.startswith(TITLE) and not all(m in old for m in MARKERS):
+        raise PathpruneError(
+            f"{file} is no leaderboard and has no {MARKERS[0]} markers; it is left alone: choose another --out"
+        )
+    if all(m in old for m in MARKERS):
         before = old[: old.index(MARKERS[0]) + len(MARKERS[0])] + "\n"
         after = old[old.index(MARKERS[1]) :]
     with writable(file) as part:

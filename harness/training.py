@@ -28,6 +28,7 @@ def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Ca
         place,
         {
             "pruner": plugin.name,
+            "digest": checkpoints.digest_of(place),
             "base": {"model": engine.spec["model"], "fingerprint": engine.fingerprint},
             "task": labels.task.name,
             "labels": {"key": labels.key, "kind": pruner.labels, **asdict(labels.recipe)},

@@ -77,7 +77,12 @@ def fit(
         raise PathpruneError(f"training diverged: no epoch has a finite validation loss at lr={schedule.learning_rate}")
     for parameter, value in zip(parameters, best, strict=True):
         parameter.data.copy_(value)
-    return {"history": history, "best_epoch": chosen, "prior": round(_prior(success, train, validation), 4), "prefixes": len(train)}
+    return {
+        "history": history,
+        "best_epoch": chosen,
+        "prior": round(_prior(success, train, validation), 4),
+        "prefixes": len(train),
+    }
 
 
 def _switch(modules: Sequence[torch.nn.Module], training: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.api import Sampling, Signal
+from harness.api import PathpruneError, Sampling, Signal
 
 
 class LazyEngine:
@@ -30,6 +30,13 @@ def open_hf(
     """transformers: ``model`` is an embedded model's name, a local folder or a hub id."""
     from harness.engines import identity
 
+    known = {"device": str, "attention": str, "memory": int, "rows": int}
+    for name, value in options.items():
+        if name not in known or not isinstance(value, known[name]):
+            expected = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **known}.items())
+            raise PathpruneError(f"engine hf does not take {name}={value}; its options: {expected}")
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise PathpruneError(f"engine hf: dtype is float32, float16 or bfloat16, not {dtype!r}")
     where = identity.locate(model)
     spec = {
         "engine": "hf",

@@ -26,6 +26,7 @@ from harness.engines.adapter import Adapter
 from harness.engines.sampling import STATS, as_stats, choose, statistics
 from harness.rng import uniforms
 
+FED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are computed again
 PENDING = 8 << 20  # bytes of logits whose statistics are computed together
 COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
 
@@ -86,8 +87,9 @@ class HFEngine:
         self.layers = config.num_hidden_layers
         self.context = config.max_position_embeddings
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         item = torch.finfo(self.model.dtype).bits // 8
-        self.token_bytes = 2 * self.layers * config.num_key_value_heads * head_dim * item
+        self.token_bytes = 2 * self.layers * heads * head_dim * item
         self.flops = FlopModel(
             2.0 * loading.active_parameters(self.model), 4.0 * self.layers * config.num_attention_heads * head_dim
         )
@@ -191,6 +193,7 @@ class HFEngine:
         batch: list[int] = []
         for i in order:
             limit = min(self.rows, max(1, self.memory // (self.token_bytes * (lengths[i] + reserve))))
+            limit = max(1, min(limit, FED // max(1, kinds[i][1])))
             if batch and (len(batch) >= limit or kinds[i] != kinds[batch[0]]):
                 yield batch
                 batch = []
@@ -252,7 +255,7 @@ class HFEngine:
             if need > self.context:
                 raise PathpruneError(
                     f"problem {paths[i].problem.id}: prompt and {max_tokens} new tokens need {need} positions, the model "
-                    f"has {self.context}; lower --max-tokens"
+                    f"has {self.context}; choose a model with a longer context"
                 )
         waiting = [paths[i] for i in todo]
         for places in self._batches(waiting, reserve=max_tokens):

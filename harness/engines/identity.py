@@ -12,6 +12,8 @@ from harness.api import PathpruneError
 EMBEDDED = ("hands", "slips")
 WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20
+DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
+RECORDS = {"training.json"}  # says where weights come from and decides nothing
 
 
 def locate(model: str) -> str:
@@ -38,12 +40,15 @@ def locate(model: str) -> str:
 
 
 def fingerprint(where: str, revision: str | None) -> str:
-    """SHA-256 over the weight files of a folder; for a hub id, the id and the revision asked for."""
+    """SHA-256 over every file of a folder that decides its tokens: weights, configuration, tokenizer, chat template.
+
+    For a hub id, of the id and the revision asked for.
+    """
     folder = Path(where)
     if not folder.is_dir():
-        return f"{where}@{revision or 'main'}"
+        return hashlib.sha256(f"{where}@{revision or 'main'}".encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(f for f in folder.iterdir() if f.suffix in {".safetensors", ".bin", ".gguf"}):
+    for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as stream:

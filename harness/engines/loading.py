@@ -20,6 +20,7 @@ def load(where: str, revision: str | None, dtype: str, device: str, attention: s
         if attention:
             options["attn_implementation"] = attention
         loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), **options)
+        return loaded_to(loaded, device), tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise PathpruneError(
@@ -29,7 +30,14 @@ def load(where: str, revision: str | None, dtype: str, device: str, attention: s
         if type(error).__name__ != "SafetensorError":  # safetensors' own class does not derive from ValueError
             raise
         raise PathpruneError(f"the weights in {where} are damaged ({error}); fetch or build them again") from error
-    return loaded.to(device).eval().requires_grad_(False), tokenizer
+
+
+def loaded_to(model: Any, device: str) -> Any:
+    """The model on its device, in evaluation mode and frozen."""
+    try:
+        return model.to(device).eval().requires_grad_(False)
+    except (RuntimeError, AssertionError) as error:  # torch's own classes for a device that is not there
+        raise PathpruneError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})") from error
 
 
 def active_parameters(model: Any) -> int:

@@ -33,7 +33,12 @@ class ToyEngine:
     ) -> None:
         if options:
             raise PathpruneError(f"the toy engine has no option {next(iter(options))!r}; it has skill and spread")
-        self.skill, self.spread = float(skill), int(spread)
+        try:
+            self.skill, self.spread = float(skill), int(spread)
+        except ValueError as error:
+            raise PathpruneError(f"toy engine: skill and spread are numbers ({error})") from error
+        if self.spread < 1:
+            raise PathpruneError("toy engine: spread is 1 or more")
         self.spec: Mapping[str, Any] = {
             "engine": "toy",
             "model": model,

@@ -16,13 +16,19 @@ from harness.api import Check, Cost, FlopModel, Path, PathpruneError
 class TextModel:
     """A token-classification model with one label, and its own tokenizer. Texts are problem, newline, prefix."""
 
-    def __init__(self, where: str, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, where: str, new_head: bool = False) -> None:
+        options = {"dtype": torch.float32, "output_loading_info": True}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(where)
-            self.model = AutoModelForTokenClassification.from_pretrained(where, num_labels=1, dtype=dtype)
+            found = AutoModelForTokenClassification.from_pretrained(where, num_labels=1, **options)
+            self.model, info = found
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise PathpruneError(f"cannot load the text model {where} ({reason})") from error
+        if info["missing_keys"] and not new_head:
+            raise PathpruneError(
+                f"{where} is no token-classification model: it has no {', '.join(sorted(info['missing_keys']))}"
+            )
         config = self.model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         body = sum(p.numel() for p in self.model.parameters()) - self.model.get_input_embeddings().weight.numel()
@@ -70,6 +76,6 @@ class TextModel:
 
 def trainable(engine: Any, base: str) -> TextModel:
     """A text model to train: from ``base``, or initialised from the generator's weights when ``base`` is empty."""
-    model = TextModel(base or engine.where)
+    model = TextModel(base or engine.where, new_head=True)
     model.model.train()
     return model

@@ -144,7 +144,7 @@ def train(recipe: Recipe, out: Path) -> None:
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
     log: list[dict[str, float]] = []
     state_file = out / "state.pt"
-    first = _restore(state_file, model, optims, log)
+    first = _restore(state_file, recipe, model, optims, log)
     began, seconds_before = time.monotonic(), log[-1]["seconds"] if log else 0.0
     columns = (
         *Progress.get_default_columns(),
@@ -175,16 +175,20 @@ def train(recipe: Recipe, out: Path) -> None:
                 progress.update(bar, loss=f"loss {running / seen:.3f}")
                 running, seen = 0.0, 0
             if (step + 1) % 200 == 0:
-                _keep(state_file, model, optims, log, step + 1)
+                _keep(state_file, recipe, model, optims, log, step + 1)
             progress.update(bar, completed=step + 1)
     _save(model, recipe, log, out)
     state_file.unlink(missing_ok=True)
 
 
-def _restore(file: Path, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
+def _restore(file: Path, recipe: Recipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise SystemExit(
+            f"error: {file} belongs to another recipe ({state['recipe']}); delete it or choose another --out"
+        )
     model.load_state_dict(state["model"])
     for optim, saved in zip(optims, state["optims"], strict=True):
         optim.load_state_dict(saved)
@@ -192,8 +196,14 @@ def _restore(file: Path, model: Any, optims: list[Any], log: list[dict[str, floa
     return int(state["step"])
 
 
-def _keep(file: Path, model: Any, optims: list[Any], log: list[dict[str, float]], step: int) -> None:
-    state = {"model": model.state_dict(), "optims": [o.state_dict() for o in optims], "log": log, "step": step}
+def _keep(file: Path, recipe: Recipe, model: Any, optims: list[Any], log: list[dict[str, float]], step: int) -> None:
+    state = {
+        "recipe": asdict(recipe),
+        "model": model.state_dict(),
+        "optims": [o.state_dict() for o in optims],
+        "log": log,
+        "step": step,
+    }
     torch.save(state, file.with_suffix(".part"))
     file.with_suffix(".part").replace(file)
 
