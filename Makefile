@@ -50,7 +50,7 @@ published: $(STAMP)
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
 	test -f results/models/hands-seed1/model.safetensors || $(MAKE) model SEED=1 OUT=results/models/hands-seed1
-	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 1024
+	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 512
 	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop:seed=1,logprob,deepconf,jaccard || exit 1; done
 
 check: $(STAMP)
