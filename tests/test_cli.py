@@ -97,6 +97,12 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--engine", "hf", "--model", "./nowhere"), "no model folder at ./nowhere"),
         (("--engine", "hf", "--model", "nobody/nothing", "--pruner", "logprob"), "cannot load model nobody/nothing"),
         (("--sampling", "temprature=1"), "did you mean temperature?"),
+        (("--sampling", "top_p=0"), "top_p in (0, 1]"),
+        (("--engine", "hf:dtype=float99", "--model", "hands"), "dtype is float32, float16 or bfloat16"),
+        (("--engine", "hf:foo=1", "--model", "hands"), "engine hf does not take foo=1"),
+        (("--prefix", "0"), "--prefix 0 is not between"),
+        (("--problems", "0"), "1 or more"),
+        (("--pruner", ""), "no pruner given"),
         (("--keep", "9"), "--keep 9 is not between 1 and --n 8"),
         (("--prefix", "48"), "--prefix 48 is not between 1 and the token limit 48"),
         (("--n", "x"), "'x' is not a valid integer"),
@@ -179,7 +185,33 @@ def test_damaged_or_foreign_adapters_are_refused(
         "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={place}"
     )
     assert "Traceback" not in out and "train" in out
-    assert code == (1 if damage == "weights" else 2)
+    assert code == 2
+
+
+def test_records_of_other_paths_are_refused(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    """A score must never meet the correctness of a path that it was not given for."""
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    file = next((tmp_path / "r").rglob("pool.jsonl"))
+    header, *rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[2]["paths"] = "another pool"
+    file.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)))
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
+    assert code == 2 and "use another --results folder" in out.replace("\n", " ")
+
+
+def test_a_leaderboard_never_overwrites_another_file(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    notes = tmp_path / "notes.md"
+    notes.write_text("mine")
+    code, out = run_cli("leaderboard", "--results", str(tmp_path / "r"), "--keep", "2", "--out", str(notes))
+    assert code == 2 and "left alone" in out and notes.read_text() == "mine"
+
+
+def test_a_table_is_about_the_problems_that_were_asked_for(run_cli: Run, folders: tuple[str, ...]) -> None:
+    run_cli("bench", *TOY, *folders, "--pruner", "logprob")
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy", "--problems", "2")
+    assert code == 0 and "of 2 problems are mixed" in out
+    assert "2 of 4" in run_cli("bench", *TOY, *folders, "--pruner", "first")[1]
 
 
 def test_interrupt_says_how_to_go_on(run_cli: Run, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

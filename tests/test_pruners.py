@@ -46,11 +46,12 @@ class Cheats:
             "count": [0.0],
             "position": list(range(len(prefixes))),
             "memory": [float(self.calls)] * len(prefixes),
+            "answer": [float(p.problem.answer or "nan") for p in prefixes],
             "undeclared": [p.stats.logprob.mean() for p in prefixes if p.stats] or [0.0],
         }[self.how]
 
 
-@pytest.mark.parametrize("how", ["nan", "count", "position", "memory", "undeclared"])
+@pytest.mark.parametrize("how", ["nan", "count", "position", "memory", "answer", "undeclared"])
 def test_the_suite_catches(how: str) -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
     assert any(problem for _, problem in conformance(Cheats(how), task, engine, 5))

@@ -21,7 +21,9 @@ def locate(model: str) -> str:
     if model in EMBEDDED:
         folder = Path(str(resources.files("tasks.embedded"))) / "models" / model
         if not (folder / "model.safetensors").exists():
-            raise PathpruneError(f"embedded model {model!r} is missing; build it with: make model MODEL={model}")
+            raise PathpruneError(
+                f"embedded model {model!r} does not ship; make model MODEL={model} builds it, then pass MODEL=results/models/{model}"
+            )
         return str(folder)
     path = Path(model).expanduser()
     if path.is_dir():

@@ -29,7 +29,7 @@ class Stop:
 
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
-    fidelity = "exact"
+    fidelity = "paper-specified"
     labels = "monte-carlo"
 
     def __init__(
