@@ -39,7 +39,7 @@ class Stop:
         alpha: float = 32.0,
         dropout: float = 0.05,
         lr: float = 2e-3,
-        epochs: int = 4,
+        epochs: int = 6,
         batch: int = 128,
         seed: int = 0,
     ) -> None:
