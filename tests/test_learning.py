@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tasks.embedded.hands import Hands
 SMALL = {
     "stop": "stop:epochs=4,rank=4,lr=0.01,batch=32",
     "linear-probe": "linear-probe:epochs=40,lr=0.01",
-    "verifier": "verifier:epochs=3,batch=32",
-    "reward-model": "reward-model:epochs=3,batch=32",
+    "verifier": "verifier:epochs=6,batch=32,lr=0.001",
+    "reward-model": "reward-model:epochs=12,batch=32,lr=0.001",
 }
 
 
@@ -43,6 +44,8 @@ def planted(hands: Hands, hands_engine: Any) -> list[LabelledPrefix]:
 def test_training_finds_a_planted_signal_and_survives_saving(
     name: str, planted: list[LabelledPrefix], hands_engine: Any, tmp_path: Path
 ) -> None:
+    if name == "reward-model":  # learns at every position, so its signal has to be there from the first token on
+        planted = [replace(e, success=float(e.prefix.tokens[0] > 41)) for e in planted]
     before = weights_hash(hands_engine.model)
     pruner: Any = registry.pruner(SMALL[name]).pruner
     engine = (
