@@ -110,6 +110,18 @@ def test_memory_budget_bounds_the_batch_and_not_the_result(hands: Hands, whole: 
     assert small.store.bytes <= 2_000_000
 
 
+@pytest.mark.parametrize("pending", [0, 40_000])
+def test_statistics_do_not_depend_on_when_they_are_computed(
+    pending: int, hands: Hands, hands_engine: Any, whole: list[list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large vocabulary computes them at every step, a small one many steps at a time."""
+    monkeypatch.setattr("harness.engines.hf.PENDING", pending)
+    again = hands_engine.launch(hands.problems("dev", 3), 6, LIMIT, seed=5)
+    for path, expected in zip((p for g in again for p in g), (p for g in whole for p in g), strict=True):
+        assert path.tokens == expected.tokens
+        assert np.allclose(path.stats.entropy, expected.stats.entropy, atol=2e-3)
+
+
 def test_a_thousand_paths_of_one_problem(hands: Hands, hands_engine: Any) -> None:
     paths = hands_engine.launch(hands.problems("dev", 1), 1024, 6, seed=0)[0]
     assert len(paths) == 1024 and len({p.tokens for p in paths}) > 5

@@ -330,6 +330,8 @@ class Run:
 
     def flush(self) -> None:
         """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""
+        if not self.pending:
+            return
         places, steps, logits, drawn = (torch.cat(column) for column in zip(*self.pending, strict=True))
         self.stats[places, steps] = statistics(logits, drawn)
         self.pending.clear()
