@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Signal = Literal["text", "token_stats", "hidden"]
+Signal = Literal["text", "token_stats", "hidden", "forced"]
+CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
 
 
@@ -93,7 +94,9 @@ class Cost:
     """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
 
     generated: int = 0  # sampled tokens, those of dropped paths included
-    probed: int = 0  # tokens an adapter appends to cached prefixes, and prefix tokens computed again for it
+    probed: int = (
+        0  # tokens appended to cached prefixes to read them: [STOP] tokens, forced answers, a last token again
+    )
     reread: int = 0  # tokens another model encodes
     verifier: int = 0  # tokens another model generates
     flops: float = 0.0
@@ -144,6 +147,7 @@ class TaskDefaults:
     max_tokens: int
     problems: int
     prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
+    closing: str = "\n</think>\n\nThe final answer is \\boxed{"  # appended to a prefix to force an answer
 
 
 @runtime_checkable
@@ -163,6 +167,9 @@ class Engine(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text that goes on behind others: no special tokens."""
+
     def prompt_length(self, problem: Problem) -> int: ...
 
 
@@ -173,17 +180,45 @@ class Probing(Engine, Protocol):
         """Last-layer states, float32. Without adapter ``[n, 1, d]`` at the prefix's last token; with one
         ``[n, T_s, d]`` at its appended tokens. The cached prefix is left bit-identical."""
 
+    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """``reduce(states, path)`` of every path; states float32 ``[layers + 1, T, d]`` at its T generated tokens.
+
+        Entry 0 is the embedding output. Only what ``reduce`` returns is kept."""
+
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         """A trainable or loaded set of appended tokens and LoRA weights over this engine's frozen model."""
 
 
+class Reader(Protocol):
+    """Another language model that reads and writes text for a pruner; every token is charged to the check."""
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1) -> list[list[str]]:
+        """``n`` texts for each prompt, which is a user message (or bare text where the model has no chat template)."""
+
+    def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """log P of each word's first token after prompt and text, nats, ``[len(prompts), len(words)]``."""
+
+
+def _unavailable(*_: Any, **__: Any) -> Any:
+    raise PathpruneError("a pruner may use this only if it declares that it needs text")
+
+
 @dataclass
 class Check:
-    """All that a pruner may touch while it scores: the engine if it needs "hidden", a generator, the ledger."""
+    """All that a pruner may touch while it scores.
+
+    ``engine`` is there if it needs "hidden" or "forced": ``probe``, ``trace`` and ``force``, all metered. The rest is
+    there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer, and
+    ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    """
 
     rng: np.random.Generator
     engine: Any = None
     cost: Cost = field(default_factory=Cost)
+    answer: Callable[[str], str | None] = _unavailable
+    closing: str = ""
+    decode: Callable[[Sequence[int]], str] = _unavailable
+    reader: Callable[..., Reader] = _unavailable
 
     def charge(self, cost: Cost) -> None:
         """Add what the method computes outside the engine: its own models' tokens and FLOPs."""
@@ -192,7 +227,12 @@ class Check:
 
 @runtime_checkable
 class Pruner(Protocol):
-    """Scores the prefixes of one problem. Registered in the entry-point group ``pathprune.pruners``."""
+    """Scores the prefixes of one problem. Registered in the entry-point group ``pathprune.pruners``.
+
+    Optional attributes: ``cost_class`` (CostClass, default "free"), ``vote`` (name of the method's native vote in
+    ``harness.vote``), ``on_request`` (why ``all-registered`` leaves it out, e.g. a download), and a method
+    ``identity() -> dict`` that names external weights for the record.
+    """
 
     quadrant: Quadrant
     needs: frozenset[Signal]
@@ -200,6 +240,30 @@ class Pruner(Protocol):
 
     def score(self, prefixes: Sequence[Path], check: Check) -> Sequence[float] | np.ndarray:
         """One finite number per prefix, higher means keep. Order of the prefixes must not matter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a decision rule of its own did to one problem's N paths, in the order given."""
+
+    spent: np.ndarray  # int [N]: generated tokens of each path, up to its end or to where it was aborted
+    weights: np.ndarray  # float [N], >= 0: the path's vote; 0 for an aborted path
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A method with its own decision rule instead of top-k at L, replayed on finished paths; also a pruner plugin.
+
+    ``warmup`` paths, the first by index, always finish. What happens to any other path up to token t may depend only
+    on the warm-up paths and on the first t tokens of the others.
+    """
+
+    quadrant: Quadrant
+    needs: frozenset[Signal]
+    fidelity: str
+    warmup: int
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision: ...
 
 
 @dataclass(frozen=True, eq=False)

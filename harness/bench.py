@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+import numpy as np
+
 from harness import checkpoints
 from harness.api import Engine, Path, PathpruneError, Problem, Task
 from harness.bank import Bank, Banked, pool_spec
-from harness.loop import ScoringError, check
+from harness.loop import ScoringError, check, decide
 from harness.registry import Plugin
 from harness.store import Record, digest
 
@@ -57,7 +59,7 @@ class Done:
 
 
 def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> Done:
-    """Append what is missing to the pool record and to each pruner's record."""
+    """Append what is missing to the pool record and to each method's record."""
     pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_engine_facts(settings))
     records = [(plugin, open_record(settings, plugin)) for plugin in plugins]
     problems = settings.task.problems("test", settings.problems)
@@ -70,18 +72,16 @@ def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> 
     for start in range(0, len(waiting), size):
         group = waiting[start : start + size]
         prefixes = engine.launch(group, settings.n, settings.prefix, settings.seed)
-        scored = [
-            (record, _score(plugin, paths, settings.engine, settings.seed))
-            for plugin, record in records
-            for problem, paths in zip(group, prefixes, strict=True)
-            if _lacks(record, problem)
-        ]
+        pruners = [(p, r) for p, r in records if not native(p)]
+        methods = [(p, r) for p, r in records if native(p)]
+        done = _judge(settings, pruners, prefixes)
         finished = engine.finish(prefixes)
+        done += _judge(settings, methods, finished)
         rows = [_pool_row(settings.task, settings.engine, paths) for paths in finished]
         _same_paths(pool, rows)
         pool.append(rows)
         for _, record in records:
-            record.append([row for r, row in scored if r is record])
+            record.append([row for r, row in done if r is record])
         engine.forget(group)
         progress(len(problems) - len(waiting) + start + len(group), f"{engine.sampled:,} tokens sampled")
     return Done(engine.sampled, _failures(records, problems))
@@ -98,11 +98,23 @@ def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def native(plugin: Plugin) -> bool:
+    """Has it a decision rule of its own (``harness.api.Streaming``), so that no prefix length is its?"""
+    return hasattr(plugin.pruner, "decide")
+
+
 def open_record(settings: Settings, plugin: Plugin) -> Record:
     identity = checkpoints.attach(plugin, settings.engine)
-    spec = settings.pool | {"prefix": settings.prefix, "pruner": plugin.name, "code": plugin.code} | identity
-    name = f"L{settings.prefix}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
-    about = {"quadrant": plugin.pruner.quadrant, "fidelity": plugin.pruner.fidelity}
+    prefix = 0 if native(plugin) else settings.prefix
+    spec = settings.pool | {"prefix": prefix, "pruner": plugin.name, "code": plugin.code} | identity
+    stem = "own-rule" if native(plugin) else f"L{prefix}"
+    name = f"{stem}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
+    about: dict[str, Any] = {
+        "quadrant": plugin.pruner.quadrant,
+        "fidelity": plugin.pruner.fidelity,
+        "vote": getattr(plugin.pruner, "vote", "majority"),
+        "label_tokens": checkpoints.label_tokens(plugin, settings.engine),
+    }
     return Record.open(settings.folder / name, spec, **about, source=plugin.source)
 
 
@@ -120,17 +132,38 @@ def _engine_facts(settings: Settings) -> dict[str, Any]:
 
 
 def _lacks(record: Record, problem: Problem) -> bool:
-    return "scores" not in record.lines.get(problem.id, {})
+    return "error" in record.lines.get(problem.id, {"error": "not scored yet"})
 
 
-def _score(plugin: Plugin, paths: Sequence[Path], engine: Any, seed: int) -> dict[str, Any]:
-    problem = paths[0].problem.id
-    try:
-        scores, cost = check(plugin.pruner, paths, engine, seed)
-    except ScoringError as error:
-        return {"problem": problem, "error": str(error)}
-    # The shortest text that reads back as the same float32: replay selects by the very numbers a live run does.
-    return {"problem": problem, "scores": [float(str(s)) for s in scores], "cost": asdict(cost)}
+def _judge(
+    settings: Settings, records: Sequence[tuple[Plugin, Record]], groups: Sequence[Sequence[Path]]
+) -> list[tuple[Record, dict[str, Any]]]:
+    """The missing row of every record for every problem's paths; a failure is a row that says why."""
+    judged = []
+    for plugin, record in records:
+        for paths in groups:
+            if _lacks(record, paths[0].problem):
+                try:
+                    row = (_decided if native(plugin) else _scored)(settings, plugin, paths)
+                except ScoringError as error:
+                    row = {"error": str(error)}
+                judged.append((record, {"problem": paths[0].problem.id} | row))
+    return judged
+
+
+def _scored(settings: Settings, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
+    scores, cost = check(plugin.pruner, paths, settings.engine, settings.task, settings.seed)
+    return {"scores": _short(scores), "cost": asdict(cost)}
+
+
+def _decided(settings: Settings, plugin: Any, paths: Sequence[Path]) -> dict[str, Any]:
+    decision, cost = decide(plugin.pruner, paths, settings.engine, settings.task, settings.seed)
+    return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """The shortest texts that read back as the same float32: replay selects by the very numbers a live run does."""
+    return [float(str(v)) for v in values]
 
 
 def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 
 from harness.api import Check, Cost, Path, Problem
+from harness.rng import derive
 
 
 class MeteredProbe:
@@ -27,6 +29,36 @@ class MeteredProbe:
             flops = self._engine.flops(at, at + appended) + low_rank * appended
             self._check.charge(Cost(probed=appended, flops=flops))
         return states
+
+    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
+        traced: list[np.ndarray] = self._engine.trace(paths, reduce)
+        for path in paths:
+            at = self.prompt_length(path.problem) + len(path.tokens)
+            self._check.charge(Cost(probed=1, flops=self._engine.flops(at - 1, at)))
+        return traced
+
+    def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
+        """What each path says next when ``suffix`` is put behind it, up to ``max_tokens`` tokens.
+
+        Sampled like the path itself, from a stream of its own. Suffix and answer tokens are charged; a path that has
+        ended says nothing.
+        """
+        appended = tuple(self._engine.encode(suffix))
+        asked = [
+            replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
+            for p in paths
+        ]
+        said = [""] * len(paths)
+        for length in {len(p.tokens) for p in asked}:
+            places = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
+            longer = self._engine.resume([asked[i] for i in places], length + max_tokens)
+            for i, path in zip(places, longer, strict=True):
+                start = self.prompt_length(path.problem) + len(paths[i].tokens)
+                stop = self.prompt_length(path.problem) + len(path.tokens)
+                self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)))
+                said[i] = self.decode(path.tokens[length:])
+        return said
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         return self._engine.new_adapter(folder, **options)

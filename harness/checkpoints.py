@@ -30,9 +30,10 @@ def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
 
 
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
-    """Load a learned pruner's weights; returns what identifies them for the record. Nothing for other pruners."""
+    """Load a learned pruner's weights; returns what identifies them, and other models a method reads with."""
+    external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
     if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
-        return {}
+        return external
     found = _locate(plugin, engine.fingerprint)
     card = read_card(found)
     if card["base"]["fingerprint"] != engine.fingerprint:
@@ -48,18 +49,31 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
             f"checkpoint {found} is damaged: its files are not those its card describes; train it again"
         )
     plugin.pruner.load(found)  # type: ignore[attr-defined]
-    return {"checkpoint": digest}
+    return external | {"checkpoint": digest}
 
 
-def available(plugin: Plugin, engine: Any) -> bool:
+def label_tokens(plugin: Plugin, engine: Any) -> int | None:
+    """What the training labels of a learned pruner cost, once, in generated tokens."""
+    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+        return None
+    cost: int | None = read_card(_locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
+    return cost
+
+
+def unavailable(plugin: Plugin, engine: Any) -> str:
+    """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
+    lacking = plugin.pruner.needs - engine.provides
+    if lacking:
+        return f"needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
+    if reason := getattr(plugin.pruner, "on_request", ""):
+        return str(reason)
+    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+        return ""
     try:
-        return (
-            not hasattr(plugin.pruner, "fit")
-            or bool(plugin.options.get("model"))
-            or bool(_locate(plugin, engine.fingerprint))
-        )
+        _locate(plugin, engine.fingerprint)
     except PathpruneError:
-        return False
+        return "no checkpoint for this model"
+    return ""
 
 
 def _locate(plugin: Plugin, fingerprint: str) -> Path:

@@ -73,6 +73,23 @@ def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
         yield lambda done, note: p.update(row, completed=done, note=note)
 
 
+def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How kept paths are chosen and vote: shared by the verbs that show tables."""
+    from harness.vote import VOTES
+
+    rule = click.option(
+        "--vote", type=click.Choice(list(VOTES)), help="second vote column  [default: each method's own]"
+    )
+    ended = click.option(
+        "--ended",
+        type=click.Choice(["count", "bypass"]),
+        default="count",
+        show_default=True,
+        help="a path that ended inside its prefix spends one of k, or votes on top",
+    )
+    return rule(ended(command))
+
+
 @cli.command()
 @where
 @click.option(
@@ -81,12 +98,13 @@ def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
 @click.option("--n", default=64, show_default=True, help="paths per problem")
 @click.option("--keep", default=8, show_default=True, help="paths finished per problem")
 @click.option("--problems", type=int, help="test problems  [default: the task's]")
+@comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
 @click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
 @click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
 def bench(
     task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, specs: str, n: int, keep: int,
-    problems: int | None, live: bool, results: Path, bank: Path,
+    problems: int | None, live: bool, results: Path, bank: Path, vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """Score the prefixes of a pool with one or more pruners, and show the table."""
     from harness.bench import Settings, check_signals
@@ -103,13 +121,13 @@ def bench(
     for plugin in plugins:
         check_signals(plugin, opened)
     if live:
-        bench_live(settings, plugins, keep)
+        bench_live(settings, plugins, keep, ended, vote or "majority")
     else:
-        bench_banked(settings, plugins, keep)
+        bench_banked(settings, plugins, keep, ended, vote)
 
 
 def choose(specs: str, engine: Any) -> list[registry.Plugin]:
-    """The pruners of a comma-separated list; all-registered leaves out what has no checkpoint for this model."""
+    """The pruners of a comma-separated list; all-registered leaves out what cannot be served here, and says why."""
     from harness import checkpoints
 
     wanted = split_specs(specs)
@@ -118,10 +136,10 @@ def choose(specs: str, engine: Any) -> list[registry.Plugin]:
     plugins = [registry.pruner(spec) for spec in wanted if spec != "all-registered"]
     for name in registry.names("pruners") if "all-registered" in wanted else []:
         plugin = registry.pruner(name)
-        if checkpoints.available(plugin, engine):
-            plugins.append(plugin)
+        if reason := checkpoints.unavailable(plugin, engine):
+            console.print(f"left out {name}: {reason}", style="yellow", markup=False)
         else:
-            console.print(f"[yellow]left out[/] {name}: no checkpoint for this model")
+            plugins.append(plugin)
     return plugins
 
 
@@ -136,16 +154,17 @@ def split_specs(specs: str) -> list[str]:
     return out
 
 
-def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int) -> None:
+def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str | None) -> None:
     from harness import report, tables
     from harness.bench import bench as run
+    from harness.rows import rows
 
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
         done = run(settings, plugins, progress)
     asked = [p.id for p in settings.task.problems("test", settings.problems)]
     for group in report.groups_of(settings.folder, settings.n, asked):
         if group.prefix == settings.prefix:
-            console.print(tables.terminal(group, keep, report.rows(group, keep)))
+            console.print(tables.terminal(group, keep, rows(group, keep, ended, vote)))
             for line in tables.notes(group):
                 console.print(line)
     console.print(f"{done.sampled:,} tokens generated; records in {settings.folder}")
@@ -155,11 +174,14 @@ def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int) -> No
         raise SystemExit(1)
 
 
-def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int) -> None:
+def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str) -> None:
+    from harness.bench import native
     from harness.live import run_live, summary
     from harness.loop import Plan
 
-    plan = Plan(settings.n, keep, settings.prefix, settings.max_tokens, settings.seed)
+    for plugin in filter(native, plugins):
+        raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed; leave out --live")
+    plan = Plan(settings.n, keep, settings.prefix, settings.max_tokens, settings.seed, ended, vote)
     with bar("live", settings.problems * len(plugins)) as progress:
         records = run_live(settings, plugins, plan, progress)
     console.print(summary(records))
@@ -172,12 +194,15 @@ def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int) -> None
 @cli.command("list")
 def list_all() -> None:
     """Pruners by quadrant, tasks and engines."""
-    table = Table("pruner", "quadrant", "needs", "fidelity", "learned", "source")
+    table = Table("pruner", "quadrant", "needs", "cost", "fidelity", "learned", "decides", "vote", "source")
     made = [registry.pruner(name) for name in registry.names("pruners")]
     for plugin in sorted(made, key=lambda p: (p.pruner.quadrant, p.name)):
         p = plugin.pruner
         learned = "yes" if hasattr(p, "fit") else ""
-        table.add_row(plugin.name, p.quadrant, ", ".join(sorted(p.needs)) or "-", p.fidelity, learned, plugin.source)
+        decides = "own rule" if hasattr(p, "decide") else "top-k at L"
+        cost, vote = getattr(p, "cost_class", "free"), getattr(p, "vote", "majority")
+        needs = ", ".join(sorted(p.needs)) or "-"
+        table.add_row(plugin.name, p.quadrant, needs, cost, p.fidelity, learned, decides, vote, plugin.source)
     console.print(table)
     console.print(f"tasks: {', '.join(registry.names('tasks'))}")
     console.print(f"engines: {', '.join(registry.names('engines'))}")
@@ -302,11 +327,13 @@ def oracle(
 @click.option("--keep", default=8, show_default=True)
 @click.option("--out", default="results/leaderboard.md", show_default=True, type=click.Path(path_type=Path))
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
-def leaderboard(results: Path, keep: int, out: Path, figures: Path) -> None:
+@comparison
+def leaderboard(results: Path, keep: int, out: Path, figures: Path, vote: str | None, ended: Any) -> None:
     """All tables of a results folder as Markdown, to a file or between a README's markers."""
     from harness import report, tables
+    from harness.rows import rows
 
-    large = [group for group in report.groups(results) if group.pool.n >= keep]
+    large = [(group, rows(group, keep, ended, vote)) for group in report.groups(results) if group.pool.n >= keep]
     text = tables.write_leaderboard(large, keep, out, figures)
     if not text:
         raise PathpruneError(f"no records under {results}; run: make bench PRUNER=stop")

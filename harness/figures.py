@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from harness.replay import scaling
-from harness.report import EXACT, ORACLE, Group
+from harness.replay import own_rule, scaling
+from harness.report import Group
+from harness.rows import EXACT, ORACLE
 from harness.stats import bootstrap
 from harness.store import writable
 
@@ -23,28 +24,40 @@ GAMMAS = (1 / 2, 1 / 8)
 
 
 def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFrame:
-    """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N)."""
-    methods: list[tuple[str, Any, Any, Any]] = [("random", group.pool, None, None)]
-    methods += [
-        (s.name, s.pool, s.scores, s.checks)
-        for s in group.scored
-        if len(s.pool.problems) and s.name.partition(":")[0] not in (*EXACT, ORACLE)
-    ]
+    """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N).
+
+    Methods with a decision rule of their own are one point each, at gamma 0.
+    """
+    shown = [
+        m for m in group.judged if len(m.pool.problems) and m.name.partition(":")[0] not in (*EXACT, ORACLE)
+    ]  # fmt: skip
+    curves: list[tuple[str, str, Any, Any, Any]] = [("random", "control", group.pool, None, None)]
+    curves += [(m.name, m.quadrant, m.pool, m.values, m.checks) for m in shown if m.spent is None]
     rows = []
     for gamma in (*gammas, 1.0):
-        for name, pool, scores, checks in methods if gamma < 1 else [("no pruning", group.pool, None, None)]:
+        for name, quadrant, pool, scores, checks in (
+            curves if gamma < 1 else [("no pruning", "control", group.pool, None, None)]
+        ):
             sizes, voted, tokens = scaling(pool, scores, gamma, group.prefix, checks)
             for size, v, t in zip(sizes, voted, tokens, strict=True):
-                interval = bootstrap(v, resamples=2000)
-                rows.append((gamma, name, size, t.mean(), interval.mean, interval.low, interval.high, len(v)))
-    names = ["gamma", "pruner", "N", "tokens", "cons", "low", "high", "problems"]
+                rows.append(_point(gamma, name, quadrant, size, v, t))
+    for m in shown:
+        if m.spent is not None:
+            result = own_rule(m.pool, m.spent, m.values, m.checks)
+            rows.append(_point(0.0, m.name, m.quadrant, group.pool.n, result.voted, result.tokens))
+    names = ["gamma", "pruner", "quadrant", "N", "tokens", "cons", "low", "high", "problems"]
     return pd.DataFrame(rows, columns=names)
 
 
+def _point(gamma: float, name: str, quadrant: str, size: int, voted: np.ndarray, tokens: np.ndarray) -> tuple[Any, ...]:
+    interval = bootstrap(voted, resamples=2000)
+    return gamma, name, quadrant, size, tokens.mean(), interval.mean, interval.low, interval.high, len(voted)
+
+
 def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
-    """STOP's Figure 4 for a group: ``stem``.png, .pdf and .csv."""
+    """STOP's Figure 4 for a group: ``stem``.png and .pdf of the best method of each quadrant, .csv of all."""
     data = scaling_data(group)
-    order = _by_final_vote(data)
+    order = ["no pruning", "random", *_best_of_quadrants(data)]
     colours = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
     styles = dict(zip(order, _dashes(len(order)), strict=True))
     sns.set_theme(context="paper", style="ticks", font_scale=0.9)
@@ -56,6 +69,9 @@ def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
             axis.plot(line.tokens, line.cons, dashes=styles[name], color=colours[name], marker="o", ms=3, label=name)
             if name in ("random", "stop", "no pruning"):
                 axis.fill_between(line.tokens, line.low, line.high, color=colours[name], alpha=0.12, lw=0)
+        own = data[(data.gamma == 0)].nlargest(1, "cons")
+        for point in own.itertuples():
+            axis.plot(point.tokens, point.cons, marker="X", ls="", color="black", ms=5, label=point.pruner)
         axis.set(
             xscale="log",
             xlabel="tokens per problem",
@@ -79,10 +95,11 @@ def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
     return data
 
 
-def _by_final_vote(data: pd.DataFrame) -> list[str]:
-    last = data[data.N.max() == data.N].groupby("pruner").cons.max()
-    ranked = [str(n) for n in last.sort_values(ascending=False).index if n not in ("random", "no pruning")]
-    return ["no pruning", "random", *ranked]
+def _best_of_quadrants(data: pd.DataFrame) -> list[str]:
+    """The method of each quadrant with the best vote at the largest N, the best quadrant first."""
+    last = data[(data.N.max() == data.N) & (data.gamma == min(GAMMAS))]
+    last = last[last.pruner != "random"].sort_values("cons", ascending=False)
+    return [str(name) for name in last.drop_duplicates("quadrant").pruner]
 
 
 def _dashes(count: int) -> list[tuple[float, ...]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from harness.api import Check, Cost, Engine, Path, Problem, Pruner, Task
+from harness.api import Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
 from harness.budget import Metered, MeteredProbe
+from harness.reader import open_reader
 from harness.rng import generator
-from harness.vote import majority
+from harness.vote import vote
 
 Ended = Literal["count", "bypass"]
 
@@ -31,6 +33,7 @@ class Plan:
     max_tokens: int
     seed: int = 0
     ended: Ended = "count"
+    vote: str = "majority"
 
 
 @dataclass(frozen=True)
@@ -52,35 +55,72 @@ def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Pl
     clock = [time.perf_counter()]
     prefixes = meter.launch([problem], plan.n, plan.prefix, plan.seed)[0]
     clock.append(time.perf_counter())
-    scores, spent = check(pruner, prefixes, engine, plan.seed)
+    scores, spent = check(pruner, prefixes, engine, task, plan.seed)
     clock.append(time.perf_counter())
     kept = select(scores, [p.finish == "stop" for p in prefixes], plan.keep, plan.ended)
     finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
     clock.append(time.perf_counter())
     answers = tuple(task.answer(p.text) for p in finished)
+    voted = vote(plan.vote, answers, scores[list(kept)])
     launch, checked, resume = np.diff(clock).tolist()
-    return Outcome(scores, kept, answers, majority(answers), ledger.cost + spent, (launch, checked, resume))
+    return Outcome(scores, kept, answers, voted, ledger.cost + spent, (launch, checked, resume))
 
 
-def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, seed: int) -> tuple[np.ndarray, Cost]:
+def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[np.ndarray, Cost]:
     """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
 
     The pruner sees only the signals it declared. Whatever it raises, a wrong count or a value that is not finite
     is a ``ScoringError`` that says so.
     """
-    ledger = Check(generator(seed, prefixes[0].problem.id, type(pruner).__name__))
-    if "hidden" in pruner.needs:
-        ledger.engine = MeteredProbe(engine, ledger)
-    seen = [_declared(p, pruner.needs) for p in prefixes]
+    ledger, seen = opened(pruner, prefixes, engine, task, seed)
     try:
         scores = np.asarray(pruner.score(seen, ledger), dtype=np.float32)
     except Exception as error:
-        raise ScoringError(f"{type(error).__name__}: {error}") from error
+        raise ScoringError(reason(error)) from error
     if scores.shape != (len(prefixes),):
         raise ScoringError(f"returned shape {scores.shape} for {len(prefixes)} prefixes")
     if not np.isfinite(scores).all():
         raise ScoringError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     return scores, ledger.cost
+
+
+def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[Decision, Cost]:
+    """What a method's own rule does to one problem's finished paths, and what it cost besides generating them."""
+    ledger, seen = opened(method, paths, engine, task, seed)
+    try:
+        made = method.decide(seen, ledger)
+        decision = Decision(np.asarray(made.spent, dtype=int), np.asarray(made.weights, dtype=np.float32))
+    except Exception as error:
+        raise ScoringError(reason(error)) from error
+    lengths = np.array([len(p.tokens) for p in paths])
+    if decision.spent.shape != lengths.shape or decision.weights.shape != lengths.shape:
+        raise ScoringError(f"decided on {decision.spent.shape} and {decision.weights.shape} of {len(paths)} paths")
+    if (decision.spent < 0).any() or (decision.spent > lengths).any():
+        raise ScoringError("a path is said to have spent more tokens than it has, or fewer than none")
+    if not np.isfinite(decision.weights).all() or (decision.weights < 0).any():
+        raise ScoringError("a vote's weight is negative or not finite")
+    if (decision.weights[decision.spent < lengths] > 0).any():
+        raise ScoringError("an aborted path votes")
+    return decision, ledger.cost
+
+
+def reason(error: Exception) -> str:
+    """One line; a user's mistake already reads as one."""
+    return str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
+
+
+def opened(
+    method: Pruner | Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int
+) -> tuple[Check, list[Path]]:
+    """A fresh ledger with what the method may touch, and the paths as it may see them."""
+    ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
+    if "text" in method.needs:
+        ledger.answer, ledger.closing = task.answer, task.defaults.closing
+        ledger.decode = lambda tokens: str(engine.decode(tokens))
+        ledger.reader = partial(open_reader, ledger)
+    if method.needs & {"hidden", "forced"}:
+        ledger.engine = MeteredProbe(engine, ledger)
+    return ledger, [_declared(p, method.needs) for p in paths]
 
 
 def _declared(path: Path, needs: frozenset[str]) -> Path:

@@ -120,7 +120,8 @@ def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
         built = made(**options)
     except (TypeError, ValueError) as error:
         raise PathpruneError(f"pruner {name!r} cannot be made with {options}: {error}") from error
-    missing = [a for a in ("score", "quadrant", "needs", "fidelity") if not hasattr(built, a)]
+    missing = [a for a in ("quadrant", "needs", "fidelity") if not hasattr(built, a)]
+    missing += ["score"] if not (hasattr(built, "score") or hasattr(built, "decide")) else []
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
     return built

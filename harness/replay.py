@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import vote
 from harness.api import Cost, FlopModel
 from harness.loop import Ended, select
 from harness.rng import generator
@@ -154,6 +155,45 @@ def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
         truth[codes[pool.correct[row] & voters]] = 1
         out[row] = truth[best] * (counts.max(1) > 0)
     return out
+
+
+def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:
+    """Is the answer of the largest total weight right, float ``[Q]``; ``weights`` ``[Q, N]``, 0 for who does not vote."""
+    out = np.zeros(len(pool.problems))
+    for q, (codes, weight) in enumerate(zip(pool.answers, weights, strict=True)):
+        voters = (codes >= 0) & (weight > 0)
+        if voters.any():
+            totals = np.bincount(codes[voters], weight[voters])
+            winner = next(c for c in codes[voters] if totals[c] == totals.max())
+            out[q] = pool.correct[q][codes == winner].any()
+    return out
+
+
+def vote_weights(pool: Pool, mask: np.ndarray, scores: np.ndarray, rule: str) -> np.ndarray:
+    """Weights ``[Q, N]`` that a vote of ``harness.vote`` gives the kept paths that have an answer."""
+    out = np.zeros(mask.shape)
+    for q, voters in enumerate(mask & (pool.answers >= 0)):
+        out[q, voters] = vote.weights(rule, scores[q, voters])
+    return out
+
+
+def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequence[Cost]) -> Result:
+    """What a decision rule of its own gives and costs; ``spent`` and ``weights`` as in ``harness.api.Decision``.
+
+    A problem on which no path is left to vote has no answer: its accuracy and its vote are 0.
+    """
+    mask = weights > 0
+    kept = np.maximum(1, mask.sum(1))
+    start = pool.prompts[:, None]
+    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + spent).sum(1)
+    return Result(
+        accuracy=(pool.correct * mask).sum(1) / kept,
+        voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        tokens=(spent.sum(1) + np.array([c.tokens for c in checks])).astype(float),
+        flops=flops + np.array([c.flops for c in checks]),
+        kept_length=(pool.lengths * mask).sum(1) / kept,
+        truncated=(~pool.stopped * mask).sum(1) / kept,
+    )
 
 
 def scaling(

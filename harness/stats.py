@@ -63,8 +63,7 @@ def auroc(scores: np.ndarray, correct: np.ndarray) -> float:
     return float((ranks[correct.ravel()].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
-def within_auroc(scores: np.ndarray, correct: np.ndarray) -> float:
-    """Mean AUROC over mixed problems, ``scores`` and ``correct`` ``[Q, N]``: selection skill without difficulty."""
-    values = [auroc(s, c) for s, c in zip(scores, correct, strict=True)]
-    mixed = [v for v in values if not np.isnan(v)]
-    return float(np.mean(mixed)) if mixed else float("nan")
+def within_auroc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """AUROC of every problem with right and wrong paths, ``scores`` and ``correct`` ``[Q, N]``: skill without difficulty."""
+    values = np.array([auroc(s, c) for s, c in zip(scores, correct, strict=True)])
+    return values[~np.isnan(values)]

@@ -20,6 +20,7 @@ from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, T
 from harness.rng import derive
 from harness.store import digest, writable
 
+TOKENS = "pathprune.tokens"  # key of a part's metadata: tokens it took to make
 SCHEMA = pa.schema(
     {
         "problem": pa.string(),
@@ -78,10 +79,16 @@ class Labels:
             if not part.exists():
                 rows, tokens = label_group(self.task, self.engine, self._problems(start, count), self.recipe)
                 spent += tokens
+                table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({TOKENS: str(tokens)})
                 with writable(part) as file:
-                    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, compression="zstd")
+                    pq.write_table(table, file, compression="zstd")
             progress(start + count, spent)
         return spent
+
+    def tokens(self) -> int | None:
+        """Tokens generated for these labels; None where a part does not say."""
+        said = [(pq.read_schema(part).metadata or {}).get(TOKENS.encode()) for part in self.parts()]
+        return sum(int(tokens or 0) for tokens in said) if None not in said else None
 
     def examples(self, kind: str) -> list[LabelledPrefix]:
         """All rows of one kind ("monte-carlo" or "outcome")."""

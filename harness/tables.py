@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.table import Table
 
 from harness.api import PathpruneError
-from harness.report import Group, Row, rows
+from harness.report import Group
+from harness.rows import Row
 from harness.stats import FEW, Interval
 from harness.store import writable
 
+MEANS = (11, 14, 16)  # a terminal shows these without their intervals
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
-INTERVALS = (3, 4, 6, 7, 9)
 TITLE = "# Leaderboard\n\n"
 MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
 
@@ -23,8 +24,8 @@ MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
 def columns(n: int, keep: int) -> list[str]:
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
-        "of oracle", f"cons@{keep}", "tokens", "saved", "MFLOPs", "AUROC within", "pooled", "kept length",
-        "truncated", "problems", "note",
+        "of oracle", f"cons@{keep}", "own vote", "tokens", "saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "truncated", "label tokens", "problems", "note",
     ]  # fmt: skip
 
 
@@ -34,29 +35,31 @@ def cells(row: Row) -> list[str]:
         row.quadrant,
         row.fidelity,
         _interval(row.accuracy),
-        _interval(row.gain, signed=True),
+        _interval(row.gain, "+.3f"),
         _number(row.adjusted_p, ".3f"),
-        _interval(row.matched, signed=True),
-        _interval(row.behind, signed=True),
+        _interval(row.matched, "+.3f"),
+        _interval(row.behind, "+.3f"),
         _number(row.oracle_share, ".0%"),
         _interval(row.voted),
-        _number(row.tokens, ",.0f"),
+        "-" if row.own_vote is None else f"{row.own_vote[0]} {_interval(row.own_vote[1])}",
+        _interval(row.tokens, ",.0f"),
         _number(row.saved, ".1%"),
         _number(row.flops / 1e6, ",.0f"),
-        _number(row.within, ".3f"),
+        _interval(row.within),
         _number(row.pooled, ".3f"),
-        _number(row.kept_length, ".1f"),
+        _interval(row.kept_length, ".1f"),
         _number(row.truncated, ".1%"),
+        _number(row.label_tokens, ",d"),
         str(row.problems),
         row.note,
     ]
 
 
-def _interval(value: Interval | None, signed: bool = False) -> str:
+def _interval(value: Interval | None, form: str = ".3f") -> str:
     if value is None or value.mean != value.mean:
         return "-"
-    sign = "+" if signed else ""
-    return f"{value.mean:{sign}.3f} [{value.low:.3f}, {value.high:.3f}]"
+    bare = form.lstrip("+")
+    return f"{value.mean:{form}} [{value.low:{bare}}, {value.high:{bare}}]"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -65,14 +68,14 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 18)
+    wanted = (0, 3, 4, 5, 8, 9, 11, 12, 13, 14, 16, 20)
     heads = columns(group.pool.n, keep)
     table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(heads[i], justify="left" if i in (0, 18) else "right", no_wrap=i in (0, 3, 4, 9))
+        table.add_column(heads[i], justify="left" if i in (0, 20) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         shown = cells(row)
-        table.add_row(*(SHORT.sub(r"\1.", shown[i]) if i in INTERVALS else shown[i] for i in wanted))
+        table.add_row(*(SHORT.sub(r"\1.", shown[i].partition(" [")[0] if i in MEANS else shown[i]) for i in wanted))
     return table
 
 
@@ -87,10 +90,10 @@ def notes(group: Group) -> list[str]:
     return lines
 
 
-def markdown(group: Group, keep: int) -> str:
+def markdown(group: Group, keep: int, table_rows: Sequence[Row]) -> str:
     heads = columns(group.pool.n, keep)
     lines = [f"#### {group.title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows(group, keep)]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in table_rows]
     return "\n".join([*lines, "", *notes(group), ""])
 
 
@@ -101,12 +104,14 @@ def _picture(figure: Path, file: Path) -> str:
     return f"\n![cons@N against tokens per problem]({Path(place).as_posix()})\n"
 
 
-def write_leaderboard(groups: Sequence[Group], keep: int, file: Path, figures: Path) -> str:
+def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path) -> str:
     """All tables, and the figures there are, into one file.
 
     In a file that has the markers (the README), only what is between them changes.
     """
-    text = "\n".join(markdown(group, keep) + _picture(figures / f"{group.slug}.png", file) for group in groups)
+    text = "\n".join(
+        markdown(group, keep, table) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
+    )
     before, after = TITLE, ""
     old = file.read_text() if file.is_file() else ""
     if old and not old.startswith(TITLE) and not all(m in old for m in MARKERS):

@@ -7,13 +7,14 @@ it from the command line; the test suite runs it on everything that is registere
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Engine, Path, Pruner, Task
+from harness.api import Check, Engine, Path, Streaming, Task
 from harness.budget import Metered
-from harness.loop import ScoringError, check
+from harness.loop import ScoringError, check, decide
 
 TOLERANCE = 1e-4  # the same prefix in another batch, fp32
 PATHS = 8
@@ -21,26 +22,67 @@ PATHS = 8
 Finding = tuple[str, str | None]
 
 
-def conformance(pruner: Pruner, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
-    """Check a pruner on two problems of the dev split."""
-    max_tokens = task.defaults.max_tokens
+def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
+    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split."""
+    if hasattr(method, "decide"):
+        yield from _conformance_of_rule(method, task, engine, prefix, seed)
+        return
     groups = engine.launch(task.problems("dev", 2), PATHS, prefix, seed)
+
+    def score(paths: Sequence[Path], on: Any = engine) -> np.ndarray:
+        return check(method, paths, on, task, seed)[0]
+
     try:
-        scores = [check(pruner, paths, engine, seed)[0] for paths in groups]
+        scores = [score(paths) for paths in groups]
     except ScoringError as error:
         yield "scores every prefix with one finite number, from its declared signals alone", str(error)
         return
     yield "scores every prefix with one finite number, from its declared signals alone", None
-    yield "is deterministic", _differs(scores[0], check(pruner, groups[0], engine, seed)[0])
+    yield "is deterministic", _differs(scores[0], score(groups[0]))
     order = np.random.default_rng(seed).permutation(PATHS)
-    shuffled = check(pruner, [groups[0][i] for i in order], engine, seed)[0]
-    yield "permuting the prefixes permutes the scores", _differs(scores[0][order], shuffled)
-    # Two futures of the same prefixes: whatever the engine or the pruner remembers of them must not show.
-    cuts = [p.cut(prefix, engine.decode) for p in engine.resume(groups[0], max_tokens)]
-    yield "text after the prefix changes nothing", _differs(scores[0], check(pruner, cuts, engine, seed)[0])
-    if "hidden" in pruner.needs:
-        yield "its engine calls are all charged", _unmetered(pruner, groups[0], engine)
-        yield "probing leaves the continuation as it was", _disturbs(pruner, groups[0], engine, max_tokens, seed)
+    yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
+    # Two futures of the same prefixes: whatever the engine or the pruner remembers of either must not show.
+    for future in _futures(engine, groups[0], task, 2):
+        cuts = [p.cut(prefix, engine.decode) for p in future]
+        yield "text after the prefix changes nothing", _differs(scores[0], score(cuts))
+    if method.needs & {"hidden", "forced"}:
+        counting = _Counting(engine)
+        spent = check(method, groups[0], counting, task, seed)[1]
+        wrong = spent.probed != counting.read or not spent.flops
+        yield (
+            "its engine calls are all charged",
+            f"read {counting.read} tokens, was charged {spent.probed}" if wrong else None,
+        )
+        yield "probing leaves the continuation as it was", _disturbs(score, groups[0], engine, task)
+
+
+def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> list[list[Path]]:
+    """Finished paths that go on differently behind the same prefixes."""
+    reseeded = [[replace(p, seed=p.seed + 1 + k) for p in prefixes] for k in range(count)]
+    finished = [engine.resume(paths, task.defaults.max_tokens) for paths in reseeded]
+    return [[replace(p, seed=o.seed) for p, o in zip(paths, prefixes, strict=True)] for paths in finished]
+
+
+def _conformance_of_rule(method: Streaming, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
+    n = method.warmup + 2 * PATHS
+    prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
+    one, other = _futures(engine, prefixes, task, 2)
+    other = one[: method.warmup] + other[method.warmup :]
+    try:
+        first, again, second = (decide(method, paths, engine, task, seed)[0] for paths in (one, one, other))
+    except ScoringError as error:
+        yield "decides on every path, from its declared signals alone", str(error)
+        return
+    yield "decides on every path, from its declared signals alone", None
+    same = np.array_equal(first.spent, again.spent) and np.array_equal(first.weights, again.weights)
+    yield "is deterministic", None if same else "two calls differ"
+    order = np.random.default_rng(seed).permutation(n)
+    shuffled = decide(method, [one[i] for i in order], engine, task, seed)[0]
+    wrong = int((first.spent[order] != shuffled.spent).sum())
+    yield "permuting the paths permutes the decision", f"{wrong} paths differ" if wrong else None
+    early = (first.spent <= prefix) & (first.spent < [len(p.tokens) for p in one])
+    wrong = int((first.spent != second.spent)[early].sum())
+    yield "text after an abort changes nothing before it", f"{wrong} aborted paths differ" if wrong else None
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> str | None:
@@ -49,32 +91,38 @@ def _differs(one: np.ndarray, other: np.ndarray) -> str | None:
 
 
 class _Counting:
-    """Counts calls that reach the engine, and those that came through the meter."""
+    """An engine that counts the tokens that a pruner's calls read behind prefixes."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine, self.states = engine, 0
+        self._engine, self.read = engine, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         states: np.ndarray = self._engine.probe(paths, adapter)
-        self.states += states.shape[0] * states.shape[1]
+        self.read += states.shape[0] * states.shape[1]
         return states
 
+    def trace(self, paths: Sequence[Path], reduce: Any) -> Any:
+        self.read += len(paths)
+        return self._engine.trace(paths, reduce)
 
-def _unmetered(pruner: Pruner, prefixes: Sequence[Path], engine: Any) -> str | None:
-    counting = _Counting(engine)
-    spent = check(pruner, prefixes, counting, 0)[1]
-    if spent.probed != counting.states or not spent.flops:
-        return f"read {counting.states} states, was charged {spent.probed}"
-    return None
+    def encode(self, text: str) -> tuple[int, ...]:
+        self._appended = len(self._engine.encode(text))
+        return tuple(self._engine.encode(text))
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> Any:
+        longer = self._engine.resume(paths, max_tokens)
+        grown = sum(len(b.tokens) - len(a.tokens) for a, b in zip(paths, longer, strict=True))
+        self.read += grown + self._appended * len(paths)
+        return longer
 
 
-def _disturbs(pruner: Pruner, prefixes: Sequence[Path], engine: Any, max_tokens: int, seed: int) -> str | None:
-    before = [p.tokens for p in engine.resume(prefixes, max_tokens)]
-    check(pruner, prefixes, engine, seed)
-    after = [p.tokens for p in engine.resume(prefixes, max_tokens)]
+def _disturbs(score: Any, prefixes: Sequence[Path], engine: Any, task: Task) -> str | None:
+    before = [p.tokens for p in engine.resume(prefixes, task.defaults.max_tokens)]
+    score(prefixes)
+    after = [p.tokens for p in engine.resume(prefixes, task.defaults.max_tokens)]
     changed = sum(a != b for a, b in zip(before, after, strict=True))
     return f"{changed} of {len(before)} continuations changed" if changed else None
 

@@ -31,7 +31,7 @@ def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Ca
             "digest": checkpoints.digest_of(place),
             "base": {"model": engine.spec["model"], "fingerprint": engine.fingerprint},
             "task": labels.task.name,
-            "labels": {"key": labels.key, "kind": pruner.labels, **asdict(labels.recipe)},
+            "labels": {"key": labels.key, "kind": pruner.labels, "tokens": labels.tokens(), **asdict(labels.recipe)},
             "metrics": metrics,
             "seconds": round(time.monotonic() - began, 1),
             "provenance": provenance(),

@@ -15,7 +15,8 @@ from harness.bench import Settings, bench
 from harness.live import run_live
 from harness.loop import Plan, prune, select
 from harness.registry import Plugin
-from harness.replay import Pool, kept_mask, replay
+from harness.replay import Pool, kept_mask, random_pruning, replay
+from harness.rows import rows
 from harness.store import Record
 
 Make = Callable[..., Settings]
@@ -72,9 +73,9 @@ def test_replay_is_live(name: str, ended: Any, toy_settings: Make) -> None:
     settings = toy_settings(prefix=9)
     bench(settings, plugins(name), quiet)
     group = next(report.groups(settings.results))
-    scored = group.scored[0]
-    mask = kept_mask(scored.pool, scored.scores, 3, 9, ended)
-    result = replay(scored.pool, mask, 9, scored.checks)
+    judged = group.judged[0]
+    mask = kept_mask(judged.pool, judged.values, 3, 9, ended)
+    result = replay(judged.pool, mask, 9, judged.checks)
     plan = Plan(settings.n, 3, 9, settings.max_tokens, 0, ended)
     for row, problem in enumerate(settings.task.problems("test", settings.problems)):
         live = prune(problem, settings.task, toy_settings().engine, registry.pruner(name).pruner, plan)
@@ -151,7 +152,7 @@ def test_a_failing_pruner_is_an_error_record_and_hurts_no_other(how: str, says: 
     broken = Plugin(Broken(how), f"broken-{how}", {}, "test", "0")
     done = bench(settings, [broken, *plugins("logprob")], quiet)
     assert done.failures[f"broken-{how}"][0] == settings.problems and says in done.failures[f"broken-{how}"][1]
-    table = report.rows(next(report.groups(settings.results)), 3)
+    table = rows(next(report.groups(settings.results)), 3)
     by_name = {row.name: row for row in table}
     assert by_name[f"broken-{how}"].problems == 0 and by_name[f"broken-{how}"].gain is None
     assert by_name["logprob"].problems == settings.problems and not by_name["logprob"].note
@@ -169,7 +170,7 @@ def test_exact_controls_equal_many_random_draws(toy_settings: Make) -> None:
     settings = toy_settings(problems=30)
     bench(settings, plugins("first"), quiet)
     pool: Pool = next(report.groups(settings.results)).pool
-    exact = report.random_pruning(pool, 3, 5)
+    exact = random_pruning(pool, 3, 5)
     rng = np.random.default_rng(1)
     draws = [replay(pool, kept_mask(pool, rng.random(pool.correct.shape), 3, 5), 5) for _ in range(300)]
     assert np.mean([d.accuracy for d in draws]) == pytest.approx(exact.accuracy.mean(), abs=0.01)

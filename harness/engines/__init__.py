@@ -51,7 +51,7 @@ def open_hf(
 
         return HFEngine(where, spec, sampling, revision=revision, **options)
 
-    return LazyEngine(spec, frozenset({"text", "token_stats", "hidden"}), make)
+    return LazyEngine(spec, frozenset({"text", "token_stats", "hidden", "forced"}), make)
 
 
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:

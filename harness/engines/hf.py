@@ -23,12 +23,9 @@ from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Sign
 from harness.engines import attention as folded
 from harness.engines import kv, loading
 from harness.engines.adapter import Adapter
-from harness.engines.sampling import STATS, as_stats, choose, statistics
-from harness.rng import uniforms
+from harness.engines.run import Run
 
 FED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are computed again
-PENDING = 8 << 20  # bytes of logits whose statistics are computed together
-COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
 
 
 @dataclass(eq=False)
@@ -61,7 +58,7 @@ class Opened:
 class HFEngine:
     """See ``harness.api.Probing``. ``memory`` bounds the bytes of KV per batch, and again of stored prefixes."""
 
-    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden"})
+    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
 
     def __init__(
         self,
@@ -122,6 +119,34 @@ class HFEngine:
                 out[place] = state
         return np.stack([o for o in out if o is not None])
 
+    @torch.no_grad()
+    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """States of whole prefixes, computed again: an engine holds KV, not states. Right padding is never attended."""
+        decoder = self.model.get_decoder()
+        state_bytes = 4 * (self.layers + 1) * self.model.get_input_embeddings().weight.shape[1]
+        out = []
+        width = max(len(self._sequence(p)) for p in paths)
+        size = max(1, min(self.rows, self.memory // (width * state_bytes)))
+        for start in range(0, len(paths), size):
+            batch = paths[start : start + size]
+            rows = [self._sequence(p) for p in batch]
+            padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in rows], device=self.device)
+            states = decoder(input_ids=padded, output_hidden_states=True, use_cache=False).hidden_states
+            for i, (path, row) in enumerate(zip(batch, rows, strict=True)):
+                own = torch.stack([layer[i, len(row) - len(path.tokens) : len(row)] for layer in states])
+                out.append(reduce(own.float().cpu().numpy(), path))
+        return out
+
+    def next_logprobs(self, paths: Sequence[Path]) -> np.ndarray:
+        """log P of every token to come next, float32 ``[n, V]``."""
+        out: list[np.ndarray | None] = [None] * len(paths)
+        for places in self._batches(paths, reserve=8):
+            opened = self._open([paths[i] for i in places], want_logits=True)
+            assert opened.logits is not None
+            for place, row in zip(places, opened.logits.float().log_softmax(-1).cpu().numpy(), strict=True):
+                out[place] = row
+        return np.stack([o for o in out if o is not None])
+
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
         return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
 
@@ -157,6 +182,9 @@ class HFEngine:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def prompt_length(self, problem: Problem) -> int:
         return len(self._ids(problem.prompt))
@@ -270,7 +298,7 @@ class HFEngine:
         which = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
         first_of = dict(zip(reversed(which), reversed(paths), strict=True))
         opened = self._open([first_of[w] for w in range(len(contents))], want_logits=True)
-        run = Run(self, paths, torch.tensor(which, device=self.device), max_tokens)
+        run = Run(paths, torch.tensor(which, device=self.device), max_tokens, self.sampling, self._ends)
         while True:
             assert opened.logits is not None
             ended = run.draw(opened.logits)
@@ -278,7 +306,7 @@ class HFEngine:
                 self.store.put(run.contents(ended), kv.take(opened.cache, run.rows[ended]))
             run.retire(ended)
             if not len(run.places):
-                return run.paths()
+                return run.paths(self.decode)
             if (alive := run.compact(len(opened.lengths))) is not None:
                 opened.select(alive)
             parents, tokens = run.diverge(len(opened.lengths))
@@ -286,116 +314,3 @@ class HFEngine:
                 opened.clone(parents)
             opened.lengths = opened.lengths + 1
             self._feed(opened, tokens.unsqueeze(-1), want_logits=True)
-
-
-class Run:
-    """The paths of one decode: what each has drawn, and which row of the batch computes it.
-
-    ``places`` ``[p]`` are the running paths (indices into ``given``), ``rows`` ``[p]`` their batch rows.
-    """
-
-    def __init__(self, engine: HFEngine, paths: list[Path], rows: torch.Tensor, max_tokens: int) -> None:
-        self.engine, self.given, self.rows, self.step = engine, paths, rows, 0
-        device, starts = engine.device, [len(p.tokens) for p in paths]
-        self.room = torch.tensor([max_tokens - s for s in starts], device=device)
-        longest = int(self.room.max())
-        streams = [
-            uniforms(p.seed, p.problem.id, p.index, s, s + longest)
-            if engine.sampling.temperature
-            else np.zeros(longest)
-            for p, s in zip(paths, starts, strict=True)
-        ]
-        self.uniform = torch.tensor(np.stack(streams), device=device)
-        self.tokens = torch.zeros(len(paths), longest, dtype=torch.long, device=device)
-        self.stats = torch.zeros(len(paths), longest, len(STATS), dtype=torch.float16, device=device)
-        self.counts = torch.zeros(len(paths), dtype=torch.long, device=device)
-        self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=device)
-        self.places = torch.arange(len(paths), device=device)
-        self.pending: list[tuple[torch.Tensor, ...]] = []
-        self.thinned = False  # has a path ended since the batch was last compacted?
-
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """Draw a token for every running path from its row's logits; which of the running paths ended with it."""
-        own = logits[self.rows]
-        self.drawn = choose(own, self.uniform[self.places, self.step], self.engine.sampling)
-        self.tokens[self.places, self.step] = self.drawn
-        self.pending.append((self.places, torch.full_like(self.places, self.step), own, self.drawn))
-        if len(self.pending) * own.nbytes > PENDING:
-            self.flush()
-        self.step += 1
-        self.counts[self.places] = self.step
-        stop = torch.isin(self.drawn, self.engine._ends)
-        self.stopped[self.places[stop]] = True
-        return (stop | (self.room[self.places] == self.step)).nonzero().squeeze(-1)
-
-    def flush(self) -> None:
-        """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""
-        if not self.pending:
-            return
-        places, steps, logits, drawn = (torch.cat(column) for column in zip(*self.pending, strict=True))
-        self.stats[places, steps] = statistics(logits, drawn)
-        self.pending.clear()
-
-    def contents(self, ended: torch.Tensor) -> list[object]:
-        """Store keys of paths that have just ended."""
-        given = [(place, self.given[place]) for place in self.places[ended].tolist()]
-        return [
-            (path.problem.prompt, path.tokens + tuple(self.tokens[place, : self.step].tolist()))
-            for place, path in given
-        ]
-
-    def retire(self, ended: torch.Tensor) -> None:
-        if len(ended):
-            running = torch.ones_like(self.places, dtype=torch.bool)
-            running[ended] = False
-            self.thinned = True
-            self.places, self.rows, self.drawn = self.places[running], self.rows[running], self.drawn[running]
-
-    def compact(self, batch: int) -> torch.Tensor | None:
-        """Batch rows to keep once COMPACT of them compute nothing that is wanted; None to leave the batch alone."""
-        if not self.thinned:
-            return None
-        alive = self.rows.unique()
-        if batch - len(alive) < max(1, COMPACT * batch):
-            return None
-        self.rows, self.thinned = torch.searchsorted(alive, self.rows), False
-        return alive
-
-    def diverge(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows to append a clone of, next token of every row ``[batch + clones]``).
-
-        The first of a row's distinct tokens stays in the row, every other one moves to a clone.
-        """
-        vocabulary = int(self.drawn.max()) + 1
-        pairs, member = torch.unique(self.rows * vocabulary + self.drawn, return_inverse=True)
-        parents, tokens = pairs // vocabulary, pairs % vocabulary
-        again = torch.zeros_like(parents, dtype=torch.bool)
-        again[1:] = parents[1:] == parents[:-1]
-        clones = int(again.sum())
-        target = parents.clone()
-        target[again] = torch.arange(batch, batch + clones, device=target.device)
-        self.rows = target[member]
-        fed = tokens.new_zeros(batch + clones)
-        fed[target] = tokens
-        return parents[again], fed
-
-    def paths(self) -> list[Path]:
-        self.flush()
-        engine = self.engine
-        tokens, counts = self.tokens.cpu().numpy(), self.counts.tolist()
-        stats, stopped = self.stats.cpu().numpy(), self.stopped.tolist()
-        out = []
-        for i, path in enumerate(self.given):
-            new = tuple(tokens[i, : counts[i]].tolist())
-            drawn = as_stats(stats[i, : counts[i]])
-            whole = path.tokens + new
-            out.append(
-                replace(
-                    path,
-                    tokens=whole,
-                    text=engine.decode(whole),
-                    stats=path.stats.join(drawn) if path.stats else drawn,
-                    finish="stop" if stopped[i] else "length",
-                )
-            )
-        return out

@@ -7,7 +7,7 @@ here for the same reason: token t depends on the problem, the earlier tokens and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ HIDDEN = 8
 class ToyEngine:
     """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
 
-    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden"})
+    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
     rows = 1024
     flops = FlopModel(100.0, 1.0)
 
@@ -66,6 +66,15 @@ class ToyEngine:
     def decode(self, tokens: Sequence[int]) -> str:
         words = {ANSWER: "answer", END: "", **{ANSWER + 1 + d: str(d) for d in range(10)}}
         return " ".join(words.get(t, f"w{t}") for t in tokens).strip()
+
+    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """Two layers: the state after each token, and its square."""
+        states = [np.stack([self._state(p.tokens[: t + 1]) for t in range(len(p.tokens))]) for p in paths]
+        return [reduce(np.stack([s, s**2]), p) for s, p in zip(states, paths, strict=True)]
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        numbers = {"answer": ANSWER, **{str(d): ANSWER + 1 + d for d in range(10)}}
+        return tuple(numbers[w] if w in numbers else int(w.lstrip("w")) for w in text.split())
 
     def prompt_length(self, problem: Problem) -> int:
         return len(problem.prompt.split())

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
 from harness.api import Check, Path
+from pruners.external_fixed.similarity import incidence, shared_words, words
 
 
 class Jaccard:
     """s_i = -mean over j != i of |A_i & A_j| / |A_i | A_j| over sets of lower-cased words; higher = less redundant.
 
     The paper gives neither tokenisation nor aggregation; this reading is the harness's. ``keep="central"`` turns the
-    sign and keeps the most typical prefixes instead. One sparse-free matrix product per problem, O(N^2).
+    sign and keeps the most typical prefixes instead. One sparse product, O(N^2) memory whatever the vocabulary.
     """
 
     quadrant = "external-fixed"
     needs = frozenset({"text"})
     fidelity = "as re-implemented by STOP"
+    cost_class = "free"
 
     def __init__(self, keep: str = "diverse") -> None:
         if keep not in ("diverse", "central"):
@@ -28,17 +30,14 @@ class Jaccard:
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         if len(prefixes) == 1:
             return np.zeros(1)
-        return self.sign * mean_similarity([set(p.text.lower().split()) for p in prefixes])
+        return self.sign * mean_similarity([words(p.text) for p in prefixes])
 
 
-def mean_similarity(sets: Sequence[set[str]]) -> np.ndarray:
+def mean_similarity(sets: Sequence[Set[str]]) -> np.ndarray:
     """Mean Jaccard similarity of each set to the others, ``[n]``; two empty sets are identical."""
-    words = {w: i for i, w in enumerate(sorted(set().union(*sets)))}
-    present = np.zeros((len(sets), len(words)))
-    for row, members in enumerate(sets):
-        present[row, [words[w] for w in members]] = 1
-    shared = present @ present.T
-    sizes = present.sum(1)
+    present = incidence(sets)
+    shared = shared_words(present, present)
+    sizes = np.diag(shared)
     union = sizes[:, None] + sizes[None, :] - shared
     similarity = np.where(union > 0, shared / np.maximum(union, 1), 1.0)
     return (similarity.sum(1) - 1) / (len(sets) - 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,27 +14,42 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from harness.api import Check, Cost, FlopModel, Path, PathpruneError
 
 
+@contextmanager
+def loading(where: str) -> Iterator[None]:
+    """What keeps transformers from loading ``where`` is one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PathpruneError(f"cannot load the text model {where} ({reason})") from error
+
+
+def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
+    """(tokenizer, model) of class ``made``; a folder that lacks weights of that class is no ``kind`` and refused."""
+    with loading(where):
+        tokenizer = AutoTokenizer.from_pretrained(where)
+        model, info = made.from_pretrained(where, output_loading_info=True, **options)
+    if info["missing_keys"] and not new_head:
+        raise PathpruneError(f"{where} is no {kind}: it has no {', '.join(sorted(info['missing_keys']))}")
+    return tokenizer, model
+
+
+def flops_of(model: Any) -> FlopModel:
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    body = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
+    return FlopModel(2.0 * body, 4.0 * config.num_hidden_layers * config.num_attention_heads * head_dim)
+
+
 class TextModel:
     """A token-classification model with one label, and its own tokenizer. Texts are problem, newline, prefix."""
 
     def __init__(self, where: str, new_head: bool = False) -> None:
-        options = {"dtype": torch.float32, "output_loading_info": True}
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(where)
-            found = AutoModelForTokenClassification.from_pretrained(where, num_labels=1, **options)
-            self.model, info = found
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise PathpruneError(f"cannot load the text model {where} ({reason})") from error
-        if info["missing_keys"] and not new_head:
-            raise PathpruneError(
-                f"{where} is no token-classification model: it has no {', '.join(sorted(info['missing_keys']))}"
-            )
-        config = self.model.config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        body = sum(p.numel() for p in self.model.parameters()) - self.model.get_input_embeddings().weight.numel()
-        self.flops = FlopModel(2.0 * body, 4.0 * config.num_hidden_layers * config.num_attention_heads * head_dim)
-        self.context = config.max_position_embeddings
+        needed = "token-classification model"
+        head: dict[str, Any] = {"num_labels": 1, "dtype": torch.float32}
+        self.tokenizer, self.model = opened(where, AutoModelForTokenClassification, needed, new_head, **head)
+        self.flops = flops_of(self.model)
+        self.context = self.model.config.max_position_embeddings
 
     def encode(self, prefixes: Sequence[Path]) -> list[list[int]]:
         texts = [f"{p.problem.prompt}\n{p.text}" for p in prefixes]

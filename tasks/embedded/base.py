@@ -33,7 +33,9 @@ class EmbeddedTask(ABC):
 
     @property
     def defaults(self) -> TaskDefaults:
-        return TaskDefaults(self.name, Sampling(temperature=1.0), max_tokens=300, problems=200, prefixes=self.prefixes)
+        return TaskDefaults(
+            self.name, Sampling(temperature=1.0), max_tokens=300, problems=200, prefixes=self.prefixes, closing="answer"
+        )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         """``n`` problems of a split, the same ones for ever; ``start`` skips the first ones."""

@@ -1,0 +1,67 @@
+"""Other language models that a pruner reads with: generative verifiers and judges, every token charged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from harness import registry
+from harness.api import Check, Cost, Path, Problem, Sampling
+
+
+@lru_cache(maxsize=4)
+def _engine(kind: str, model: str, sampling: Sampling, options: tuple[tuple[str, Any], ...]) -> Any:
+    return registry.engine(kind, model, sampling, **dict(options))
+
+
+def open_reader(check: Check, model: str, sampling: Sampling, engine: str = "hf", **options: Any) -> MeteredReader:
+    """The model stays loaded for later checks; the ledger and what counts as read are this check's own."""
+    return MeteredReader(_engine(engine, model, sampling, tuple(sorted(options.items()))), check)
+
+
+@dataclass
+class MeteredReader:
+    """See ``harness.api.Reader``. A prompt, and text it generated itself, are read once per check: their KV is there."""
+
+    engine: Any
+    check: Check
+    known: dict[str, list[str]] = field(default_factory=dict)  # prompt -> texts written after it
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1) -> list[list[str]]:
+        problems = [Problem(prompt, prompt, "") for prompt in prompts]
+        groups: list[list[Path]] = self.engine.launch(problems, n, max_tokens, seed=0)
+        for problem, paths in zip(problems, groups, strict=True):
+            self._read_prompt(problem)
+            start = self.engine.prompt_length(problem)
+            for path in paths:
+                stop = start + len(path.tokens)
+                self.check.charge(Cost(verifier=len(path.tokens), flops=self.engine.flops(start, stop)))
+                self.known[problem.prompt].append(path.text)
+        return [[p.text for p in group] for group in groups]
+
+    def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        first = [self.engine.encode(word)[0] for word in words]
+        asked = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            problem = Problem(prompt, prompt, "")
+            self._read_prompt(problem)
+            asked.append(Path(problem, 0, 0, tuple(self.engine.encode(text)), text))
+            self._read_text(asked[-1])
+        return np.asarray(self.engine.next_logprobs(asked)[:, first], dtype=np.float64)
+
+    def _read_prompt(self, problem: Problem) -> None:
+        if problem.prompt not in self.known:
+            self.known[problem.prompt] = []
+            length = self.engine.prompt_length(problem)
+            self.check.charge(Cost(reread=length, flops=self.engine.flops(0, length)))
+
+    def _read_text(self, path: Path) -> None:
+        written = max((t for t in self.known[path.problem.prompt] if path.text.startswith(t)), key=len, default="")
+        new = max(0, len(path.tokens) - len(self.engine.encode(written)))
+        stop = self.engine.prompt_length(path.problem) + len(path.tokens)
+        self.check.charge(Cost(reread=new, flops=self.engine.flops(stop - new, stop)))
+        self.known[path.problem.prompt].append(path.text)

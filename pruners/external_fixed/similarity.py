@@ -1,0 +1,114 @@
+"""Which texts are alike: cosines of word sets or of an encoder's embeddings, and greedy orders made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from harness.api import Check, Cost, Path
+
+
+def words(text: str) -> set[str]:
+    """Lower-cased words between white space."""
+    return set(text.lower().split())
+
+
+def incidence(sets: Sequence[Set[str]]) -> sparse.csr_array:
+    """Sparse 0/1 matrix ``[sets, distinct words]``."""
+    column: dict[str, int] = {}
+    columns = [column.setdefault(w, len(column)) for members in sets for w in members]
+    ends = np.concatenate([[0], np.cumsum([len(members) for members in sets])])
+    ones = np.ones(len(columns), dtype=np.int32)
+    return sparse.csr_array((ones, np.array(columns, dtype=np.int64), ends), shape=(len(sets), max(1, len(column))))
+
+
+def shared_words(a: sparse.csr_array, b: sparse.csr_array) -> np.ndarray:
+    """|A_i & B_j| ``[len(a), len(b)]``: whole numbers, so that no order of words or paths changes a bit of them."""
+    return (a @ b.T).toarray().astype(np.float64)
+
+
+def cosines(a: Any, b: Any) -> np.ndarray:
+    """Of unit rows, a @ b.T. Of 0/1 rows, |A & B| / sqrt(|A| |B|). ``[len(a), len(b)]``"""
+    if sparse.issparse(a):
+        return shared_words(a, b) / np.sqrt(np.outer(a.sum(1), b.sum(1)))
+    return a @ b.T
+
+
+def mean_cosine(rows: Any) -> float:
+    """Between two different ones of these rows; 1 for a single row."""
+    count = rows.shape[0]
+    return float((cosines(rows, rows).sum() - count) / (count * (count - 1))) if count > 1 else 1.0
+
+
+class Space:
+    """Vectors of texts. ``encoder="words"`` takes sets of lower-cased words and is free; an encoder is a folder or hub id.
+
+    An encoder reads no more of a text than its own maximum (256 tokens for all-MiniLM-L6-v2, 384 for
+    all-mpnet-base-v2) and ignores the rest: what a long prefix says later is not compared.
+    """
+
+    def __init__(self, encoder: str) -> None:
+        if not isinstance(encoder, str):
+            raise ValueError("encoder is words, or a folder or hub id of an encoder")
+        self.name = encoder
+        self._encoder: Any = None
+        self.cost_class = "free" if encoder == "words" else "re-read"
+
+    def identity(self) -> dict[str, Any]:
+        if self.name == "words":
+            return {}
+        from pruners.external_fixed.encoder import identity
+
+        return identity(self.name)
+
+    def embed(self, texts: Sequence[str]) -> tuple[Any, list[Cost]]:
+        """Rows for ``cosines`` (two texts without a word are identical), and what reading each text costs."""
+        if self.name == "words" or not texts:
+            return incidence([words(t) or {""} for t in texts]), [Cost()] * len(texts)
+        if self._encoder is None:
+            from pruners.external_fixed.encoder import Encoder
+
+            self._encoder = Encoder(self.name)
+        return self._encoder.embed(texts)
+
+    def paths(self, paths: Sequence[Path], check: Check) -> np.ndarray:
+        """Cosines between the paths' texts ``[n, n]``; what is read is charged."""
+        rows, costs = self.embed([p.text for p in paths])
+        check.charge(sum(costs, Cost()))
+        return cosines(rows, rows)
+
+
+def by_index(paths: Sequence[Path]) -> list[int]:
+    """Positions of the paths sorted by index: worked through in this order, ties cannot depend on list position."""
+    return sorted(range(len(paths)), key=lambda i: (paths[i].index, paths[i].tokens, paths[i].text))
+
+
+def in_order(score: Callable[[Sequence[Path]], np.ndarray], paths: Sequence[Path]) -> np.ndarray:
+    """``score`` of the paths sorted by index, handed back in the order given."""
+    order = by_index(paths)
+    out = np.empty(len(paths))
+    out[order] = score([paths[i] for i in order])
+    return out
+
+
+def centrality(similarity: np.ndarray) -> np.ndarray:
+    """Mean similarity of each row to the others, ``[n]``; 0 for a single one."""
+    return (similarity.sum(1) - np.diag(similarity)) / max(1, len(similarity) - 1)
+
+
+def farthest_first(similarity: np.ndarray) -> np.ndarray:
+    """Places 0, 1, ... ``[n]``: first the most central, then always the one whose nearest chosen neighbour is farthest.
+
+    Max-min distance 1 - similarity; a tie goes to the lower row.
+    """
+    place = np.full(len(similarity), -1)
+    nearest = np.full(len(similarity), -np.inf)
+    chosen = int(centrality(similarity).argmax())
+    for turn in range(len(similarity)):
+        place[chosen] = turn
+        nearest = np.maximum(nearest, similarity[chosen])
+        chosen = int(np.where(place < 0, nearest, np.inf).argmin())
+    return place

@@ -1,0 +1,96 @@
+"""Frozen reward models as weights: the two process-reward classes without code from a hub, and the reading of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Model, Qwen2PreTrainedModel
+
+from harness.api import Check, Cost, PathpruneError
+from pruners.external_learned.text_model import flops_of, opened
+
+Values = Callable[[dict[str, torch.Tensor], list[int]], Sequence[np.ndarray]]
+
+
+class QwenProcessReward(Qwen2PreTrainedModel):
+    """Qwen2.5-Math-PRM: Qwen2 under a two-layer head with two classes. State dict ``model.*``, ``score.{0,2}.*``."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        wide = torch.nn.Linear(config.hidden_size, config.hidden_size)
+        self.score = torch.nn.Sequential(wide, torch.nn.ReLU(), torch.nn.Linear(config.hidden_size, 2))
+        self.post_init()
+
+
+class ValueHead(torch.nn.Module):
+    """TRL's layout, whose dropout is off in evaluation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.summary = torch.nn.Linear(width, 1)
+
+
+class QwenValue(Qwen2PreTrainedModel):
+    """Skywork-o1-Open-PRM: Qwen2 under a value head. State dict ``model.*``, ``v_head.summary.*``, unused ``lm_head``."""
+
+    _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        self.v_head = ValueHead(config.hidden_size)
+        self.post_init()
+
+
+CLASSES = {
+    "Qwen process reward model": QwenProcessReward,
+    "Skywork process reward model": QwenValue,
+    "causal language model": AutoModelForCausalLM,
+    "sequence-classification model": AutoModelForSequenceClassification,
+}
+
+
+class Frozen:
+    """Weights in the checkpoint's own precision, on CUDA where there is one, with their tokenizer."""
+
+    def __init__(self, where: str, kind: str) -> None:
+        self.where = where
+        self.tokenizer, model = opened(where, CLASSES[kind], kind, dtype="auto")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.flops = flops_of(self.model)
+        self.context = self.model.config.max_position_embeddings
+
+    @torch.no_grad()
+    def read(self, rows: Sequence[Sequence[int]], batch: int, check: Check, values: Values) -> list[np.ndarray]:
+        """``values(inputs, members)`` of every row of token ids; every token is charged.
+
+        Rows are right-padded under a real mask, and batched by length and content: their order changes nothing.
+        """
+        longest = max(map(len, rows))
+        if longest > self.context:
+            raise PathpruneError(
+                f"a problem and its prefix are {longest} tokens for {self.where}, whose context is {self.context}; "
+                "use a shorter --prefix"
+            )
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
+        found: dict[int, np.ndarray] = {}
+        for start in range(0, len(order), batch):
+            members = order[start : start + batch]
+            found.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
+        for row in rows:
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+        return [found[i] for i in range(len(rows))]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        width, pad = max(map(len, rows)), self.model.config.pad_token_id or 0
+        ids = [[*row, *[pad] * (width - len(row))] for row in rows]
+        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+        return {
+            "input_ids": torch.tensor(ids, device=self.device),
+            "attention_mask": torch.tensor(mask, device=self.device),
+        }

@@ -1,0 +1,55 @@
+"""Math-Shepherd (arXiv 2312.08935) on prefixes: a language model asked for "+" or "-" behind every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruners.external_learned.prm import ProcessReward
+
+
+class MathShepherd(ProcessReward):
+    r"""P(step) = softmax over the logits of ``good`` and ``bad`` at the ``tag`` behind each step; see ``ProcessReward``.
+
+    The text is problem + " " + the steps, " ки" behind each, one a line; empty lines are no steps. Token ids come from the tokenizer (ки 12902,
+    + 648 and - 387 in the published one). Tags are found by where they stand in the text, not by id, since "ки" is
+    also a syllable. The minimum that the paper's solution score is said to be is ``aggregation=min``.
+    """
+
+    published = "peiyi9979/math-shepherd-mistral-7b-prm"
+    kind = "causal language model"
+    split = "line"
+
+    def __init__(
+        self,
+        model: str = "",
+        aggregation: str = "mean",
+        batch: int = 8,
+        split: str = "",
+        tag: str = "ки",
+        good: str = "+",
+        bad: str = "-",
+    ) -> None:
+        super().__init__(model, aggregation, batch, split)
+        self.tag, self.words = tag, f"{good} {bad}"
+
+    def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+        text, ends = f"{problem} ", []
+        for i, step in enumerate([s for s in steps if s.strip()] or [""]):
+            text += ("\n" if i else "") + f"{step} {self.tag}"
+            ends.append(len(text))
+        tokenizer = self.frozen.tokenizer
+        tag = tokenizer(self.tag, add_special_tokens=False).input_ids[-1]
+        encoded = tokenizer(text, return_offsets_mapping=True)
+        ending = {stop: i for i, (_, stop) in enumerate(encoded.offset_mapping)}
+        marks = [ending.get(end, 0) for end in ends]
+        if any(encoded.input_ids[mark] != tag for mark in marks):
+            raise self.lacks(f"does not keep {self.tag!r} a token of its own")
+        return encoded.input_ids, marks
+
+    def probabilities(self, states: Any) -> Any:
+        candidates = self.frozen.tokenizer(self.words, add_special_tokens=False).input_ids
+        if len(candidates) != 2:
+            raise self.lacks(f"makes {len(candidates)} tokens of {self.words!r}, not two (good=, bad=)")
+        logits = self.frozen.model.get_output_embeddings()(states)
+        return logits[:, candidates].float().softmax(-1)[:, 0]

@@ -1,0 +1,101 @@
+"""MAV, multi-agent verification (arXiv 2502.20379; code Shalev-Lifshitz/MultiAgentVerification)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.api import Check, CostClass, Path, PathpruneError, Sampling
+from pruners.external_learned.judge import Judge, share, wording
+
+MARKER = "FINAL VERIFICATION ANSWER:"
+WORDS = ("True", "False")
+ASPECTS = {  # the published names; what each asks for is in our words
+    "math_steps": "Take the steps one after the other and check the mathematics of each.",
+    "logic_steps": "Take the steps one after the other and check that each follows from what precedes it.",
+    "facts_steps": "Take the steps one after the other and check every fact that is stated.",
+    "units_steps": "Take the steps one after the other and check how units are carried and converted.",
+    "general_direct": "Judge the attempt as a whole and write nothing but the verdict.",
+    "general_summarize": "Retell the attempt in your own words and pursue whatever looks doubtful.",
+    "general_diff": "Explain the same thing along another route and see whether a flaw shows.",
+    "general_edge": "Try boundary cases, extreme values and special cases on it.",
+    "general_mistakes": "Look for the slips and misconceptions that are usual in problems of this kind.",
+    "general_domain": "Check that the theory and the standard practice of the field are used as they should be.",
+}
+WORDING = f"""You check attempts at problems, and nothing is taken on trust.
+
+PROBLEM:
+{{problem}}
+
+ATTEMPT (it may break off before its end; judge what is there):
+{{solution}}
+
+YOUR CHECK: {{aspect}} As soon as you find a fault, finish with the line '{MARKER}{WORDS[1]}'. If you find none, finish \
+with the line '{MARKER}{WORDS[0]}'."""
+
+
+class MAV:
+    """s_i = share of the m ``aspects`` (``math_steps+general_direct``; all ten by default) whose verifier approves.
+
+    An aspect verifier is ``model``, prompted for one kind of check; it writes at most ``max_tokens`` tokens (a default
+    of ours: not published) at the published temperature 0 and approves if True comes first behind its last "FINAL
+    VERIFICATION ANSWER:". A reply without such a verdict, cut short or off the format, is never counted as one: that
+    line is begun for it, and the likelier of True and False is its answer, as a greedy reply to the published
+    follow-up question would be.
+
+    Adapted: prefixes instead of solutions; wording and checks in our words (``prompt`` names a file with {problem},
+    {solution} and {aspect}); one model for all aspects; the follow-up only where it is needed, not after every reply.
+    """
+
+    quadrant = "external-learned"
+    needs = frozenset({"text"})
+    fidelity = "adapted"
+    cost_class: CostClass = "generate"
+
+    def __init__(
+        self,
+        model: str = "",
+        aspects: str = "all",
+        temperature: float = 0.0,
+        max_tokens: int = 2048,
+        prompt: str = "",
+        engine: str = "hf",
+        dtype: str = "",
+        device: str = "",
+    ) -> None:
+        self.aspects = list(ASPECTS) if aspects == "all" else aspects.split("+")
+        if not set(self.aspects) <= set(ASPECTS) or len(set(self.aspects)) < len(self.aspects):
+            raise ValueError(f"aspects is all, or some of {', '.join(ASPECTS)}, each once, joined by +")
+        if max_tokens < 1:
+            raise ValueError("max_tokens is 1 or more")
+        self.on_request = "" if model else "prompts another model: name one with model="
+        self.judge = Judge(model, wording(prompt, WORDING), Sampling(temperature=temperature), engine, dtype, device)
+        self.max_tokens = max_tokens
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        if not self.judge.model:
+            raise PathpruneError("mav has no model of its own: name a folder or hub id, as in mav:model=owner/name")
+        reader = self.judge.open(check)
+        pairs = [(p, ASPECTS[a]) for p in prefixes for a in self.aspects]
+        prompts = [self.judge.ask(problem=p.problem.prompt, solution=p.text, aspect=a) for p, a in pairs]
+        replies = [texts[0] for texts in reader.generate(prompts, self.max_tokens)]
+        verdicts = [verdict(reply) for reply in replies]
+        unclear = [i for i, found in enumerate(verdicts) if found is None]
+        if unclear:
+            begun = [f"{replies[i]}\n\n{MARKER}" for i in unclear]
+            for i, approval in zip(unclear, share(reader, [prompts[i] for i in unclear], begun, WORDS), strict=True):
+                verdicts[i] = bool(approval > 0.5)
+        return np.array(verdicts, dtype=float).reshape(len(prefixes), len(self.aspects)).mean(1)
+
+    def identity(self) -> dict[str, Any]:
+        return self.judge.identity() if self.judge.model else {}
+
+
+def verdict(reply: str) -> bool | None:
+    """Whether True or False is the first word behind the last marker; None where neither is, or no marker."""
+    _, *behind = re.split(MARKER, reply, flags=re.IGNORECASE)
+    found = re.match(r"[\W_]*(true|false)(?![^\W_])", behind[-1], re.IGNORECASE) if behind else None
+    return found[1].lower() == "true" if found else None

@@ -1,0 +1,110 @@
+"""Process reward models on prefixes: a prefix becomes steps, a frozen model scores every step, one number is kept.
+
+A published model scores whole solutions; applied to a prefix, its last step may be cut anywhere, hence "adapted".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from harness.api import Check, CostClass, Path, PathpruneError
+
+if TYPE_CHECKING:
+    from pruners.external_learned.frozen import Frozen
+
+SEPARATORS = {"paragraph": "\n\n", "line": "\n"}
+AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": np.mean,
+    "min": np.min,
+    "max": np.max,
+    "prod": np.prod,
+    "last": lambda scores: scores[-1],
+}
+
+
+def steps_of(text: str, separator: str) -> list[str]:
+    """At least one step, also of an empty text. A step between two separators in a row is empty and stays a step."""
+    return text.strip().split(separator)
+
+
+def aggregate(scores: np.ndarray, how: str) -> float:
+    """Step scores ``[steps]`` to one."""
+    return float(AGGREGATIONS[how](scores))
+
+
+class FrozenReward:
+    """A frozen reward model, opened at the first score. ``model`` is a folder, or a hub id that is then fetched."""
+
+    quadrant = "external-learned"
+    needs = frozenset({"text"})
+    fidelity = "adapted"
+    cost_class: CostClass = "re-read"
+    published: ClassVar[str]  # hub id of the weights that are meant
+    kind: ClassVar[str]  # which weights a folder must hold, of ``frozen.CLASSES``
+
+    def __init__(self, model: str = "", batch: int = 8) -> None:
+        if batch < 1:
+            raise ValueError("batch is 1 or more")
+        self.model, self.batch = model or self.published, batch
+        local = FilePath(model).expanduser().is_dir() if model else False
+        self.on_request = "" if local else f"reads with {self.model}: name this pruner, or a folder with model="
+
+    def identity(self) -> dict[str, Any]:
+        from harness.engines.identity import fingerprint, locate
+
+        return {"model": self.model, "fingerprint": fingerprint(locate(self.model), None)}
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        from harness.engines.identity import locate
+        from pruners.external_learned.frozen import Frozen
+
+        return Frozen(locate(self.model), self.kind)
+
+
+class ProcessReward(FrozenReward):
+    """s_i = aggregation over steps of the model's P(step is right), each in [0, 1].
+
+    ``aggregation`` is mean (the default: LaBoR's), min, max, prod or last: publications differ, and none is for
+    prefixes. ``split``, where a step ends, is "paragraph" (a blank line) or "line"; by default the model's own.
+    """
+
+    split: ClassVar[str]
+
+    def __init__(self, model: str = "", aggregation: str = "mean", batch: int = 8, split: str = "") -> None:
+        super().__init__(model, batch)
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation is one of {', '.join(AGGREGATIONS)}")
+        if split and split not in SEPARATORS:
+            raise ValueError(f"split is {' or '.join(SEPARATORS)}")
+        self.aggregation, self.separator = aggregation, SEPARATORS[split or self.split]
+
+    def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Token ids of problem and steps, and the index of each step's mark among them."""
+        raise NotImplementedError
+
+    def probabilities(self, states: Any) -> Any:
+        """P(right), float32 ``[steps]``, of the last hidden states ``[steps, d]`` at the marks."""
+        raise NotImplementedError
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        return np.array([aggregate(steps, self.aggregation) for steps in self.step_scores(prefixes, check)])
+
+    def step_scores(self, prefixes: Sequence[Path], check: Check) -> list[np.ndarray]:
+        """float64 ``[steps]`` of every prefix: picked by position, so a probability of exactly 0 is a step too."""
+        encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator)) for p in prefixes]
+
+        def at_marks(inputs: Any, members: list[int]) -> list[np.ndarray]:
+            states = self.frozen.model.base_model(**inputs, use_cache=False).last_hidden_state
+            rows = [states[row, encoded[i][1]] for row, i in enumerate(members)]
+            return [self.probabilities(row).double().cpu().numpy() for row in rows]
+
+        return self.frozen.read([ids for ids, _ in encoded], self.batch, check, at_marks)
+
+    def lacks(self, what: str) -> PathpruneError:
+        return PathpruneError(f"the tokenizer of {self.model} {what}; give a model made as {self.published} is")

@@ -1,0 +1,36 @@
+"""Skywork-o1-Open-PRM (code SkyworkAI/skywork-o1-prm-inference) on prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruners.external_learned.prm import ProcessReward
+
+
+class SkyworkPRM(ProcessReward):
+    r"""P(step) = sigma(value) at the "\n" token behind each step; see ``ProcessReward``.
+
+    Ids are those of bos + problem + "\n", then each step's and one "\n" token: a step is tokenised on its own. As in
+    the published code, an empty line is a step of nothing but its "\n". The 7B is the other published size.
+    """
+
+    published = "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"
+    kind = "Skywork process reward model"
+    split = "line"
+
+    def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+        tokenizer = self.frozen.tokenizer
+        if tokenizer.bos_token is None:
+            raise self.lacks("has no beginning-of-sequence token")
+        head, newline, *texts = tokenizer(
+            [f"{tokenizer.bos_token}{problem}\n", "\n", *steps], add_special_tokens=False
+        ).input_ids
+        ids, marks = list(head), []
+        for text in texts:
+            ids += [*text, newline[-1]]
+            marks.append(len(ids) - 1)
+        return ids, marks
+
+    def probabilities(self, states: Any) -> Any:
+        return self.frozen.model.v_head.summary(states).float().squeeze(-1).sigmoid()
