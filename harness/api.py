@@ -56,6 +56,7 @@ class TokenStats:
     entropy: np.ndarray  # -sum_v P_t(v) log P_t(v), full vocabulary
     self_certainty: np.ndarray  # KL(uniform || P_t), full vocabulary
     margin: np.ndarray  # P_t of the most likely token minus P_t of the second
+    top_entropy: np.ndarray  # entropy of the K = 20 largest P_t(j), renormalised
 
     def cut(self, length: int) -> TokenStats:
         return TokenStats(*(getattr(self, f.name)[:length] for f in fields(self)))
@@ -148,6 +149,7 @@ class TaskDefaults:
     problems: int
     prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
     closing: str = "\n</think>\n\nThe final answer is \\boxed{"  # appended to a prefix to force an answer
+    step: str = "\n\n"  # ends a reasoning step
 
 
 @runtime_checkable
@@ -208,8 +210,8 @@ class Check:
     """All that a pruner may touch while it scores.
 
     ``engine`` is there if it needs "hidden" or "forced": ``probe``, ``trace`` and ``force``, all metered. The rest is
-    there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer, and
-    ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer,
+    the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
     """
 
     rng: np.random.Generator
@@ -217,6 +219,7 @@ class Check:
     cost: Cost = field(default_factory=Cost)
     answer: Callable[[str], str | None] = _unavailable
     closing: str = ""
+    step: str = "\n\n"
     decode: Callable[[Sequence[int]], str] = _unavailable
     reader: Callable[..., Reader] = _unavailable
 

@@ -35,7 +35,7 @@ class Bank:
     """One Parquet file per problem under ``root/<pool key>/``, written whole or not at all."""
 
     def __init__(self, root: FilePath, spec: dict[str, Any]) -> None:
-        self.folder = root / f"{spec['task']}-{digest(spec)}"
+        self.folder = root / f"{spec['task']}-{digest(spec | {'statistics': COLUMNS})}"
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
         """The stored finished paths of a problem in index order; empty when there are none."""

@@ -114,13 +114,18 @@ def opened(
 ) -> tuple[Check, list[Path]]:
     """A fresh ledger with what the method may touch, and the paths as it may see them."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
-    if "text" in method.needs:
-        ledger.answer, ledger.closing = task.answer, task.defaults.closing
-        ledger.decode = lambda tokens: str(engine.decode(tokens))
-        ledger.reader = partial(open_reader, ledger)
+    equip(ledger, method, engine, task)
     if method.needs & {"hidden", "forced"}:
         ledger.engine = MeteredProbe(engine, ledger)
     return ledger, [_declared(p, method.needs) for p in paths]
+
+
+def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
+    """What a method that needs text may use besides."""
+    if "text" in method.needs:
+        ledger.answer, ledger.closing, ledger.step = task.answer, task.defaults.closing, task.defaults.step
+        ledger.decode = lambda tokens: str(engine.decode(tokens))
+        ledger.reader = partial(open_reader, ledger)
 
 
 def _declared(path: Path, needs: frozenset[str]) -> Path:

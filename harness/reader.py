@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import Check, Cost, Path, Problem, Sampling
+from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
 
 
 @lru_cache(maxsize=4)
@@ -45,13 +45,17 @@ class MeteredReader:
 
     def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
         first = [self.engine.encode(word)[0] for word in words]
+        if len(set(first)) < len(words):
+            raise PathpruneError(
+                f"{', '.join(map(repr, words))} begin with the same token in this model; choose other words"
+            )
         asked = []
         for prompt, text in zip(prompts, texts, strict=True):
             problem = Problem(prompt, prompt, "")
             self._read_prompt(problem)
             asked.append(Path(problem, 0, 0, tuple(self.engine.encode(text)), text))
             self._read_text(asked[-1])
-        return np.asarray(self.engine.next_logprobs(asked)[:, first], dtype=np.float64)
+        return np.asarray(self.engine.next_logprobs(asked, first), dtype=np.float64)
 
     def _read_prompt(self, problem: Problem) -> None:
         if problem.prompt not in self.known:
@@ -60,8 +64,14 @@ class MeteredReader:
             self.check.charge(Cost(reread=length, flops=self.engine.flops(0, length)))
 
     def _read_text(self, path: Path) -> None:
-        written = max((t for t in self.known[path.problem.prompt] if path.text.startswith(t)), key=len, default="")
-        new = max(0, len(path.tokens) - len(self.engine.encode(written)))
+        known = [self.engine.encode(text) for text in self.known[path.problem.prompt]]
+        shared = [_shared(path.tokens, tokens) for tokens in known]
+        new = len(path.tokens) - max(shared, default=0)
         stop = self.engine.prompt_length(path.problem) + len(path.tokens)
         self.check.charge(Cost(reread=new, flops=self.engine.flops(stop - new, stop)))
         self.known[path.problem.prompt].append(path.text)
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common prefix."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

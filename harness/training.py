@@ -12,6 +12,7 @@ import numpy as np
 
 from harness import checkpoints
 from harness.api import Check
+from harness.loop import equip
 from harness.registry import Plugin
 from harness.store import provenance
 from harness.supervision import Labels
@@ -21,7 +22,9 @@ def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Ca
     pruner: Any = plugin.pruner
     examples = labels.examples(pruner.labels)
     began = time.monotonic()
-    metrics = pruner.fit(examples, Check(np.random.default_rng(0), engine), log)
+    check = Check(np.random.default_rng(0), engine)
+    equip(check, pruner, engine, labels.task)
+    metrics = pruner.fit(examples, check, log)
     place = checkpoints.folder(out, plugin, engine.fingerprint)
     pruner.save(place)
     checkpoints.write_card(

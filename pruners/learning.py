@@ -27,6 +27,7 @@ class Schedule:
     learning_rate: float
     weight_decay: float = 0.01
     seed: int = 0
+    balanced: bool = False  # weigh successes by failures / successes in the training loss
 
 
 def fit(
@@ -48,6 +49,8 @@ def fit(
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     log(f"{sum(p.numel() for p in parameters):,} trained parameters, {len(train):,} prefixes")
     draw = torch.Generator().manual_seed(schedule.seed)
+    share = success[train].mean().clamp(1e-6, 1 - 1e-6)
+    weight = (1 - share) / share if schedule.balanced else None
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     steps = schedule.epochs * -(-len(train) // schedule.batch)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / 30) * max(0.0, 1 - s / steps))
@@ -58,7 +61,7 @@ def fit(
         losses = []
         _switch(modules, training=True)
         for batch in train[torch.randperm(len(train), generator=draw)].split(schedule.batch):
-            loss = binary_cross_entropy_with_logits(logits_of(batch), success[batch])
+            loss = binary_cross_entropy_with_logits(logits_of(batch), success[batch], pos_weight=weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

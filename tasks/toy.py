@@ -9,7 +9,9 @@ from harness.rng import derive
 class Toy:
     name = "toy"
     version = "1"
-    defaults = TaskDefaults(model="toy", sampling=Sampling(), max_tokens=48, problems=40, prefixes=(5, 8))
+    defaults = TaskDefaults(
+        model="toy", sampling=Sampling(), max_tokens=48, problems=40, prefixes=(5, 8), closing="answer"
+    )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         last = start + (self.defaults.problems if n is None else n)

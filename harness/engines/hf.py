@@ -137,13 +137,15 @@ class HFEngine:
                 out.append(reduce(own.float().cpu().numpy(), path))
         return out
 
-    def next_logprobs(self, paths: Sequence[Path]) -> np.ndarray:
-        """log P of every token to come next, float32 ``[n, V]``."""
+    def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
+        """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
         out: list[np.ndarray | None] = [None] * len(paths)
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=True)
             assert opened.logits is not None
-            for place, row in zip(places, opened.logits.float().log_softmax(-1).cpu().numpy(), strict=True):
+            for place, row in zip(
+                places, opened.logits.float().log_softmax(-1)[:, list(tokens)].cpu().numpy(), strict=True
+            ):
                 out[place] = row
         return np.stack([o for o in out if o is not None])
 

@@ -8,7 +8,7 @@ import torch
 from harness.api import Sampling, TokenStats
 
 TOP_CONFIDENCE = 20  # DeepConf's K
-STATS = ("logprob", "confidence", "entropy", "self_certainty", "margin")
+STATS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
 
 def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -39,16 +39,18 @@ def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     logp = logits.float().log_softmax(-1)
     vocabulary = logp.shape[-1]
     top = logp.topk(min(TOP_CONFIDENCE, vocabulary), dim=-1).values
+    renormalised = top.log_softmax(-1)
     columns = (
         logp.gather(-1, tokens.unsqueeze(-1)).squeeze(-1),
         -top.mean(-1),
         -(logp.exp() * logp).sum(-1),
         -logp.mean(-1) - np.log(vocabulary),
         top[:, 0].exp() - top[:, 1].exp(),
+        -(renormalised.exp() * renormalised).sum(-1),
     )
     return torch.stack(columns, dim=-1).half()
 
 
 def as_stats(rows: np.ndarray) -> TokenStats:
-    """``[T, len(STATS)]`` to the five named columns."""
+    """``[T, len(STATS)]`` to the named columns."""
     return TokenStats(*(np.ascontiguousarray(rows[:, i], dtype=np.float16) for i in range(len(STATS))))

@@ -120,5 +120,5 @@ class ToyEngine:
 
 def _stats(draws: np.ndarray) -> TokenStats:
     u = np.clip(draws, 1e-3, 1 - 1e-3)
-    half = [np.log(u), -np.log(1 - u), u * (1 - u), u**2, np.abs(1 - 2 * u)]
+    half = [np.log(u), -np.log(1 - u), u * (1 - u), u**2, np.abs(1 - 2 * u), u * (1 - u) / 2]
     return TokenStats(*(column.astype(np.float16) for column in half))

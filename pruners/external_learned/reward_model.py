@@ -28,6 +28,8 @@ class RewardModel:
     quadrant = "external-learned"
     needs = frozenset({"text"})
     fidelity = "adapted"
+    cost_class = "re-read"
+    vote = "weighted"
     labels = "outcome"
 
     def __init__(self, model: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 64, seed: int = 0) -> None:

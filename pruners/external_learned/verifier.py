@@ -24,6 +24,8 @@ class Verifier:
     quadrant = "external-learned"
     needs = frozenset({"text"})
     fidelity = "adapted"
+    cost_class = "re-read"
+    vote = "weighted"
     labels = "monte-carlo"
 
     def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 128, seed: int = 0) -> None:

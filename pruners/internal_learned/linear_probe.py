@@ -1,4 +1,4 @@
-"""A linear probe on the last token's hidden state, after "Reasoning models know when they're right" (arXiv 2504.05419)."""
+"""Probes on the last token's hidden state, after "Reasoning models know when they're right" (arXiv 2504.05419)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import Check, LabelledPrefix, Path
-from pruners.checkpoint import load_tensors, save_tensors
-
-PROBE = "probe.safetensors"
+from pruners.internal_learned.head import Head
 
 
 class LinearProbe:
@@ -24,10 +22,18 @@ class LinearProbe:
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
     fidelity = "adapted"
+    cost_class = "probe"
+    vote = "weighted"
     labels = "monte-carlo"
 
     def __init__(
-        self, lr: float = 3e-3, epochs: int = 30, batch: int = 256, decay: float = 0.01, seed: int = 0
+        self,
+        hidden: int = 0,
+        lr: float = 3e-3,
+        epochs: int = 30,
+        batch: int = 256,
+        decay: float = 0.01,
+        seed: int = 0,
     ) -> None:
         self.recipe: dict[str, Any] = {
             "learning_rate": lr,
@@ -36,33 +42,32 @@ class LinearProbe:
             "weight_decay": decay,
             "seed": seed,
         }
-        self.weights: dict[str, np.ndarray] = {}
+        self.head = Head(hidden)
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
-        states = check.engine.probe(prefixes)[:, 0].astype(np.float64)
-        logits = (states - self.weights["mean"]) / self.weights["std"] @ self.weights["weight"][0] + self.weights[
-            "bias"
-        ][0]
-        return 1 / (1 + np.exp(-logits))
+        return self.head.score(check.engine.probe(prefixes)[:, 0])
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        import torch
-
-        from pruners.learning import Schedule, fit
-
-        states = torch.from_numpy(check.engine.probe([e.prefix for e in examples])[:, 0])
-        trained = torch.tensor([not e.validation for e in examples])
-        mean, std = states[trained].mean(0), states[trained].std(0).clamp(min=1e-6)
-        states = (states - mean) / std
-        torch.manual_seed(self.recipe["seed"])
-        head = torch.nn.Linear(states.shape[1], 1)
-        metrics = fit([head], lambda i: head(states[i]).squeeze(-1), examples, Schedule(**self.recipe), log)
-        self.weights = {k: v.detach().numpy() for k, v in head.state_dict().items()}
-        self.weights |= {"mean": mean.numpy(), "std": std.numpy()}
-        return metrics
+        states = check.engine.probe([e.prefix for e in examples])[:, 0]
+        return self.head.fit(states, examples, self.recipe, log)
 
     def save(self, folder: FilePath) -> None:
-        save_tensors(folder / PROBE, self.weights)
+        self.head.save(folder)
 
     def load(self, folder: FilePath) -> None:
-        self.weights = load_tensors(folder / PROBE, ("weight", "bias", "mean", "std"))
+        self.head.load(folder)
+
+
+class MLPProbe(LinearProbe):
+    """The same with one hidden layer of 32 units, the largest of the paper's grid."""
+
+    def __init__(
+        self,
+        hidden: int = 32,
+        lr: float = 1e-3,
+        epochs: int = 20,
+        batch: int = 256,
+        decay: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(hidden, lr, epochs, batch, decay, seed)

@@ -30,6 +30,8 @@ class Stop:
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
     fidelity = "paper-specified"
+    cost_class = "probe"
+    vote = "weighted"
     labels = "monte-carlo"
 
     def __init__(

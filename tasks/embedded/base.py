@@ -27,14 +27,21 @@ class EmbeddedTask(ABC):
     name: str
     version: str
     shape: Shape
-    short: Shape
+    short: Shape  # of the corpus in the first part of training
+    trained: Shape | None = None  # of the rest of the corpus, where it is not the problems' own
     prefixes: tuple[int, ...]
     distinct = False
 
     @property
     def defaults(self) -> TaskDefaults:
         return TaskDefaults(
-            self.name, Sampling(temperature=1.0), max_tokens=300, problems=200, prefixes=self.prefixes, closing="answer"
+            model=self.name,
+            sampling=Sampling(temperature=1.0),
+            max_tokens=300,
+            problems=200,
+            prefixes=self.prefixes,
+            closing="answer",
+            step=".",
         )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
@@ -54,7 +61,7 @@ class EmbeddedTask(ABC):
         """Endless (prompt, solution) pairs for training the embedded model."""
         rng = random.Random(f"{self.name}/{self.version}/corpus/{seed}/{short}")
         while True:
-            ordered, shown, query = self._draw(rng, self.short if short else self.shape)
+            ordered, shown, query = self._draw(rng, self.short if short else self.trained or self.shape)
             yield prompt_text(shown, query), self.example(rng, ordered, query)
 
     def _problem(self, split: str, index: int) -> Problem:

@@ -29,7 +29,7 @@ from tasks.embedded.hands import Hands
 from tasks.embedded.slips import Slips
 
 TASKS: dict[str, type[EmbeddedTask]] = {"hands": Hands, "slips": Slips}
-STEPS = {"hands": 3000, "slips": 900}
+STEPS = {"hands": 3000, "slips": 2400}
 PAD, BOS, EOS = 0, 1, 2
 IGNORED = -100
 
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 900 for slips, whose model is to be weak]")
+    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 2400 for slips]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

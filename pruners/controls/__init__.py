@@ -1,0 +1,1 @@
+"""Controls: what every comparison needs, and surface features that a real signal has to beat."""

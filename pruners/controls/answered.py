@@ -1,0 +1,20 @@
+"""Has the path stated an answer already?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.api import Check, Path
+
+
+class Answered:
+    """s_i = 1 if the task's own parser finds an answer in the prefix, else 0."""
+
+    quadrant = "control"
+    needs = frozenset({"text"})
+    fidelity = "exact"
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        return np.array([float(check.answer(p.text) is not None) for p in prefixes])

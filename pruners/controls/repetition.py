@@ -1,0 +1,22 @@
+"""Repetition as a general-purpose compressor sees it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.api import Check, Path
+
+
+class Repetition:
+    """s_i = compressed / raw bytes of the prefix (zlib, level 9): lower means more repetition. An empty text has 1."""
+
+    quadrant = "control"
+    needs = frozenset({"text"})
+    fidelity = "exact"
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        raw = [p.text.encode() for p in prefixes]
+        return np.array([len(zlib.compress(r, 9)) / len(r) if r else 1.0 for r in raw])

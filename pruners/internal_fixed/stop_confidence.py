@@ -1,0 +1,31 @@
+"""What the STOP paper calls DeepConf (arXiv 2604.16029, App. C.5): perplexity and entropy from the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.api import Check, Path
+from pruners.internal_fixed.confidence import prefix_means
+
+
+class StopConfidence:
+    """s_i = -(PPL_i + H_i): PPL = exp(-mean log P_t(y_t)), H = mean entropy in nats, full vocabulary.
+
+    The paper does not say how the two are combined: ``combine`` is sum, perplexity or entropy. Not DeepConf as
+    published, which is the row ``deepconf``.
+    """
+
+    quadrant = "internal-fixed"
+    needs = frozenset({"token_stats"})
+    fidelity = "as re-implemented by STOP"
+
+    def __init__(self, combine: str = "sum") -> None:
+        if combine not in ("sum", "perplexity", "entropy"):
+            raise ValueError("combine is sum, perplexity or entropy")
+        self.combine = combine
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        perplexity, entropy = np.exp(-prefix_means(prefixes, "logprob")), prefix_means(prefixes, "entropy")
+        return -{"sum": perplexity + entropy, "perplexity": perplexity, "entropy": entropy}[self.combine]

@@ -1,0 +1,65 @@
+"""CLUE (arXiv 2510.01591): is the change of the hidden states nearer to that of success or of failure?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from harness.api import Check, LabelledPrefix, Path, PathpruneError
+from pruners.checkpoint import load_tensors, save_tensors
+
+FILE = "centroids.safetensors"
+
+
+class Clue:
+    """s_i = D(delta_i, failure) - D(delta_i, success), D the mean over layers of the Euclidean distance.
+
+    delta ``[layers + 1, d]`` = states at the prefix's last token minus those at the first generated one. The centroids
+    are means over labelled prefixes, weighted by success and by failure; nothing is optimised. Published: the end is
+    that of the finished reasoning, and whole solutions are re-ranked.
+    """
+
+    quadrant = "internal-learned"
+    needs = frozenset({"hidden"})
+    fidelity = "adapted"
+    cost_class = "probe"
+    labels = "monte-carlo"
+
+    def __init__(self) -> None:
+        self.centroids: dict[str, np.ndarray] = {}
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        return self._nearer(_deltas(prefixes, check))
+
+    def _nearer(self, deltas: np.ndarray) -> np.ndarray:
+        far = {k: np.linalg.norm(deltas - c, axis=-1).mean(-1) for k, c in self.centroids.items()}
+        return far["failure"] - far["success"]
+
+    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        deltas = _deltas([e.prefix for e in examples], check)
+        success = np.array([e.success for e in examples])
+        held = np.array([e.validation for e in examples])
+        if not 0 < success[~held].mean() < 1:
+            raise PathpruneError("all labelled prefixes have the same success: there is nothing to tell apart")
+        for name, weight in (("success", success), ("failure", 1 - success)):
+            weight = np.where(held, 0.0, weight)
+            self.centroids[name] = (np.einsum("n,nld->ld", weight, deltas) / weight.sum()).astype(np.float32)
+        scores, good = self._nearer(deltas[held]), success[held] > 0.5
+        pairs = good.sum() * (~good).sum()
+        auroc = float(mannwhitneyu(scores[good], scores[~good]).statistic / pairs) if pairs else None
+        log(f"{int((~held).sum()):,} prefixes, validation AUROC {auroc if auroc is None else round(auroc, 4)}")
+        return {"prefixes": int((~held).sum()), "validation_auroc": auroc}
+
+    def save(self, folder: FilePath) -> None:
+        save_tensors(folder / FILE, self.centroids)
+
+    def load(self, folder: FilePath) -> None:
+        self.centroids = load_tensors(folder / FILE, ("success", "failure"))
+
+
+def _deltas(paths: Sequence[Path], check: Check) -> np.ndarray:
+    return np.stack(check.engine.trace(paths, lambda states, path: states[:, -1] - states[:, 0]))

@@ -1,0 +1,69 @@
+"""A linear or one-hidden-layer head over states: what every probe trains, and how it is kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from harness.api import LabelledPrefix
+from pruners.checkpoint import load_tensors, save_tensors
+
+FILE = "probe.safetensors"
+
+
+class Head:
+    """z = w2 . relu(W1 x + b1) + b2, or w . x + b when ``hidden`` is 0; x the standardised state ``[d]``."""
+
+    def __init__(self, hidden: int) -> None:
+        if hidden < 0:
+            raise ValueError("hidden is 0 (linear) or a number of units")
+        self.hidden = hidden
+        self.weights: dict[str, np.ndarray] = {}
+        self.names = ["mean", "std", "last.weight", "last.bias"] + ["first.weight", "first.bias"] * bool(hidden)
+
+    def fit(
+        self,
+        states: np.ndarray,
+        examples: Sequence[LabelledPrefix],
+        recipe: dict[str, Any],
+        log: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """Train on ``states`` ``[n, d]``, one labelled example each; returns the card's metrics."""
+        import torch
+
+        from pruners.learning import Schedule, fit
+
+        x = torch.from_numpy(states)
+        trained = torch.tensor([not e.validation for e in examples])
+        mean, std = x[trained].mean(0), x[trained].std(0).clamp(min=1e-6)
+        x = (x - mean) / std
+        torch.manual_seed(recipe["seed"])
+        layers = torch.nn.ModuleDict({"last": torch.nn.Linear(self.hidden or x.shape[1], 1)})
+        if self.hidden:
+            layers["first"] = torch.nn.Linear(x.shape[1], self.hidden)
+
+        def logits(indices: torch.Tensor) -> torch.Tensor:
+            inner = layers["first"](x[indices]).relu() if self.hidden else x[indices]
+            return layers["last"](inner).squeeze(-1)
+
+        metrics = fit([layers], logits, examples, Schedule(**recipe), log)
+        self.weights = {k: v.detach().numpy() for k, v in layers.state_dict().items()}
+        self.weights |= {"mean": mean.numpy(), "std": std.numpy()}
+        return metrics
+
+    def score(self, states: np.ndarray) -> np.ndarray:
+        """sigma(z) of ``states`` ``[n, d]``, float64 ``[n]``."""
+        w = self.weights
+        x = (states.astype(np.float64) - w["mean"]) / w["std"]
+        if self.hidden:
+            x = np.maximum(0.0, x @ w["first.weight"].T + w["first.bias"])
+        return 1 / (1 + np.exp(-(x @ w["last.weight"][0] + w["last.bias"][0])))
+
+    def save(self, folder: FilePath) -> None:
+        save_tensors(folder / FILE, self.weights)
+
+    def load(self, folder: FilePath) -> None:
+        self.weights = load_tensors(folder / FILE, self.names)

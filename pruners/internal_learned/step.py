@@ -1,0 +1,80 @@
+"""STEP (arXiv 2601.09093; code Supercomputing-System-AI-Lab/STEP): a scorer of hidden states at step boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from harness.api import Check, LabelledPrefix, Path
+from pruners.internal_learned.head import Head
+
+
+class Step:
+    """s_i = mean over the prefix's step boundaries of sigma(MLP(h_t)); 0 when it has none, as published.
+
+    h_t is the last-layer state ``[d]`` at a token that ends a step: one whose text contains ``boundary``, the task's
+    own by default ("\\n\\n" for reasoning models). MLP: d - 512 - 1, ReLU. Labels are free: every step of a finished
+    path carries the path's outcome; BCE weighted by wrong/right. Published: the lowest running request is aborted when
+    KV memory is full, and validation splits steps, so that one trace stands on both sides; here top-k at L, and
+    splits are by problem.
+    """
+
+    quadrant = "internal-learned"
+    needs = frozenset({"hidden", "text"})
+    fidelity = "adapted"
+    cost_class = "probe"
+    vote = "weighted"
+    labels = "outcome"
+
+    def __init__(
+        self,
+        boundary: str = "",
+        hidden: int = 512,
+        lr: float = 5e-4,
+        epochs: int = 6,
+        batch: int = 512,
+        decay: float = 1e-5,
+        paths: int = 8192,
+        seed: int = 0,
+    ) -> None:
+        self.boundary, self.paths = boundary, paths
+        self.recipe: dict[str, Any] = {
+            "learning_rate": lr,
+            "epochs": epochs,
+            "batch": batch,
+            "weight_decay": decay,
+            "seed": seed,
+            "balanced": True,
+        }
+        self.head = Head(hidden)
+
+    def states(self, paths: Sequence[Path], check: Check) -> list[np.ndarray]:
+        """Last-layer states at every path's step boundaries, ``[steps, d]`` each."""
+        mark = self.boundary or check.step
+        ends = {t: mark in check.decode([t]) for t in {t for p in paths for t in p.tokens}}
+        found: list[np.ndarray] = check.engine.trace(
+            paths, lambda states, path: states[-1][[i for i, t in enumerate(path.tokens) if ends[t]]]
+        )
+        return found
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        steps = self.states(prefixes, check)
+        scores = self.head.score(np.concatenate(steps))
+        parts = np.split(scores, np.cumsum([len(s) for s in steps])[:-1])
+        return np.array([part.mean() if len(part) else 0.0 for part in parts])
+
+    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        order = np.random.default_rng(self.recipe["seed"]).permutation(len(examples))[: self.paths]
+        chosen = [examples[i] for i in order]
+        steps = self.states([e.prefix for e in chosen], check)
+        labelled = [e for e, s in zip(chosen, steps, strict=True) for _ in range(len(s))]
+        return self.head.fit(np.concatenate(steps), labelled, self.recipe, log) | {"paths": len(chosen)}
+
+    def save(self, folder: FilePath) -> None:
+        self.head.save(folder)
+
+    def load(self, folder: FilePath) -> None:
+        self.head.load(folder)
