@@ -39,17 +39,17 @@ class MeteredProbe:
         return traced
 
     def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
-        """What each path says next when ``suffix`` is put behind it, up to ``max_tokens`` tokens.
+        """The whole text of each path when ``suffix`` is put behind it and up to ``max_tokens`` tokens are drawn.
 
-        Sampled like the path itself, from a stream of its own. Suffix and answer tokens are charged; a path that has
-        ended says nothing.
+        Sampled like the path itself, from a stream of its own. Suffix and drawn tokens are charged; a path that has
+        ended is left as it is.
         """
         appended = tuple(self._engine.encode(suffix))
         asked = [
             replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
             for p in paths
         ]
-        said = [""] * len(paths)
+        said = [self.decode(p.tokens) for p in paths]
         for length in {len(p.tokens) for p in asked}:
             places = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
             longer = self._engine.resume([asked[i] for i in places], length + max_tokens)
@@ -57,7 +57,7 @@ class MeteredProbe:
                 start = self.prompt_length(path.problem) + len(paths[i].tokens)
                 stop = self.prompt_length(path.problem) + len(path.tokens)
                 self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)))
-                said[i] = self.decode(path.tokens[length:])
+                said[i] = self.decode(path.tokens)
         return said
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
@@ -82,8 +83,28 @@ def pruner(spec: str) -> Plugin:
 
 
 def code_digest(made: Any) -> str:
+    """SHA-256 over the module that defines it and the modules of the same package that it imports, however deep."""
     file = inspect.getsourcefile(made)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    if not file:
+        return ""
+    package = made.__module__.partition(".")[0]
+    files, waiting = {made.__module__: Path(file)}, [Path(file)]
+    while waiting:
+        for name in _imported(waiting.pop(), package):
+            found = importlib.util.find_spec(name) if name not in files else None
+            if found and found.origin:
+                files[name] = Path(found.origin)
+                waiting.append(files[name])
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + files[name].read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _imported(file: Path, package: str) -> set[str]:
+    """Modules of ``package`` that a source file imports, inside functions too."""
+    froms = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and n.module]
+    return {str(n.module) for n in froms if str(n.module).partition(".")[0] == package}
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import registry
-from harness.api import Path, PathpruneError, Sampling
+from harness.api import Check, Path, PathpruneError, Sampling
+from harness.budget import MeteredProbe
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
 
@@ -161,3 +162,34 @@ def test_other_families_of_transformers(family: str, tmp_path: Any, hands: Hands
     at = ids.shape[1] - len(last.tokens) - 1 + torch.arange(len(last.tokens))
     expected = logp[at, list(last.tokens)].numpy()
     assert np.abs(last.stats.logprob - expected).max() < 1e-2
+
+
+def test_a_trace_ends_where_a_probe_reads(hands: Hands, hands_engine: Any, whole: list[list[Path]]) -> None:
+    """States of whole prefixes, of any batch: their last row is what reading over the cached KV gives."""
+    paths = [p.cut(22 + i, hands_engine.decode) for i, p in enumerate(whole[0])] + whole[1][:2]
+    traced = hands_engine.trace(paths, lambda states, path: states)
+    probed = hands_engine.probe(paths)[:, 0]
+    for states, path, state in zip(traced, paths, probed, strict=True):
+        assert states.shape == (hands_engine.layers + 1, len(path.tokens), len(state))
+        assert np.allclose(states[-1, -1], state, atol=1e-4)
+        alone = hands_engine.trace([path], lambda states, path: states)[0]
+        assert np.allclose(alone, states, rtol=1e-4, atol=1e-4)
+
+
+def test_next_logprobs_are_those_of_the_plain_model(hands_engine: Any, whole: list[list[Path]]) -> None:
+    paths = [whole[0][0].cut(9, hands_engine.decode), whole[1][0].cut(30, hands_engine.decode)]
+    got = hands_engine.next_logprobs(paths, [3, 17])
+    for path, row in zip(paths, got, strict=True):
+        ids = torch.tensor([[*hands_engine.tokenizer(path.problem.prompt).input_ids, *path.tokens]])
+        with torch.no_grad():
+            expected = hands_engine.model(input_ids=ids).logits[0, -1].log_softmax(-1)
+        assert row.tolist() == pytest.approx(expected[[3, 17]].tolist(), abs=1e-4)
+
+
+def test_forced_paths_leave_the_original_alone(hands: Hands, hands_engine: Any) -> None:
+    """A suffix behind cached prefixes changes neither their KV nor how they go on."""
+    prefixes = hands_engine.launch(hands.problems("dev", 1), 8, 22, seed=3)[0]
+    before = [p.tokens for p in hands_engine.resume(prefixes, LIMIT)]
+    texts = MeteredProbe(hands_engine, Check(np.random.default_rng(0))).force(prefixes, "answer", 3)
+    assert all(t.startswith(f"{p.text} answer ") for t, p in zip(texts, prefixes, strict=True))
+    assert [p.tokens for p in hands_engine.resume(prefixes, LIMIT)] == before

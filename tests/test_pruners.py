@@ -9,15 +9,27 @@ import numpy as np
 import pytest
 
 from harness import checkpoints, registry
-from harness.api import Check, Path, Problem, TokenStats
+from harness.api import Check, Path
 from harness.testing import conformance
 from pruners.external_fixed.jaccard import Jaccard, mean_similarity
-from pruners.internal_fixed.deepconf import DeepConfLowest, group_confidence
+from tests.test_signals import path, scores
 
-VARIANTS = ("deepconf-lowest:window=8", "jaccard:keep=central")
+VARIANTS = (
+    "deepconf-lowest:window=8",
+    "deepconf-online:window=8",
+    "jaccard:keep=central",
+    "slimsc:rule=diversity",
+    "slimsc-online:threshold=0.6",
+)
+# Those that read with a model of their own conform on tiny ones, in test_prms.py and test_generative_verifiers.py.
+SERVED = [n for n in registry.names("pruners") if not getattr(registry.pruner(n).pruner, "on_request", "")]
 
 
-@pytest.mark.parametrize("spec", [*registry.names("pruners"), *VARIANTS])
+def test_the_embedded_engine_serves_every_paradigm() -> None:
+    assert len(SERVED) >= 35
+
+
+@pytest.mark.parametrize("spec", [*SERVED, *VARIANTS])
 def test_conforms_on_the_embedded_model(spec: str, hands: Any, hands_engine: Any) -> None:
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, hands_engine)
@@ -55,33 +67,6 @@ class Cheats:
 def test_the_suite_catches(how: str) -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
     assert any(problem for _, problem in conformance(Cheats(how), task, engine, 5))
-
-
-def path(text: str = "", **stats: Sequence[float]) -> Path:
-    columns = {f: np.array(stats.get(f, [0.0]), dtype=np.float16) for f in TokenStats.__dataclass_fields__}
-    return Path(Problem("p", "q", "0"), 0, 0, (1,), text, TokenStats(**columns))
-
-
-def scores(spec: str, paths: list[Path]) -> list[float]:
-    return np.asarray(registry.pruner(spec).pruner.score(paths, Check(np.random.default_rng(0)))).tolist()
-
-
-def test_confidence_scores_by_hand() -> None:
-    a = path(logprob=[-1, -2, -3], entropy=[0.5, 1.5], confidence=[4, 2, 6, 0])
-    b = path(logprob=[-0.5], entropy=[0.25], confidence=[3])
-    assert scores("logprob", [a, b]) == pytest.approx([-2, -0.5])
-    assert scores("entropy", [a, b]) == pytest.approx([-1.0, -0.25])
-    assert scores("deepconf", [a, b]) == pytest.approx([3, 3])
-    assert scores("deepconf-lowest:window=2", [a, b]) == pytest.approx([3, 3])  # windows of a: 3, 4, 3
-    assert scores("deepconf-lowest:window=1", [a, b]) == pytest.approx([0, 3])
-
-
-def test_deepconf_window_longer_than_the_prefix_is_the_mean() -> None:
-    """METHODS fact: at L <= 2,048 the published windowed signals collapse to the mean."""
-    trace = np.random.default_rng(0).random(50).astype(np.float16)
-    assert group_confidence(trace, 2048).tolist() == [pytest.approx(trace.astype(float).mean())]
-    assert len(group_confidence(trace, 8)) == 43
-    assert DeepConfLowest().window == 2048
 
 
 def test_jaccard_by_hand() -> None:

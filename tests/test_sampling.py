@@ -74,6 +74,7 @@ def test_statistics_follow_their_formulas() -> None:
             -sum(x * math.log(x) for x in p),
             -sum(math.log(30 * x) for x in p) / 30,
             ranked[0] - ranked[1],
+            -sum(x / sum(ranked[:20]) * math.log(x / sum(ranked[:20])) for x in ranked[:20]),
         )
         assert got[row].tolist() == pytest.approx(expected, rel=2e-3, abs=1e-3)
     assert got.shape[1] == len(STATS)

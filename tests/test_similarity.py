@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.api import Check, Path, PathpruneError, Problem
@@ -114,15 +114,18 @@ def test_thoughts_by_hand() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 4), max_size=40), st.integers(0, 40), st.integers(1, 4))
-def test_later_tokens_move_no_border(tokens: list[int], cut: int, minimum: int) -> None:
-    phrases = ["so", "wait so a", "a b", "a b c"]  # one within another, one at the end of another
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(1, 4))
+@example([3, 0, 1, 2, 3], 1)  # "wait so a", which is complete after the "so" within it
+def test_later_tokens_move_no_border(tokens: list[int], minimum: int) -> None:
+    phrases = ["so", "wait so a", "a b", "a b c"]
     whole = thoughts(tokens, decode, phrases, minimum)[:-1]
-    assert thoughts(tokens[:cut], decode, phrases, minimum)[:-1] == [t for t in whole if t.completed <= cut]
+    for cut in range(len(tokens)):
+        assert thoughts(tokens[:cut], decode, phrases, minimum)[:-1] == [t for t in whole if t.completed <= cut]
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_characters="\ufffd", exclude_categories=["Cs"]), max_size=3 * STRIDE))
+@example("\u20ac" * STRIDE)  # three bytes each: no anchor but the third falls between two characters
 def test_a_stream_of_bytes_shows_whole_characters(text: str) -> None:
     tokens = text.encode()
     stream = Stream(tokens, lambda part: bytes(part).decode(errors="replace"))
@@ -396,6 +399,18 @@ def test_encoder_follows_sentence_transformers_files(encoder_folder: FilePath, t
     modules("Transformer", "Pooling", "Dense", pooling_mode="mean")
     with pytest.raises(PathpruneError, match="Dense layer"):
         Space(str(tmp_path)).embed(TEXTS)
+
+
+def test_positions_behind_the_padding_index_are_not_read(encoder_folder: FilePath, tmp_path: FilePath) -> None:
+    """MPNet and RoBERTa number positions from padding index + 1: a table of 12 rows holds 10 tokens."""
+    from transformers import AutoTokenizer, MPNetConfig, MPNetModel
+
+    AutoTokenizer.from_pretrained(encoder_folder, model_max_length=10**6).save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    MPNetModel(MPNetConfig(vocab_size=20, max_position_embeddings=12, **sizes)).save_pretrained(tmp_path)
+    rows, costs = Space(str(tmp_path)).embed(["a b", "a " * 50])
+    assert [c.reread for c in costs] == [4, 10]
+    assert np.linalg.norm(rows, axis=1) == pytest.approx([1, 1])
 
 
 def test_encoder_that_cannot_be_loaded_is_one_line(encoder_folder: FilePath, tmp_path: FilePath) -> None:

@@ -72,7 +72,7 @@ class Encoder:
                 f"cannot load the encoder {where} (its weights lack {missing[0]} and others); pick another"
             )
         config = model.config
-        if config.is_encoder_decoder:
+        if getattr(config, "is_encoder_decoder", False):
             raise PathpruneError(f"{where} is an encoder-decoder model; pick an encoder such as BERT or MPNet")
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         # RoBERTa and MPNet number positions from behind the padding index.

@@ -30,17 +30,8 @@ class Consensus:
         self.suffix, self.max_tokens = suffix, max_tokens
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
-        suffix = self.suffix or check.closing
-        said = check.engine.force(prefixes, suffix, self.max_tokens)
-        answers = [
-            check.answer(p.text if p.finish == "stop" else f"{p.text}{_gap(p.text, suffix)}{suffix}{s}")
-            for p, s in zip(prefixes, said, strict=True)
-        ]
+        texts = check.engine.force(prefixes, self.suffix or check.closing, self.max_tokens)
+        answers = [check.answer(text) for text in texts]
         votes = Counter(a for a in answers if a is not None)
         others = max(1, len(prefixes) - 1)
         return np.array([0.0 if a is None else (votes[a] - 1) / others for a in answers])
-
-
-def _gap(text: str, suffix: str) -> str:
-    """A space where two words would run together."""
-    return " " if text[-1:].isalnum() and suffix[:1].isalnum() else ""

@@ -1,0 +1,260 @@
+"""Signals, votes and decision rules against numbers worked out by hand from the published formulas."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import registry
+from harness.api import Check, LabelledPrefix, Path, PathpruneError, Problem, TokenStats
+from harness.budget import MeteredProbe
+from harness.loop import decide
+from harness.replay import Pool, vote_weights, weighted_vote
+from harness.vote import VOTES, heaviest, majority, vote, weights
+from pruners.internal_fixed.st_bon import chain_feature
+from pruners.internal_learned.clue import Clue
+from pruners.internal_learned.one_token import OneToken
+from pruners.internal_learned.step import Step
+from tasks.toy import Toy
+
+
+def path(text: str = "", index: int = 0, tokens: int = 1, **stats: Sequence[float]) -> Path:
+    """A path whose unnamed statistics are zeros."""
+    columns = {f: np.array(stats.get(f, [0.0] * tokens), dtype=np.float16) for f in TokenStats.__dataclass_fields__}
+    return Path(Problem("p", "q", "0"), index, 0, tuple(range(tokens)), text, TokenStats(**columns), "stop")
+
+
+def scores(spec: str, paths: list[Path], **given: Any) -> list[float]:
+    check = Check(np.random.default_rng(0), **given)
+    return np.asarray(registry.pruner(spec).pruner.score(paths, check)).tolist()
+
+
+def test_logprob_family() -> None:
+    a = path(logprob=[-1, -2, -3])
+    long = path(logprob=[-0.5] * 18 + [-4, -2])
+    assert scores("logprob", [a]) == pytest.approx([-2])
+    assert scores("perplexity", [a]) == pytest.approx([-np.exp(2)])
+    assert scores("logprob-min", [a, long]) == pytest.approx([-3, -4])
+    assert scores("logprob-lowest", [a, long]) == pytest.approx([-3, -3])  # lowest 10 %: one of three, two of twenty
+
+
+def test_entropy_family() -> None:
+    a = path(entropy=[0.5, 1.5, 1.0, 0.0], top_entropy=[np.log(2)] * 4, logprob=[0, 0, 0, 0])
+    assert scores("entropy", [a]) == pytest.approx([-0.75])
+    assert scores("adadec", [a]) == [-0.5]  # two of four tokens at 1.0 nats or more
+    assert scores("adadec:threshold=1.4", [a]) == [-0.25]
+    assert scores("think-just-enough", [a]) == pytest.approx([-1.0], abs=1e-3)  # a fair coin is one bit
+    assert scores("stop-confidence", [a]) == pytest.approx([-1.75])  # perplexity 1 + entropy 0.75
+    assert scores("stop-confidence:combine=perplexity", [a]) == pytest.approx([-1.0])
+
+
+def test_margin_and_self_certainty_are_means() -> None:
+    a = path(margin=[0.25, 0.75], self_certainty=[1.0, 2.0])
+    assert scores("margin", [a]) == [0.5] and scores("self-certainty", [a]) == [1.5]
+
+
+def test_deepconf_statistics() -> None:
+    """Windows of two over 4 2 6 0 8 8: 3 4 3 4 8."""
+    a = path(confidence=[4, 2, 6, 0, 8, 8])
+    expected = {"deepconf": 28 / 6, "deepconf-lowest": 3, "deepconf-bottom": 3, "deepconf-tail": 8}
+    for name, value in expected.items():
+        assert scores(f"{name}:window=2", [a]) == pytest.approx([value])
+    many = path(confidence=[*range(20, 0, -1), 0])
+    assert scores("deepconf-bottom:window=1", [many]) == [0.5]  # int(0.1 * 21) = 2 windows: 0 and 1
+
+
+@pytest.mark.parametrize("name", ["deepconf-lowest", "deepconf-bottom", "deepconf-tail"])
+def test_published_window_collapses_to_the_mean_at_2048(name: str) -> None:
+    trace = path(confidence=np.random.default_rng(0).random(2048))
+    assert scores(name, [trace]) == pytest.approx(scores("deepconf", [trace]))
+
+
+def test_surface_controls() -> None:
+    texts = ["wait, but why", "fine " * 40, ""]
+    paths = [path(t) for t in texts]
+    assert scores("shortest", paths) == [-13, -200, 0] and scores("longest", paths) == [13, 200, 0]
+    assert scores("repetition", paths)[1:] == [len(zlib.compress(texts[1].encode(), 9)) / 200, 1.0]
+    assert scores("hesitation", paths) == pytest.approx([-2000 / 13, 0, 0])
+    assert scores("hesitation:markers=why", paths) == pytest.approx([-1000 / 13, 0, 0])
+    assert scores("answered", [path("w1 answer 3"), path("w1")], answer=Toy().answer) == [1, 0]
+
+
+def test_chain_of_embedding_by_hand() -> None:
+    """(1,0) (1,1) (0,1): steps 1 and 1 over sqrt 2, turns 45 and 45 over 90 degrees."""
+    means = np.array([[1, 0], [1, 1], [0, 1]], dtype=np.float32)
+    assert chain_feature(means) == pytest.approx(1 / np.sqrt(2) - 0.5)
+
+
+class FakeStates:
+    """An engine whose states are given: ``[layers + 1, T, d]`` per path index."""
+
+    def __init__(self, states: dict[int, Any]) -> None:
+        self.states = {k: np.asarray(v, dtype=np.float32) for k, v in states.items()}
+
+    def trace(self, paths: Sequence[Path], reduce: Any) -> list[np.ndarray]:
+        return [reduce(self.states[p.index], p) for p in paths]
+
+
+def test_st_bon_keeps_the_most_typical() -> None:
+    """Features f, f, g: the two that agree have half of the outlier's distance."""
+    typical = np.array([[[1, 0]], [[1, 1]], [[0, 1]]])
+    outlier = np.array([[[1, 0]], [[5, 5]], [[0, 1]]])
+    engine = FakeStates({0: typical, 1: outlier, 2: typical})
+    got = scores("st-bon", [path(index=i) for i in range(3)], engine=engine)
+    gap = float(chain_feature(typical.mean(1)) - chain_feature(outlier.mean(1))) ** 2
+    assert got == pytest.approx([-gap / 2, -gap, -gap / 2])
+    assert scores("st-bon", [path()], engine=engine) == [0]
+
+
+def test_step_is_the_mean_over_boundaries() -> None:
+    """Tokens 0..3 of which 1 and 3 end a step; the head is the identity, sigma(0) and sigma(2)."""
+    states = np.array([[[9.0], [0.0], [9.0], [2.0]]])
+    engine = FakeStates({0: states, 1: states})
+    pruner = Step(hidden=0)
+    pruner.head.weights = {
+        "mean": np.zeros(1), "std": np.ones(1), "last.weight": np.ones((1, 1)), "last.bias": np.zeros(1),
+    }  # fmt: skip
+    check = Check(np.random.default_rng(0), engine, step=".", decode=lambda ids: "a ." if ids[0] % 2 else "b")
+    none = Path(Problem("p", "q", ""), 1, 0, (0, 2, 4, 6))
+    got = pruner.score([path(tokens=4), none], check)
+    assert got.tolist() == pytest.approx([(0.5 + 1 / (1 + np.exp(-2))) / 2, 0.0])
+
+
+def test_clue_is_nearest_centroid_and_needs_both_outcomes() -> None:
+    """Deltas (2) for success and (-2) for failure, one layer: a delta of 1 is 3 from failure and 1 from success."""
+    engine = FakeStates({0: [[[0.0], [2.0]]], 1: [[[0.0], [-2.0]]], 2: [[[0.0], [1.0]]]})
+    check = Check(np.random.default_rng(0), engine)
+    made = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
+    pruner = Clue()
+    metrics = pruner.fit(made, check, lambda line: None)
+    assert metrics["validation_auroc"] == 1.0
+    assert pruner.score([path(index=2, tokens=2)], check).tolist() == pytest.approx([2.0])
+    with pytest.raises(PathpruneError, match="same success"):
+        Clue().fit(made[:2], check, lambda line: None)
+
+
+@given(st.integers(1, 50), st.booleans(), st.floats(0.25, 4))
+def test_otv_labels_go_from_neutral_to_certain(length: int, right: bool, ramp: float) -> None:
+    example = LabelledPrefix(path(tokens=length), float(right), 1, False)
+    cut = OneToken(ramp=ramp).ramped(example, np.random.default_rng(length))
+    share = len(cut.prefix.tokens) / length
+    assert cut.success == pytest.approx(0.5 + (0.5 if right else -0.5) * share**ramp)
+    assert cut.prefix.tokens == example.prefix.tokens[: len(cut.prefix.tokens)]
+
+
+def test_consensus_counts_agreement_and_charges_its_tokens() -> None:
+    """On the toy engine a forced path says one digit and ends: suffix, digit and end are three tokens each."""
+    engine = registry.engine("toy", "toy", Toy().defaults.sampling)
+    prefixes = engine.launch(Toy().problems("dev", 1), 12, 5, 0)[0]
+    check = Check(np.random.default_rng(0), answer=Toy().answer, closing="answer")
+    check.engine = MeteredProbe(engine, check)
+    got = np.asarray(registry.pruner("consensus").pruner.score(prefixes, check))
+    texts = MeteredProbe(engine, Check(np.random.default_rng(0))).force(prefixes, "answer", 16)
+    assert all(t.startswith(f"{p.text} answer ") for t, p in zip(texts, prefixes, strict=True))
+    said = [Toy().answer(t) for t in texts]
+    assert got.tolist() == pytest.approx([(said.count(s) - 1) / 11 for s in said])
+    assert check.cost.probed == 12 * 3 and check.cost.generated == 0
+
+
+def test_a_path_that_has_ended_is_not_forced() -> None:
+    engine = registry.engine("toy", "toy", Toy().defaults.sampling)
+    ended = engine.launch(Toy().problems("dev", 1), 2, 48, 0)[0]
+    check = Check(np.random.default_rng(0), answer=Toy().answer, closing="answer")
+    check.engine = MeteredProbe(engine, check)
+    got = registry.pruner("consensus").pruner.score(ended, check)
+    same = Toy().answer(ended[0].text) == Toy().answer(ended[1].text)
+    assert list(got) == [float(same)] * 2 and check.cost.probed == 0
+
+
+def test_votes_by_hand() -> None:
+    answers = ["a", "b", "b", None, "a"]
+    values = np.array([0.9, 0.3, 0.5, 9.0, 0.1])
+    assert [vote(rule, answers, values) for rule in VOTES] == [
+        "a",
+        "a",
+        "b",
+        "a",
+        "a",
+    ]  # Borda: 2 + 1 for a, sqrt 3 + sqrt 2 for b
+    assert majority(["b", "a", "a", "b"]) == "b"  # a tie goes to the answer seen first
+    assert weights("borda", values[[0, 1, 2, 4]]).tolist() == pytest.approx([2, np.sqrt(2), np.sqrt(3), 1])
+    assert weights("best", values[:3]).tolist() == [1, 0, 0]
+    assert weights("filtered", np.linspace(0, 1, 20)).tolist() == [0] * 18 + [18 / 19, 1]
+    assert vote("weighted", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "a"
+    assert vote("majority", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "b"
+    assert vote("weighted", [None], np.array([1.0])) is None
+    with pytest.raises(PathpruneError, match="borda"):
+        weights("weighted", np.array([-1.0]))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 8), st.booleans()), min_size=1, max_size=9))
+def test_the_replayed_vote_is_the_live_vote(rows: list[tuple[str, int, bool]]) -> None:
+    answers, values, kept = [r[0] for r in rows], np.array([r[1] / 8 for r in rows]), np.array([r[2] for r in rows])
+    codes: dict[str, int] = {}
+    coded = np.array([[codes.setdefault(a, len(codes)) for a in answers]])
+    shape = (1, len(rows))
+    pool = Pool(("p",), np.array([[a == "a" for a in answers]]), coded, np.ones(shape, int), np.ones(shape, bool), np.ones(1), Any)  # fmt: skip
+    for rule in VOTES:
+        live = vote(rule, [a for a, k in zip(answers, kept, strict=True) if k], values[kept])
+        replayed = weighted_vote(pool, vote_weights(pool, kept[None], values[None], rule))[0]
+        assert bool(replayed) == (live == "a"), rule
+
+
+def test_heaviest_ignores_who_does_not_vote() -> None:
+    assert heaviest(["a", "b"], np.array([0.0, 0.1])) == "b" and heaviest(["a"], np.array([0.0])) is None
+
+
+def rule(spec: str, paths: list[Path]) -> Any:
+    return decide(registry.pruner(spec).pruner, paths, None, Toy(), 0)[0]
+
+
+def test_deepconf_online_by_hand() -> None:
+    """Warm-up lowest groups (window 2): 4 and 6. eta 10: s = 5.8; eta 90: s = 4.2."""
+    traces = [[4, 4, 4, 4], [6, 6, 6, 6], [7, 7, 3, 7], [9, 5, 5, 9], [6, 6, 5, 6]]
+    paths = [path(index=i, tokens=4, confidence=t) for i, t in enumerate(traces)]
+    low = rule("deepconf-online:window=2,warmup=2", paths)
+    # Groups: 7 5 5 | 7 5 7 | 6 5.5 5.5: each falls below 5.8 with its third token.
+    assert low.spent.tolist() == [4, 4, 3, 3, 3] and low.weights.tolist() == [0, 6, 0, 0, 0]
+    high = rule("deepconf-online:window=2,warmup=2,eta=90", paths)
+    assert high.spent.tolist() == [4] * 5 and high.weights.tolist() == pytest.approx([0, 6, 5, 5, 5.5])
+
+
+def test_deepconf_online_never_aborts_before_its_window() -> None:
+    traces = [[9, 9, 9], [9, 9, 9], [1, 1, 1]]
+    paths = [path(index=i, tokens=3, confidence=t) for i, t in enumerate(traces)]
+    assert rule("deepconf-online:window=2048,warmup=2", paths).spent.tolist() == [3, 3, 3]
+
+
+def test_offline_votes_by_hand() -> None:
+    traces = [[1, 3], [4, 4], [3, 3]]
+    paths = [path(index=i, tokens=2, confidence=t, self_certainty=t) for i, t in enumerate(traces)]
+    assert rule("deepconf-offline", paths).weights.tolist() == [2, 4, 3]
+    assert rule("deepconf-offline:top=0.3", paths).weights.tolist() == [0, 4, 0]
+    assert rule("deepconf-offline:statistic=tail,window=1", paths).weights.tolist() == [3, 4, 3]
+    borda = rule("self-certainty-borda", paths)
+    assert borda.weights.tolist() == pytest.approx([1, np.sqrt(3), np.sqrt(2)])
+    assert borda.spent.tolist() == [2, 2, 2]
+
+
+def test_impossible_decisions_are_errors() -> None:
+    from harness.loop import ScoringError
+
+    paths = [path(index=i, tokens=3) for i in range(2)]
+    for spent, voting, says in (
+        ([3, 4], [1, 1], "more tokens"),
+        ([3, 2], [1, 1], "aborted path votes"),
+        ([3, 3], [1, -1], "negative"),
+        ([3], [1], "decided on"),
+    ):
+        method = SimpleNamespace(
+            needs=frozenset(), decide=lambda p, c, s=spent, v=voting: SimpleNamespace(spent=s, weights=v)
+        )
+        with pytest.raises(ScoringError, match=says):
+            decide(method, paths, None, Toy(), 0)
