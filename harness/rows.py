@@ -51,6 +51,7 @@ class Row:
     own_vote: tuple[str, Interval] | None = None
     tokens: Interval = NOTHING
     saved: float = NAN
+    saved_generated: float = NAN
     flops: float = NAN
     within: Interval | None = None
     pooled: float | None = None
@@ -150,6 +151,7 @@ def _numbers(result: Result, everything: Result) -> dict[str, Any]:
         "voted": bootstrap(result.voted),
         "tokens": bootstrap(result.tokens),
         "saved": float(1 - result.tokens.mean() / everything.tokens.mean()),
+        "saved_generated": float(1 - result.generated.mean() / everything.generated.mean()),
         "flops": float(result.flops.mean()),
         "kept_length": bootstrap(result.kept_length),
         "truncated": float(result.truncated.mean()),

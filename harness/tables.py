@@ -15,7 +15,8 @@ from harness.rows import Row
 from harness.stats import FEW, Interval
 from harness.store import writable
 
-MEANS = (11, 14, 16)  # a terminal shows these without their intervals
+MEANS = (11, 15, 17)  # a terminal shows these without their intervals
+BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
 MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
@@ -24,7 +25,7 @@ MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
 def columns(n: int, keep: int) -> list[str]:
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
-        "of oracle", f"cons@{keep}", "own vote", "tokens", "saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "of oracle", f"cons@{keep}", "own vote", "tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
         "truncated", "label tokens", "problems", "note",
     ]  # fmt: skip
 
@@ -44,6 +45,7 @@ def cells(row: Row) -> list[str]:
         "-" if row.own_vote is None else f"{row.own_vote[0]} {_interval(row.own_vote[1])}",
         _interval(row.tokens, ",.0f"),
         _number(row.saved, ".1%"),
+        _number(row.saved_generated, ".1%"),
         _number(row.flops / 1e6, ",.0f"),
         _interval(row.within),
         _number(row.pooled, ".3f"),
@@ -68,11 +70,11 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 11, 12, 13, 14, 16, 20)
+    wanted = (0, 3, 4, 5, 8, 9, 11, 12, 14, 15, 17, 21)
     heads = columns(group.pool.n, keep)
     table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(heads[i], justify="left" if i in (0, 20) else "right", no_wrap=i in (0, 3, 4, 9))
+        table.add_column(heads[i], justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         shown = cells(row)
         table.add_row(*(SHORT.sub(r"\1.", shown[i].partition(" [")[0] if i in MEANS else shown[i]) for i in wanted))
@@ -90,11 +92,18 @@ def notes(group: Group) -> list[str]:
     return lines
 
 
-def markdown(group: Group, keep: int, table_rows: Sequence[Row]) -> str:
+def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:
+    """A table with all columns, or with the ``wanted`` ones."""
     heads = columns(group.pool.n, keep)
-    lines = [f"#### {group.title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in table_rows]
+    shown = range(len(heads)) if wanted is None else wanted
+    lines = [f"#### {group.title}", "", _line([heads[i] for i in shown]), "|" + "---|" * len(shown)]
+    lines += [_line([cells(row)[i] for i in shown]) for row in table_rows]
     return "\n".join([*lines, "", *notes(group), ""])
+
+
+def _line(texts: Sequence[str]) -> str:
+    # A bar inside a cell would end it.
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
 def _picture(figure: Path, file: Path) -> str:
@@ -107,13 +116,14 @@ def _picture(figure: Path, file: Path) -> str:
 def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path) -> str:
     """All tables, and the figures there are, into one file.
 
-    In a file that has the markers (the README), only what is between them changes.
+    In a file that has the markers (the README), only what is between them changes, and tables have fewer columns.
     """
+    old = file.read_text() if file.is_file() else ""
+    wanted = BRIEF if all(m in old for m in MARKERS) else None
     text = "\n".join(
-        markdown(group, keep, table) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
+        markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
     )
     before, after = TITLE, ""
-    old = file.read_text() if file.is_file() else ""
     if old and not old.startswith(TITLE) and not all(m in old for m in MARKERS):
         raise PathpruneError(
             f"{file} is no leaderboard and has no {MARKERS[0]} markers; it is left alone: choose another --out"

@@ -92,8 +92,11 @@ def main() -> None:
         for name in [args.only] if args.only else served:
             plugin = registry.pruner(name)
             hidden = bool(plugin.pruner.needs & {"hidden", "forced"})
-            if hasattr(plugin.pruner, "fit"):
-                checkpoints.attach(plugin, registry.engine("hf", "hands", Sampling()))
+            hands = registry.engine("hf", "hands", Sampling())
+            if reason := checkpoints.unavailable(plugin, hands):
+                console.print(f"left out {name}: {reason}", markup=False)
+                continue
+            checkpoints.attach(plugin, hands)
             rows = []
             for n in HIDDEN_SIZES if hidden or hasattr(plugin.pruner, "fit") else SIZES:
                 try:
