@@ -21,6 +21,10 @@ class PathpruneError(Exception):
     """Something a user can cause and mend: shown as one line that names the fix, exit code 2, no traceback."""
 
 
+class UnavailableError(PathpruneError):
+    """What a method needs is not there (weights, a package): within one run it is not tried again."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """A question with its canonical answer. ``prompt`` is what the model reads, before any chat template."""

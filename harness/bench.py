@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoints
-from harness.api import Engine, Path, PathpruneError, Problem, Task
+from harness.api import Engine, Path, PathpruneError, Problem, Task, UnavailableError
 from harness.bank import Bank, Banked, pool_spec
 from harness.loop import ScoringError, check, decide
 from harness.registry import Plugin
@@ -69,14 +69,15 @@ def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> 
     waiting = [p for p in problems if p.id not in pool.lines or any(_lacks(r, p) for _, r in records)]
     progress(len(problems) - len(waiting), "")
     size = max(1, settings.engine.rows // settings.n) if waiting else 1
+    unavailable: dict[str, str] = {}  # by name, why a method is not tried again in this run
     for start in range(0, len(waiting), size):
         group = waiting[start : start + size]
         prefixes = engine.launch(group, settings.n, settings.prefix, settings.seed)
         pruners = [(p, r) for p, r in records if not native(p)]
         methods = [(p, r) for p, r in records if native(p)]
-        done = _judge(settings, pruners, prefixes)
+        done = _judge(settings, pruners, prefixes, unavailable)
         finished = engine.finish(prefixes)
-        done += _judge(settings, methods, finished)
+        done += _judge(settings, methods, finished, unavailable)
         rows = [_pool_row(settings.task, settings.engine, paths) for paths in finished]
         _same_paths(pool, rows)
         pool.append(rows)
@@ -136,17 +137,23 @@ def _lacks(record: Record, problem: Problem) -> bool:
 
 
 def _judge(
-    settings: Settings, records: Sequence[tuple[Plugin, Record]], groups: Sequence[Sequence[Path]]
+    settings: Settings,
+    records: Sequence[tuple[Plugin, Record]],
+    groups: Sequence[Sequence[Path]],
+    unavailable: dict[str, str],
 ) -> list[tuple[Record, dict[str, Any]]]:
     """The missing row of every record for every problem's paths; a failure is a row that says why."""
     judged = []
     for plugin, record in records:
         for paths in groups:
             if _lacks(record, paths[0].problem):
+                row = {"error": unavailable[plugin.name]} if plugin.name in unavailable else {}
                 try:
-                    row = (_decided if native(plugin) else _scored)(settings, plugin, paths)
+                    row = row or (_decided if native(plugin) else _scored)(settings, plugin, paths)
                 except ScoringError as error:
                     row = {"error": str(error)}
+                    if isinstance(error.__cause__, UnavailableError):
+                        unavailable[plugin.name] = str(error)
                 judged.append((record, {"problem": paths[0].problem.id} | row))
     return judged
 

@@ -20,7 +20,9 @@ Ended = Literal["count", "bypass"]
 
 
 class ScoringError(Exception):
-    """A pruner failed on one problem: it becomes an error record, never a score."""
+    """A method failed on one problem: it becomes an error record, never a score.
+
+    ``__cause__`` is what it raised, if it raised."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import registry, report
+from harness.api import UnavailableError
 from harness.bench import Settings, bench
 from harness.live import run_live
 from harness.loop import Plan, prune, select
@@ -176,3 +177,45 @@ def test_exact_controls_equal_many_random_draws(toy_settings: Make) -> None:
     assert np.mean([d.accuracy for d in draws]) == pytest.approx(exact.accuracy.mean(), abs=0.01)
     assert np.mean([d.tokens for d in draws]) == pytest.approx(exact.tokens.mean(), rel=0.01)
     assert np.mean([d.voted for d in draws]) == pytest.approx(exact.voted.mean(), abs=0.03)
+
+
+class Lacking:
+    quadrant, needs, fidelity = "control", frozenset[str](), "exact"
+    calls = 0
+
+    def score(self, prefixes: Any, check: Any) -> Any:
+        self.calls += 1
+        raise UnavailableError("no weights")
+
+
+def test_what_is_not_there_is_tried_once_a_run(toy_settings: Make) -> None:
+    """Every problem has its error record; the next run tries again; the other pruner is unharmed."""
+    settings, lacking = toy_settings(), Lacking()
+    plugin = Plugin(lacking, "lacking", {}, "test", "0")
+    done = bench(settings, [plugin, *plugins("logprob")], quiet)
+    assert lacking.calls == 1 and done.failures == {"lacking": (settings.problems, "no weights")}
+    bench(toy_settings(), [plugin, *plugins("logprob")], quiet)
+    assert lacking.calls == 2
+    table = {row.name: row for row in rows(next(report.groups(settings.results)), 3)}
+    assert table["logprob"].problems == settings.problems and table["lacking"].problems == 0
+
+
+def test_own_rules_are_rows_without_a_prefix_length(toy_settings: Make) -> None:
+    """One record serves every L; what is spent is what the rule let run; nobody is compared with it at equal k."""
+    specs = ("logprob", "deepconf-online:warmup=2,window=2", "deepconf-offline")
+    bench(toy_settings(prefix=5), plugins(*specs), quiet)
+    settings = toy_settings(prefix=9)
+    assert bench(settings, plugins(*specs), quiet).sampled == 0
+    assert len(list(settings.results.rglob("own-rule-*"))) == 2
+    for group in report.groups(settings.results):
+        table = {row.name: row for row in rows(group, 3)}
+        online, offline = table[specs[1]], table["deepconf-offline"]
+        assert offline.accuracy == table["all (no pruning)"].accuracy and offline.saved == 0
+        assert offline.own_vote is not None and offline.own_vote[0] == "weighted"
+        assert 0 < online.saved < 1 and online.adjusted_p is None and "own rule" in online.note
+
+
+def test_own_rules_are_not_run_live(run_cli: Any, tmp_path: Path) -> None:
+    given = ("--task", "toy", "--engine", "toy", "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b"))
+    code, out = run_cli("bench", *given, "--pruner", "deepconf-offline", "--live")
+    assert code == 2 and "decision rule of its own" in out and "Traceback" not in out

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from harness.api import PathpruneError
+from harness.api import PathpruneError, UnavailableError
 
 
 def load(where: str, revision: str | None, dtype: str, device: str, attention: str | None) -> tuple[Any, Any]:
@@ -23,7 +23,7 @@ def load(where: str, revision: str | None, dtype: str, device: str, attention: s
         return loaded_to(loaded, device), tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise PathpruneError(
+        raise UnavailableError(
             f"cannot load model {where} ({reason}); give a local folder or a reachable hub id"
         ) from error
     except Exception as error:

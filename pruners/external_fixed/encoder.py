@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Cost, PathpruneError
+from harness.api import Cost, PathpruneError, UnavailableError
 from harness.engines.identity import fingerprint, locate
 
 BATCH = 32
@@ -65,10 +65,12 @@ class Encoder:
             model, info = AutoModel.from_pretrained(where, dtype=torch.float32, output_loading_info=True)
         except (ImportError, OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise PathpruneError(f"cannot load the encoder {where} ({reason}); give encoder= a local folder") from error
+            raise UnavailableError(
+                f"cannot load the encoder {where} ({reason}); give encoder= a local folder"
+            ) from error
         missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
         if missing:
-            raise PathpruneError(
+            raise UnavailableError(
                 f"cannot load the encoder {where} (its weights lack {missing[0]} and others); pick another"
             )
         config = model.config

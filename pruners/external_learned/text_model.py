@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from harness.api import Check, Cost, FlopModel, Path, PathpruneError
+from harness.api import Check, Cost, FlopModel, Path, PathpruneError, UnavailableError
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def loading(where: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise PathpruneError(f"cannot load the text model {where} ({reason})") from error
+        raise UnavailableError(f"cannot load the text model {where} ({reason})") from error
 
 
 def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from harness.api import Check, LabelledPrefix, Path
 
 if TYPE_CHECKING:
+    import torch
+
     from pruners.external_learned.text_model import TextModel
 
 
@@ -29,16 +31,15 @@ class Verifier:
     labels = "monte-carlo"
 
     def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 128, seed: int = 0) -> None:
-        self.base = base
+        self.base, self.where = base, ""
         self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None
-        self.folder: FilePath | None = None
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         if self.text_model is None:
             from pruners.external_learned.text_model import TextModel
 
-            self.text_model = TextModel(str(self.folder))
+            self.text_model = TextModel(self.where)
         return self.text_model.score(prefixes, check)
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
@@ -48,21 +49,20 @@ class Verifier:
         from pruners.learning import Schedule, fit
 
         torch.manual_seed(self.recipe["seed"])
-        model = trainable(check.engine, self.base)
+        self.text_model = trainable(check.engine, self.base)
+        logits = self.trained_on(self.text_model, examples)
+        return fit([self.text_model.model], logits, examples, Schedule(**self.recipe), log)
+
+    def trained_on(
+        self, model: TextModel, examples: Sequence[LabelledPrefix]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The logits ``[b]`` that a batch of examples is trained on: those at the prefixes' last tokens."""
         ids = model.encode([e.prefix for e in examples])
-        metrics = fit(
-            [model.model],
-            lambda batch: model.last_logits([ids[i] for i in batch.tolist()]),
-            examples,
-            Schedule(**self.recipe),
-            log,
-        )
-        self.text_model = model
-        return metrics
+        return lambda batch: model.last_logits([ids[i] for i in batch.tolist()])
 
     def save(self, folder: FilePath) -> None:
         assert self.text_model is not None
         self.text_model.save(folder)
 
     def load(self, folder: FilePath) -> None:
-        self.folder, self.text_model = folder, None
+        self.where, self.text_model = str(folder), None
