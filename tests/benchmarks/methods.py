@@ -1,9 +1,10 @@
 """``make perf-methods``: seconds and peak memory of every method's Check at N = 64, 256 and 1,024 paths of 2,048 tokens.
 
 Paths are made up (a Zipf vocabulary, thoughts of some 60 tokens), so nothing is sampled; what is timed is the method.
-Methods that read hidden states or force answers run on the embedded architecture with a longer context, random
-weights, and their KV cold: an upper bound. ``growth`` is the exponent of seconds in N between the two largest runs: 1 is
-linear, 2 is pairwise. Growth well above 1 is marked.
+Methods that read hidden states, force answers or re-read text with a model run on the embedded architecture with a
+longer context, random weights, and their KV cold: an upper bound, at N = 16 and 64 unless ``--large``. ``growth`` is the
+exponent of seconds in N between the two largest runs: 1 is linear, 2 is pairwise. What takes a second and grows faster
+than N is marked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-import tracemalloc
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -22,11 +22,13 @@ from rich.table import Table
 from harness import checkpoints, registry
 from harness.api import Path, Problem, Sampling, TokenStats
 from harness.loop import check, decide
+from tests.benchmarks.memory import peak, reset_peak
 
 TOKENS = 2048
 SIZES = (64, 256, 1024)
-HIDDEN_SIZES = (16, 64)
+MODEL_SIZES = (16, 64)
 SUPERLINEAR = 1.2
+NOTICEABLE = 1.0  # seconds
 
 
 class Words:
@@ -54,69 +56,67 @@ def made_up(n: int, vocabulary: int) -> list[Path]:
 
 
 def measure(plugin: Any, paths: list[Path], engine: Any, task: Any) -> tuple[float, float]:
-    """(seconds, peak MiB of Python and NumPy allocations) of one Check."""
+    """(seconds, MiB that the process grew by at its peak) of one Check."""
     run = decide if hasattr(plugin.pruner, "decide") else check
-    tracemalloc.start()
+    before = reset_peak()
     began = time.perf_counter()
     run(plugin.pruner, paths, engine, task, 0)
-    seconds = time.perf_counter() - began
-    peak = tracemalloc.get_traced_memory()[1] / 2**20
-    tracemalloc.stop()
-    return seconds, peak
+    return time.perf_counter() - began, peak() - before
 
 
-def long_engine(folder: FilePath) -> Any:
-    """The embedded architecture with room for 2,048 tokens and more."""
-    from transformers import AutoTokenizer
+def longer(where: str, folder: FilePath, made: Any, **options: Any) -> str:
+    """The embedded architecture with random weights and room for 2,048 tokens and more."""
+    from transformers import AutoConfig, AutoTokenizer
 
-    from harness.engines.identity import locate
-    from tasks.embedded.pretrain import build_model
+    config = AutoConfig.from_pretrained(where, max_position_embeddings=4096, **options)
+    made.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(where).save_pretrained(folder)
+    return str(folder)
 
-    model = build_model(0)
-    model.config.max_position_embeddings = 4096
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(locate("hands")).save_pretrained(folder)
-    return registry.engine("hf", str(folder), Sampling(), device="cpu")
+
+def opened(name: str, reader: str) -> Any:
+    """The method ready to run; what re-reads text reads with the longer model. None if it lacks a checkpoint."""
+    if name in ("verifier", "reward-model"):
+        return registry.pruner(f"reward-model:model={reader}")
+    plugin, hands = registry.pruner(name), registry.engine("hf", "hands", Sampling())
+    if checkpoints.unavailable(plugin, hands):
+        return None
+    checkpoints.attach(plugin, hands)
+    return plugin
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", help="one method's spec")
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+
+    from harness.engines.identity import locate
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", help="one method's name")
+    parser.add_argument("--large", action="store_true", help="models too at N = 64 to 1,024: hours")
     args = parser.parse_args()
-    task = registry.task("hands")
-    served = [n for n in registry.names("pruners") if not getattr(registry.pruner(n).pruner, "on_request", "")]
-    console = Console(width=140)
+    task, console = registry.task("hands"), Console(width=140)
     table = Table("method", "cost", "N", "seconds", "peak MiB", "growth")
     with tempfile.TemporaryDirectory() as folder:
-        reading = long_engine(FilePath(folder))
-        for name in [args.only] if args.only else served:
-            plugin = registry.pruner(name)
-            hidden = bool(plugin.pruner.needs & {"hidden", "forced"})
-            hands = registry.engine("hf", "hands", Sampling())
-            if reason := checkpoints.unavailable(plugin, hands):
-                console.print(f"left out {name}: {reason}", markup=False)
+        place = FilePath(folder)
+        generator = longer(locate("hands"), place / "generator", AutoModelForCausalLM)
+        reader = longer(locate("hands"), place / "reader", AutoModelForTokenClassification, num_labels=1)
+        engine = registry.engine("hf", generator, Sampling(), device="cpu")
+        for name in [args.only] if args.only else registry.names("pruners"):
+            plugin = opened(name, reader)
+            if plugin is None:
                 continue
-            checkpoints.attach(plugin, hands)
+            reads = getattr(plugin.pruner, "cost_class", "free") != "free"
             rows = []
-            for n in HIDDEN_SIZES if hidden or hasattr(plugin.pruner, "fit") else SIZES:
-                try:
-                    rows.append(
-                        (n, *measure(plugin, made_up(n, 60 if hidden else 3000), reading if hidden else Words(), task))
-                    )
-                except Exception as error:  # a benchmark goes on with the next method, and says so
-                    console.print(f"{name}: {error}", style="red", markup=False)
-                    break
-            growth = np.log(rows[-1][1] / rows[-2][1]) / np.log(rows[-1][0] / rows[-2][0]) if len(rows) > 1 else np.nan
-            for n, seconds, peak in rows:
-                shown = "" if n != rows[-1][0] else f"{growth:.1f}" + (" *" if growth > SUPERLINEAR else "")
-                table.add_row(
-                    name,
-                    getattr(plugin.pruner, "cost_class", "free"),
-                    f"{n:,}",
-                    f"{seconds:.3f}",
-                    f"{peak:,.0f}",
-                    shown,
-                )
+            for n in MODEL_SIZES if reads and not args.large else SIZES:
+                console.print(f"{name}, N = {n}", style="dim")
+                paths = made_up(n, 60 if reads else 3000)
+                rows.append((n, *measure(plugin, paths, engine if reads else Words(), task)))
+            growth = np.log(rows[-1][1] / rows[-2][1]) / np.log(rows[-1][0] / rows[-2][0])
+            marked = " *" if growth > SUPERLINEAR and rows[-1][1] > NOTICEABLE else ""
+            for n, seconds, memory in rows:
+                shown = f"{growth:.1f}{marked}" if n == rows[-1][0] else ""
+                cost = getattr(plugin.pruner, "cost_class", "free")
+                table.add_row(name, cost, f"{n:,}", f"{seconds:.3f}", f"{memory:,.0f}", shown)
     console.print(table)
     console.print(f"* grows faster than N^{SUPERLINEAR}")
 

@@ -26,6 +26,7 @@ from harness import registry
 from harness.api import Sampling
 from harness.engines.identity import locate
 from tasks.embedded.hands import Hands
+from tests.benchmarks.memory import peak, reset_peak
 
 N = 64
 console = Console(width=100)
@@ -123,15 +124,9 @@ def print_peak(n: int) -> None:
     engine = registry.engine("hf", "hands", Hands().defaults.sampling, device="cpu")
     problem = Hands().problems("dev", 1)
     engine.launch(problem, 2, 10, 1)
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    reset.write_text("5")  # the peak starts again from here: loading the libraries had a higher one
-    before = _mebibytes(status, "VmRSS")
+    before = reset_peak()  # loading the libraries had a higher one
     engine.resume(engine.launch(problem, n, 22, 0)[0], 300)
-    print(_mebibytes(status, "VmHWM") - before)
-
-
-def _mebibytes(status: Path, field: str) -> float:
-    return int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]) / 1024
+    print(peak() - before)
 
 
 def main() -> None:
