@@ -61,7 +61,7 @@ class Done:
 def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> Done:
     """Append what is missing to the pool record and to each method's record."""
     pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_engine_facts(settings))
-    records = [(plugin, open_record(settings, plugin)) for plugin in plugins]
+    records, failures = _openable(settings, plugins)
     problems = settings.task.problems("test", settings.problems)
     # Pools are stored whatever n was asked for, so that a larger n later extends them.
     base = {k: v for k, v in settings.pool.items() if k != "n"}
@@ -85,7 +85,22 @@ def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> 
             record.append([row for r, row in done if r is record])
         engine.forget(group)
         progress(len(problems) - len(waiting) + start + len(group), f"{engine.sampled:,} tokens sampled")
-    return Done(engine.sampled, _failures(records, problems))
+    return Done(engine.sampled, failures | _failures(records, problems))
+
+
+def _openable(
+    settings: Settings, plugins: Sequence[Plugin]
+) -> tuple[list[tuple[Plugin, Record]], dict[str, tuple[int, str]]]:
+    """Records of the methods whose weights are there, and why the others cannot run; one alone is simply an error."""
+    records, failures = [], {}
+    for plugin in plugins:
+        try:
+            records.append((plugin, open_record(settings, plugin)))
+        except PathpruneError as error:
+            if len(plugins) == 1:
+                raise
+            failures[plugin.name] = (settings.problems, str(error))
+    return records, failures
 
 
 def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:

@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Cost, Path, Problem
+from harness.api import Check, Cost, Path, PathpruneError, Problem
 from harness.rng import derive
 
 
 class MeteredProbe:
-    """What a pruner may ask of an engine, charged to ``check``: states over a prefix, and text of tokens."""
+    """What a pruner may ask of an engine, charged to ``check``: states over prefixes, and forced answers.
 
-    def __init__(self, engine: Any, check: Check) -> None:
-        self._engine, self._check = engine, check
+    Of that, what it declared it ``needs``."""
+
+    def __init__(
+        self, engine: Any, check: Check, needs: frozenset[str] = frozenset({"text", "hidden", "forced"})
+    ) -> None:
+        self._engine, self._check, self._needs = engine, check, needs
         self.spec, self.fingerprint = engine.spec, engine.fingerprint
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        self._declared("hidden")
         states: np.ndarray = self._engine.probe(paths, adapter)
         appended = states.shape[1]
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
@@ -32,6 +37,7 @@ class MeteredProbe:
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
+        self._declared("hidden")
         traced: list[np.ndarray] = self._engine.trace(paths, reduce)
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)
@@ -44,12 +50,13 @@ class MeteredProbe:
         Sampled like the path itself, from a stream of its own. Suffix and drawn tokens are charged; a path that has
         ended is left as it is.
         """
+        self._declared("forced")
         appended = tuple(self._engine.encode(suffix))
         asked = [
             replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
             for p in paths
         ]
-        said = [self.decode(p.tokens) for p in paths]
+        said = [str(self._engine.decode(p.tokens)) for p in paths]
         for length in {len(p.tokens) for p in asked}:
             places = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
             longer = self._engine.resume([asked[i] for i in places], length + max_tokens)
@@ -57,14 +64,19 @@ class MeteredProbe:
                 start = self.prompt_length(path.problem) + len(paths[i].tokens)
                 stop = self.prompt_length(path.problem) + len(path.tokens)
                 self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)))
-                said[i] = self.decode(path.tokens)
+                said[i] = str(self._engine.decode(path.tokens))
         return said
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         return self._engine.new_adapter(folder, **options)
 
     def decode(self, tokens: Sequence[int]) -> str:
+        self._declared("text")
         return str(self._engine.decode(tokens))
+
+    def _declared(self, signal: str) -> None:
+        if signal not in self._needs:
+            raise PathpruneError(f"a pruner may use this only if it declares that it needs {signal}")
 
     def prompt_length(self, problem: Problem) -> int:
         return int(self._engine.prompt_length(problem))

@@ -163,7 +163,7 @@ def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int, ended
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
         done = run(settings, plugins, progress)
     asked = [p.id for p in settings.task.problems("test", settings.problems)]
-    for group in report.groups_of(settings.folder, settings.n, asked):
+    for group in report.groups_of(settings.folder, settings.n, asked, settings.prefix):
         if group.prefix == settings.prefix:
             console.print(tables.terminal(group, keep, rows(group, keep, ended, vote)))
             for line in tables.notes(group):
@@ -339,9 +339,9 @@ def leaderboard(
 
     chosen = [g for g in report.groups(results) if g.pool.n >= keep and fnmatch(g.slug, only)]
     large = [(group, rows(group, keep, ended, vote)) for group in chosen]
-    text = tables.write_leaderboard(large, keep, out, figures)
-    if not text:
+    if not large:
         raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+    tables.write_leaderboard(large, keep, out, figures)
     console.print(f"wrote {out}")
 
 

@@ -29,7 +29,9 @@ def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFra
     Methods with a decision rule of their own are one point each, at gamma 0.
     """
     shown = [
-        m for m in group.judged if len(m.pool.problems) and m.name.partition(":")[0] not in (*EXACT, ORACLE)
+        m
+        for m in group.judged
+        if len(m.pool.problems) and m.name.partition(":")[0] not in EXACT and not m.name.startswith(ORACLE)
     ]  # fmt: skip
     curves: list[tuple[str, str, Any, Any, Any]] = [("random", "control", group.pool, None, None)]
     curves += [(m.name, m.quadrant, m.pool, m.values, m.checks) for m in shown if m.spent is None]
@@ -97,7 +99,8 @@ def scaling_figure(group: Group, stem: Path) -> pd.DataFrame:
 
 def _best_of_quadrants(data: pd.DataFrame) -> list[str]:
     """The method of each quadrant with the best vote at the largest N, the best quadrant first."""
-    last = data[(data.N.max() == data.N) & (data.gamma == min(GAMMAS))]
+    curves = data[data.gamma == min(GAMMAS)]
+    last = curves[curves.N.max() == curves.N]
     last = last[last.pruner != "random"].sort_values("cons", ascending=False)
     return [str(name) for name in last.drop_duplicates("quadrant").pruner]
 

@@ -41,7 +41,7 @@ def _open(settings: Settings, plugin: Plugin, plan: Plan) -> Record:
 
 def _row(settings: Settings, plugin: Plugin, problem: Any, plan: Plan) -> dict[str, Any]:
     if getattr(plugin.pruner, "keeps_all", False):
-        plan = Plan(**(asdict(plan) | {"keep": plan.n}))
+        plan = Plan(**(asdict(plan) | {"keep": plan.n, "vote": "majority"}))
     try:
         outcome = prune(problem, settings.task, settings.engine, plugin.pruner, plan)
     except ScoringError as error:

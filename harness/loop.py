@@ -63,7 +63,10 @@ def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Pl
     finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
     clock.append(time.perf_counter())
     answers = tuple(task.answer(p.text) for p in finished)
-    voted = vote(plan.vote, answers, scores[list(kept)])
+    try:
+        voted = vote(plan.vote, answers, scores[list(kept)])
+    except PathpruneError as error:  # a vote that these scores do not allow
+        raise ScoringError(reason(error)) from error
     launch, checked, resume = np.diff(clock).tolist()
     return Outcome(scores, kept, answers, voted, ledger.cost + spent, (launch, checked, resume))
 
@@ -99,6 +102,9 @@ def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, se
         raise ScoringError(f"decided on {decision.spent.shape} and {decision.weights.shape} of {len(paths)} paths")
     if (decision.spent < 0).any() or (decision.spent > lengths).any():
         raise ScoringError("a path is said to have spent more tokens than it has, or fewer than none")
+    warming = np.argsort(np.argsort([p.index for p in paths])) < method.warmup
+    if (decision.spent < lengths)[warming].any():
+        raise ScoringError(f"one of the first {method.warmup} paths, its warm-up, is aborted")
     if not np.isfinite(decision.weights).all() or (decision.weights < 0).any():
         raise ScoringError("a vote's weight is negative or not finite")
     if (decision.weights[decision.spent < lengths] > 0).any():
@@ -108,7 +114,8 @@ def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, se
 
 def reason(error: Exception) -> str:
     """One line; a user's mistake already reads as one."""
-    return str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 def opened(
@@ -118,7 +125,7 @@ def opened(
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     equip(ledger, method, engine, task)
     if method.needs & {"hidden", "forced"}:
-        ledger.engine = MeteredProbe(engine, ledger)
+        ledger.engine = MeteredProbe(engine, ledger, method.needs)
     return ledger, [_declared(p, method.needs) for p in paths]
 
 

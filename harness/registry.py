@@ -87,24 +87,42 @@ def code_digest(made: Any) -> str:
     file = inspect.getsourcefile(made)
     if not file:
         return ""
-    package = made.__module__.partition(".")[0]
-    files, waiting = {made.__module__: Path(file)}, [Path(file)]
+    files, waiting = {made.__module__: Path(file)}, [made.__module__]
     while waiting:
-        for name in _imported(waiting.pop(), package):
-            found = importlib.util.find_spec(name) if name not in files else None
-            if found and found.origin:
-                files[name] = Path(found.origin)
-                waiting.append(files[name])
+        for name in _imported(waiting.pop(), files):
+            origin = _origin(name) if name not in files else None
+            if origin:
+                files[name] = origin
+                waiting.append(name)
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(name.encode() + files[name].read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _imported(file: Path, package: str) -> set[str]:
-    """Modules of ``package`` that a source file imports, inside functions too."""
-    froms = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and n.module]
-    return {str(n.module) for n in froms if str(n.module).partition(".")[0] == package}
+def _imported(module: str, files: dict[str, Path]) -> list[str]:
+    """Names of the same package that a module's source may import, inside functions too."""
+    if files[module].suffix != ".py":
+        return []
+    found = []
+    parent = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(files[module].read_bytes())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.partition(".")[0] == module.partition(".")[0]]
+
+
+def _origin(name: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None  # a name inside a module, or an optional one that is not installed
+    origin = Path(found.origin) if found and found.origin else None
+    return origin if origin and origin.is_file() else None
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:
@@ -139,10 +157,13 @@ def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
             raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
     try:
         built = made(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise PathpruneError(f"pruner {name!r} cannot be made with {options}: {error}") from error
     missing = [a for a in ("quadrant", "needs", "fidelity") if not hasattr(built, a)]
-    missing += ["score"] if not (hasattr(built, "score") or hasattr(built, "decide")) else []
+    if hasattr(built, "decide"):
+        missing += ["warmup"] if not hasattr(built, "warmup") else []
+    elif not hasattr(built, "score"):
+        missing.append("score")
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
     return built

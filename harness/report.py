@@ -70,8 +70,12 @@ def groups(root: Path, n: int | None = None) -> Iterator[Group]:
         yield from groups_of(file.parent, n)
 
 
-def groups_of(folder: Path, n: int | None = None, problems: Sequence[str] | None = None) -> Iterator[Group]:
-    """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none."""
+def groups_of(
+    folder: Path, n: int | None = None, problems: Sequence[str] | None = None, prefix: int | None = None
+) -> Iterator[Group]:
+    """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none.
+
+    Methods with a rule of their own stand at every prefix length that has a record, and at ``prefix``."""
     record = Record.read(folder / "pool.jsonl")
     size = n or record.header["spec"]["n"]
     if size > record.header["spec"]["n"] or not record.lines:
@@ -86,9 +90,13 @@ def groups_of(folder: Path, n: int | None = None, problems: Sequence[str] | None
         other = Record.read(path)
         with _blamed(path):
             by_prefix.setdefault(int(other.header["spec"]["prefix"]), []).extend(_judged(other, pool))
+    if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
+        by_prefix[prefix or 1] = []
     own = [j for j in by_prefix.pop(0, []) if size == record.header["spec"]["n"]]  # decided on the whole pool
-    for prefix, judged in sorted(by_prefix.items()):
-        yield Group(folder, record.header["spec"], pool, prefix, _distinct(judged + own))
+    if prefix and own:
+        by_prefix.setdefault(prefix, [])
+    for length, judged in sorted(by_prefix.items()):
+        yield Group(folder, record.header["spec"], pool, length, _distinct(judged + own))
 
 
 @contextmanager

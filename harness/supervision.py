@@ -20,7 +20,8 @@ from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, T
 from harness.rng import derive
 from harness.store import digest, writable
 
-TOKENS = "pathprune.tokens"  # key of a part's metadata: tokens it took to make
+# Keys of a part's metadata: tokens of its paths, which outcome labels take, and of the continuations on top.
+COST = ("pathprune.launched", "pathprune.continued")
 SCHEMA = pa.schema(
     {
         "problem": pa.string(),
@@ -77,17 +78,19 @@ class Labels:
             start = i * self.group
             count = min(self.group, self.recipe.problems - start)
             if not part.exists():
-                rows, tokens = label_group(self.task, self.engine, self._problems(start, count), self.recipe)
-                spent += tokens
-                table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({TOKENS: str(tokens)})
+                rows, cost = label_group(self.task, self.engine, self._problems(start, count), self.recipe)
+                spent += sum(cost)
+                said = {key: str(tokens) for key, tokens in zip(COST, cost, strict=True)}
+                table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
                 with writable(part) as file:
                     pq.write_table(table, file, compression="zstd")
             progress(start + count, spent)
         return spent
 
-    def tokens(self) -> int | None:
-        """Tokens generated for these labels; None where a part does not say."""
-        said = [(pq.read_schema(part).metadata or {}).get(TOKENS.encode()) for part in self.parts()]
+    def tokens(self, kind: str) -> int | None:
+        """Tokens generated for labels of a kind, dropped problems included; None where a part does not say."""
+        keys = [key.encode() for key in (COST[:1] if kind == "outcome" else COST)]
+        said = [(pq.read_schema(part).metadata or {}).get(key) for part in self.parts() for key in keys]
         return sum(int(tokens or 0) for tokens in said) if None not in said else None
 
     def examples(self, kind: str) -> list[LabelledPrefix]:
@@ -114,8 +117,8 @@ class Labels:
 
 def label_group(
     task: Task, engine: Engine, problems: Sequence[Problem], recipe: Recipe
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of SCHEMA for some problems, and the tokens it took."""
+) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+    """Rows of SCHEMA for some problems, and the tokens that the paths and their continuations took."""
     groups = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
     spent = sum(len(p.tokens) for group in groups for p in group)
     rows: list[dict[str, Any]] = []
@@ -132,7 +135,7 @@ def label_group(
     for (prefix, own), more in zip(cuts, success, strict=True):
         rate = (own + more) / recipe.continuations
         rows.append(_row(prefix, "monte-carlo", rate, recipe.continuations))
-    return rows, spent + tokens
+    return rows, (spent, tokens)
 
 
 def continue_often(

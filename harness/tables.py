@@ -15,7 +15,7 @@ from harness.rows import Row
 from harness.stats import FEW, Interval
 from harness.store import writable
 
-MEANS = (11, 15, 17)  # a terminal shows these without their intervals
+MEANS = (10, 11, 15, 17)  # a terminal shows these without their intervals
 BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
@@ -70,7 +70,7 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 11, 12, 14, 15, 17, 21)
+    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 15, 17, 21)
     heads = columns(group.pool.n, keep)
     table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
@@ -113,7 +113,7 @@ def _picture(figure: Path, file: Path) -> str:
     return f"\n![cons@N against tokens per problem]({Path(place).as_posix()})\n"
 
 
-def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path) -> str:
+def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path) -> None:
     """All tables, and the figures there are, into one file.
 
     In a file that has the markers (the README), only what is between them changes, and tables have fewer columns.
@@ -133,4 +133,3 @@ def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, 
         after = old[old.index(MARKERS[1]) :]
     with writable(file) as part:
         part.write_text(before + text + after)
-    return text

@@ -78,9 +78,11 @@ def _conformance_of_rule(method: Streaming, task: Task, engine: Any, prefix: int
     yield "is deterministic", None if same else "two calls differ"
     order = np.random.default_rng(seed).permutation(n)
     shuffled = decide(method, [one[i] for i in order], engine, task, seed)[0]
-    wrong = int((first.spent[order] != shuffled.spent).sum())
+    wrong = int(((first.spent[order] != shuffled.spent) | (first.weights[order] != shuffled.weights)).sum())
     yield "permuting the paths permutes the decision", f"{wrong} paths differ" if wrong else None
-    early = (first.spent <= prefix) & (first.spent < [len(p.tokens) for p in one])
+    early = np.zeros(n, dtype=bool)
+    for decision, paths in ((first, one), (second, other)):
+        early |= (decision.spent <= prefix) & (decision.spent < [len(p.tokens) for p in paths])
     wrong = int((first.spent != second.spent)[early].sum())
     yield "text after an abort changes nothing before it", f"{wrong} aborted paths differ" if wrong else None
 

@@ -34,7 +34,12 @@ def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Ca
             "digest": checkpoints.digest_of(place),
             "base": {"model": engine.spec["model"], "fingerprint": engine.fingerprint},
             "task": labels.task.name,
-            "labels": {"key": labels.key, "kind": pruner.labels, "tokens": labels.tokens(), **asdict(labels.recipe)},
+            "labels": {
+                "key": labels.key,
+                "kind": pruner.labels,
+                "tokens": labels.tokens(pruner.labels),
+                **asdict(labels.recipe),
+            },
             "metrics": metrics,
             "seconds": round(time.monotonic() - began, 1),
             "provenance": provenance(),

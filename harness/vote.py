@@ -30,9 +30,11 @@ def _borda(scores: np.ndarray) -> np.ndarray:
 
 
 def _filtered(scores: np.ndarray) -> np.ndarray:
-    """DeepConf's filtered vote: the best share of the paths vote, weighted by their scores."""
-    kept = max(1, round(FILTERED_SHARE * scores.shape[-1]))
-    return np.where(_ranks(scores) < kept, _weighted(scores), 0.0)
+    """DeepConf's filtered vote: paths at or above the percentile vote, weighted by their scores."""
+    if not scores.shape[-1]:
+        return scores
+    bar = np.quantile(scores, 1 - FILTERED_SHARE, axis=-1, keepdims=True)
+    return np.where(scores >= bar, _weighted(scores), 0.0)
 
 
 def _best(scores: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from harness.rng import derive
 
 class Toy:
     name = "toy"
-    version = "1"
+    version = "2"
     defaults = TaskDefaults(
         model="toy", sampling=Sampling(), max_tokens=48, problems=40, prefixes=(5, 8), closing="answer"
     )
@@ -16,7 +16,7 @@ class Toy:
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         last = start + (self.defaults.problems if n is None else n)
         return [
-            Problem(f"toy-{split}-{i:05d}", f"guess {split} {i}", str(derive("toy", split, i) % 10))
+            Problem(f"toy-{split}-{i:05d}", f"guess {split} {i}", str(derive("toy", f"guess {split} {i}") % 10))
             for i in range(start, last)
         ]
 

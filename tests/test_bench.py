@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness import registry, report
-from harness.api import UnavailableError
+from harness.api import PathpruneError, UnavailableError
 from harness.bench import Settings, bench
 from harness.live import run_live
 from harness.loop import Plan, prune, select
@@ -198,6 +198,23 @@ def test_what_is_not_there_is_tried_once_a_run(toy_settings: Make) -> None:
     assert lacking.calls == 2
     table = {row.name: row for row in rows(next(report.groups(settings.results)), 3)}
     assert table["logprob"].problems == settings.problems and table["lacking"].problems == 0
+
+
+def test_a_method_that_cannot_be_opened_leaves_the_others_unharmed(toy_settings: Make) -> None:
+    settings = toy_settings()
+    done = bench(settings, plugins("qwen-prm:model=/nowhere", "logprob"), quiet)
+    assert "no model folder at /nowhere" in done.failures["qwen-prm:model=/nowhere"][1]
+    assert {r.name: r for r in rows(next(report.groups(settings.results)), 3)}["logprob"].problems == settings.problems
+    with pytest.raises(PathpruneError, match="nowhere"):
+        bench(toy_settings(), plugins("qwen-prm:model=/nowhere"), quiet)
+
+
+def test_own_rules_alone_make_a_table(toy_settings: Make) -> None:
+    settings = toy_settings()
+    bench(settings, plugins("deepconf-offline"), quiet)
+    shown = next(report.groups_of(settings.folder, prefix=5))
+    assert shown.prefix == 5 and "deepconf-offline" in [r.name for r in rows(shown, 3)]
+    assert next(report.groups(settings.results)).judged
 
 
 def test_own_rules_are_rows_without_a_prefix_length(toy_settings: Make) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import checkpoints, registry
-from harness.api import Check, Path
+from harness.api import Check, Decision, Path
 from harness.testing import conformance
 from pruners.external_fixed.jaccard import Jaccard, mean_similarity
 from tests.test_signals import path, scores
@@ -61,6 +61,34 @@ class Cheats:
             "answer": [float(p.problem.answer or "nan") for p in prefixes],
             "undeclared": [p.stats.logprob.mean() for p in prefixes if p.stats] or [0.0],
         }[self.how]
+
+
+class RuleCheats:
+    """A decision rule that breaks one rule each."""
+
+    quadrant, needs, fidelity, warmup = "control", frozenset[str](), "exact", 2
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        lengths = np.array([len(p.tokens) for p in paths])
+        later = np.array([p.index >= self.warmup for p in paths])
+        spent, weights = lengths.copy(), np.ones(len(paths))
+        if self.how == "position":
+            weights = np.arange(len(paths), dtype=float)
+        elif self.how == "warm-up":
+            spent, weights = np.minimum(lengths, 3), np.zeros(len(paths))
+        elif self.how == "future":  # what is still to come decides who is stopped at the third token
+            doomed = later & (lengths > np.median(lengths))
+            spent, weights = np.where(doomed, 3, lengths), np.where(doomed, 0.0, 1.0)
+        return Decision(spent, weights)
+
+
+@pytest.mark.parametrize("how", ["position", "warm-up", "future"])
+def test_the_suite_catches_rules(how: str) -> None:
+    task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
+    assert any(problem for _, problem in conformance(RuleCheats(how), task, engine, 5))
 
 
 @pytest.mark.parametrize("how", ["nan", "count", "position", "memory", "answer", "undeclared"])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness import registry
 from harness.api import Check, LabelledPrefix, Path, PathpruneError, Problem, TokenStats
 from harness.budget import MeteredProbe
+from harness.loop import check as run_check
 from harness.loop import decide
 from harness.replay import Pool, vote_weights, weighted_vote
 from harness.vote import VOTES, heaviest, majority, vote, weights
@@ -163,6 +164,17 @@ def test_consensus_counts_agreement_and_charges_its_tokens() -> None:
     assert check.cost.probed == 12 * 3 and check.cost.generated == 0
 
 
+def test_consensus_runs_through_the_harness_without_the_answer() -> None:
+    """The pruner's paths carry no gold answer, and what the model says does not depend on it."""
+    engine = registry.engine("toy", "toy", Toy().defaults.sampling)
+    prefixes = engine.launch(Toy().problems("dev", 1), 12, 5, 0)[0]
+    got, cost = run_check(registry.pruner("consensus").pruner, prefixes, engine, Toy(), 0)
+    direct = Check(np.random.default_rng(0), answer=Toy().answer, closing="answer")
+    direct.engine = MeteredProbe(engine, direct)
+    assert got.tolist() == pytest.approx(list(registry.pruner("consensus").pruner.score(prefixes, direct)))
+    assert cost.probed == 36
+
+
 def test_a_path_that_has_ended_is_not_forced() -> None:
     engine = registry.engine("toy", "toy", Toy().defaults.sampling)
     ended = engine.launch(Toy().problems("dev", 1), 2, 48, 0)[0]
@@ -171,6 +183,10 @@ def test_a_path_that_has_ended_is_not_forced() -> None:
     got = registry.pruner("consensus").pruner.score(ended, check)
     same = Toy().answer(ended[0].text) == Toy().answer(ended[1].text)
     assert list(got) == [float(same)] * 2 and check.cost.probed == 0
+
+
+def test_a_chain_without_length_is_a_number() -> None:
+    assert chain_feature(np.ones((3, 4))) == 0 and np.isfinite(chain_feature(np.zeros((2, 4))))
 
 
 def test_votes_by_hand() -> None:
@@ -186,7 +202,7 @@ def test_votes_by_hand() -> None:
     assert majority(["b", "a", "a", "b"]) == "b"  # a tie goes to the answer seen first
     assert weights("borda", values[[0, 1, 2, 4]]).tolist() == pytest.approx([2, np.sqrt(2), np.sqrt(3), 1])
     assert weights("best", values[:3]).tolist() == [1, 0, 0]
-    assert weights("filtered", np.linspace(0, 1, 20)).tolist() == [0] * 18 + [18 / 19, 1]
+    assert weights("filtered", np.linspace(0, 1, 20)).tolist() == [0] * 18 + [18 / 19, 1]  # the 90th percentile is 0.9
     assert vote("weighted", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "a"
     assert vote("majority", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "b"
     assert vote("weighted", [None], np.array([1.0])) is None
@@ -217,13 +233,13 @@ def rule(spec: str, paths: list[Path]) -> Any:
 
 def test_deepconf_online_by_hand() -> None:
     """Warm-up lowest groups (window 2): 4 and 6. eta 10: s = 5.8; eta 90: s = 4.2."""
-    traces = [[4, 4, 4, 4], [6, 6, 6, 6], [7, 7, 3, 7], [9, 5, 5, 9], [6, 6, 5, 6]]
+    traces = [[4, 4, 4, 4], [6, 6, 6, 6], [7, 7, 3, 7], [7, 7, 7, 1], [6, 6, 5, 6]]
     paths = [path(index=i, tokens=4, confidence=t) for i, t in enumerate(traces)]
     low = rule("deepconf-online:window=2,warmup=2", paths)
-    # Groups: 7 5 5 | 7 5 7 | 6 5.5 5.5: each falls below 5.8 with its third token.
-    assert low.spent.tolist() == [4, 4, 3, 3, 3] and low.weights.tolist() == [0, 6, 0, 0, 0]
+    # Groups: 7 5 5 | 7 7 7 with a last one of 4 | 6 5.5 5.5: one is caught with its very last token and does not vote.
+    assert low.spent.tolist() == [4, 4, 3, 4, 3] and low.weights.tolist() == [0, 6, 0, 0, 0]
     high = rule("deepconf-online:window=2,warmup=2,eta=90", paths)
-    assert high.spent.tolist() == [4] * 5 and high.weights.tolist() == pytest.approx([0, 6, 5, 5, 5.5])
+    assert high.spent.tolist() == [4] * 5 and high.weights.tolist() == pytest.approx([0, 6, 5, 0, 5.5])
 
 
 def test_deepconf_online_never_aborts_before_its_window() -> None:
@@ -247,6 +263,11 @@ def test_impossible_decisions_are_errors() -> None:
     from harness.loop import ScoringError
 
     paths = [path(index=i, tokens=3) for i in range(2)]
+    warm = SimpleNamespace(
+        needs=frozenset(), warmup=1, decide=lambda p, c: SimpleNamespace(spent=[2, 3], weights=[0, 1])
+    )
+    with pytest.raises(ScoringError, match="warm-up"):
+        decide(warm, paths, None, Toy(), 0)
     for spent, voting, says in (
         ([3, 4], [1, 1], "more tokens"),
         ([3, 2], [1, 1], "aborted path votes"),
@@ -254,7 +275,25 @@ def test_impossible_decisions_are_errors() -> None:
         ([3], [1], "decided on"),
     ):
         method = SimpleNamespace(
-            needs=frozenset(), decide=lambda p, c, s=spent, v=voting: SimpleNamespace(spent=s, weights=v)
+            needs=frozenset(), warmup=0, decide=lambda p, c, s=spent, v=voting: SimpleNamespace(spent=s, weights=v)
         )
         with pytest.raises(ScoringError, match=says):
             decide(method, paths, None, Toy(), 0)
+
+
+@pytest.mark.parametrize("needs", ["text", "hidden", "forced"])
+def test_the_engine_gives_only_what_was_declared(needs: str) -> None:
+    engine = registry.engine("toy", "toy", Toy().defaults.sampling)
+    prefixes = engine.launch(Toy().problems("dev", 1), 2, 5, 0)[0]
+    asked = {
+        "hidden": lambda e: e.probe(prefixes),
+        "forced": lambda e: e.force(prefixes, "answer", 2),
+        "text": lambda e: e.decode((1,)),
+    }
+    for signal, ask in asked.items():
+        probe = MeteredProbe(engine, Check(np.random.default_rng(0)), frozenset({needs}))
+        if signal == needs:
+            ask(probe)
+        else:
+            with pytest.raises(PathpruneError, match=signal):
+                ask(probe)

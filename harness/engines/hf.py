@@ -140,6 +140,8 @@ class HFEngine:
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
         """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
         out: list[np.ndarray | None] = [None] * len(paths)
+        for path in paths:
+            self._fits(path, len(path.tokens))
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=True)
             assert opened.logits is not None
@@ -281,17 +283,21 @@ class HFEngine:
         out = list(paths)
         todo = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
         for i in todo:
-            need = self.prompt_length(paths[i].problem) + max_tokens
-            if need > self.context:
-                raise PathpruneError(
-                    f"problem {paths[i].problem.id}: prompt and {max_tokens} new tokens need {need} positions, the model "
-                    f"has {self.context}; choose a model with a longer context"
-                )
+            self._fits(paths[i], max_tokens)
         waiting = [paths[i] for i in todo]
         for places in self._batches(waiting, reserve=max_tokens):
             for place, done in zip(places, self._decode([waiting[i] for i in places], max_tokens, keep), strict=True):
                 out[todo[place]] = done
         return out
+
+    def _fits(self, path: Path, tokens: int) -> None:
+        need = self.prompt_length(path.problem) + tokens
+        if need > self.context:
+            name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
+            raise PathpruneError(
+                f"problem {name}: prompt and {tokens} new tokens need {need} positions, the model "
+                f"has {self.context}; choose a model with a longer context"
+            )
 
     @torch.no_grad()
     def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:

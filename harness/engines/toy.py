@@ -21,6 +21,11 @@ ANSWER, END = 20, 31  # tokens 21..30 are the answers 0..9
 HIDDEN = 8
 
 
+def truth(prompt: str) -> int:
+    """The answer 0..9 to a toy problem, as a model knows it: from the prompt."""
+    return derive("toy", prompt) % 10
+
+
 class ToyEngine:
     """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
 
@@ -107,7 +112,7 @@ class ToyEngine:
         if tokens and tokens[-1] == ANSWER:
             good = np.mean([t < WORDS / 2 for t in tokens[:-1]])
             right = good + 0.3 * (u - 0.5) > 1 - self.skill
-            return ANSWER + 1 + (int(problem.answer) if right else int(u * 1000) % 10)
+            return ANSWER + 1 + (truth(problem.prompt) if right else int(u * 1000) % 10)
         if tokens and tokens[-1] > ANSWER:
             return END
         length = 6 + derive(problem.id, *tokens[:2]) % self.spread if len(tokens) >= 2 else 99

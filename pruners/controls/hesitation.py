@@ -26,7 +26,7 @@ class Hesitation:
     fidelity = "adapted"
 
     def __init__(self, markers: str = MARKERS) -> None:
-        words = [re.escape(word) for word in markers.split("+") if word]
+        words = [re.escape(word) for word in str(markers).split("+") if word]
         if not words:
             raise ValueError("markers are words joined with +")
         self.pattern = re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)

@@ -61,9 +61,10 @@ class SelfCertainty(MeanLogprob):
     """s_i = (1/L) sum_t KL(uniform || P_t) (arXiv 2502.18581), full vocabulary.
 
     Equals -(1/(L V)) sum_t sum_v log(V P_t(v)). The authors' code reads the distribution one token late; here it is the
-    one that produced y_t. Native vote: Borda.
+    one that produced y_t. Native decision: a Borda vote of finished paths (``self-certainty-borda``).
     """
 
+    fidelity = "adapted"
     vote = "borda"
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

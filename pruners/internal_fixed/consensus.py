@@ -27,7 +27,7 @@ class Consensus:
     def __init__(self, suffix: str = "", max_tokens: int = 16) -> None:
         if max_tokens < 1:
             raise ValueError("max_tokens is 1 or more")
-        self.suffix, self.max_tokens = suffix, max_tokens
+        self.suffix, self.max_tokens = str(suffix), max_tokens
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         texts = check.engine.force(prefixes, self.suffix or check.closing, self.max_tokens)

@@ -16,6 +16,7 @@ from harness.api import Check, Path
 from pruners.internal_fixed.confidence import column, lowest_mean
 
 WINDOW = 2048
+PUBLISHED = (1024, 2048)  # windows that the paper uses
 
 
 def group_confidence(confidence: np.ndarray, window: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.api import Check, Decision, Path
 from pruners.internal_fixed.confidence import column
-from pruners.internal_fixed.deepconf import WINDOW, group_confidence
+from pruners.internal_fixed.deepconf import PUBLISHED, WINDOW, group_confidence
 
 
 class DeepConfOnline:
@@ -23,13 +23,13 @@ class DeepConfOnline:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "exact"
     vote = "weighted"
 
     def __init__(self, eta: float = 10, window: int = WINDOW, warmup: int = 16) -> None:
         if not 0 <= eta <= 100 or window < 1 or warmup < 1:
             raise ValueError("eta is a percentage, window and warmup are 1 or more")
         self.eta, self.window, self.warmup = eta, window, warmup
+        self.fidelity = "exact" if window in PUBLISHED else "adapted"
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
         groups = [group_confidence(column(p, "confidence"), self.window) for p in paths]
@@ -37,11 +37,10 @@ class DeepConfOnline:
         rank = np.argsort(np.argsort([p.index for p in paths]))
         threshold = np.percentile(lowest[rank < self.warmup], 100 - self.eta)
         spent = np.array([len(p.tokens) for p in paths])
+        votes = (lowest >= threshold) | (rank >= self.warmup)
         for i in np.flatnonzero(rank >= self.warmup):
             below = np.flatnonzero(groups[i] < threshold)
             if len(below) and spent[i] >= self.window:
                 # Group g ends at token g + window: that is when the path is stopped.
-                spent[i] = below[0] + self.window
-        finished = spent == [len(p.tokens) for p in paths]
-        votes = np.where(rank < self.warmup, lowest >= threshold, finished)
+                spent[i], votes[i] = below[0] + self.window, False
         return Decision(spent, np.where(votes, lowest, 0.0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.api import Check, Decision, Path
 from pruners.internal_fixed.confidence import column, prefix_means
-from pruners.internal_fixed.deepconf import STATISTICS, WINDOW
+from pruners.internal_fixed.deepconf import PUBLISHED, STATISTICS, WINDOW
 
 
 class DeepConfOffline:
@@ -19,7 +19,6 @@ class DeepConfOffline:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "exact"
     vote = "weighted"
     warmup = 0
 
@@ -27,6 +26,7 @@ class DeepConfOffline:
         if statistic not in STATISTICS or not 0 < top <= 1 or window < 1:
             raise ValueError(f"statistic is one of {', '.join(STATISTICS)}, top in (0, 1], window 1 or more")
         self.statistic, self.top, self.window = statistic, top, window
+        self.fidelity = "exact" if window in PUBLISHED else "adapted"
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
         trace = np.array([STATISTICS[self.statistic](column(p, "confidence"), self.window) for p in paths])
@@ -44,7 +44,7 @@ class SelfCertaintyBorda:
     warmup = 0
 
     def __init__(self, power: float = 0.5) -> None:
-        self.power = power
+        self.power = float(power)
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
         certainty = prefix_means(paths, "self_certainty")

@@ -34,9 +34,12 @@ def chain_feature(means: np.ndarray) -> np.ndarray:
     h = means.astype(np.float64)
     steps = [np.linalg.norm(a - b) for a, b in pairwise(h)]
     turns = [_angle(a, b) for a, b in pairwise(h)]
-    return np.asarray(np.mean(steps) / np.linalg.norm(h[0] - h[-1]) - np.mean(turns) / _angle(h[0], h[-1]))
+    whole, turn = np.linalg.norm(h[0] - h[-1]), _angle(h[0], h[-1])
+    # A chain that ends where it began has no scale: its terms count as nothing.
+    return np.asarray((np.mean(steps) / whole if whole else 0.0) - (np.mean(turns) / turn if turn else 0.0))
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> float:
-    cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    cosine = a @ b / lengths if lengths else 1.0
     return float(np.arccos(np.clip(cosine, -1.0, 1.0)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, LabelledPrefix, Path
+from harness.api import Check, LabelledPrefix, Path, PathpruneError
 from pruners.internal_learned.head import Head
 
 
@@ -40,7 +40,7 @@ class Step:
         paths: int = 8192,
         seed: int = 0,
     ) -> None:
-        self.boundary, self.paths = boundary, paths
+        self.boundary, self.paths = str(boundary), paths
         self.recipe: dict[str, Any] = {
             "learning_rate": lr,
             "epochs": epochs,
@@ -71,6 +71,10 @@ class Step:
         chosen = [examples[i] for i in order]
         steps = self.states([e.prefix for e in chosen], check)
         labelled = [e for e, s in zip(chosen, steps, strict=True) for _ in range(len(s))]
+        if not labelled:
+            raise PathpruneError(
+                f"no path of {len(chosen)} has a step that ends in {self.boundary or check.step!r}; set boundary="
+            )
         return self.head.fit(np.concatenate(steps), labelled, self.recipe, log) | {"paths": len(chosen)}
 
     def save(self, folder: FilePath) -> None:
