@@ -108,10 +108,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--n", "x"), "'x' is not a valid integer"),
     ],
 )
-def test_bad_input_is_one_line(
-    arguments: tuple[str, ...], says: str, run_cli: Run, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_bad_input_is_one_line(arguments: tuple[str, ...], says: str, run_cli: Run, folders: tuple[str, ...]) -> None:
     code, out = run_cli("bench", *TOY, *folders, *arguments)
     assert code == 2, out
     assert says in out.replace("\n", " ") and "Traceback" not in out
@@ -238,6 +235,26 @@ def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_p
     assert code == 0 and '"pruner": "logprob"' in out and '"commit"' in out
     code, out = run_cli("leaderboard", "--results", str(tmp_path / "nothing"))
     assert code == 2 and "no results folder" in out
+    code, out = run_cli("leaderboard", *results, "--keep", "2", "--only", "nothing*", "--out", str(readme))
+    assert code == 2 and "nothing*" in out and readme.read_text() == text
+
+
+def test_a_vote_is_shown_and_refused_where_it_cannot_be_taken(run_cli: Run, folders: tuple[str, ...]) -> None:
+    """Every method's own vote by default; borda for all; weighted not for scores below zero, in a table or live."""
+    shown = {}
+    for vote in ("", "borda", "weighted"):
+        given = ("--vote", vote) if vote else ()
+        code, shown[vote] = run_cli("bench", *TOY, *folders, "--pruner", "deepconf,logprob,self-certainty", *given)
+        assert code == 0
+    lines = {
+        v: {n: next(x for x in s.splitlines() if f"│{n} " in x) for n in ("deepconf", "logprob", "self-certainty")}
+        for v, s in shown.items()
+    }
+    assert "weighted" in lines[""]["deepconf"] and "borda" in lines[""]["self-certainty"]
+    assert all("borda" in line for line in lines["borda"].values())
+    assert "weighted" in lines["weighted"]["deepconf"] and "weighted" not in lines["weighted"]["logprob"]
+    code, out = run_cli("bench", *TOY, *folders, "--pruner", "logprob,first", "--live", "--vote", "weighted")
+    assert code == 1 and "use borda" in out and "Traceback" not in out
 
 
 def test_importing_the_packages_loads_neither_torch_nor_transformers() -> None:
