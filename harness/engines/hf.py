@@ -36,6 +36,7 @@ class Opened:
     logits: torch.Tensor | None  # [n, V] after the last token
     hidden: torch.Tensor | None  # [n, d] at the last token
     lengths: torch.Tensor  # [n] prompt and generated tokens
+    states: tuple[torch.Tensor, ...] = ()  # layers + 1 of [n, q, d] at the tokens of the last forward, when asked for
 
     def select(self, rows: torch.Tensor) -> None:
         for layer in self.cache.layers:
@@ -121,21 +122,20 @@ class HFEngine:
 
     @torch.no_grad()
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
-        """States of whole prefixes, computed again: an engine holds KV, not states. Right padding is never attended."""
-        decoder = self.model.get_decoder()
+        """States of whole prefixes, computed again over their prompts' shared KV: an engine holds KV, not states."""
+        out: dict[int, np.ndarray] = {}
         state_bytes = 4 * (self.layers + 1) * self.model.get_input_embeddings().weight.shape[1]
-        out = []
-        width = max(len(self._sequence(p)) for p in paths)
-        size = max(1, min(self.rows, self.memory // (width * state_bytes)))
-        for start in range(0, len(paths), size):
-            batch = paths[start : start + size]
-            rows = [self._sequence(p) for p in batch]
-            padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in rows], device=self.device)
-            states = decoder(input_ids=padded, output_hidden_states=True, use_cache=False).hidden_states
-            for i, (path, row) in enumerate(zip(batch, rows, strict=True)):
-                own = torch.stack([layer[i, len(row) - len(path.tokens) : len(row)] for layer in states])
-                out.append(reduce(own.float().cpu().numpy(), path))
-        return out
+        for length in sorted({len(p.tokens) for p in paths}):
+            alike = [i for i, p in enumerate(paths) if len(p.tokens) == length]
+            longest = length + max(self.prompt_length(paths[i].problem) for i in alike)
+            size = max(1, min(self.rows, self.memory // (longest * self.token_bytes + length * state_bytes)))
+            for start in range(0, len(alike), size):
+                batch = alike[start : start + size]
+                states = self._compute([paths[i] for i in batch], want_logits=False, every_layer=True).states
+                for row, i in enumerate(batch):
+                    own = torch.stack([layer[row] for layer in states])
+                    out[i] = reduce(own.float().cpu().numpy(), paths[i])
+        return [out[i] for i in range(len(paths))]
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
         """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
@@ -237,8 +237,7 @@ class HFEngine:
     def _open(self, paths: Sequence[Path], want_logits: bool) -> Opened:
         """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
 
-        Sequences without stored KV have equally many generated tokens (``_batches``), so that each prompt is
-        computed once, cloned for its paths, and all of their tokens are fed side by side.
+        Sequences without stored KV have equally many generated tokens (``_batches``).
         """
         parts = [self.store.get((p.problem.prompt, p.tokens)) for p in paths]
         found = [part for part in parts if part is not None]
@@ -247,6 +246,10 @@ class HFEngine:
             lengths = torch.tensor([len(r) for r in rows])
             opened = Opened(kv.cache_over(kv.end_aligned(found, int(lengths.max()) - 1)), None, None, lengths)
             return self._feed(opened, torch.tensor([[r[-1]] for r in rows]), want_logits)
+        return self._compute(paths, want_logits)
+
+    def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> Opened:
+        """``_open`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
         prompts = list(dict.fromkeys(p.problem.prompt for p in paths))
         heads = [self._ids(prompt) for prompt in prompts]
         width = max(map(len, heads))
@@ -259,10 +262,13 @@ class HFEngine:
         opened.select(torch.tensor([places[p.problem.prompt] for p in paths], device=self.device))
         tokens = torch.tensor([p.tokens for p in paths])
         opened.lengths = opened.lengths + tokens.shape[1]
-        return self._feed(opened, tokens, want_logits)
+        return self._feed(opened, tokens, want_logits, every_layer)
 
-    def _feed(self, opened: Opened, ids: torch.Tensor, want_logits: bool) -> Opened:
-        """One forward of ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already. Fills logits or hidden."""
+    def _feed(self, opened: Opened, ids: torch.Tensor, want_logits: bool, every_layer: bool = False) -> Opened:
+        """One forward of ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already.
+
+        Fills logits, or the last token's hidden state and, with ``every_layer``, the states of all of ``ids``.
+        """
         width = int(opened.cache.get_seq_length()) + ids.shape[1]
         columns = torch.arange(width - ids.shape[1], width)
         positions = (columns - (width - opened.lengths).unsqueeze(-1)).clamp(min=0)
@@ -276,7 +282,8 @@ class HFEngine:
         if want_logits:
             opened.logits = self.model(**call, logits_to_keep=1).logits[:, -1]
         else:
-            opened.hidden = self.model.get_decoder()(**call).last_hidden_state[:, -1]
+            done = self.model.get_decoder()(**call, output_hidden_states=every_layer)
+            opened.hidden, opened.states = done.last_hidden_state[:, -1], done.hidden_states or ()
         return opened
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, keep: bool) -> list[Path]:
