@@ -80,7 +80,7 @@ class RuleCheats:
         elif self.how == "warm-up":
             spent, weights = np.minimum(lengths, 3), np.zeros(len(paths))
         elif self.how == "future":  # what is still to come decides who is stopped at the third token
-            doomed = later & (lengths > np.median(lengths))
+            doomed = later & np.array([sum(p.tokens) % 2 == 1 for p in paths])
             spent, weights = np.where(doomed, 3, lengths), np.where(doomed, 0.0, 1.0)
         return Decision(spent, weights)
 
