@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from harness.api import Check, Path
-from pruners.external_fixed.similarity import incidence, shared_words, words
+from pruners.external_fixed.similarity import WordCounts, incidence, words
 
 
 class Jaccard:
@@ -35,8 +35,8 @@ class Jaccard:
 
 def mean_similarity(sets: Sequence[Set[str]]) -> np.ndarray:
     """Mean Jaccard similarity of each set to the others, ``[n]``; two empty sets are identical."""
-    present = incidence(sets)
-    shared = shared_words(present, present)
+    everything = slice(0, len(sets))
+    shared = WordCounts(incidence(sets)).shared(everything, everything).astype(np.float64)
     sizes = np.diag(shared)
     union = sizes[:, None] + sizes[None, :] - shared
     similarity = np.where(union > 0, shared / np.maximum(union, 1), 1.0)

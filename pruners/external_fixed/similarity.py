@@ -25,22 +25,56 @@ def incidence(sets: Sequence[Set[str]]) -> sparse.csr_array:
     return sparse.csr_array((ones, np.array(columns, dtype=np.int64), ends), shape=(len(sets), max(1, len(column))))
 
 
-def shared_words(a: sparse.csr_array, b: sparse.csr_array) -> np.ndarray:
-    """|A_i & B_j| ``[len(a), len(b)]``: whole numbers, so that no order of words or paths changes a bit of them."""
-    return (a @ b.T).toarray().astype(np.float64)
+class WordCounts:
+    """How many words sets share, as whole numbers in float32: exact, so that no order of words or paths changes a bit.
+
+    A word in more than 1/16 of the sets would fill a sparse product; those words are multiplied as a dense matrix.
+    """
+
+    def __init__(self, rows: sparse.csr_array) -> None:
+        often = np.bincount(rows.indices, minlength=rows.shape[1]) * 16 > rows.shape[0]
+        self.dense = rows[:, often].toarray().astype(np.float32)
+        self.sparse = rows[:, ~often].tocsr().astype(np.float32)
+        self.sizes = np.asarray(rows.sum(1), dtype=np.float32)
+
+    def shared(self, a: slice, b: slice) -> np.ndarray:
+        """|A_i & B_j| float32 ``[len(a), len(b)]``."""
+        counts: np.ndarray = self.dense[a] @ self.dense[b].T
+        rare = (self.sparse[a] @ self.sparse[b].T).tocoo()
+        counts[rare.row, rare.col] += rare.data
+        return counts
+
+    def cosines(self, a: slice, b: slice) -> np.ndarray:
+        counts = self.shared(a, b)
+        counts /= np.sqrt(np.outer(self.sizes[a], self.sizes[b]))
+        return counts
 
 
-def cosines(a: Any, b: Any) -> np.ndarray:
-    """Of unit rows, a @ b.T. Of 0/1 rows, |A & B| / sqrt(|A| |B|). ``[len(a), len(b)]``"""
-    if sparse.issparse(a):
-        return shared_words(a, b) / np.sqrt(np.outer(a.sum(1), b.sum(1)))
-    return a @ b.T
+class UnitRows:
+    """Cosines of unit rows, float64 ``[n, d]``."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    def cosines(self, a: slice, b: slice) -> np.ndarray:
+        return self.rows[a] @ self.rows[b].T
+
+
+def comparable(rows: Any) -> WordCounts | UnitRows:
+    """Blocks of cosines between rows: of 0/1 rows |A & B| / sqrt(|A| |B|), of unit rows their product."""
+    return WordCounts(rows) if sparse.issparse(rows) else UnitRows(rows)
+
+
+def cosines(rows: Any) -> np.ndarray:
+    """Between all rows ``[n, n]``."""
+    everything = slice(0, rows.shape[0])
+    return comparable(rows).cosines(everything, everything)
 
 
 def mean_cosine(rows: Any) -> float:
     """Between two different ones of these rows; 1 for a single row."""
     count = rows.shape[0]
-    return float((cosines(rows, rows).sum() - count) / (count * (count - 1))) if count > 1 else 1.0
+    return float((cosines(rows).sum(dtype=float) - count) / (count * (count - 1))) if count > 1 else 1.0
 
 
 class Space:
@@ -78,7 +112,7 @@ class Space:
         """Cosines between the paths' texts ``[n, n]``; what is read is charged."""
         rows, costs = self.embed([p.text for p in paths])
         check.charge(sum(costs, Cost()))
-        return cosines(rows, rows)
+        return cosines(rows)
 
 
 def by_index(paths: Sequence[Path]) -> list[int]:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from harness.api import Check, Cost, Path
-from pruners.external_fixed.similarity import Space, cosines, in_order, mean_cosine
+from pruners.external_fixed.similarity import Space, comparable, in_order, mean_cosine
 from pruners.external_fixed.thoughts import Thought, thoughts
 
 PHRASES = "wait|alternatively|another way|double-check|make sure|verify|to confirm"  # those of arXiv 2504.05419
+
+TOGETHER = 8  # paths whose cosines with all later ones are worked out at a time
 
 
 class Redundancy:
@@ -75,14 +77,29 @@ class SlimSC(Redundancy):
         check.charge(sum(costs, Cost()))
         ends = np.cumsum([0, *map(len, kept)])
         own = [rows[a:b] for a, b in pairwise(ends)]
-        nearest = np.stack([np.maximum.reduceat(cosines(v, rows).max(0), ends[:-1]) for v in own])
         first, second = np.triu_indices(len(paths), 1)
+        nearest = nearest_thoughts(rows, ends)
         places = np.full(len(paths), len(paths) - 1)
         gone: set[int] = set()
-        for pair in np.argsort(-nearest[first, second], kind="stable"):
+        for pair in np.argsort(-nearest, kind="stable"):
             i, j = int(first[pair]), int(second[pair])
             if i not in gone and j not in gone:
                 loser = self.loser((i, j), (own[i], own[j]), check)
                 places[loser] = len(gone)
                 gone.add(loser)
         return places
+
+
+def nearest_thoughts(rows: Any, ends: np.ndarray) -> np.ndarray:
+    """Largest cosine between a thought of path i and one of path j, of every i < j in order, ``[n (n - 1) / 2]``.
+
+    ``rows`` ``[thoughts, d]`` are path after path, those of path i from ``ends[i]`` to ``ends[i + 1]``.
+    """
+    space, last, pairs = comparable(rows), int(ends[-1]), []
+    for start in range(0, len(ends) - 2, TOGETHER):
+        stop = min(start + TOGETHER, len(ends) - 2)
+        block = space.cosines(slice(ends[start], ends[stop]), slice(ends[start], last))
+        by_path = np.maximum.reduceat(block, ends[start:-1] - ends[start], axis=1)
+        by_pair = np.maximum.reduceat(by_path, ends[start:stop] - ends[start], axis=0)
+        pairs += [row[i + 1 :] for i, row in enumerate(by_pair)]
+    return np.concatenate(pairs) if pairs else np.empty(0)

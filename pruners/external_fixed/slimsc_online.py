@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.api import Check, Decision, Path
-from pruners.external_fixed.similarity import by_index, cosines
+from pruners.external_fixed.similarity import by_index, comparable
 from pruners.external_fixed.slimsc import PHRASES, Redundancy
 
 BLOCK = 256  # thoughts whose cosines with all earlier ones are worked out at a time
@@ -55,10 +55,10 @@ class SlimSCOnline(Redundancy):
         owner = np.array([chain for _, chain, *_ in stream], dtype=int)
         spent = np.array([len(p.tokens) for p in chains])
         seen = np.zeros(len(stream), dtype=bool)
-        block = np.empty((0, 0))
+        space, block = comparable(rows), np.empty((0, 0))
         for row, (now, chain, number, _) in enumerate(stream):
             if row % BLOCK == 0:
-                block = cosines(rows[row : row + BLOCK], rows[: row + BLOCK])
+                block = space.cosines(slice(row, row + BLOCK), slice(0, row + BLOCK))
             if now >= spent[chain]:
                 continue
             check.charge(costs[row])

@@ -30,7 +30,7 @@ class Stream:
 
     def __init__(self, tokens: Sequence[int], decode: Decode) -> None:
         self._tokens, self._decode = tokens, decode
-        self._ends = [0]
+        self._counts, self._ends = range(len(tokens) + 1), [0]
         self.text = ""
         for stop in [*range(STRIDE, len(tokens), STRIDE), len(tokens)]:
             self.text += self._piece(len(self._ends) - 1, stop)
@@ -49,11 +49,17 @@ class Stream:
 
     def tokens_before(self, character: int) -> int:
         """Tokens that end at or before this character."""
-        return bisect_right(range(len(self._tokens) + 1), character, key=self.length) - 1
+        return bisect_right(self._counts, character, *self._between(bisect_right, character), key=self.length) - 1
 
     def tokens_until(self, character: int) -> int:
         """Tokens after which this many characters are there."""
-        return bisect_left(range(len(self._tokens) + 1), character, key=self.length)
+        return bisect_left(self._counts, character, *self._between(bisect_left, character), key=self.length)
+
+    def _between(self, bisect: Callable[[list[int], int], int], character: int) -> tuple[int, int]:
+        """Where to search: between two anchors, whose lengths are known."""
+        anchor = bisect(self._ends, character)
+        low, high = (min(a * STRIDE, len(self._tokens)) for a in (max(0, anchor - 1), anchor))
+        return low, high + 1
 
 
 def thoughts(tokens: Sequence[int], decode: Decode, phrases: Sequence[str], minimum: int) -> list[Thought]:
