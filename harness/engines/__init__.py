@@ -24,34 +24,66 @@ class LazyEngine:
         return getattr(self._engine, name)
 
 
+HF = {"device": str, "attention": str, "memory": int, "rows": int}
+VLLM = {"memory": float, "context": int, "block": int, "tensor_parallel": int, "rows": int}
+SIGNALS: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
+
+
 def open_hf(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
     """transformers: ``model`` is an embedded model's name, a local folder or a hub id."""
-    from harness.engines import identity
-
-    known = {"device": str, "attention": str, "memory": int, "rows": int}
-    for name, value in options.items():
-        if name not in known or not isinstance(value, known[name]):
-            expected = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **known}.items())
-            raise PathpruneError(f"engine hf does not take {name}={value}; its options: {expected}")
-    if dtype not in ("float32", "float16", "bfloat16"):
-        raise PathpruneError(f"engine hf: dtype is float32, float16 or bfloat16, not {dtype!r}")
-    where = identity.locate(model)
-    spec = {
-        "engine": "hf",
-        "model": Path(model).name,
-        "fingerprint": identity.fingerprint(where, revision),
-        "dtype": dtype,
-        "sampling": asdict(sampling),
-    }
+    where, spec = _described("hf", model, sampling, revision, dtype, HF, options)
 
     def make() -> Any:
         from harness.engines.hf import HFEngine
 
         return HFEngine(where, spec, sampling, revision=revision, **options)
 
-    return LazyEngine(spec, frozenset({"text", "token_stats", "hidden", "forced"}), make)
+    return LazyEngine(spec, SIGNALS | {"trace"}, make)
+
+
+def open_vllm(
+    model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
+) -> LazyEngine:
+    """The released vLLM package in this environment; see ``harness.engines.vllm.engine``."""
+    options = {k: float(v) if k == "memory" and isinstance(v, int) else v for k, v in options.items()}
+    where, spec = _described("vllm", model, sampling, revision, dtype, VLLM, options)
+
+    def make() -> Any:
+        from harness.engines.vllm.engine import VLLMEngine
+
+        return VLLMEngine(where, spec, sampling, revision=revision, **options)
+
+    return LazyEngine(spec, SIGNALS, make)
+
+
+def _described(
+    engine: str,
+    model: str,
+    sampling: Sampling,
+    revision: Any,
+    dtype: Any,
+    known: dict[str, type],
+    options: dict[str, Any],
+) -> tuple[str, dict[str, Any]]:
+    """(where the weights are, the spec that decides an engine's tokens); options that it does not know are refused."""
+    from harness.engines import identity
+
+    for name, value in options.items():
+        if name not in known or not isinstance(value, known[name]):
+            expected = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **known}.items())
+            raise PathpruneError(f"engine {engine} does not take {name}={value}; its options: {expected}")
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise PathpruneError(f"engine {engine}: dtype is float32, float16 or bfloat16, not {dtype!r}")
+    where = identity.locate(model)
+    return where, {
+        "engine": engine,
+        "model": Path(model).name,
+        "fingerprint": identity.fingerprint(where, revision),
+        "dtype": dtype,
+        "sampling": asdict(sampling),
+    }
 
 
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -19,10 +18,11 @@ import psutil
 import torch
 from transformers import Cache
 
-from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
+from harness.api import Path, Problem, Sampling, Signal
 from harness.engines import attention as folded
 from harness.engines import kv, loading
 from harness.engines.adapter import Adapter
+from harness.engines.prompts import Prompts, end_tokens
 from harness.engines.run import Run
 
 FED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are computed again
@@ -56,7 +56,7 @@ class Opened:
         return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
 
 
-class HFEngine:
+class HFEngine(Prompts):
     """See ``harness.api.Probing``. ``memory`` bounds the bytes of KV per batch, and again of stored prefixes."""
 
     provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
@@ -75,7 +75,7 @@ class HFEngine:
         self.where, self.spec, self.sampling = where, spec, sampling
         self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, self.tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention)
+        self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention)
         if attention is None:
             folded.use(self.model)
         self.rows = rows
@@ -83,18 +83,13 @@ class HFEngine:
         self.store = kv.PrefixStore(self.memory)
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
-        self.context = config.max_position_embeddings
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        head_dim = loading.head_dim(config)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         item = torch.finfo(self.model.dtype).bits // 8
         self.token_bytes = 2 * self.layers * heads * head_dim * item
-        self.flops = FlopModel(
-            2.0 * loading.active_parameters(self.model), 4.0 * self.layers * config.num_attention_heads * head_dim
-        )
-        ends = self.model.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends, self.tokenizer.eos_token_id]
-        self._ends = torch.tensor(sorted({e for e in ends if e is not None}), device=self.device)
-        self._ids = lru_cache(maxsize=65536)(self._encode)
+        self.flops = loading.flop_model(self.model)
+        super().__init__(tokenizer, config.max_position_embeddings)
+        self._ends = torch.tensor(end_tokens(self.model.generation_config, tokenizer), device=self.device)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         paths = [Path(problem, i, seed) for problem in problems for i in range(n)]
@@ -141,7 +136,7 @@ class HFEngine:
         """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
         out: list[np.ndarray | None] = [None] * len(paths)
         for path in paths:
-            self._fits(path, len(path.tokens))
+            self.fits(path, len(path.tokens))
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=True)
             assert opened.logits is not None
@@ -159,7 +154,7 @@ class HFEngine:
 
         Prefix KV carries none. It is computed once and held as float16 when it fits the memory budget, else per batch.
         """
-        lengths = torch.tensor([len(self._sequence(p)) for p in paths])
+        lengths = torch.tensor([len(self.sequence(p)) for p in paths])
         width = int(lengths.max())
         held = self._prefix_kv(paths, width) if self.token_bytes * width * len(paths) / 2 <= self.memory else None
 
@@ -184,15 +179,6 @@ class HFEngine:
         assert out is not None
         return out
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def prompt_length(self, problem: Problem) -> int:
-        return len(self._ids(problem.prompt))
-
     def describe(self) -> dict[str, str]:
         return {
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or "cpu",
@@ -204,21 +190,12 @@ class HFEngine:
             return int(torch.cuda.mem_get_info(self.device)[0] * 0.4)
         return int(psutil.virtual_memory().available * 0.15)
 
-    def _encode(self, prompt: str) -> tuple[int, ...]:
-        if self.tokenizer.chat_template:
-            chat = [{"role": "user", "content": prompt}]
-            return tuple(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
-        return tuple(self.tokenizer(prompt).input_ids)
-
-    def _sequence(self, path: Path) -> tuple[int, ...]:
-        return self._ids(path.problem.prompt) + path.tokens
-
     def _batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
         """Places in ``paths``, in batches that fit the memory budget, of similar length, each all cached or all not.
 
         Those that are not cached have equally many generated tokens within a batch.
         """
-        lengths = [len(self._ids(p.problem.prompt)) + len(p.tokens) for p in paths]
+        lengths = [len(self.ids(p.problem.prompt)) + len(p.tokens) for p in paths]
         cached = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
         kinds = [(c, 0 if c else len(p.tokens)) for c, p in zip(cached, paths, strict=True)]
         order = sorted(range(len(paths)), key=lambda i: (kinds[i], lengths[i], i))
@@ -242,7 +219,7 @@ class HFEngine:
         parts = [self.store.get((p.problem.prompt, p.tokens)) for p in paths]
         found = [part for part in parts if part is not None]
         if len(found) == len(paths):
-            rows = [self._sequence(p) for p in paths]
+            rows = [self.sequence(p) for p in paths]
             lengths = torch.tensor([len(r) for r in rows])
             opened = Opened(kv.cache_over(kv.end_aligned(found, int(lengths.max()) - 1)), None, None, lengths)
             return self._feed(opened, torch.tensor([[r[-1]] for r in rows]), want_logits)
@@ -251,7 +228,7 @@ class HFEngine:
     def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> Opened:
         """``_open`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
         prompts = list(dict.fromkeys(p.problem.prompt for p in paths))
-        heads = [self._ids(prompt) for prompt in prompts]
+        heads = [self.ids(prompt) for prompt in prompts]
         width = max(map(len, heads))
         opened = Opened(kv.arena_cache(self.layers), None, None, torch.tensor([len(h) for h in heads]))
         padded = torch.tensor([[0] * (width - len(h)) + list(h) for h in heads])
@@ -290,21 +267,12 @@ class HFEngine:
         out = list(paths)
         todo = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
         for i in todo:
-            self._fits(paths[i], max_tokens)
+            self.fits(paths[i], max_tokens)
         waiting = [paths[i] for i in todo]
         for places in self._batches(waiting, reserve=max_tokens):
             for place, done in zip(places, self._decode([waiting[i] for i in places], max_tokens, keep), strict=True):
                 out[todo[place]] = done
         return out
-
-    def _fits(self, path: Path, tokens: int) -> None:
-        need = self.prompt_length(path.problem) + tokens
-        if need > self.context:
-            name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
-            raise PathpruneError(
-                f"problem {name}: prompt and {tokens} new tokens need {need} positions, the model "
-                f"has {self.context}; choose a model with a longer context"
-            )
 
     @torch.no_grad()
     def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:

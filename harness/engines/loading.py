@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from harness.api import PathpruneError, UnavailableError
+from harness.api import FlopModel, PathpruneError, UnavailableError
 
 
 def load(where: str, revision: str | None, dtype: str, device: str, attention: str | None) -> tuple[Any, Any]:
@@ -22,14 +23,31 @@ def load(where: str, revision: str | None, dtype: str, device: str, attention: s
         loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), **options)
         return loaded_to(loaded, device), tokenizer
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnavailableError(
-            f"cannot load model {where} ({reason}); give a local folder or a reachable hub id"
-        ) from error
+        raise unreachable(where, error) from error
     except Exception as error:
         if type(error).__name__ != "SafetensorError":  # safetensors' own class does not derive from ValueError
             raise
         raise PathpruneError(f"the weights in {where} are damaged ({error}); fetch or build them again") from error
+
+
+def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
+    """(model without weights, tokenizer): what an engine knows of a model that runs elsewhere."""
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        config = AutoConfig.from_pretrained(where, **options)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        with suppress(OSError):  # a model folder need not have one
+            model.generation_config = GenerationConfig.from_pretrained(where, **options)
+        return model, tokenizer
+    except (OSError, ValueError) as error:
+        raise unreachable(where, error) from error
+
+
+def unreachable(where: str, error: Exception) -> UnavailableError:
+    reason = str(error).strip().splitlines()[0]
+    return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
 
 
 def loaded_to(model: Any, device: str) -> Any:
@@ -49,3 +67,13 @@ def active_parameters(model: Any) -> int:
     if not config.tie_word_embeddings:
         total -= model.get_input_embeddings().weight.numel()
     return total
+
+
+def head_dim(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def flop_model(model: Any) -> FlopModel:
+    config = model.config.get_text_config()
+    width = config.num_hidden_layers * config.num_attention_heads * head_dim(config)
+    return FlopModel(2.0 * active_parameters(model), 4.0 * width)

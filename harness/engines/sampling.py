@@ -37,18 +37,22 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> t
 def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """``[n, len(STATS)]`` float16, in the order of STATS; definitions in ``harness.api.TokenStats``."""
     logp = logits.float().log_softmax(-1)
+    return torch.cat([logp.gather(-1, tokens.unsqueeze(-1)), distribution(logp)], dim=-1).half()
+
+
+def distribution(logp: torch.Tensor) -> torch.Tensor:
+    """The statistics that do not depend on what was drawn, ``[n, len(STATS) - 1]``, of log-probabilities ``[n, V]``."""
     vocabulary = logp.shape[-1]
     top = logp.topk(min(TOP_CONFIDENCE, vocabulary), dim=-1).values
     renormalised = top.log_softmax(-1)
     columns = (
-        logp.gather(-1, tokens.unsqueeze(-1)).squeeze(-1),
         -top.mean(-1),
         -(logp.exp() * logp).sum(-1),
         -logp.mean(-1) - np.log(vocabulary),
         top[:, 0].exp() - top[:, 1].exp(),
         -(renormalised.exp() * renormalised).sum(-1),
     )
-    return torch.stack(columns, dim=-1).half()
+    return torch.stack(columns, dim=-1)
 
 
 def as_stats(rows: np.ndarray) -> TokenStats:

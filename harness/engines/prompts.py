@@ -1,0 +1,53 @@
+"""Text in and out of a model: prompts, chat templates, suffixes, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from harness.api import Path, PathpruneError, Problem
+
+
+class Prompts:
+    """What every engine with a Hugging Face tokenizer shares; ``context`` is its longest sequence in tokens."""
+
+    def __init__(self, tokenizer: Any, context: int) -> None:
+        self.tokenizer, self.context = tokenizer, context
+        self.ids = lru_cache(maxsize=65536)(self._encode)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def prompt_length(self, problem: Problem) -> int:
+        return len(self.ids(problem.prompt))
+
+    def sequence(self, path: Path) -> tuple[int, ...]:
+        """Prompt and generated tokens."""
+        return self.ids(path.problem.prompt) + path.tokens
+
+    def fits(self, path: Path, tokens: int) -> None:
+        """Refuse a prompt that leaves no room for this many generated tokens."""
+        need = self.prompt_length(path.problem) + tokens
+        if need > self.context:
+            name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
+            raise PathpruneError(
+                f"problem {name}: prompt and {tokens} new tokens need {need} positions, the model "
+                f"has {self.context}; choose a model with a longer context"
+            )
+
+    def _encode(self, prompt: str) -> tuple[int, ...]:
+        if self.tokenizer.chat_template:
+            chat = [{"role": "user", "content": prompt}]
+            return tuple(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+        return tuple(self.tokenizer(prompt).input_ids)
+
+
+def end_tokens(generation: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end a path: the generation configuration's, and the tokenizer's where that names a single one."""
+    ends = generation.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]
+    return sorted({e for e in ends if e is not None})

@@ -1,0 +1,1 @@
+"""vLLM as an engine: ``vllm`` in this process, on the released package."""
