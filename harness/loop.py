@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.api import Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
+from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
 from harness.budget import Metered, MeteredProbe
 from harness.reader import open_reader
 from harness.rng import generator
@@ -124,7 +124,7 @@ def opened(
     """A fresh ledger with what the method may touch, and the paths as it may see them."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     equip(ledger, method, engine, task)
-    if method.needs & {"hidden", "forced"}:
+    if method.needs & ASKED:
         ledger.engine = MeteredProbe(engine, ledger, method.needs)
     return ledger, [_declared(p, method.needs) for p in paths]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Engine, Path, Streaming, Task
+from harness.api import ASKED, Check, Engine, Path, Streaming, Task
 from harness.budget import Metered
 from harness.loop import ScoringError, check, decide
 
@@ -45,7 +45,7 @@ def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0
     for future in _futures(engine, groups[0], task, 2):
         cuts = [p.cut(prefix, engine.decode) for p in future]
         yield "text after the prefix changes nothing", _differs(scores[0], score(cuts))
-    if method.needs & {"hidden", "forced"}:
+    if method.needs & ASKED:
         counting = _Counting(engine)
         spent = check(method, groups[0], counting, task, seed)[1]
         wrong = spent.probed != counting.read or not spent.flops
@@ -103,7 +103,7 @@ class _Counting:
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         states: np.ndarray = self._engine.probe(paths, adapter)
-        self.read += states.shape[0] * states.shape[1]
+        self.read += len(states) * (1 if adapter is None else adapter.tokens)
         return states
 
     def trace(self, paths: Sequence[Path], reduce: Any) -> Any:

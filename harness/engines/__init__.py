@@ -26,7 +26,8 @@ class LazyEngine:
 
 HF = {"device": str, "attention": str, "memory": int, "rows": int}
 VLLM = {"memory": float, "context": int, "block": int, "tensor_parallel": int, "rows": int}
-SIGNALS: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
+REMOTE = {"url": str, "context": int, "rows": int, "timeout": float, "key": str}
+EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
 
 
 def open_hf(
@@ -40,22 +41,37 @@ def open_hf(
 
         return HFEngine(where, spec, sampling, revision=revision, **options)
 
-    return LazyEngine(spec, SIGNALS | {"trace"}, make)
+    return LazyEngine(spec, EVERYTHING, make)
 
 
 def open_vllm(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """The released vLLM package in this environment; see ``harness.engines.vllm.engine``."""
-    options = {k: float(v) if k == "memory" and isinstance(v, int) else v for k, v in options.items()}
+    """The released vLLM package in this environment; see ``harness.engines.vllm.local``."""
     where, spec = _described("vllm", model, sampling, revision, dtype, VLLM, options)
 
     def make() -> Any:
-        from harness.engines.vllm.engine import VLLMEngine
+        from harness.engines.vllm.local import VLLMEngine
 
         return VLLMEngine(where, spec, sampling, revision=revision, **options)
 
-    return LazyEngine(spec, SIGNALS, make)
+    return LazyEngine(spec, EVERYTHING - {"trace"}, make)
+
+
+def open_remote(
+    model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
+) -> LazyEngine:
+    """A running ``vllm serve``, which ``url`` names; ``model`` and ``dtype`` say what it serves."""
+    where, spec = _described("vllm-http", model, sampling, revision, dtype, REMOTE, options)
+    if "url" not in options:
+        raise PathpruneError("engine vllm-http needs the server's address: ENGINE=vllm-http:url=http://host:8000")
+
+    def make() -> Any:
+        from harness.engines.vllm.remote import RemoteEngine
+
+        return RemoteEngine(where, spec, sampling, revision=revision, **options)
+
+    return LazyEngine(spec, EVERYTHING - {"trace"}, make)
 
 
 def _described(
@@ -71,7 +87,8 @@ def _described(
     from harness.engines import identity
 
     for name, value in options.items():
-        if name not in known or not isinstance(value, known[name]):
+        fitting = (int, float) if known.get(name) is float else known.get(name, ())
+        if not isinstance(value, fitting):
             expected = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **known}.items())
             raise PathpruneError(f"engine {engine} does not take {name}={value}; its options: {expected}")
     if dtype not in ("float32", "float16", "bfloat16"):

@@ -19,8 +19,8 @@ import torch
 from transformers import Cache
 
 from harness.api import Path, Problem, Sampling, Signal
+from harness.engines import EVERYTHING, kv, loading
 from harness.engines import attention as folded
-from harness.engines import kv, loading
 from harness.engines.adapter import Adapter
 from harness.engines.prompts import Prompts, end_tokens
 from harness.engines.run import Run
@@ -59,7 +59,7 @@ class Opened:
 class HFEngine(Prompts):
     """See ``harness.api.Probing``. ``memory`` bounds the bytes of KV per batch, and again of stored prefixes."""
 
-    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
+    provides: frozenset[Signal] = EVERYTHING
 
     def __init__(
         self,

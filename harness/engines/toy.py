@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
+from harness.engines import EVERYTHING
 from harness.rng import derive, uniforms
 
 WORDS = 20
@@ -29,7 +30,7 @@ def truth(prompt: str) -> int:
 class ToyEngine:
     """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
 
-    provides: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "forced"})
+    provides: frozenset[Signal] = EVERYTHING
     rows = 1024
     flops = FlopModel(100.0, 1.0)
 

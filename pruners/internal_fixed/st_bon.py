@@ -19,7 +19,7 @@ class StBoN:
     """
 
     quadrant = "internal-fixed"
-    needs = frozenset({"hidden"})
+    needs = frozenset({"trace"})
     fidelity = "adapted"
     cost_class = "probe"
 

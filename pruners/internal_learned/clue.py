@@ -24,7 +24,7 @@ class Clue:
     """
 
     quadrant = "internal-learned"
-    needs = frozenset({"hidden"})
+    needs = frozenset({"trace"})
     fidelity = "adapted"
     cost_class = "probe"
     labels = "monte-carlo"

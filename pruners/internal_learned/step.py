@@ -23,7 +23,7 @@ class Step:
     """
 
     quadrant = "internal-learned"
-    needs = frozenset({"hidden", "text"})
+    needs = frozenset({"trace", "text"})
     fidelity = "adapted"
     cost_class = "probe"
     vote = "weighted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,3 +66,9 @@ def inspect(folder: Path, hidden: int, base: str) -> tuple[int, int]:
     if tokens > TOKENS:
         raise PathpruneError(f"adapter in {folder} has {tokens} [STOP] tokens; engine vllm serves up to {TOKENS}")
     return tokens, parameters
+
+
+def digest(folder: Path) -> str:
+    """Names an adapter's weights, wherever they lie."""
+    files = [f for f in sorted(folder.glob("*.safetensors")) if f.name.startswith(("adapter_model", "stop_embeddings"))]
+    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:12]

@@ -62,10 +62,10 @@ class Ids:
         row[np.asarray(tokens)] = logprobs
         return (row[:-1] - row[-1]).astype(np.float32)
 
-    def overrides(self, architecture: str) -> dict[str, Any]:
-        """What a Hugging Face configuration becomes for the served model."""
+    def overrides(self, served: str) -> dict[str, Any]:
+        """What a Hugging Face configuration becomes for a model class of ours."""
         held = asdict(self) | {"adapters": list(self.adapters)}
-        return {"architectures": [ARCHITECTURES[architecture]], "vocab_size": self.vocabulary, "pathprune": held}
+        return {"architectures": [served], "vocab_size": self.vocabulary, "pathprune": held}
 
 
 ARCHITECTURES = {

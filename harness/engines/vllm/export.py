@@ -1,0 +1,61 @@
+"""A folder that ``vllm serve`` takes as it is: the base model's files, trained adapters, and an extended configuration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.api import PathpruneError
+from harness.engines.vllm.adapters import digest, inspect
+from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, Ids
+from harness.engines.vllm.names import adapter_name, base_name
+from harness.store import writable
+
+WEIGHTS = 64 << 20  # bytes; larger files of the base model are linked, not copied
+
+
+def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) -> str:
+    """Write the folder; returns the command that serves it. ``where`` is the base model's folder or hub id."""
+    base = _folder(where)
+    config = json.loads((base / "config.json").read_text())
+    architecture = (config.get("architectures") or ["none"])[0]
+    if architecture not in ARCHITECTURES:
+        raise PathpruneError(f"vLLM can serve {', '.join(ARCHITECTURES)} with pathprune, not {architecture}")
+    if len(adapters) > SLOTS:
+        raise PathpruneError(f"one server holds {SLOTS} adapters, not {len(adapters)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for file in base.iterdir():
+        if file.is_file() and file.name != "config.json":
+            (out / file.name).unlink(missing_ok=True)
+            if file.stat().st_size > WEIGHTS:
+                (out / file.name).symlink_to(file.resolve())
+            else:
+                shutil.copyfile(file, out / file.name)
+    names = [base_name(fingerprint)]
+    for slot, folder in enumerate(adapters):
+        inspect(folder, config["hidden_size"], where)
+        shutil.copytree(folder, out / f"adapter-{slot}", dirs_exist_ok=True)
+        names.append(adapter_name(slot, digest(folder)))
+    ids = Ids(config["vocab_size"], config["hidden_size"], tuple(f"adapter-{i}" for i in range(len(adapters))))
+    with writable(out / "config.json") as part:
+        part.write_text(json.dumps(config | ids.overrides(ARCHITECTURES[architecture]), indent=1) + "\n")
+    return (
+        f"VLLM_USE_V2_MODEL_RUNNER=0 vllm serve {out} --enforce-eager --no-async-scheduling --generation-config vllm "
+        f"--enable-prompt-tokens-details --max-logprobs {ids.width} --logits-processors harness.engines.vllm.draw:Draw "
+        f"--served-model-name {' '.join(names)}"
+    )
+
+
+def _folder(where: str) -> Path:
+    if Path(where).is_dir():
+        return Path(where)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(where, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except (OSError, ValueError) as error:
+        raise PathpruneError(
+            f"cannot fetch {where} ({' '.join(str(error).split())[:200]}); give a local folder"
+        ) from error
