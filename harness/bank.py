@@ -82,7 +82,7 @@ def _line(error: Exception) -> str:
 class Banked:
     """An engine that samples only what its bank lacks. ``sampled`` counts tokens really generated."""
 
-    def __init__(self, engine: Any, bank: Bank, max_tokens: int) -> None:
+    def __init__(self, engine: Any, bank: Any, max_tokens: int) -> None:
         self.inner, self.bank, self.max_tokens = engine, bank, max_tokens
         self.spec, self.provides = engine.spec, engine.provides
         self.sampled = 0

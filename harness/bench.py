@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-import numpy as np
-
 from harness import checkpoints
-from harness.api import Engine, Path, PathpruneError, Problem, Task, UnavailableError
-from harness.bank import Bank, Banked, pool_spec
-from harness.loop import ScoringError, check, decide
+from harness.api import Engine, PathpruneError, Problem, Task
+from harness.bank import Bank, pool_spec
 from harness.registry import Plugin
 from harness.store import Record, digest
+from harness.work import Crew, Job, Terms, Worker, alone, native
 
 Progress = Callable[[int, str], None]
 
@@ -40,6 +38,10 @@ class Settings:
             raise PathpruneError("--n and --problems are 1 or more")
 
     @property
+    def terms(self) -> Terms:
+        return Terms(self.n, self.prefix, self.max_tokens, self.seed)
+
+    @property
     def pool(self) -> dict[str, Any]:
         return pool_spec(self.task, self.engine, self.seed, self.max_tokens) | {"n": self.n}
 
@@ -58,34 +60,37 @@ class Done:
     failures: dict[str, tuple[int, str]]
 
 
-def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress) -> Done:
-    """Append what is missing to the pool record and to each method's record."""
+def bench(settings: Settings, plugins: Sequence[Plugin], progress: Progress, crew: Crew = alone) -> Done:
+    """Append what is missing to the pool record and to each method's record. ``crew`` does the work, here or elsewhere."""
     pool = Record.open(settings.folder / "pool.jsonl", settings.pool, **_engine_facts(settings))
     records, failures = _openable(settings, plugins)
     problems = settings.task.problems("test", settings.problems)
     # Pools are stored whatever n was asked for, so that a larger n later extends them.
-    base = {k: v for k, v in settings.pool.items() if k != "n"}
-    engine = Banked(settings.engine, Bank(settings.bank, base), settings.max_tokens)
+    bank = Bank(settings.bank, {k: v for k, v in settings.pool.items() if k != "n"})
     waiting = [p for p in problems if p.id not in pool.lines or any(_lacks(r, p) for _, r in records)]
-    progress(len(problems) - len(waiting), "")
+    done, sampled = len(problems) - len(waiting), 0
+    progress(done, "")
     size = max(1, settings.engine.rows // settings.n) if waiting else 1
-    unavailable: dict[str, str] = {}  # by name, why a method is not tried again in this run
-    for start in range(0, len(waiting), size):
-        group = waiting[start : start + size]
-        prefixes = engine.launch(group, settings.n, settings.prefix, settings.seed)
-        pruners = [(p, r) for p, r in records if not native(p)]
-        methods = [(p, r) for p, r in records if native(p)]
-        done = _judge(settings, pruners, prefixes, unavailable)
-        finished = engine.finish(prefixes)
-        done += _judge(settings, methods, finished, unavailable)
-        rows = [_pool_row(settings.task, settings.engine, paths) for paths in finished]
-        _same_paths(pool, rows)
-        pool.append(rows)
-        for _, record in records:
-            record.append([row for r, row in done if r is record])
-        engine.forget(group)
-        progress(len(problems) - len(waiting) + start + len(group), f"{engine.sampled:,} tokens sampled")
-    return Done(engine.sampled, failures | _failures(records, problems))
+    groups = (waiting[start : start + size] for start in range(0, len(waiting), size))
+    jobs = (_job(bank, [(p.name, r) for p, r in records], group, settings.seed) for group in groups)
+    worker = Worker(settings.task, settings.engine, [p for p, _ in records], settings.terms)
+    for finished in crew(worker, jobs):
+        for paths in finished.fresh:
+            bank.put(paths[0].problem, paths)
+        _same_paths(pool, finished.pool)
+        pool.append(finished.pool)
+        for plugin, record in records:
+            record.append(finished.judged.get(plugin.name, []))
+        done, sampled = done + len(finished.pool), sampled + finished.sampled
+        progress(done, f"{sampled:,} tokens sampled")
+    return Done(sampled, failures | _failures(records, problems))
+
+
+def _job(bank: Bank, records: Sequence[tuple[str, Record]], group: Sequence[Problem], seed: int) -> Job:
+    """What is stored of these problems' pools, and which methods have not scored which of them."""
+    stored = {p.id: bank.get(p, seed) for p in group}
+    lacking = {name: frozenset(p.id for p in group if _lacks(record, p)) for name, record in records}
+    return Job(tuple(group), stored, lacking)
 
 
 def _openable(
@@ -112,11 +117,6 @@ def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:
                 f"the banked paths of {row['problem']} are not those that {pool.file} was recorded from (another machine or "
                 "version sampled them); use another --results folder, or the bank that belongs to these records"
             )
-
-
-def native(plugin: Plugin) -> bool:
-    """Has it a decision rule of its own (``harness.api.Streaming``), so that no prefix length is its?"""
-    return hasattr(plugin.pruner, "decide")
 
 
 def open_record(settings: Settings, plugin: Plugin) -> Record:
@@ -149,57 +149,6 @@ def _engine_facts(settings: Settings) -> dict[str, Any]:
 
 def _lacks(record: Record, problem: Problem) -> bool:
     return "error" in record.lines.get(problem.id, {"error": "not scored yet"})
-
-
-def _judge(
-    settings: Settings,
-    records: Sequence[tuple[Plugin, Record]],
-    groups: Sequence[Sequence[Path]],
-    unavailable: dict[str, str],
-) -> list[tuple[Record, dict[str, Any]]]:
-    """The missing row of every record for every problem's paths; a failure is a row that says why."""
-    judged = []
-    for plugin, record in records:
-        for paths in groups:
-            if _lacks(record, paths[0].problem):
-                row = {"error": unavailable[plugin.name]} if plugin.name in unavailable else {}
-                try:
-                    row = row or (_decided if native(plugin) else _scored)(settings, plugin, paths)
-                except ScoringError as error:
-                    row = {"error": str(error)}
-                    if isinstance(error.__cause__, UnavailableError):
-                        unavailable[plugin.name] = str(error)
-                judged.append((record, {"problem": paths[0].problem.id} | row))
-    return judged
-
-
-def _scored(settings: Settings, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
-    scores, cost = check(plugin.pruner, paths, settings.engine, settings.task, settings.seed)
-    return {"scores": _short(scores), "cost": asdict(cost)}
-
-
-def _decided(settings: Settings, plugin: Any, paths: Sequence[Path]) -> dict[str, Any]:
-    decision, cost = decide(plugin.pruner, paths, settings.engine, settings.task, settings.seed)
-    return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
-
-
-def _short(values: np.ndarray) -> list[float]:
-    """The shortest texts that read back as the same float32: replay selects by the very numbers a live run does."""
-    return [float(str(v)) for v in values]
-
-
-def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
-    answers = [task.answer(p.text) for p in paths]
-    problem = paths[0].problem
-    return {
-        "problem": problem.id,
-        "prompt": engine.prompt_length(problem),
-        "paths": digest({"tokens": [p.tokens for p in paths]}),
-        "answers": answers,
-        "correct": [int(task.correct(a, problem)) for a in answers],
-        "lengths": [len(p.tokens) for p in paths],
-        "stopped": [int(p.finish == "stop") for p in paths],
-    }
 
 
 def _failures(records: Sequence[tuple[Plugin, Record]], problems: Sequence[Problem]) -> dict[str, tuple[int, str]]:

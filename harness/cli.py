@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,12 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--problems", type=int, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
+@click.option("--workers", help="engines at once, by Ray: a number, or ray://host:10001,4")
 @click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
 @click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
 def bench(
     task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, specs: str, n: int, keep: int,
-    problems: int | None, live: bool, results: Path, bank: Path, vote: str | None, ended: Any,
+    problems: int | None, live: bool, workers: str | None, results: Path, bank: Path, vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """Score the prefixes of a pool with one or more pruners, and show the table."""
     from harness.bench import Settings, check_signals
@@ -121,10 +123,30 @@ def bench(
     plugins = choose(specs, opened)
     for plugin in plugins:
         check_signals(plugin, opened)
+    if live and workers:
+        raise PathpruneError("--live times one engine; leave out --workers")
     if live:
         bench_live(settings, plugins, keep, ended, vote or "majority")
     else:
-        bench_banked(settings, plugins, keep, ended, vote)
+        opening = partial(open_engine, model=model, engine=engine, sampling=sampling)
+        bench_banked(settings, plugins, keep, ended, vote, crew_of(workers, settings, plugins, opening))
+
+
+def crew_of(workers: str | None, settings: Any, plugins: list[registry.Plugin], opening: Callable[[Any], Any]) -> Any:
+    from harness.cluster import Cluster, Recipe, parse
+    from harness.work import alone
+
+    if workers is None:
+        return alone
+    address, count = parse(workers)
+    recipe = Recipe(settings.task.name, opening, tuple(p.spec for p in plugins), settings.terms)
+    return Cluster(recipe, address, count, gpus_of_an_engine())
+
+
+def gpus_of_an_engine() -> int:
+    import torch
+
+    return int(torch.cuda.is_available())
 
 
 def choose(specs: str, engine: Any) -> list[registry.Plugin]:
@@ -155,13 +177,15 @@ def split_specs(specs: str) -> list[str]:
     return out
 
 
-def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str | None) -> None:
+def bench_banked(
+    settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str | None, crew: Any
+) -> None:
     from harness import report, tables
     from harness.bench import bench as run
     from harness.rows import rows
 
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
-        done = run(settings, plugins, progress)
+        done = run(settings, plugins, progress, crew)
     asked = [p.id for p in settings.task.problems("test", settings.problems)]
     for group in report.groups_of(settings.folder, settings.n, asked, settings.prefix):
         if group.prefix == settings.prefix:
@@ -176,9 +200,9 @@ def bench_banked(settings: Any, plugins: list[registry.Plugin], keep: int, ended
 
 
 def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str) -> None:
-    from harness.bench import native
     from harness.live import run_live, summary
     from harness.loop import Plan
+    from harness.work import native
 
     for plugin in filter(native, plugins):
         raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed; leave out --live")

@@ -28,6 +28,7 @@ class Plugin:
     source: str  # distribution and version, or the file's SHA-256
     code: str  # SHA-256 of the module that defines it: a row of older code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
+    spec: str = ""  # as it was asked for
 
 
 def names(kind: Kind) -> list[str]:
@@ -79,6 +80,7 @@ def pruner(spec: str) -> Plugin:
         source=source,
         code=code_digest(made),
         checkpoint=None if checkpoint is None else str(checkpoint),
+        spec=spec,
     )
 
 

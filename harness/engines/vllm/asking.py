@@ -36,6 +36,7 @@ class Request:
     top: int = 0
 
 
+WAITING = 4  # paths handed over for each that runs at once, so that a place that falls free is taken
 Finish = Literal["stop", "length"]
 
 
@@ -73,7 +74,8 @@ class Asking(Prompts):
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None, context: int | None, rows: int
     ) -> None:  # fmt: skip
-        self.where, self.spec, self.sampling, self.rows = where, spec, sampling, rows
+        self.where, self.spec, self.sampling = where, spec, sampling
+        self.rows = WAITING * rows
         self.fingerprint = str(spec["fingerprint"])
         model, tokenizer = loading.skeleton(where, revision)
         config = model.config.get_text_config()

@@ -42,7 +42,8 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) ->
     with writable(out / "config.json") as part:
         part.write_text(json.dumps(config | ids.overrides(ARCHITECTURES[architecture]), indent=1) + "\n")
     return (
-        f"VLLM_USE_V2_MODEL_RUNNER=0 vllm serve {out} --enforce-eager --no-async-scheduling --generation-config vllm "
+        # `vllm serve` by its module: the command line of the CPU build does not start.
+        f"VLLM_USE_V2_MODEL_RUNNER=0 python -m vllm.entrypoints.openai.api_server --model {out} --enforce-eager --no-async-scheduling --generation-config vllm "
         f"--enable-prompt-tokens-details --max-logprobs {ids.width} --logits-processors harness.engines.vllm.draw:Draw "
         f"--served-model-name {' '.join(names)}"
     )

@@ -36,9 +36,10 @@ class RemoteEngine(Asking):
         context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
+        self.at_once = rows
         self.url, self.timeout = url.rstrip("/"), timeout
         self.session = requests.Session()
-        self.session.headers |= {"Authorization": f"Bearer {key}"} if key else {}
+        self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=rows))
         served = self._call("GET", "/v1/models", None)["data"]
@@ -68,7 +69,7 @@ class RemoteEngine(Asking):
         return {"device": f"server {self.url}", "vllm": str(self._call("GET", "/version", None)["version"])}
 
     def ask(self, asked: Sequence[Request]) -> list[Answer]:
-        with ThreadPoolExecutor(self.rows) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             return list(pool.map(self._one, asked))
 
     def _one(self, request: Request) -> Answer:

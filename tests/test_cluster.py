@@ -1,0 +1,97 @@
+"""Workers of Ray: the store they fill is that of a single process, also when one of them is killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.api import PathpruneError
+from harness.cluster import parse
+
+KILLER = '''
+import os, signal
+from pathlib import Path
+
+
+class Killer:
+    """Kills the process that it runs in, as often as there are marks."""
+
+    quadrant, needs, fidelity = "control", frozenset({{"text"}}), "exact"
+
+    def score(self, prefixes, check):
+        marks = sorted(Path({marks!r}).glob("*")) if prefixes[0].problem.id.endswith({problem!r}) else []
+        if marks:
+            marks[0].unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [len(p.text) for p in prefixes]
+'''
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("4", (None, 4)), ("ray://h:10001,3", ("ray://h:10001", 3)), ("auto", ("auto", 1)), ("auto,2", ("auto", 2))],
+)
+def test_workers_option(given: str, expected: tuple[Any, int]) -> None:
+    assert parse(given) == expected
+
+
+@pytest.mark.parametrize("wrong", ["0", "ray://h:1,0", "ray://h:1,x", "-3,"])
+def test_a_wrong_workers_option_names_the_right_form(wrong: str) -> None:
+    with pytest.raises(PathpruneError, match="give a number, or a cluster's address"):
+        parse(wrong)
+
+
+def bench(run_cli: Any, folder: Path, *more: str) -> tuple[int, str]:
+    where = ["--results", str(folder / "results"), "--bank", str(folder / "bank")]
+    return run_cli(
+        "bench", "--task", "toy", "--engine", "toy", "--problems", "12", "--n", "512", "--keep", "8", *where, *more
+    )
+
+
+def stored(folder: Path) -> dict[str, list[str]]:
+    """Rows of every record, in order of problems; headers hold times and machines."""
+    return {
+        str(f.relative_to(folder)): sorted(line for line in f.read_text().splitlines() if "problem" in json.loads(line))
+        for f in sorted(folder.rglob("*.jsonl"))
+    }
+
+
+@pytest.mark.vllm
+def test_workers_fill_the_store_of_a_single_process(run_cli: Any, tmp_path: Path) -> None:
+    specs = ["--pruner", "jaccard,logprob,deepconf-online"]
+    assert bench(run_cli, tmp_path / "one", *specs)[0] == 0
+    code, out = bench(run_cli, tmp_path / "two", *specs, "--workers", "2")
+    assert code == 0, out
+    assert stored(tmp_path / "one") == stored(tmp_path / "two")
+    banks = [sorted(p.name for p in (tmp_path / d / "bank").rglob("*.parquet")) for d in ("one", "two")]
+    assert banks[0] == banks[1] and banks[0]
+    assert "0 tokens generated" in bench(run_cli, tmp_path / "two", *specs)[1]
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(("deaths", "code"), [(2, 0), (3, 2)])
+def test_a_killed_worker_s_problems_are_done_by_another(deaths: int, code: int, run_cli: Any, tmp_path: Path) -> None:
+    """After three deaths on one problem the run ends with one line; what was finished is kept."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    for i in range(deaths):
+        (marks / str(i)).touch()
+    (tmp_path / "killer.py").write_text(KILLER.format(marks=str(marks), problem="7"))
+    spec = ["--pruner", f"{tmp_path}/killer.py@Killer,jaccard"]
+    got, out = bench(run_cli, tmp_path / "two", *spec, "--workers", "2")
+    assert got == code, out
+    assert ("3 workers in a row died" in out) == (code == 2)
+    if code:
+        again, out = bench(run_cli, tmp_path / "two", *spec, "--workers", "1")
+        assert again == 0, out
+    assert bench(run_cli, tmp_path / "one", *spec)[0] == 0
+    assert stored(tmp_path / "one") == stored(tmp_path / "two")
+
+
+@pytest.mark.vllm
+def test_a_cluster_that_is_not_there(run_cli: Any, tmp_path: Path) -> None:
+    code, out = bench(run_cli, tmp_path, "--pruner", "jaccard", "--workers", "127.0.0.1:9,2")
+    assert code == 2 and "no Ray cluster at 127.0.0.1:9" in out
