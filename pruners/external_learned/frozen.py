@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Model, Qwen2PreTrainedModel
 
-from harness.api import Check, Cost, PathpruneError
+from harness.api import Check, Cost, FlopModel, PathpruneError
 from pruners.external_learned.text_model import flops_of, opened
 
 Values = Callable[[dict[str, torch.Tensor], list[int]], Sequence[np.ndarray]]
@@ -54,16 +54,33 @@ CLASSES = {
 }
 
 
-class Frozen:
+class Charged:
+    """What a reading model charges, and how much it can read."""
+
+    def __init__(self, where: str, tokenizer: Any, config: Any, flops: FlopModel) -> None:
+        self.where, self.tokenizer, self.config, self.flops = where, tokenizer, config, flops
+        self.context: int = config.max_position_embeddings
+
+    def charge(self, rows: Sequence[Sequence[int]], check: Check) -> None:
+        """Every token of every row; a row that does not fit is refused before anything is read."""
+        longest = max(map(len, rows))
+        if longest > self.context:
+            raise PathpruneError(
+                f"a problem and its prefix are {longest} tokens for {self.where}, whose context is {self.context}; "
+                "use a shorter --prefix"
+            )
+        for row in rows:
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+
+
+class Frozen(Charged):
     """Weights in the checkpoint's own precision, on CUDA where there is one, with their tokenizer."""
 
     def __init__(self, where: str, kind: str) -> None:
-        self.where = where
-        self.tokenizer, model = opened(where, CLASSES[kind], kind, dtype="auto")
+        tokenizer, model = opened(where, CLASSES[kind], kind, dtype="auto")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.flops = flops_of(self.model)
-        self.context = self.model.config.max_position_embeddings
+        super().__init__(where, tokenizer, self.model.config, flops_of(self.model))
 
     @torch.no_grad()
     def read(self, rows: Sequence[Sequence[int]], batch: int, check: Check, values: Values) -> list[np.ndarray]:
@@ -71,19 +88,12 @@ class Frozen:
 
         Rows are right-padded under a real mask, and batched by length and content: their order changes nothing.
         """
-        longest = max(map(len, rows))
-        if longest > self.context:
-            raise PathpruneError(
-                f"a problem and its prefix are {longest} tokens for {self.where}, whose context is {self.context}; "
-                "use a shorter --prefix"
-            )
+        self.charge(rows, check)
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
         found: dict[int, np.ndarray] = {}
         for start in range(0, len(order), batch):
             members = order[start : start + batch]
             found.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
-        for row in rows:
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
         return [found[i] for i in range(len(rows))]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from harness.api import Check, CostClass, Path, PathpruneError
 
 if TYPE_CHECKING:
     from pruners.external_learned.frozen import Frozen
+    from pruners.external_learned.pooled import Pooled
 
 SEPARATORS = {"paragraph": "\n\n", "line": "\n"}
 AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
@@ -38,7 +39,10 @@ def aggregate(scores: np.ndarray, how: str) -> float:
 
 
 class FrozenReward:
-    """A frozen reward model, opened at the first score. ``model`` is a folder, or a hub id that is then fetched."""
+    """A frozen reward model, opened at the first score. ``model`` is a folder, or a hub id that is then fetched.
+
+    ``runner`` "vllm" reads with vLLM's pooling runner instead of transformers, where it knows the model.
+    """
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
@@ -46,11 +50,15 @@ class FrozenReward:
     cost_class: CostClass = "re-read"
     published: ClassVar[str]  # hub id of the weights that are meant
     kind: ClassVar[str]  # which weights a folder must hold, of ``frozen.CLASSES``
+    runners: ClassVar[tuple[str, ...]] = ("transformers",)
+    architecture: ClassVar[str] = ""  # vLLM's class, where a checkpoint may name another
 
-    def __init__(self, model: str = "", batch: int = 8) -> None:
+    def __init__(self, model: str = "", batch: int = 8, runner: str = "transformers") -> None:
         if batch < 1:
             raise ValueError("batch is 1 or more")
-        self.model, self.batch = model or self.published, batch
+        if runner not in self.runners:
+            raise ValueError(f"runner is {' or '.join(self.runners)}")
+        self.model, self.batch, self.runner = model or self.published, batch, runner
         local = FilePath(model).expanduser().is_dir() if model else False
         self.on_request = "" if local else f"reads with {self.model}: name this pruner, or a folder with model="
 
@@ -60,11 +68,22 @@ class FrozenReward:
         return {"model": self.model, "fingerprint": fingerprint(locate(self.model), None)}
 
     @cached_property
+    def pooled(self) -> Pooled:
+        from harness.engines.identity import locate
+        from pruners.external_learned.pooled import Pooled
+
+        return Pooled(locate(self.model), self.kind, self.architecture)
+
+    @cached_property
     def frozen(self) -> Frozen:
         from harness.engines.identity import locate
         from pruners.external_learned.frozen import Frozen
 
         return Frozen(locate(self.model), self.kind)
+
+    @property
+    def tokenizer(self) -> Any:
+        return (self.pooled if self.runner == "vllm" else self.frozen).tokenizer
 
 
 class ProcessReward(FrozenReward):
@@ -76,8 +95,10 @@ class ProcessReward(FrozenReward):
 
     split: ClassVar[str]
 
-    def __init__(self, model: str = "", aggregation: str = "mean", batch: int = 8, split: str = "") -> None:
-        super().__init__(model, batch)
+    def __init__(
+        self, model: str = "", aggregation: str = "mean", batch: int = 8, split: str = "", runner: str = "transformers"
+    ) -> None:
+        super().__init__(model, batch, runner)
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation is one of {', '.join(AGGREGATIONS)}")
         if split and split not in SEPARATORS:
@@ -98,6 +119,9 @@ class ProcessReward(FrozenReward):
     def step_scores(self, prefixes: Sequence[Path], check: Check) -> list[np.ndarray]:
         """float64 ``[steps]`` of every prefix: picked by position, so a probability of exactly 0 is a step too."""
         encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator)) for p in prefixes]
+        if self.runner == "vllm":
+            read = self.pooled.of_tokens([ids for ids, _ in encoded], check)
+            return [values[marks, 1] for values, (_, marks) in zip(read, encoded, strict=True)]
 
         def at_marks(inputs: Any, members: list[int]) -> list[np.ndarray]:
             states = self.frozen.model.base_model(**inputs, use_cache=False).last_hidden_state

@@ -21,9 +21,11 @@ class QwenPRM(ProcessReward):
     published = "Qwen/Qwen2.5-Math-PRM-7B"
     kind = "Qwen process reward model"
     split = "paragraph"
+    runners = ("transformers", "vllm")
+    architecture = "Qwen2ForProcessRewardModel"
 
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        tokenizer = self.frozen.tokenizer
+        tokenizer = self.tokenizer
         mark = tokenizer.get_vocab().get(MARK)
         if mark is None or not tokenizer.chat_template:
             raise self.lacks(f"has no {MARK} token" if mark is None else "has no chat template")

@@ -20,9 +20,10 @@ class SequenceReward(FrozenReward):
 
     published = ""
     kind = "sequence-classification model"
+    runners = ("transformers", "vllm")
 
-    def __init__(self, model: str = "", batch: int = 8) -> None:
-        super().__init__(model, batch)
+    def __init__(self, model: str = "", batch: int = 8, runner: str = "transformers") -> None:
+        super().__init__(model, batch, runner)
         if not model:
             self.on_request = "reads with an outcome reward model of your choice: name one with model="
 
@@ -32,19 +33,22 @@ class SequenceReward(FrozenReward):
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         self._named()
-        config = self.frozen.model.config
+        config = (self.pooled if self.runner == "vllm" else self.frozen).config
         if config.num_labels != 1:
             raise PathpruneError(f"{self.model} has {config.num_labels} labels; a reward model has one")
+        rows = [self.encode(p) for p in prefixes]
+        if self.runner == "vllm":
+            return self.pooled.of_texts(rows, check)
 
         def rewards(inputs: Any, members: list[int]) -> list[np.ndarray]:
             return list(self.frozen.model(**inputs).logits.double().cpu().numpy()[:, 0])
 
         # Without a padding token these classes cannot tell where a padded text ends.
         batch = self.batch if config.pad_token_id is not None else 1
-        return np.array(self.frozen.read([self.encode(p) for p in prefixes], batch, check, rewards))
+        return np.array(self.frozen.read(rows, batch, check, rewards))
 
     def encode(self, path: Path) -> list[int]:
-        tokenizer = self.frozen.tokenizer
+        tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             plain: list[int] = tokenizer(f"{path.problem.prompt}\n{path.text}").input_ids
             return plain

@@ -27,13 +27,13 @@ console = Console(width=110)
 
 
 def medium(folder: Path, tokenizer: Any, context: int) -> None:
-    """A random Llama of 60 M parameters (10 layers, width 512, grouped heads) and room for the longest prefix."""
+    """A random Llama of 34 M parameters (6 layers, width 512, grouped heads) and room for the longest prefix."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=32_000, hidden_size=512, intermediate_size=1536, num_hidden_layers=10, num_attention_heads=8,
+        vocab_size=32_000, hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8,
         num_key_value_heads=2, max_position_embeddings=context, bos_token_id=1, eos_token_id=2, pad_token_id=0,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -95,6 +95,7 @@ def check_shares(
             began = time.perf_counter()
             engine.probe(paths, stop)
             seconds.append(time.perf_counter() - began)
+        console.print(f"L = {length}: generated in {generating:.1f} s, Check {median(seconds):.3f} s", style="dim")
         out.append((length, generating, median(seconds), (engine.counters.computed - before) / 3 / N))
     return out
 
@@ -115,12 +116,14 @@ def main() -> None:
         folder = Path(place)
         if not args.model:
             medium(folder / "medium", registry.engine("hf", "hands", Sampling()).tokenizer, LENGTHS[-1] + 128)
-        for name, where, tokens in (("hands", "hands", 256), ("larger", args.model or str(folder / "medium"), 256)):
+        for name, where, tokens in (("hands", "hands", 256), ("larger", args.model or str(folder / "medium"), 192)):
             adapter(where, folder / f"stop-{name}")
             engine = registry.engine("vllm", where, Sampling(), block=32, memory=4)
             engine.resume([], 1)
             engine._engine.ends = []  # no path ends by itself
+            console.print(f"{name} is ready", style="dim")
             found = rates(engine, problem, tokens, args.repeats)
+            console.print(found, style="dim")
             plain, twenty, _ = found.values()
             for way, rate in found.items():
                 speed.add_row(name, way, f"{rate:,.0f}", f"{rate / plain:.2f}", f"{rate / twenty:.2f}")

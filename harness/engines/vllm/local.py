@@ -92,15 +92,13 @@ def _answer(request: Request, output: Any) -> Answer:
     return Answer(tokens, finish, np.array(values).reshape(len(tokens), 1 + len(request.these)), cached=cached)
 
 
-def start(model: str, **options: Any) -> Any:
-    """A ``vllm.LLM``, or one line that says why there is none."""
+def start(model: str, beside: bool = False, **options: Any) -> Any:
+    """A ``vllm.LLM``, or one line that says why there is none. ``beside``: in a process of its own, whatever runs here."""
     import torch
 
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    if not torch.cuda.is_available() and options.get("tensor_parallel_size", 1) == 1:
-        # On a CPU a second process only competes for the cores: plain generation is a third slower with it.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    # On a CPU a second process only competes for the cores: plain generation is a third slower with it.
+    apart = beside or torch.cuda.is_available() or options.get("tensor_parallel_size", 1) > 1
+    os.environ.update(SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(apart))})
     try:
         from vllm import LLM
     except ImportError as error:

@@ -1,0 +1,60 @@
+"""Frozen reward models in vLLM's pooling runner: the same numbers as ``frozen``, for models that deserve a GPU's batching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from harness.api import Check
+from harness.engines.vllm.local import start
+from pruners.external_learned.frozen import CLASSES, Charged
+from pruners.external_learned.text_model import flops_of, loading
+
+MEMORY = 2 << 30  # bytes of KV: a 7B model's for some ten texts of 4,096 tokens
+
+
+def _every_token() -> Any:
+    from vllm.config import PoolerConfig
+
+    return PoolerConfig(tok_pooling_type="ALL")
+
+
+class Pooled(Charged):
+    """Weights in the checkpoint's own precision. ``architecture`` is vLLM's class where the checkpoint names another."""
+
+    def __init__(self, where: str, kind: str, architecture: str = "") -> None:
+        with loading(where):
+            config = AutoConfig.from_pretrained(where)
+            tokenizer = AutoTokenizer.from_pretrained(where)
+            with torch.device("meta"):
+                made: Any = CLASSES[kind]
+                model = made.from_config(config) if hasattr(made, "from_config") else made(config)
+        super().__init__(where, tokenizer, config, flops_of(model))
+        # Every token's classes, and not only those at a step tag that the configuration would have to name.
+        every = {"pooler_config": _every_token()} if architecture else {}
+        # vLLM's "auto" would round float32 weights to bfloat16.
+        self.llm = start(
+            where, beside=True, dtype=str(config.dtype or torch.float32).rpartition(".")[2], runner="pooling", max_model_len=self.context, enforce_eager=True, kv_cache_memory_bytes=MEMORY,
+            hf_overrides={"architectures": [architecture]} if architecture else {}, **every,
+        )  # fmt: skip
+
+    def of_tokens(self, rows: Sequence[Sequence[int]], check: Check) -> list[np.ndarray]:
+        """Class probabilities at every token, ``[T, classes]`` of each row."""
+        return self._pooled(rows, check, "token_classify", activation=True)
+
+    def of_texts(self, rows: Sequence[Sequence[int]], check: Check) -> np.ndarray:
+        """The raw logit of every row, ``[n]``."""
+        return np.concatenate(self._pooled(rows, check, "classify", activation=False))
+
+    def _pooled(self, rows: Sequence[Sequence[int]], check: Check, task: str, activation: bool) -> list[np.ndarray]:
+        from vllm import PoolingParams
+
+        self.charge(rows, check)
+        prompts = [{"prompt_token_ids": list(row)} for row in rows]
+        wanted = PoolingParams(use_activation=activation)
+        said = self.llm.encode(prompts, wanted, pooling_task=task, use_tqdm=False)
+        return [s.outputs.data.double().numpy() for s in said]
