@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Sampling
@@ -78,3 +78,26 @@ def test_statistics_follow_their_formulas() -> None:
         )
         assert got[row].tolist() == pytest.approx(expected, rel=2e-3, abs=1e-3)
     assert got.shape[1] == len(STATS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    vocabulary=st.integers(1025, 3000), seed=st.integers(0, 10_000), scale=st.floats(0.1, 60), dead=st.floats(0, 0.95)
+)
+def test_a_large_vocabulary_is_searched_by_blocks_to_the_same_token(
+    vocabulary: int, seed: int, scale: float, dead: float
+) -> None:
+    """Against the plain cumulated sum, with whole stretches ruled out, up to rounding; never a ruled-out token."""
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(16, vocabulary, generator=draw) * scale
+    logits[:, int((1 - dead) * vocabulary) :] = -torch.inf
+    logits[:, 300:700] = -torch.inf
+    uniform = torch.rand(16, generator=draw, dtype=torch.float64)
+    uniform[0], uniform[1] = 0.0, 1 - 2.0**-53
+    chosen = choose(logits, uniform, Sampling())
+    weights = logits.softmax(-1)
+    assert (weights.gather(-1, chosen.unsqueeze(-1)) > 0).all()
+    cdf = weights.double().cumsum(-1) / weights.double().sum(-1, keepdim=True)
+    at = chosen.unsqueeze(-1)
+    upper, lower = cdf.gather(-1, at), cdf.gather(-1, at) - weights.double().gather(-1, at)
+    assert (uniform.unsqueeze(-1) <= upper + 1e-6).all() and (uniform.unsqueeze(-1) >= lower - 1e-6).all()

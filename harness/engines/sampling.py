@@ -7,6 +7,7 @@ import torch
 
 from harness.api import Sampling, TokenStats
 
+BLOCK = 256  # tokens of the vocabulary whose probabilities are added up first
 TOP_CONFIDENCE = 20  # DeepConf's K
 STATS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
@@ -28,10 +29,34 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> t
     if sampling.top_p < 1:
         before = weights.cumsum(-1) - weights
         weights = weights.masked_fill(before >= sampling.top_p, 0.0)
-    cdf = weights.cumsum(-1, dtype=torch.float64)
-    wanted = uniform.to(cdf.dtype).unsqueeze(-1) * cdf[:, -1:]
-    picked = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)
+    picked = _inverse_cdf(weights, uniform.to(torch.float64).unsqueeze(-1))
     return (picked if ids is None else ids.gather(-1, picked)).squeeze(-1)
+
+
+def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The first index ``[n, 1]`` at which the cumulated ``weights`` ``[n, V]`` exceed ``uniform`` ``[n, 1]`` of their sum.
+
+    A large vocabulary is searched by blocks first: cumulating all of it in float64 would take as long as a small
+    model's forward pass.
+    """
+    rows, vocabulary = weights.shape
+    start = torch.zeros_like(uniform, dtype=torch.long)
+    below = torch.zeros_like(uniform)
+    if vocabulary > 4 * BLOCK:
+        blocks = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+        sums = blocks.sum(-1).double()
+        cdf = sums.cumsum(-1)
+        wanted = uniform * cdf[:, -1:]
+        start = torch.searchsorted(cdf, wanted, right=True).clamp_(max=(vocabulary - 1) // BLOCK)
+        below = (cdf - sums).gather(-1, start)
+        weights = blocks.gather(1, start.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
+        cdf = below + weights.cumsum(-1, dtype=torch.float64)
+    else:
+        cdf = weights.cumsum(-1, dtype=torch.float64)
+        wanted = uniform * cdf[:, -1:]
+    # Rounding may put what is wanted at or behind the end; the last token with any weight takes it.
+    wanted = wanted.minimum(cdf[:, -1:].nextafter(below))
+    return start * BLOCK + torch.searchsorted(cdf, wanted, right=True)
 
 
 def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -47,7 +72,7 @@ def distribution(logp: torch.Tensor) -> torch.Tensor:
     renormalised = top.log_softmax(-1)
     columns = (
         -top.mean(-1),
-        -(logp.exp() * logp).sum(-1),
+        -torch.linalg.vecdot(logp.exp(), logp),
         -logp.mean(-1) - np.log(vocabulary),
         top[:, 0].exp() - top[:, 1].exp(),
         -(renormalised.exp() * renormalised).sum(-1),
