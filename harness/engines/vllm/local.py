@@ -105,7 +105,7 @@ def start(model: str, beside: bool = False, **options: Any) -> Any:
         raise UnavailableError(MISSING) from error
     try:
         return LLM(model, use_tqdm_on_load=False, **options)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, AssertionError) as error:  # vLLM asserts what a machine has, too
         reason = " ".join(str(error).split())[:400]
         if "architecture" in reason and "not supported" in reason:
             reason = "this environment's vLLM does not load pathprune's plugin: install pathprune into it again"

@@ -78,8 +78,8 @@ class Reading:
         logits = logits.float()
         out = logits.new_full((len(logits), self.ids.width + len(self.ids.statistics)), -torch.inf)
         out[:, : self.ids.base] = logits
-        logp, most = logits.log_softmax(-1), logits.argmax(-1, keepdim=True)
-        level = logits.gather(-1, most) - logp.gather(-1, most)  # log sum exp
+        logp = logits.log_softmax(-1)
+        level = logits.amax(-1, keepdim=True) - logp.amax(-1, keepdim=True)  # log sum exp
         out[:, self.ids.width :] = distribution(logp) + level + OFFSET
         if bool(carries.any()):
             out[carries] = -torch.inf

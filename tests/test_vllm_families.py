@@ -1,0 +1,86 @@
+"""Other families and sharded layers: tiny random models, vLLM against transformers, with a LoRA that does something."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness import registry
+from harness.api import Sampling
+from tasks.embedded.hands import Hands
+
+pytestmark = pytest.mark.vllm
+# vLLM's attention on a CPU wants heads of 32 at least.
+SHAPE: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 256, "eos_token_id": 2, "pad_token_id": 0,
+    "bos_token_id": 1,
+}  # fmt: skip
+
+
+def random_model(family: str, folder: FilePath, tokenizer: Any, **more: Any) -> str:
+    """Weights large enough that each layer matters; with biases where the family has them."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **(SHAPE | more), initializer_range=0.08)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def random_adapter(engine: Any, folder: FilePath, **options: Any) -> FilePath:
+    made = engine.new_adapter(**options)
+    with torch.no_grad():
+        for name, value in made.branch.named_parameters():
+            if "lora_B" in name:  # PEFT starts B at zero, which would make any LoRA pass
+                value.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    made.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "tensor_parallel", "more"),
+    [
+        ("qwen2", 1, {"tie_word_embeddings": True}),
+        ("qwen3", 1, {}),
+        ("llama", 2, {}),
+        ("llama", 2, {"num_key_value_heads": 1}),  # one head of keys and values, held by both workers
+    ],
+)
+def test_paths_states_and_adapters(
+    family: str,
+    tensor_parallel: int,
+    more: dict[str, Any],
+    tmp_path: FilePath,
+    hands: Hands,
+    hands_engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1" if tensor_parallel == 2 else "auto")  # cores of each worker
+    model = random_model(family, tmp_path / "model", hands_engine.tokenizer, **more)
+    hf = registry.engine("hf", model, Sampling(temperature=0.7, top_p=0.9, top_k=40), device="cpu")
+    served = registry.engine(
+        "vllm", model, Sampling(temperature=0.7, top_p=0.9, top_k=40), block=32, memory=0.05,
+        tensor_parallel=tensor_parallel,
+    )  # fmt: skip
+    problems = hands.problems("dev", 2)
+    expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
+    got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
+    assert [p.tokens for p in got] == [p.tokens for p in expected]
+    prefixes = [p.cut(25, hf.decode) for p in expected]
+    scale = np.abs(hf.probe(prefixes)).max()
+    assert np.abs(served.probe(prefixes) - hf.probe(prefixes)).max() < 1e-4 * scale
+    for name, options in (("lora", {"tokens": 3, "rank": 4, "seed": 9}), ("plain", {"tokens": 2, "rank": 0})):
+        folder = random_adapter(hf, tmp_path / name, **options)
+        states = [e.probe(prefixes, e.new_adapter(folder))[:, -1] for e in (served, hf)]
+        assert np.abs(states[0] - states[1]).max() < 1e-4 * scale, name
