@@ -16,6 +16,7 @@ from typing import Any, Literal
 from harness.api import PathpruneError, Pruner, Sampling, Task
 
 Kind = Literal["pruners", "tasks", "engines"]
+FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,16 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
 
 
-def task(name: str) -> Task:
-    made: Task = load("tasks", name)[0]()
+def task(spec: str) -> Task:
+    """``name``, ``name:k=v,k=v``, ``name:what,k=v`` where a task takes one thing by position, or a file of problems."""
+    if spec.endswith(FILES):
+        made: Task = load("tasks", "file")[0](spec)
+        return made
+    head, _, tail = spec.partition(":")
+    first, comma, rest = tail.partition(",")
+    by_position = [first] if first and "=" not in first else []
+    options = _options(spec, rest if by_position else tail)
+    made = _made("task", head, load("tasks", head)[0], by_position, options)
     return made
 
 
@@ -153,14 +162,7 @@ def _literal(text: str) -> Any:
 
 
 def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
-    known = [p for p in inspect.signature(made).parameters if p != "self"]
-    for option in options:
-        if option not in known:
-            raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
-    try:
-        built = made(**options)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise PathpruneError(f"pruner {name!r} cannot be made with {options}: {error}") from error
+    built = _made("pruner", name, made, [], options)
     missing = [a for a in ("quadrant", "needs", "fidelity") if not hasattr(built, a)]
     if hasattr(built, "decide"):
         missing += ["warmup"] if not hasattr(built, "warmup") else []
@@ -169,6 +171,21 @@ def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
     return built
+
+
+def _made(noun: str, name: str, made: Any, by_position: list[str], options: dict[str, Any]) -> Any:
+    """``made(*by_position, **options)``; options it does not have are refused, unless it takes any."""
+    parameters = inspect.signature(made).parameters
+    known = [n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for option in options:
+        if option not in known and not takes_any:
+            raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
+    try:
+        return made(*by_position, **options)
+    except (TypeError, ValueError, AttributeError) as error:
+        given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
+        raise PathpruneError(f"{noun} {name!r} cannot be made with {given}: {error}") from error
 
 
 def _from_file(head: str) -> tuple[Any, str]:
