@@ -6,9 +6,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
-from functools import partial
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +30,77 @@ def cli() -> None:
     """Compare path pruners on the same sampled paths, at matched cost, with intervals."""
 
 
+@dataclass(frozen=True)
+class Where:
+    """On what a verb works, as it was asked for; ``task`` and ``engine`` are opened once, at first use."""
+
+    task_spec: str
+    model_given: str | None
+    engine_spec: str
+    sampling: str
+    prefix_given: int | None
+    max_tokens_given: int | None
+    seed: int
+
+    @cached_property
+    def task(self) -> Any:
+        return registry.task(self.task_spec)
+
+    @property
+    def model(self) -> str:
+        return self.model_given or str(self.task.defaults.model)
+
+    @property
+    def prefix(self) -> int:
+        return given(self.prefix_given, self.task.defaults.prefixes[0])
+
+    @property
+    def max_tokens(self) -> int:
+        return given(self.max_tokens_given, self.task.defaults.max_tokens)
+
+    @cached_property
+    def engine(self) -> Any:
+        return self.open(self.task)
+
+    def open(self, task: Any) -> Any:
+        """The engine, with the task's own sampling where no other was asked for."""
+        name, options = registry.options_of(self.engine_spec)
+        wanted = registry.options_of(f"sampling:{self.sampling}")[1]
+        known = [f.name for f in fields(Sampling)]
+        for key in wanted:
+            if key not in known:
+                raise PathpruneError(registry.unknown("sampling option", key, known))
+        drawn = replace(task.defaults.sampling, **wanted)
+        try:
+            return registry.engine(name, self.model_given or task.defaults.model, drawn, **options)
+        except TypeError as error:
+            raise PathpruneError(f"engine {self.engine_spec!r}: {error}") from error
+
+
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say on what: shared by every verb that opens an engine."""
+    """The options that say on what, handed over as ``on``: shared by every verb that opens an engine."""
     options = [
-        click.option("--task", default="hands", show_default=True, help="a registered task"),
+        click.option("--task", default="hands", show_default=True, help="a task's spec, or a file of problems"),
         click.option("--model", help="embedded model, local folder or hub id  [default: the task's]"),
         click.option(
             "--engine", default="hf", show_default=True, help="engine spec, e.g. hf:dtype=bfloat16,device=cuda"
         ),
         click.option("--sampling", default="", help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
         click.option("--prefix", type=int, help="prefix length L in tokens  [default: the task's first]"),
+        click.option("--max-tokens", type=int, help="longest path in tokens  [default: the task's]"),
         click.option("--seed", type=int, default=0, show_default=True),
     ]
+
+    @wraps(command)
+    def called(
+        task: str, model: str | None, engine: str, sampling: str, prefix: int | None, max_tokens: int | None, seed: int,
+        **rest: Any,
+    ) -> Any:  # fmt: skip
+        return command(on=Where(task, model, engine, sampling, prefix, max_tokens, seed), **rest)
+
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def open_engine(task: Any, model: str | None, engine: str, sampling: str) -> Any:
-    name, options = registry.options_of(engine)
-    wanted = registry.options_of(f"sampling:{sampling}")[1]
-    known = [f.name for f in fields(Sampling)]
-    for key in wanted:
-        if key not in known:
-            raise PathpruneError(registry.unknown("sampling option", key, known))
-    drawn = replace(task.defaults.sampling, **wanted)
-    try:
-        return registry.engine(name, model or task.defaults.model, drawn, **options)
-    except TypeError as error:
-        raise PathpruneError(f"engine {engine!r}: {error}") from error
+        called = option(called)
+    return called
 
 
 def given(value: int | None, default: int) -> int:
@@ -106,40 +148,35 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
 @click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
 def bench(
-    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, specs: str, n: int, keep: int,
-    problems: int | None, live: bool, workers: str | None, results: Path, bank: Path, vote: str | None, ended: Any,
+    on: Where, specs: str, n: int, keep: int, problems: int | None, live: bool, workers: str | None, results: Path, bank: Path,
+    vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """Score the prefixes of a pool with one or more pruners, and show the table."""
     from harness.bench import Settings, check_signals
 
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
     if not 1 <= keep <= n:
         raise PathpruneError(f"--keep {keep} is not between 1 and --n {n}")
-    settings = Settings(
-        chosen, opened, given(problems, chosen.defaults.problems), n, given(prefix, chosen.defaults.prefixes[0]),
-        chosen.defaults.max_tokens, seed, results, bank,
-    )  # fmt: skip
-    plugins = choose(specs, opened)
+    count = given(problems, on.task.defaults.problems)
+    settings = Settings(on.task, on.engine, count, n, on.prefix, on.max_tokens, on.seed, results, bank)
+    plugins = choose(specs, on.engine)
     for plugin in plugins:
-        check_signals(plugin, opened)
+        check_signals(plugin, on.engine)
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
     if live:
         bench_live(settings, plugins, keep, ended, vote or "majority")
     else:
-        opening = partial(open_engine, model=model, engine=engine, sampling=sampling)
-        bench_banked(settings, plugins, keep, ended, vote, crew_of(workers, settings, plugins, opening))
+        bench_banked(settings, plugins, keep, ended, vote, crew_of(workers, on, plugins, settings))
 
 
-def crew_of(workers: str | None, settings: Any, plugins: list[registry.Plugin], opening: Callable[[Any], Any]) -> Any:
+def crew_of(workers: str | None, on: Where, plugins: list[registry.Plugin], settings: Any) -> Any:
     from harness.cluster import Cluster, Recipe, parse
     from harness.work import alone
 
     if workers is None:
         return alone
     address, count = parse(workers)
-    recipe = Recipe(settings.task.name, opening, tuple(p.spec for p in plugins), settings.terms)
+    recipe = Recipe(on.task_spec, replace(on).open, tuple(p.spec for p in plugins), settings.terms)
     return Cluster(recipe, address, count, gpus_of_an_engine())
 
 
@@ -236,30 +273,30 @@ def list_all() -> None:
 @cli.command()
 @click.argument("spec")
 @where
-def check(spec: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int) -> None:
+def check(spec: str, on: Where) -> None:
     """Run the conformance suite on a pruner, yours or ours."""
     from harness import checkpoints
     from harness.bench import check_signals
     from harness.testing import conformance
 
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
     plugin = registry.pruner(spec)
-    check_signals(plugin, opened)
-    checkpoints.attach(plugin, opened)
+    check_signals(plugin, on.engine)
+    checkpoints.attach(plugin, on.engine)
     failed = 0
-    for name, problem in conformance(plugin.pruner, chosen, opened, given(prefix, chosen.defaults.prefixes[0]), seed):
+    for name, problem in conformance(plugin.pruner, on.task, on.engine, on.prefix, on.seed):
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
         console.print(line, style="green" if problem is None else "red", markup=False)
         failed += problem is not None
     raise SystemExit(1 if failed else 0)
 
 
-def label_folder(task: Any, engine: Any, root: Path, **recipe: Any) -> Any:
+def label_folder(on: Where, root: Path, **recipe: Any) -> Any:
     from harness.supervision import Labels, Recipe
 
-    fixed = {"prefixes": tuple(task.defaults.prefixes), "max_tokens": task.defaults.max_tokens}
-    return Labels(root, task, engine, Recipe(**(fixed | {k: v for k, v in recipe.items() if v is not None})))
+    prefixes = tuple(on.task.defaults.prefixes) if on.prefix_given is None else (on.prefix_given,)
+    fixed: dict[str, Any] = {"prefixes": prefixes, "max_tokens": on.max_tokens, "seed": on.seed + 1}
+    given_ones = {k: v for k, v in recipe.items() if v is not None}
+    return Labels(root, on.task, on.engine, Recipe(**fixed, **given_ones))
 
 
 def make_labels(labels: Any) -> None:
@@ -273,19 +310,9 @@ def make_labels(labels: Any) -> None:
 @click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
 @click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]")
 @click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
-def label(
-    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, problems: int | None,
-    continuations: int | None, root: Path,
-) -> None:  # fmt: skip
+def label(on: Where, problems: int | None, continuations: int | None, root: Path) -> None:
     """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or at --prefix."""
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
-    prefixes = None if prefix is None else (prefix,)
-    make_labels(
-        label_folder(
-            chosen, opened, root, problems=problems, continuations=continuations, prefixes=prefixes, seed=seed + 1
-        )
-    )
+    make_labels(label_folder(on, root, problems=problems, continuations=continuations))
 
 
 @cli.command()
@@ -294,23 +321,16 @@ def label(
 @click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
 @click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
-def train(
-    spec: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, problems: int | None,
-    root: Path, out: Path,
-) -> None:  # fmt: skip
+def train(spec: str, on: Where, problems: int | None, root: Path, out: Path) -> None:
     """Train a learned pruner on labels, which are made first where they are missing."""
     from harness.training import train_pruner
 
     plugin = registry.pruner(spec)
     if not hasattr(plugin.pruner, "fit"):
         raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
-    labels = label_folder(
-        chosen, opened, root, problems=problems, prefixes=None if prefix is None else (prefix,), seed=seed + 1
-    )
+    labels = label_folder(on, root, problems=problems)
     make_labels(labels)
-    place = train_pruner(plugin, opened, labels, out, console.print)
+    place = train_pruner(plugin, on.engine, labels, out, console.print)
     console.print(f"checkpoint in {place}")
 
 
@@ -318,25 +338,21 @@ def train(
 @click.argument("specs")
 @where
 @click.option("--out", required=True, type=click.Path(path_type=Path))
-def export(
-    specs: str, task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, out: Path
-) -> None:
+def export(specs: str, on: Where, out: Path) -> None:
     """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
     from harness import checkpoints
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
 
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
     places = []
     for plugin in map(registry.pruner, split_specs(specs)):
-        checkpoints.attach(plugin, opened)
+        checkpoints.attach(plugin, on.engine)
         if (folder := getattr(plugin.pruner, "folder", None)) is None:
             raise PathpruneError(
                 f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
             )
         places.append(folder)
-    command = write(locate(model or chosen.defaults.model), opened.fingerprint, places, out)
+    command = write(locate(on.model), on.engine.fingerprint, places, out)
     console.print(f"wrote {out}; on a machine with vLLM and pathprune, serve it with:", markup=False)
     click.echo(command)
 
@@ -348,27 +364,12 @@ def export(
 @click.option("--continuations", default=8, show_default=True, help="K per prefix")
 @click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
 @click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
-def oracle(
-    task: str, model: str | None, engine: str, sampling: str, prefix: int | None, seed: int, n: int, problems: int,
-    continuations: int, results: Path, bank: Path,
-) -> None:  # fmt: skip
+def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, bank: Path) -> None:
     """Score test prefixes by Monte-Carlo continuations: the ceiling that tables draw, never a pruner."""
     from harness.bench import Settings
     from harness.oracle import score_oracle
 
-    chosen = registry.task(task)
-    opened = open_engine(chosen, model, engine, sampling)
-    settings = Settings(
-        chosen,
-        opened,
-        problems,
-        n,
-        given(prefix, chosen.defaults.prefixes[0]),
-        chosen.defaults.max_tokens,
-        seed,
-        results,
-        bank,
-    )
+    settings = Settings(on.task, on.engine, problems, n, on.prefix, on.max_tokens, on.seed, results, bank)
     with bar("oracle", problems) as progress:
         spent = score_oracle(settings, continuations, progress)
     console.print(f"{spent:,} tokens generated")

@@ -57,14 +57,14 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
 def task(spec: str) -> Task:
     """``name``, ``name:k=v,k=v``, ``name:what,k=v`` where a task takes one thing by position, or a file of problems."""
     if spec.endswith(FILES):
-        made: Task = load("tasks", "file")[0](spec)
-        return made
+        own: Task = load("tasks", "file")[0](spec)
+        return own
     head, _, tail = spec.partition(":")
-    first, comma, rest = tail.partition(",")
+    first, _, rest = tail.partition(",")
     by_position = [first] if first and "=" not in first else []
     options = _options(spec, rest if by_position else tail)
-    made = _made("task", head, load("tasks", head)[0], by_position, options)
-    return made
+    named: Task = _made("task", head, load("tasks", head)[0], by_position, options)
+    return named
 
 
 def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
