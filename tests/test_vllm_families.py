@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -48,6 +52,27 @@ def random_adapter(engine: Any, folder: FilePath, **options: Any) -> FilePath:
     return folder
 
 
+def compare(family: str, tensor_parallel: int, more: dict[str, Any], place: FilePath) -> None:
+    """Run in a process of its own: vLLM reads its environment once."""
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0|1" if tensor_parallel == 2 else "auto"  # cores of each worker
+    sampling, hands = Sampling(temperature=0.7, top_p=0.9, top_k=40), Hands()
+    tokenizer = registry.engine("hf", "hands", sampling, device="cpu").tokenizer
+    model = random_model(family, place / "model", tokenizer, **more)
+    hf = registry.engine("hf", model, sampling, device="cpu")
+    served = registry.engine("vllm", model, sampling, block=32, memory=0.05, tensor_parallel=tensor_parallel)
+    problems = hands.problems("dev", 2)
+    expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
+    got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
+    assert [p.tokens for p in got] == [p.tokens for p in expected]
+    prefixes = [p.cut(25, hf.decode) for p in expected]
+    scale = np.abs(hf.probe(prefixes)).max()
+    assert np.abs(served.probe(prefixes) - hf.probe(prefixes)).max() < 1e-4 * scale
+    for name, options in (("lora", {"tokens": 3, "rank": 4, "seed": 9}), ("plain", {"tokens": 2, "rank": 0})):
+        folder = random_adapter(hf, place / name, **options)
+        states = [e.probe(prefixes, e.new_adapter(folder))[:, -1] for e in (served, hf)]
+        assert np.abs(states[0] - states[1]).max() < 1e-4 * scale, name
+
+
 @pytest.mark.parametrize(
     ("family", "tensor_parallel", "more"),
     [
@@ -57,30 +82,18 @@ def random_adapter(engine: Any, folder: FilePath, **options: Any) -> FilePath:
         ("llama", 2, {"num_key_value_heads": 1}),  # one head of keys and values, held by both workers
     ],
 )
-def test_paths_states_and_adapters(
-    family: str,
-    tensor_parallel: int,
-    more: dict[str, Any],
-    tmp_path: FilePath,
-    hands: Hands,
-    hands_engine: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1" if tensor_parallel == 2 else "auto")  # cores of each worker
-    model = random_model(family, tmp_path / "model", hands_engine.tokenizer, **more)
-    hf = registry.engine("hf", model, Sampling(temperature=0.7, top_p=0.9, top_k=40), device="cpu")
-    served = registry.engine(
-        "vllm", model, Sampling(temperature=0.7, top_p=0.9, top_k=40), block=32, memory=0.05,
-        tensor_parallel=tensor_parallel,
-    )  # fmt: skip
-    problems = hands.problems("dev", 2)
-    expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
-    got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
-    assert [p.tokens for p in got] == [p.tokens for p in expected]
-    prefixes = [p.cut(25, hf.decode) for p in expected]
-    scale = np.abs(hf.probe(prefixes)).max()
-    assert np.abs(served.probe(prefixes) - hf.probe(prefixes)).max() < 1e-4 * scale
-    for name, options in (("lora", {"tokens": 3, "rank": 4, "seed": 9}), ("plain", {"tokens": 2, "rank": 0})):
-        folder = random_adapter(hf, tmp_path / name, **options)
-        states = [e.probe(prefixes, e.new_adapter(folder))[:, -1] for e in (served, hf)]
-        assert np.abs(states[0] - states[1]).max() < 1e-4 * scale, name
+def test_paths_states_and_adapters(family: str, tensor_parallel: int, more: dict[str, Any], tmp_path: FilePath) -> None:
+    case = json.dumps([family, tensor_parallel, more, str(tmp_path)])
+    alone = subprocess.run(
+        [sys.executable, "-m", "tests.test_vllm_families", case],
+        cwd=FilePath(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert alone.returncode == 0, alone.stderr
+
+
+if __name__ == "__main__":
+    name, size, shape, place = json.loads(sys.argv[1])
+    compare(name, size, shape, FilePath(place))

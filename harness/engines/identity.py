@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.api import PathpruneError
 
 EMBEDDED = ("hands", "slips")
+MADE = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
 WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20
 DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
@@ -20,7 +21,13 @@ def locate(model: str) -> str:
     """The folder of an embedded model, a local folder, or a hub id unchanged."""
     if model in EMBEDDED:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
+    if model in MADE:
+        if not Path(MADE[model], "config.json").exists():
+            raise PathpruneError(f"model {model} is not there yet; get it with: make {model}")
+        return MADE[model]
     path = Path(model).expanduser()
+    if path.suffix == ".gguf":
+        raise PathpruneError(f"{model} is a GGUF file; make a folder of it once: pathprune convert {model} FOLDER")
     if path.is_dir():
         if not (path / "config.json").exists():
             raise PathpruneError(f"{model} holds no config.json, so it is not a Hugging Face model folder")
@@ -28,10 +35,10 @@ def locate(model: str) -> str:
     if model.startswith((".", "/", "~")):
         raise PathpruneError(f"no model folder at {model}")
     if "/" not in model:
-        near = get_close_matches(model, EMBEDDED, 1)
+        near = get_close_matches(model, [*EMBEDDED, *MADE], 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise PathpruneError(
-            f"unknown model {model!r}; {hint}Give one of {', '.join(EMBEDDED)}, a local folder, or a hub id (owner/name)"
+            f"unknown model {model!r}; {hint}Give one of {', '.join([*EMBEDDED, *MADE])}, a local folder, or a hub id (owner/name)"
         )
     return model
 

@@ -1,0 +1,170 @@
+"""``pathprune`` as a model of lm-eval: any generate_until task, answered by a pruned and voted set of paths.
+
+lm-eval finds no models outside its own package, so its command line is started from here, with its own arguments::
+
+    python -m harness.lm_eval_model --model pathprune \\
+        --model_args pretrained=DIR,pruner=stop,n=64,keep=8,prefix=2048,max_tokens=16384 --tasks gsm8k
+
+Every request is Launch -> Check -> Resume -> Vote. The response is the text of a kept path whose answer won the vote: the
+one with the highest score, the lowest index on ties (between answers, a tie goes to the one seen first). Where no kept path
+has an answer it is the text of the highest score among all kept. A problem has the same id, and so the same random streams
+and paths, as in ``TASK=lm_eval:<task>``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
+
+from lm_eval.__main__ import cli_evaluate
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.models import MODEL_MAPPING  # noqa: F401  importing it registers lm-eval's own models beside ours
+from tqdm import tqdm
+
+from harness import checkpoints, registry
+from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
+from harness.bench import check_signals
+from harness.loop import Plan, ScoringError, prune
+from harness.work import native
+from tasks.lm_eval import max_tokens, problem_id, sampling, stopped
+
+
+@register_model("pathprune")
+class Pathprune(LM):
+    """Arguments are those of ``pathprune bench``; ``;`` stands for ``,`` inside ``pruner``, ``engine`` and ``answers``.
+
+    ``pretrained``: embedded model, folder or hub id. ``answers``: the task of ours whose parser reads the answers that
+    vote, e.g. ``lm_eval:gsm8k`` [default: boxed and other usual forms]. ``prefix``, ``max_tokens``, ``temperature``, ``top_p`` and
+    ``top_k`` are those of ``tasks.lm_eval`` where they are not given.
+    """
+
+    def __init__(
+        self, pretrained: str, pruner: str = "stop", n: int = 64, keep: int = 8, prefix: int = 0, max_tokens: int = 0,
+        engine: str = "hf", answers: str = "", seed: int = 0, vote: str = "majority", ended: Any = "count",
+        temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
+        device: str | None = None, batch_size: Any = None, max_batch_size: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 1 <= keep <= n:
+            raise PathpruneError(f"keep={keep} is not between 1 and n={n}")
+        self._plugin = registry.pruner(pruner.replace(";", ","))
+        if native(self._plugin):
+            raise PathpruneError(
+                f"{self._plugin.name} has a decision rule of its own, which is replayed; use pathprune bench"
+            )
+        everything = getattr(self._plugin.pruner, "keeps_all", False)
+        self._plan = Plan(n, n if everything else keep, prefix, max_tokens, seed, ended, vote)
+        self._drawn: dict[str, Any] = {
+            k: v for k, v in (("temperature", temperature), ("top_p", top_p), ("top_k", top_k)) if v is not None
+        }
+        name, options = registry.options_of(engine.replace(";", ","))
+        self._opening = (name, pretrained, ({"device": device} if device else {}) | options)
+        self._reader = registry.task(answers.replace(";", ",")) if answers else None
+        self._engine: Any = None
+        self._identity: dict[str, Any] = {}
+        self._cost = Cost()
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        texts: list[str] = []
+        asked: Counter[str] = Counter()
+        for request in tqdm(requests, disable=disable_tqdm, desc="Running generate_until requests"):
+            prompt, kwargs = request.args
+            name = problem_id(str(request.task_name), "test", request.doc_id)
+            repeat = f"-{request.idx}-{asked[name]}" if request.idx or asked[name] else ""
+            asked[name] += 1
+            texts.append(self._respond(Problem(name + repeat, prompt, ""), kwargs))
+            self.cache_hook.add_partial("generate_until", request.args, texts[-1])
+        return texts
+
+    def loglikelihood(self, requests: list[Any]) -> NoReturn:
+        raise NotImplementedError(
+            "pathprune samples paths and votes over their answers: it has no log-likelihood; choose generate_until tasks"
+        )
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> NoReturn:
+        self.loglikelihood(requests)
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> NoReturn:
+        raise NotImplementedError(
+            "pathprune applies the model's chat template by itself; leave out --apply_chat_template"
+        )
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self._opening[1]
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes into its results: what decided the paths, and what they cost."""
+        made = {"pruner": self._plugin.name, "code": self._plugin.code, "source": self._plugin.source} | self._identity
+        spec = dict(self._engine.spec) if self._engine else {}
+        return {"pathprune": {"engine": spec, "plan": asdict(self._plan), **made, "cost": asdict(self._cost)}}
+
+    def _respond(self, problem: Problem, kwargs: Mapping[str, Any]) -> str:
+        limit = self._plan.max_tokens or max_tokens(kwargs)
+        plan = replace(self._plan, max_tokens=limit, prefix=self._plan.prefix or max(1, limit // 8))
+        if plan.prefix >= limit:
+            raise PathpruneError(f"prefix={plan.prefix} is not between 1 and the token limit {limit} - 1")
+        engine = self._open(replace(sampling(kwargs), **self._drawn))
+        reader = _Reader(self._reader, kwargs, engine.spec["model"])
+        try:
+            outcome = prune(problem, reader, engine, self._plugin.pruner, plan)
+        except ScoringError as error:
+            raise PathpruneError(f"{self._plugin.name} failed on {problem.id}: {error}") from error
+        self._cost += outcome.cost
+        texts = reader.texts[-len(outcome.kept) :]  # answers of kept paths are the last that the loop reads
+        winners = [i for i, a in enumerate(outcome.answers) if outcome.voted is None or a == outcome.voted]
+        return texts[max(winners, key=lambda i: outcome.scores[outcome.kept[i]])]
+
+    def _open(self, drawn: Sampling) -> Any:
+        """The engine for this sampling; one is held at a time."""
+        if self._engine is None or self._engine.spec["sampling"] != asdict(drawn):
+            name, model, options = self._opening
+            self._engine = registry.engine(name, model, drawn, **options)
+            check_signals(self._plugin, self._engine)
+            self._identity = checkpoints.attach(self._plugin, self._engine)
+        return self._engine
+
+
+class _Reader:
+    """A task of ours as far as a single request needs one: it cuts texts at the stop strings and parses answers."""
+
+    name, version = "lm_eval", "1"
+
+    def __init__(self, task: Task | None, kwargs: Mapping[str, Any], model: str) -> None:
+        self._kwargs, self._parse = kwargs, task.answer if task else usual_answer
+        self.defaults = task.defaults if task else TaskDefaults(model, Sampling(), 1, 1, (1,))
+        self.texts: list[str] = []
+
+    def answer(self, text: str) -> str | None:
+        self.texts.append(stopped(text, self._kwargs))
+        return self._parse(self.texts[-1])
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        return []
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        return False
+
+
+def usual_answer(text: str) -> str | None:
+    from tasks.answers import canonical, extract
+
+    found = extract(text)
+    return None if found is None else canonical(found)
+
+
+def main(run: Callable[[], None] = cli_evaluate) -> None:
+    """lm-eval's own command line; a mistake of ours to report is one line and exit code 2."""
+    try:
+        run()
+    except PathpruneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

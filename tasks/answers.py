@@ -1,0 +1,119 @@
+"""Answers: what a model's text says, its canonical form for votes, and whether it equals the gold answer.
+
+Four sources are read, in this order, and only outside the model's thinking: the last ``\\boxed{...}``, the last JSON
+``"answer"`` field, the last "the answer is ..." sentence. A bare last number is never taken for an answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tasks.equality import canonical, equivalent
+
+__all__ = ["canonical", "choice", "equivalent", "extract", "spoken"]
+
+# Tokenizers drop gpt-oss's special tokens on decoding: "<|channel|>analysis<|message|>" becomes "analysis".
+_FINAL = re.compile(r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>\w*)?<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>|(?:analysis|commentary)(?![\s:;,.)*_]|[a-z]*\s+(?:of|is)\b)")
+_BARE_FINAL = re.compile(r"assistant\s?final(?![a-z])")
+_END = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext|call)\|>.*", re.DOTALL)
+_BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)\s+(?P<word>[^\s${}.,;]+)|\\.|[{}]", re.DOTALL)
+_JSON = re.compile(
+    r'"(?:final[ _])?answer"\s*:\s*(?:"(?P<string>(?:[^"\\\n]|\\.)*)"|(?P<list>\[[^\]\n]*\])|(?P<bare>[^\s,}\]"]+))',
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(
+    r"""\banswer\b(?:\s+(?:to|for)\s[^.\n]{0,80}?)?  # the answer to the question
+        (?:[*_]*\s*:\s*[*_]*\s*|[*_]*\s+is\b\s*:?\s*|[*_]*\s*=\s*|\*\*\s*\n+\s*)
+        (?P<answer>\S[^\n]*)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MATH = r"(?:\$\$?[^$]+\$\$?|\\\(.+?\\\)|\\\[.+?\\\])"
+_LEADING_MATH = re.compile(rf"{_MATH}(?:\s*(?:,|,?\s*and|,?\s*or)\s+{_MATH})*")
+_BOLD = re.compile(r"(\*\*|__)(.+?)\1")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|;\s|,?\s+(?:because|since|which|so that|as)\s|,\s+(?:so|where|giving)\s")
+
+
+def spoken(text: str) -> str | None:
+    """What the model says outside its thinking, or None where a thinking block was opened and never closed.
+
+    Thinking is ``<think>...</think>`` or a gpt-oss channel other than ``final``, with or without its special tokens.
+    A text whose ``<think>`` stood in the prompt and is never closed cannot be told from plain text: it is spoken.
+    """
+    if finals := list(_FINAL.finditer(text)):
+        return _END.sub("", text[finals[-1].end() :])
+    if _CHANNEL.match(text.lstrip()):
+        parts = _BARE_FINAL.split(text)
+        return _END.sub("", parts[-1]) if len(parts) > 1 else None
+    said = text.rpartition("</think>")[2]
+    return None if "<think>" in said else said
+
+
+def extract(text: str) -> str | None:
+    """The answer as written, or None: the last box, else the last JSON field, else the last answer sentence."""
+    said = spoken(text)
+    if said is None:
+        return None
+    for source in (_boxes, _fields, _sentences):
+        if found := source(said):
+            return found[-1]
+    return None
+
+
+def choice(text: str, letters: str = "ABCD") -> str | None:
+    """The chosen letter of a multiple-choice answer, or None: JSON field, else box, else answer sentence."""
+    said = spoken(text)
+    if said is None:
+        return None
+    for source in (_fields, _boxes, _sentences):
+        for found in reversed(source(said)):
+            if letter := _letter(found, letters, anycase=source is not _sentences):
+                return letter
+    return None
+
+
+def _letter(answer: str, letters: str, anycase: bool) -> str | None:
+    """The letter an answer consists of or starts with: C, (C), **C**, \\text{C}, Option C, C. mitochondria, $C$."""
+    plain = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathsf)\b|\\[()\[\]]|[{}$*_`]", "", answer).strip()
+    plain = re.sub(r"^(?:option|choice|letter)\s+", "", plain, flags=re.IGNORECASE)
+    if anycase and len(plain.strip("(). ")) == 1:
+        plain = plain.upper()
+    match = re.match(rf"\(?([{re.escape(letters)}])(?![A-Za-z0-9'’^=+])", plain)
+    return match[1] if match else None
+
+
+def _boxes(said: str) -> list[str]:
+    """The contents of all balanced boxes, ``\\boxed 5`` included, in the order they end; of nested ones the inner."""
+    found: list[str] = []
+    opened: list[tuple[int, int] | None] = []  # for each open brace, if it opens a box: where, and boxes found so far
+    for match in _BRACE.finditer(said):
+        if match["word"]:
+            found.append(match["word"])
+        elif match[0].endswith("{") and match[0] != "\\{":
+            opened.append((match.end(), len(found)) if match["box"] else None)
+        elif match[0] == "}" and opened and (box := opened.pop()) and len(found) == box[1]:
+            found.append(said[box[0] : match.start()].strip())
+    return [answer for answer in found if answer]
+
+
+def _fields(said: str) -> list[str]:
+    """The values of all JSON answer fields. Models rarely escape LaTeX, so ``\\f`` is a backslash and an f."""
+    found = []
+    for match in _JSON.finditer(said):
+        value = match["string"] if match["string"] is not None else match["list"] or match["bare"]
+        value = value.replace("\\\\", "\\").replace('\\"', '"').strip()
+        found += [value] if value and (match["bare"] is None or value.lower() != "null") else []
+    return found
+
+
+def _sentences(said: str) -> list[str]:
+    """What follows "answer is" or "answer:" up to the end of the sentence, without bold and dollar signs."""
+    found = []
+    for match in _SENTENCE.finditer(said):
+        answer = _BOLD.sub(r"\2", match["answer"]).strip("*_ ")
+        if math := _LEADING_MATH.match(answer):
+            answer = math[0]
+        elif end := _SENTENCE_END.search(answer):
+            answer = answer[: end.start()]
+        found.append(answer.strip(" .*`"))
+    return [answer for answer in found if answer]

@@ -1,0 +1,213 @@
+"""``lm_eval:<task>``: any generate_until task of lm-eval, with its prompts, stop strings, filters and metric.
+
+A problem's prompt is what lm-eval itself would send without ``--apply_chat_template``, few-shot examples of its default
+seed included; an engine wraps it in the model's chat template where there is one. A path is not stopped at a stop
+string: its text is cut there when it is read, which is the same answer at the cost of the tokens behind it.
+
+The answer is what the task's *first* filter pipeline makes of one response, and ``correct`` is the task's *first* metric
+on it, 1 or more being right. What the pipeline makes of an empty text (a regex filter's fallback, say) is no answer. A
+task whose metric parses the whole response by itself (``minerva_math``) has no such pipeline: its single paths are graded
+as lm-eval grades them, but only equal texts are one vote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from tasks.lm_eval_loading import load, set_shots
+
+SHOTS_SEED = 1234  # lm-eval's own default, so that prompts are those of its command line
+MAX_TOKENS = 2048  # where a task sets no limit; lm-eval's 256 are too few to reason in
+PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
+CLOSINGS = ("\n#### ", "\nThe answer is ", "\nThe final answer is \\boxed{", "\nAnswer: ", "\nanswer ")
+PROBES = ("7", "7.", "7}", "7}$.")
+
+
+class LMEval:
+    """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path)."""
+
+    def __init__(self, task: str, include: str = "", shots: int | None = None) -> None:
+        self._task = load(task, include)
+        config = self._task.config
+        set_shots(self._task, shots)
+        self._prompts: dict[str, list[str]] = {}
+        self._documents: dict[str, list[Any]] = {}
+        self._pipeline = self._task._filters[0]
+        self._none = self._pipe("")
+        if not isinstance(self._none, str | None):
+            raise PathpruneError(
+                f"lm-eval task {config.task}: filter {self._pipeline.name!r} gives {self._none!r} for one response, not one text"
+            )
+        self.name = "lm_eval-" + safe(config.task)
+        limit = max_tokens(config.generation_kwargs)
+        self.defaults = TaskDefaults(
+            model="smollm2",
+            sampling=sampling(config.generation_kwargs),
+            max_tokens=limit,
+            problems=len(self._docs("test")),
+            prefixes=(max(1, limit // 8),),
+            closing=self._closing(),
+        )
+        self.version = f"{self._task.VERSION}.{self._digest()}"
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        """Documents in order; as many as there are. "dev" is the validation split, or the test split where there is none;
+        "label" and "train" are both the training split."""
+        split = self._split(split)
+        docs = self._docs(split)
+        last = len(docs) if n is None else min(len(docs), start + n)
+        prompts = self._render(split, last)
+        ids = (problem_id(self._task.config.task, split, i) for i in range(start, last))
+        return [Problem(name, prompts[i], self._gold(docs[i])) for i, name in enumerate(ids, start)]
+
+    def answer(self, text: str) -> str | None:
+        found = self._pipe(stopped(text, self._task.config.generation_kwargs))
+        return None if found == self._none else str(found)
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        if answer is None:
+            return False
+        _, split, index = problem.id.rsplit("-", 2)
+        results = self._task.process_results(self._docs(split)[int(index)], [answer])
+        metric = next((m for m in self._task.aggregation() if m in results), next(iter(results)))
+        if isinstance(results[metric], tuple | list | dict | str) or not self._task.higher_is_better().get(
+            metric, True
+        ):
+            raise PathpruneError(f"lm-eval task {self._task.config.task}: metric {metric} does not grade one answer")
+        return bool(results[metric] >= 1)
+
+    def _pipe(self, text: str) -> Any:
+        """One response through the first filter pipeline, which must not look at the document."""
+        from lm_eval.api.instance import Instance
+
+        response = Instance("generate_until", doc={}, arguments=("", {}), idx=0, resps=[text])
+        try:
+            self._pipeline.apply([response])
+        except Exception as error:
+            raise PathpruneError(
+                f"lm-eval task {self._task.config.task}: filter {self._pipeline.name!r} does not work on one response alone "
+                f"({type(error).__name__}: {error}); choose a task whose first filter does"
+            ) from error
+        return response.filtered_resps[self._pipeline.name]
+
+    def _split(self, asked: str) -> str:
+        """Which documents a split of ours is; a split that is also the evaluated one is not held out."""
+        config = self._task.config
+        tested = config.test_split or config.validation_split
+        if asked == "test" or (asked == "dev" and config.validation_split in (None, tested)):
+            return "test"
+        if asked == "dev":
+            return "dev"
+        if asked not in ("label", "train"):
+            raise PathpruneError(f"split {asked!r} is not one of train, label, dev, test")
+        if config.training_split in (None, tested):
+            raise PathpruneError(
+                f"lm-eval task {config.task} has no training split of its own; train on another task's problems"
+            )
+        return "train"
+
+    def _docs(self, split: str) -> list[Any]:
+        if split not in self._documents:
+            task = self._task
+            docs = {"test": lambda: task.eval_docs, "dev": task.validation_docs, "train": task.training_docs}[split]()
+            self._documents[split] = list(docs)
+        return self._documents[split]
+
+    def _render(self, split: str, last: int) -> list[str]:
+        """The first ``last`` prompts of a split. Few-shot examples are drawn in the order of the documents."""
+        known = self._prompts.get(split, [])
+        if len(known) < last:
+            docs, task = self._docs(split), self._task
+            task.set_fewshot_seed(SHOTS_SEED)
+            with _others_as_shots(task, split != "test") as about:
+                known = [_prompt(task, about(docs[i])) for i in range(last)]
+            self._prompts[split] = known
+        return known
+
+    def _gold(self, doc: Mapping[str, Any]) -> str:
+        target = self._task.doc_to_target(doc)
+        if self._task.config.doc_to_choice is not None and isinstance(target, int):
+            target = self._task.doc_to_choice(doc)[target]
+        return str(target[0] if isinstance(target, list) else target)
+
+    def _closing(self) -> str:
+        """The first usual way to state an answer that the task's filter reads."""
+        for closing in CLOSINGS:
+            if any(self.answer(closing + probe) == "7" for probe in PROBES):
+                return closing
+        return TaskDefaults.closing
+
+    def _digest(self) -> str:
+        """Of everything that decides prompts and grades: test prompts, gold answers, stops, filters and metrics."""
+        config = self._task.dump_config()
+        graded = [config.get(key) for key in ("generation_kwargs", "filter_list", "metric_list", "process_results")]
+        asked = [(p.prompt, p.answer) for p in self.problems("test")]
+        text = json.dumps(
+            [asked, graded], sort_keys=True, default=lambda made: getattr(made, "__name__", repr(type(made)))
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def problem_id(task: str, split: str, index: int) -> str:
+    return f"lm_eval-{safe(task)}-{split}-{index:05d}"
+
+
+def sampling(kwargs: Mapping[str, Any]) -> Sampling:
+    """A task's own sampling where it samples, the paper's where it is greedy: N greedy paths are one path."""
+    if not kwargs.get("do_sample"):
+        return PAPER
+    return Sampling(float(kwargs.get("temperature", 1.0)), float(kwargs.get("top_p", 1.0)), int(kwargs.get("top_k", 0)))
+
+
+def max_tokens(kwargs: Mapping[str, Any]) -> int:
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    return int(normalize_gen_kwargs(dict(kwargs), MAX_TOKENS)["max_gen_toks"])
+
+
+def stopped(text: str, kwargs: Mapping[str, Any]) -> str:
+    """The text before the first of the stop strings."""
+    from lm_eval.models.utils import postprocess_generated_text
+
+    return str(postprocess_generated_text(text, kwargs.get("until"), None))
+
+
+def _prompt(task: Any, doc: Any) -> str:
+    made = task.fewshot_context(doc, num_fewshot=task.config.num_fewshot, gen_prefix=task.doc_to_prefix(doc))
+    if not isinstance(made, str):
+        raise PathpruneError(f"lm-eval task {task.config.task} has several prompts per problem; choose another task")
+    return made
+
+
+@contextmanager
+def _others_as_shots(task: Any, needed: bool) -> Iterator[Any]:
+    """Never show a document its own answer: lm-eval sees to that only for the split it evaluates."""
+    if not needed or not hasattr(task, "sampler"):
+        yield lambda doc: doc
+        return
+    theirs = task.sampler
+    asked: list[Any] = []
+
+    class Others:
+        def sample(self, n: int, **_: Any) -> Sequence[Any]:
+            return list(theirs.sample(n=n, eval_doc=asked[-1]))
+
+    def about(doc: Any) -> Any:
+        asked.append(doc)
+        return doc
+
+    task.sampler = Others()
+    try:
+        yield about
+    finally:
+        task.sampler = theirs

@@ -1,0 +1,63 @@
+"""From a name or a YAML file to lm-eval's own task object, or one line that says why not."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError, UnavailableError
+
+
+def load(name: str, include: str) -> Any:
+    """lm-eval's own task object, refused where it cannot be sampled and graded one response at a time."""
+    try:
+        from lm_eval.api.task import Task as Theirs
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise UnavailableError(f"tasks of lm-eval need lm-eval ({error}): pip install 'pathprune[lm-eval]'") from error
+    manager = TaskManager(include_path=include or None, include_defaults=False)
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise PathpruneError(f"no lm-eval task file at {name}")
+    elif name not in manager.all_tasks:
+        manager = TaskManager(include_path=include or None)  # reads every YAML of lm-eval: seconds
+        if name not in manager.all_tasks:
+            near = get_close_matches(name, manager.all_subtasks, 1)
+            hint = f"did you mean {near[0]}?" if near else "lm-eval ls tasks lists them; a YAML file can be named too"
+            raise PathpruneError(f"unknown lm-eval task {name!r}; {hint}")
+    if name in [*manager.all_groups, *manager.all_tags]:
+        raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
+    try:
+        made = list(manager.load([name])["tasks"].values())
+    except ImportError as error:
+        raise UnavailableError(f"lm-eval task {name} needs a package that is missing ({error}); install it") from error
+    except Exception as error:  # whatever a YAML, its Python or its data set raises is its author's to mend
+        raise PathpruneError(f"lm-eval task {name} cannot be loaded: {' '.join(str(error).split())}") from error
+    if len(made) != 1 or not isinstance(made[0], Theirs):
+        raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
+    _check(made[0])
+    return made[0]
+
+
+def _check(task: Any) -> None:
+    name = task.config.task
+    if task.OUTPUT_TYPE != "generate_until":
+        raise PathpruneError(
+            f"lm-eval task {name} is {task.OUTPUT_TYPE}: it scores given continuations and samples no path; "
+            "choose a generate_until task"
+        )
+    if getattr(task, "UNSAFE_CODE", False):
+        raise PathpruneError(f"lm-eval task {name} runs the code that a model writes; choose another task")
+    if getattr(task, "MULTIMODAL", False):
+        raise PathpruneError(f"lm-eval task {name} needs images or sound; choose a task of text alone")
+
+
+def set_shots(task: Any, shots: int | None) -> None:
+    """As lm-eval's --num_fewshot: a task that fixes 0 examples stays without."""
+    own = task.config.num_fewshot
+    if shots is not None and (shots < 0 or (own == 0 and shots)):
+        raise PathpruneError(
+            f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {own or '0 or more'}"
+        )
+    task.set_config(key="num_fewshot", value=(own or 0) if shots is None else shots)

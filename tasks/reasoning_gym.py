@@ -1,0 +1,103 @@
+"""``reasoning_gym:<dataset>``: procedural problems without end, verified by the package's own scorers (arXiv 2505.24760)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+from harness.api import PathpruneError, Problem, Sampling, TaskDefaults, UnavailableError
+from harness.rng import derive
+from tasks.answers import canonical, extract
+
+SPLITS = ("train", "label", "dev", "test")
+BLOCK = 64  # problems that share a generator: reaching a late one does not mean making all before it
+ASK = "Please reason step by step, and put your final answer within \\boxed{}."
+NUMBER = re.compile(r"\$?[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?\$?")
+
+
+class ReasoningGym:
+    """One of reasoning-gym's datasets. Options besides ``seed`` are the dataset's own, e.g. ``max_terms=2``.
+
+    An answer is what stands in the last \\boxed{} (or behind "the answer is"); a score of 1 by the dataset's scorer is right,
+    and partial credit is not. Numbers vote in canonical form, anything else (an expression, a list) as it is written.
+    Splits have seeds of their own, so no problem of one is made for another, except where a dataset has few different
+    problems at all.
+    """
+
+    def __init__(self, dataset: str, seed: int = 0, **config: Any) -> None:
+        self.dataset, self.seed, self.config = dataset, seed, config
+        self.name = f"reasoning_gym-{dataset}"
+        recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
+        self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+        self._made("test", 0, 1)  # a wrong option is found before anything runs
+        self.defaults = TaskDefaults(
+            model="smollm2",
+            sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
+            max_tokens=512,
+            problems=100,
+            prefixes=(32, 64),
+        )
+
+    @cached_property
+    def _package(self) -> tuple[Any, str]:
+        """(module, version): the version decides the problems."""
+        try:
+            import reasoning_gym
+        except ImportError as error:
+            raise UnavailableError(
+                "tasks of reasoning_gym need their package: pip install 'pathprune[reasoning-gym]'"
+            ) from error
+        return reasoning_gym, metadata.version("reasoning-gym")
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        if split not in SPLITS:
+            raise PathpruneError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        last = start + (self.defaults.problems if n is None else n)
+        return [self._problem(split, i) for i in range(start, last)]
+
+    def answer(self, text: str) -> str | None:
+        said = extract(text)
+        if said is None:
+            return None
+        said = " ".join(said.split())
+        return canonical(said) if NUMBER.fullmatch(said) else said
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        if answer is None:
+            return False
+        split, index = problem.id.rsplit("-", 2)[1:]
+        block, dataset = self._block(split, int(index))
+        return bool(dataset.score_answer(answer, block[int(index) % BLOCK]) >= 1)
+
+    def _problem(self, split: str, index: int) -> Problem:
+        entry = self._block(split, index)[0][index % BLOCK]
+        return Problem(f"{self.name}-{split}-{index:06d}", f"{entry['question'].strip()}\n\n{ASK}", entry["answer"])
+
+    def _block(self, split: str, index: int) -> tuple[list[dict[str, Any]], Any]:
+        key = (split, index // BLOCK)
+        if key not in self._blocks:
+            dataset = self._made(*key, BLOCK)
+            self._blocks[key] = ([dataset[i] for i in range(BLOCK)], dataset)
+        return self._blocks[key]
+
+    @cached_property
+    def _blocks(self) -> dict[tuple[str, int], tuple[list[dict[str, Any]], Any]]:
+        return {}
+
+    def _made(self, split: str, block: int, size: int) -> Any:
+        module = self._package[0]
+        if self.dataset not in module.factory.DATASETS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(self.dataset, module.factory.DATASETS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise PathpruneError(f"reasoning_gym has no dataset {self.dataset!r}{hint}")
+        seed = derive("reasoning_gym", self.dataset, self.seed, split, block) % 2**31
+        try:
+            return module.create_dataset(self.dataset, seed=seed, size=size, **self.config)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {self.config} ({error})") from error
