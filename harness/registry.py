@@ -56,10 +56,10 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
 
 def task(spec: str) -> Task:
     """``name``, ``name:k=v,k=v``, ``name:what,k=v`` where a task takes one thing by position, or a file of problems."""
-    if spec.endswith(FILES):
+    head, _, tail = spec.partition(":")
+    if spec.endswith(FILES) and head not in names("tasks"):
         own: Task = load("tasks", "file")[0](spec)
         return own
-    head, _, tail = spec.partition(":")
     first, _, rest = tail.partition(",")
     by_position = [first] if first and "=" not in first else []
     options = _options(spec, rest if by_position else tail)

@@ -23,9 +23,9 @@ _JSON = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(
-    r"""\banswer\b(?:\s+(?:to|for)\s[^.\n]{0,80}?)?  # the answer to the question
+    r"""\b(?:answer|(?:correct|right|best)\s(?:option|choice))\b(?:\s+(?:to|for)\s[^.\n]{0,80}?)?  # ... to the question
         (?:[*_]*\s*:\s*[*_]*\s*|[*_]*\s+is\b\s*:?\s*|[*_]*\s*=\s*|\*\*\s*\n+\s*)
-        (?P<answer>\S[^\n]*)""",
+        (?=\S)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _MATH = r"(?:\$\$?[^$]+\$\$?|\\\(.+?\\\)|\\\[.+?\\\])"
@@ -78,7 +78,10 @@ def _letter(answer: str, letters: str, anycase: bool) -> str | None:
     plain = re.sub(r"^(?:option|choice|letter)\s+", "", plain, flags=re.IGNORECASE)
     if anycase and len(plain.strip("(). ")) == 1:
         plain = plain.upper()
-    match = re.match(rf"\(?([{re.escape(letters)}])(?![A-Za-z0-9'’^=+])", plain)
+    one = f"[{re.escape(letters)}]"
+    if re.match(rf"\(?{one}\)?\s*(?:(?:and|or|&|/)\s*\(?{one}\b|,\s*\(?{one}\)?$)", plain):
+        return None  # two letters are no choice
+    match = re.match(rf"\(?({one})(?![A-Za-z0-9'’]|-\w|\s*[=+^])", plain)
     return match[1] if match else None
 
 
@@ -109,11 +112,13 @@ def _fields(said: str) -> list[str]:
 def _sentences(said: str) -> list[str]:
     """What follows "answer is" or "answer:" up to the end of the sentence, without bold and dollar signs."""
     found = []
-    for match in _SENTENCE.finditer(said):
-        answer = _BOLD.sub(r"\2", match["answer"]).strip("*_ ")
+    marks = list(_SENTENCE.finditer(said))
+    ends = [*(m.start() for m in marks), len(said)][1:]
+    for mark, end in zip(marks, ends, strict=True):
+        answer = _BOLD.sub(r"\2", said[mark.end() : end].partition("\n")[0]).strip("*_ ")
         if math := _LEADING_MATH.match(answer):
             answer = math[0]
-        elif end := _SENTENCE_END.search(answer):
-            answer = answer[: end.start()]
+        elif stop := _SENTENCE_END.search(answer):
+            answer = answer[: stop.start()]
         found.append(answer.strip(" .*`"))
     return [answer for answer in found if answer]

@@ -3,7 +3,7 @@
 Policy. Degree and percent signs, currencies and units behind a number are dropped; ``equivalent`` also lets 50% equal
 0.5. ``1,000`` is a thousand, ``100, 200`` (or braces) a set, whose order and repetition do not matter; in ``(a, b)``
 and ``[a, b)`` order does. ``x = 5`` is 5, ``m + n = 5`` too, ``x + y = 1`` is an equation. Words are compared without
-case, single letters with it. Decimals are exact: 0.333 is not 1/3 as a vote.
+case, single letters as votes with it. Decimals are exact: 0.333 is not 1/3 as a vote.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from functools import lru_cache
 from typing import Any
 
 from harness.api import PathpruneError
-from tasks.notation import NAMED, flat, join, number, opened, relation, signs, split, tidy, wordy
+from tasks.notation import NAMED, exact, flat, join, matrix, number, opened, relation, signs, split, tidy, wordy
 
 SECONDS = 5  # for reading, simplifying and comparing, each
 LENGTH = 300  # characters; no longer answer is read as a formula
 LONGEST = 5000  # characters; a longer answer is a text
 DIGITS = 4000  # a formula with a longer number in it stays unevaluated
 _UNREAD = re.compile(
-    r"\\(?:sum|prod|int|lim|partial|nabla|overline|begin)\b|\d_|:|!!|\\binom(?!(?:\s*(?:\{\w{1,4}\}|\w)){2})"
+    r"\\(?:sum|prod|int|lim|partial|nabla|overline|begin)\b|\d_|:|!!"
+    r"|(?<!frac )(?<!binom )(?<!_)\d +\d|\.\d*\."  # sympy reads 1 000 and 1.000 as products
+    r"|\\binom(?!(?:\s*(?:\{\w{1,4}\}|\w)){2})"
 )
 
 
@@ -83,6 +85,8 @@ def _form(text: str) -> str:
     sides = relation(text)
     if wordy(text):
         return _form(sides[0]) if sides and len(sides) == 1 else flat(text)
+    if cells := matrix(text):
+        return r"\begin{pmatrix}" + r"\\".join("&".join(map(_form, row)) for row in cells) + r"\end{pmatrix}"
     if len(parts := split(text, r"\\cup\b")) > 1:
         return r"\cup".join(sorted({_form(p) for p in parts}))
     if bracket := opened(text):
@@ -92,6 +96,8 @@ def _form(text: str) -> str:
             return join(left, _unnamed(parts), right)
     if len(parts := [s for p in split(text, "[,;]") for s in signs(p)]) > 1:
         return join(r"\{", _unnamed(parts), r"\}")
+    if (part := exact(text)) != text:
+        return _form(part)
     if sides:
         return "=".join(_form(s) for s in sides)
     return _atom(text)

@@ -16,7 +16,7 @@ from tasks.embedded.hands import AUTHORS, Hands, write_solution
 from tasks.embedded.slips import Slips, needed
 
 
-@pytest.mark.parametrize("name", registry.names("tasks"))
+@pytest.mark.parametrize("name", ["hands", "slips", "toy", "reasoning_gym:chain_sum"])
 def test_conforms(name: str) -> None:
     assert [f for f in task_conformance(registry.task(name)) if f[1]] == []
 

@@ -1,0 +1,1 @@
+"""Benchmarks by name, and problems of one's own from a file."""

@@ -1,0 +1,128 @@
+"""What all benchmarks of fixed problems share: reading common dumps, the paper's prompts, and grading.
+
+Prompts and sampling are those of STOP (arXiv 2604.16029, sec. 4.1 and App. C).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from typing import ClassVar
+
+from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.rng import derive
+from tasks.answers import canonical, choice, equivalent, extract
+from tasks.benchmarks import fields
+from tasks.benchmarks.files import Hub, Row, fetch, missing, read
+
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+LETTER = 'Please show your choice in the answer field with only the choice letter, e.g., "ANSWER": "C".'
+PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
+LONGEST = 1_000_000  # characters of a problem; no context window holds more
+
+
+class Benchmark:
+    """A list of problems with one answer each, free or multiple choice.
+
+    ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned
+    pruners need. ``shuffle``: a seed that orders each problem's options, or "none" for the published order. The version
+    is a digest of prompts, problems and answers.
+    """
+
+    name: str
+    hub: ClassVar[Hub | None] = None
+    max_tokens: ClassVar[int] = 32768
+    prefix: ClassVar[int] = 2048
+
+    def __init__(
+        self, data: str = "", dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none"
+    ) -> None:
+        if not (isinstance(shuffle, int) or shuffle == "none"):
+            raise PathpruneError(f"{self.name}: shuffle is a seed (a whole number) or none, not {shuffle!r}")
+        self.shuffle = shuffle
+        self._files = {"test": str(data), "dev": str(dev), "label": str(label), "train": str(train)}
+        self._splits: dict[str, list[Problem]] = {}
+        self._letters = ""  # of the longest list of options; empty where answers are free
+        test = self._split("test")
+        self.defaults = TaskDefaults(
+            model="deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+            sampling=PAPER,
+            max_tokens=self.max_tokens,
+            problems=len(test),
+            prefixes=(self.prefix,),
+            closing='\n</think>\n\n"ANSWER": "' if self._letters else TaskDefaults.closing,
+        )
+        told = json.dumps([[p.id, p.prompt, p.answer] for p in test], ensure_ascii=False)
+        self.version = f"1.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        """Problems of a split in order, as many as there are."""
+        known = self._split(split)
+        return known[start : len(known) if n is None else start + n]
+
+    def answer(self, text: str) -> str | None:
+        if self._letters:
+            return choice(text, self._letters)
+        said = extract(text)
+        return None if said is None else canonical(said)
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        if answer is None:
+            return False
+        return answer == problem.answer if self._letters else equivalent(problem.answer, answer)
+
+    def _split(self, split: str) -> list[Problem]:
+        if split not in self._files:
+            raise PathpruneError(f"split {split!r} is not one of {', '.join(self._files)}")
+        if split not in self._splits:
+            rows, place = self._rows(split)
+            self._splits[split] = self._read(rows, place, split)
+        return self._splits[split]
+
+    def _rows(self, split: str) -> tuple[Sequence[Row], str]:
+        if self._files[split]:
+            return read(self._files[split]), self._files[split]
+        hub = self._published(split)
+        if hub is None:
+            raise PathpruneError(
+                f"{self.name} has no {split} problems; name a file of them: --task '{self.name}:{'data' if split == 'test' else split}=FILE.jsonl'"
+            )
+        return fetch(hub, self.name), hub.path
+
+    def _published(self, split: str) -> Hub | None:
+        return self.hub if split == "test" else None
+
+    def _read(self, rows: Sequence[Row], place: str, split: str) -> list[Problem]:
+        found = [self._problem(row, f"{place}, row {i}", f"{split}-{i:05d}") for i, row in enumerate(rows, 1)]
+        kinds = {bool(letters) for _, letters in found}
+        if len(kinds) > 1:
+            raise PathpruneError(f"{place}: some problems have options and some do not; make two files of it")
+        self._letters = max([self._letters, *(letters for _, letters in found)], key=len)
+        first: dict[str, int] = {}
+        for i, (problem, _) in enumerate(found, 1):
+            if first.setdefault(problem.id, i) != i:
+                raise PathpruneError(f"{place}, row {i}: id {problem.id!r} is also that of row {first[problem.id]}")
+        return [problem for problem, _ in found]
+
+    def _problem(self, row: Row, place: str, fallback: str) -> tuple[Problem, str]:
+        """A row as (problem, letters of its options)."""
+        question = str(fields.field(row, fields.QUESTIONS, "problem", place)).strip()
+        if len(question) > LONGEST:
+            raise PathpruneError(f"{place}: the problem has {len(question):,} characters, more than {LONGEST:,}")
+        name = next((str(row[k]) for k in fields.IDS if not missing(row.get(k))), fallback)
+        if options := fields.options(row, place):
+            texts, gold = options
+            order = self._order(len(texts), name)
+            asked = "\n".join(f"{fields.LETTERS[i]}. {texts[j]}" for i, j in enumerate(order))
+            prompt, answer = f"{question}\n\n{asked}\n\n{LETTER}", fields.LETTERS[order.index(gold)]
+            return Problem(f"{self.name}-{name}", prompt, answer), fields.LETTERS[: len(texts)]
+        answer = fields.gold(row, place)
+        return Problem(f"{self.name}-{name}", f"{question}\n\n{BOXED}", answer), ""
+
+    def _order(self, count: int, name: str) -> list[int]:
+        order = list(range(count))
+        if self.shuffle != "none":
+            random.Random(derive("options", self.shuffle, name)).shuffle(order)
+        return order
