@@ -139,7 +139,11 @@ class Task(Protocol):
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]: ...
 
     def answer(self, text: str) -> str | None:
-        """The answer a text gives, in canonical form, or None; equal strings are one vote."""
+        """The answer a text gives, in canonical form, or None; equal strings are one vote.
+
+        Of a path that reached the token limit it is not asked, unless the task has a method ``ended(text) -> bool``
+        that says the text is complete all the same.
+        """
 
     def correct(self, answer: str | None, problem: Problem) -> bool: ...
 

@@ -7,7 +7,7 @@ lm-eval finds no models outside its own package, so its command line is started 
 
 Every request is Launch -> Check -> Resume -> Vote. The response is the text of a kept path whose answer won the vote: the
 one with the highest score, the lowest index on ties (between answers, a tie goes to the one seen first). Where no kept path
-has an answer it is the text of the highest score among all kept. A problem has the same id, and so the same random streams
+has an answer it is the complete text of the highest score, and empty where the token limit cut all of them off. A problem has the same id, and so the same random streams
 and paths, as in ``TASK=lm_eval:<task>``.
 """
 
@@ -25,12 +25,12 @@ from lm_eval.api.registry import register_model
 from lm_eval.models import MODEL_MAPPING  # noqa: F401  importing it registers lm-eval's own models beside ours
 from tqdm import tqdm
 
-from harness import checkpoints, registry
+from harness import checkpoints, grading, registry
 from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.bench import check_signals
 from harness.loop import Plan, ScoringError, prune
 from harness.work import native
-from tasks.lm_eval import max_tokens, problem_id, sampling, stopped
+from tasks.lm_eval import ends, max_tokens, problem_id, sampling, stopped
 
 
 @register_model("pathprune")
@@ -115,9 +115,10 @@ class Pathprune(LM):
         except ScoringError as error:
             raise PathpruneError(f"{self._plugin.name} failed on {problem.id}: {error}") from error
         self._cost += outcome.cost
-        texts = reader.texts[-len(outcome.kept) :]  # answers of kept paths are the last that the loop reads
-        winners = [i for i, a in enumerate(outcome.answers) if outcome.voted is None or a == outcome.voted]
-        return texts[max(winners, key=lambda i: outcome.scores[outcome.kept[i]])]
+        complete = [i for i, path in enumerate(outcome.finished) if grading.ended(reader, path)]
+        winners = [i for i in complete if outcome.answers[i] == outcome.voted]
+        best = max(winners or complete, key=lambda i: outcome.scores[outcome.kept[i]], default=None)
+        return "" if best is None else stopped(outcome.finished[best].text, kwargs)
 
     def _open(self, drawn: Sampling) -> Any:
         """The engine for this sampling; one is held at a time."""
@@ -137,11 +138,12 @@ class _Reader:
     def __init__(self, task: Task | None, kwargs: Mapping[str, Any], model: str) -> None:
         self._kwargs, self._parse = kwargs, task.answer if task else usual_answer
         self.defaults = task.defaults if task else TaskDefaults(model, Sampling(), 1, 1, (1,))
-        self.texts: list[str] = []
 
     def answer(self, text: str) -> str | None:
-        self.texts.append(stopped(text, self._kwargs))
-        return self._parse(self.texts[-1])
+        return self._parse(stopped(text, self._kwargs))
+
+    def ended(self, text: str) -> bool:
+        return ends(text, self._kwargs)
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         return []

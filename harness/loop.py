@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness import grading
 from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
 from harness.budget import Metered, MeteredProbe
 from harness.reader import open_reader
@@ -40,10 +41,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one problem. ``seconds`` of Launch, Check and Resume."""
+    """What came of one problem: ``finished`` and ``answers`` of the paths ``kept``, ``seconds`` of Launch, Check, Resume."""
 
     scores: np.ndarray
     kept: tuple[int, ...]
+    finished: tuple[Path, ...]
     answers: tuple[str | None, ...]
     voted: str | None
     cost: Cost
@@ -62,13 +64,13 @@ def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Pl
     kept = select(scores, [p.finish == "stop" for p in prefixes], plan.keep, plan.ended)
     finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
     clock.append(time.perf_counter())
-    answers = tuple(task.answer(p.text) for p in finished)
+    answers = tuple(grading.answer(task, p) for p in finished)
     try:
         voted = vote(plan.vote, answers, scores[list(kept)])
     except PathpruneError as error:  # a vote that these scores do not allow
         raise ScoringError(reason(error)) from error
     launch, checked, resume = np.diff(clock).tolist()
-    return Outcome(scores, kept, answers, voted, ledger.cost + spent, (launch, checked, resume))
+    return Outcome(scores, kept, tuple(finished), answers, voted, ledger.cost + spent, (launch, checked, resume))
 
 
 def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[np.ndarray, Cost]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness import grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
 from harness.rng import derive
 from harness.store import digest, writable
@@ -123,8 +124,8 @@ def label_group(
     spent = sum(len(p.tokens) for group in groups for p in group)
     rows: list[dict[str, Any]] = []
     cuts: list[tuple[Path, bool]] = []
-    for problem, group in zip(problems, groups, strict=True):
-        right = [task.correct(task.answer(p.text), problem) for p in group]
+    for group in groups:
+        right = grading.right(task, group)
         if not recipe.bounds[0] <= np.mean(right) <= recipe.bounds[1]:
             continue
         rows += [_row(p, "outcome", float(r), 1) for p, r in zip(group, right, strict=True)]
@@ -148,7 +149,7 @@ def continue_often(
         for k in range(times)
     ]
     finished = engine.resume(copies, max_tokens)
-    right = [task.correct(task.answer(p.text), p.problem) for p in finished]
+    right = grading.right(task, finished)
     spent = sum(len(b.tokens) - len(a.tokens) for a, b in zip(copies, finished, strict=True))
     return np.array(right, dtype=float).reshape(len(prefixes), times).sum(1), spent
 

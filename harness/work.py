@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import grading
 from harness.api import Engine, Path, Problem, Task, UnavailableError
 from harness.bank import Banked
 from harness.loop import ScoringError, check, decide
@@ -125,7 +126,7 @@ def _short(values: np.ndarray) -> list[float]:
 
 
 def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
-    answers = [task.answer(p.text) for p in paths]
+    answers = [grading.answer(task, p) for p in paths]
     problem = paths[0].problem
     return {
         "problem": problem.id,
@@ -134,5 +135,5 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
         "answers": answers,
         "correct": [int(task.correct(a, problem)) for a in answers],
         "lengths": [len(p.tokens) for p in paths],
-        "stopped": [int(p.finish == "stop") for p in paths],
+        "stopped": [int(grading.ended(task, p)) for p in paths],
     }

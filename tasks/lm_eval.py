@@ -70,6 +70,10 @@ class LMEval:
         found = self._pipe(stopped(text, self._task.config.generation_kwargs))
         return None if found == self._none else str(found)
 
+    def ended(self, text: str) -> bool:
+        """A stop string in the text is the end of it, however many tokens follow."""
+        return ends(text, self._task.config.generation_kwargs)
+
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
             return False
@@ -173,6 +177,12 @@ def max_tokens(kwargs: Mapping[str, Any]) -> int:
     from lm_eval.models.utils import normalize_gen_kwargs
 
     return int(normalize_gen_kwargs(dict(kwargs), MAX_TOKENS)["max_gen_toks"])
+
+
+def ends(text: str, kwargs: Mapping[str, Any]) -> bool:
+    """Is a stop string in the text?"""
+    until = kwargs.get("until") or []
+    return any(mark and mark in text for mark in ([until] if isinstance(until, str) else until))
 
 
 def stopped(text: str, kwargs: Mapping[str, Any]) -> str:
