@@ -103,7 +103,9 @@ class Benchmark:
         first: dict[str, int] = {}
         for i, (problem, _) in enumerate(found, 1):
             if first.setdefault(problem.id, i) != i:
-                raise PathpruneError(f"{place}, row {i}: id {problem.id!r} is also that of row {first[problem.id]}")
+                raise PathpruneError(
+                    f"{place}, row {i}: id {problem.id.removeprefix(self.name + '-')!r} is also that of row {first[problem.id]}"
+                )
         return [problem for problem, _ in found]
 
     def _problem(self, row: Row, place: str, fallback: str) -> tuple[Problem, str]:

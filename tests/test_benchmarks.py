@@ -1,0 +1,206 @@
+"""Benchmarks by name or from a file: what is read, what is asked, what is graded, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import registry
+from harness.api import PathpruneError
+from harness.testing import task_conformance
+
+ROWS: list[dict[str, Any]] = [
+    {"id": f"p{i}", "problem": f"What is {i} divided by 7?", "answer": rf"\frac{{{i}}}{{7}}"} for i in range(1, 7)
+]
+CHOICES: list[dict[str, Any]] = [
+    {"question": f"Which is number {i}?", "choices": [f"n{(i + j) % 9}" for j in range(4)], "answer": f"n{i}"}
+    for i in range(1, 7)
+]
+GPQA = [
+    {
+        "Record ID": f"r{i}",
+        "Question": f"Question {i}?",
+        "Correct Answer": f"right {i}",
+        **{f"Incorrect Answer {j}": f"wrong {i}.{j}" for j in (1, 2, 3)},
+    }
+    for i in range(24)
+]
+ZEBRA = [
+    {"id": f"lgp-test-{n}x{n}-{i}#mc-0", "puzzle": f"{n} houses", "question": "Who?", "choices": ["a", "b"], "answer": "b"}
+    for i, n in enumerate((2, 3, 4, 5, 6))
+]  # fmt: skip
+
+
+def jsonl(folder: Path, rows: list[dict[str, Any]], name: str = "own.jsonl") -> str:
+    file = folder / name
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.mark.parametrize("rows", [ROWS, CHOICES], ids=["free", "choices"])
+def test_a_file_is_a_task(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    label = jsonl(tmp_path, [{**row, "id": f"l{i}", **_other(row)} for i, row in enumerate(rows)], "label.jsonl")
+    task = registry.task(f"file:data={jsonl(tmp_path, rows)},label={label}")
+    assert [f for f in task_conformance(task) if f[1]] == []
+    assert task.name == "own" and len(task.problems()) == len(rows) == task.defaults.problems
+
+
+def _other(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: f"Again: {row[k]}" for k in ("problem", "question") if k in row}
+
+
+def test_every_format_holds_the_same_problems(tmp_path: Path) -> None:
+    """A version is of the content: the same in any format and place, another when one answer changes."""
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    (tmp_path / "b.json").write_text(json.dumps({"license": "MIT", "data": ROWS}))
+    (tmp_path / "c.jsonl").write_text("\ufeff" + "\r\n\n".join(map(json.dumps, ROWS)))
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.parquet")
+    tasks = [registry.task(f"aime24:data={tmp_path / name}") for name in ("a.json", "b.json", "c.jsonl", "d.parquet")]
+    assert all(t.problems() == tasks[0].problems() and t.version == tasks[0].version for t in tasks)
+    changed = registry.task(f"aime24:data={jsonl(tmp_path, [*ROWS[:-1], {**ROWS[-1], 'answer': '7'}])}")
+    assert changed.version != tasks[0].version
+
+
+def test_names_of_common_dumps_are_understood(tmp_path: Path) -> None:
+    dumps = [
+        {"unique_id": "a", "Problem": "1+1?", "Answer": 2},
+        {"problem_idx": 7, "question": "1+1?", "final_answer": "$2$"},
+        {"prompt": "1+1?", "solution": r"Adding, \boxed{2}."},
+        {"question": "1+1?", "answer": "One and one.\n#### 2"},
+        {"question": "1+1?", "answer": 2.0},
+    ]
+    for row in dumps:
+        task = registry.task(jsonl(tmp_path, [row]))
+        (problem,) = task.problems()
+        assert task.correct(task.answer(r"Surely \boxed{2}"), problem), row
+        assert not task.correct(task.answer(r"Surely \boxed{3}"), problem), row
+
+
+def test_own_gold_is_right_and_the_neighbours_wrong(tmp_path: Path) -> None:
+    task = registry.task(jsonl(tmp_path, ROWS))
+    problems = task.problems()
+    for problem in problems:
+        said = task.answer(f"</think> The answer is ${problem.answer}$.")
+        assert [task.correct(said, other) for other in problems] == [other is problem for other in problems]
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_a_shuffle_moves_options_and_the_letter_with_them(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    data = jsonl(tmp_path_factory.mktemp("gpqa"), GPQA)
+    one, again = (registry.task(f"gpqa_diamond:data={data},shuffle={seed}") for _ in range(2))
+    assert one.problems() == again.problems()
+    for i, problem in enumerate(one.problems()):
+        lines = [line for line in problem.prompt.splitlines() if line[1:2] == "."]
+        assert sorted(line[3:] for line in lines) == sorted([f"right {i}", *(f"wrong {i}.{j}" for j in (1, 2, 3))])
+        assert f"{problem.answer}. right {i}" in lines
+        assert one.correct(one.answer(f'"ANSWER": "{problem.answer}"'), problem)
+
+
+def test_gpqa_is_shuffled_unless_told_otherwise(tmp_path: Path) -> None:
+    data = jsonl(tmp_path, GPQA)
+    shuffled, published = (
+        registry.task(f"gpqa_diamond:data={data}"),
+        registry.task(f"gpqa_diamond:data={data},shuffle=none"),
+    )
+    assert {p.answer for p in shuffled.problems()} == set("ABCD") and {p.answer for p in published.problems()} == {"A"}
+    assert shuffled.version != published.version
+
+
+def test_zebra_puzzles_are_asked_whole_and_by_size(tmp_path: Path) -> None:
+    data = jsonl(tmp_path, ZEBRA)
+    assert len(registry.task(f"zebralogic:data={data}").problems()) == 5
+    small = registry.task(f"zebralogic:data={data},largest=4").problems()
+    assert [p.prompt.split("\n\n")[0] for p in small] == ["2 houses", "3 houses", "4 houses"]
+    with pytest.raises(PathpruneError, match="no puzzle of at most 1"):
+        registry.task(f"zebralogic:data={data},largest=1")
+
+
+LONG = {"problem": "x" * 10_000_000, "answer": "1"}
+REFUSED = {
+    "empty file": ("", "holds no problems"),
+    "no problem": ('{"id": 1, "answer": "2"}', "row 1: no field 'problem'; it has 'id', 'answer'"),
+    "no answer": ('{"problem": "a", "answer": "1"}\n{"problem": "b"}', "row 2: no field 'answer'; it has 'problem'"),
+    "NaN": ('{"problem": "a", "answer": NaN}', "row 1: answer is nan"),
+    "null": ('{"problem": null, "answer": "1"}', "row 1: problem is None"),
+    "blank": ('{"problem": "a", "answer": "  "}', "row 1: answer is '  '"),
+    "list as gold": ('{"problem": "a", "answer": ["1"]}', "row 1: answer is .'1'., not one text"),
+    "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "row 1: answer .* does not parse"),
+    "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"row 1: solution ends in no \\boxed"),
+    "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "row 2: id '7' is also that of row 1"),
+    "no JSON": ('{"problem": "a", "answer": "1"}\n{"problem": ', "line 2 is not JSON"),
+    "no object": ("[1]", "row 1: not an object"),
+    "10 MB": (json.dumps(LONG), "row 1: the problem has 10,000,000 characters, more than 1,000,000"),
+    "no such option": (
+        '{"problem": "a", "choices": ["x", "y"], "answer": "C"}',
+        "row 1: the answer 'C' is none of the 2",
+    ),
+    "one option": (
+        '{"problem": "a", "choices": ["x"], "answer": "A"}',
+        "row 1: choices is not a list of 2 to 26 texts",
+    ),
+    "two kinds": (
+        '{"problem": "a", "answer": "1"}\n{"problem": "b", "choices": ["x", "y"], "answer": "A"}',
+        "some problems have options and some do not",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_files_are_refused_by_row(tmp_path: Path, case: str) -> None:
+    text, message = REFUSED[case]
+    file = tmp_path / "own.jsonl"
+    file.write_text(text)
+    with pytest.raises(PathpruneError, match=message) as raised:
+        registry.task(str(file))
+    assert "\n" not in str(raised.value) and "own.jsonl" in str(raised.value) and len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["own.json", "own.parquet"])
+def test_other_bytes_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00PAR")
+    with pytest.raises(PathpruneError, match=f"{name} is not"):
+        registry.task(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("aime2024", "did you mean aime24"),
+        ("aime24:dato=x.json", "data"),
+        ("gpqa_diamond:data=x.json,shuffle=yes", "shuffle is a seed"),
+        ("nowhere.jsonl", "no file of problems at nowhere.jsonl"),
+        ("file:data=problems.txt", "problems.txt"),
+    ],
+)
+def test_bad_specs_are_refused(spec: str, message: str) -> None:
+    with pytest.raises(PathpruneError, match=message) as raised:
+        registry.task(spec)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_split_without_a_file_says_how_to_name_one(tmp_path: Path) -> None:
+    task = registry.task(f"aime24:data={jsonl(tmp_path, ROWS)}")
+    with pytest.raises(PathpruneError, match=r"aime24 has no label problems; name a file of them: .*label=FILE"):
+        task.problems("label")
+    with pytest.raises(PathpruneError, match="split 'tset' is not one of"):
+        task.problems("tset")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path), "COLUMNS": "400"}
+    command = [str(Path(sys.executable).parent / "pathprune"), "bench", "--task", "hmmt25", "--results", str(tmp_path)]
+    ran = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, timeout=300)
+    assert ran.returncode != 0 and "Traceback" not in ran.stderr
+    (line,) = ran.stderr.strip().splitlines()
+    assert "MathArena/hmmt_feb_2025 cannot be loaded from the hub" in line and "data=FILE" in line
