@@ -7,7 +7,7 @@ path's own ending is the first of its K continuations: it is one fair sample, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -23,6 +23,7 @@ from harness.store import digest, writable
 
 # Keys of a part's metadata: tokens of its paths, which outcome labels take, and of the continuations on top.
 COST = ("pathprune.launched", "pathprune.continued")
+TENTH, FEW_HELD = 10, 4  # one problem in ten is held out for validation, and of few problems four
 SCHEMA = pa.schema(
     {
         "problem": pa.string(),
@@ -110,7 +111,8 @@ class Labels:
                 text = self.engine.decode(tokens)
                 prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, text)
                 out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["validation"]))
-        return out
+        held = held_out({e.prefix.problem.id for e in out})
+        return [replace(e, validation=e.prefix.problem.id in held) for e in out]
 
     def _problems(self, start: int, count: int) -> list[Problem]:
         return self.task.problems("label", count, start)
@@ -154,6 +156,13 @@ def continue_often(
     return np.array(right, dtype=float).reshape(len(prefixes), times).sum(1), spent
 
 
+def held_out(problems: Collection[str]) -> set[str]:
+    """Problems to validate on: a tenth by hash, and of few problems four, or a quarter where that is less."""
+    least = min(FEW_HELD, len(problems) // 4)
+    ranked = sorted(problems, key=lambda p: (derive("validation", p) % TENTH, derive("validation", p)))
+    return {p for i, p in enumerate(ranked) if i < least or derive("validation", p) % TENTH == 0}
+
+
 def _row(path: Path, kind: str, success: float, continuations: int) -> dict[str, Any]:
     return {
         "problem": path.problem.id,
@@ -163,5 +172,5 @@ def _row(path: Path, kind: str, success: float, continuations: int) -> dict[str,
         "success": success,
         "continuations": continuations,
         # By problem, never by prefix: siblings of a validation prefix are never trained on.
-        "validation": derive("validation", path.problem.id) % 10 == 0,
+        "validation": derive("validation", path.problem.id) % TENTH == 0,
     }

@@ -207,30 +207,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     assert "MathArena/hmmt_feb_2025 cannot be loaded from the hub" in line and "data=FILE" in line
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder of transformers with made-up weights and a tokenizer of bytes."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("model")
-    vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary | {"<eos>": 256}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=2048, bos_token_id=None, eos_token_id=256,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.mark.parametrize("kind", ["aime24", "jsonl", "reasoning_gym", "lm_eval"])
-def test_a_bench_on_each_kind_of_task(kind: str, model: str, tmp_path: Path, run_cli: Any) -> None:
+def test_a_bench_on_each_kind_of_task(kind: str, tiny_model: str, tmp_path: Path, run_cli: Any) -> None:
     """The whole way with a folder of transformers; again, it replays what the record holds."""
     data = jsonl(tmp_path, [{**row, "prompt": row["problem"]} for row in ROWS])
     yaml = LOCAL | {
@@ -243,7 +221,7 @@ def test_a_bench_on_each_kind_of_task(kind: str, model: str, tmp_path: Path, run
         "reasoning_gym": "reasoning_gym:chain_sum,max_terms=2",
         "lm_eval": f"lm_eval:{LOCAL['task']},include={tmp_path}",
     }[kind]
-    command = ["bench", "--task", spec, "--model", model, "--problems", "3", "--n", "4", "--keep", "2"]
+    command = ["bench", "--task", spec, "--model", tiny_model, "--problems", "3", "--n", "4", "--keep", "2"]
     command += ["--max-tokens", "24", "--prefix", "8", "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b")]
     code, out = run_cli(*command, "--pruner", "jaccard,logprob")
     assert code == 0 and "jaccard" in out and "logprob" in out, out

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness import registry
 from harness.api import Check, LabelledPrefix
-from harness.supervision import Labels, Recipe
+from harness.rng import derive
+from harness.supervision import Labels, Recipe, held_out
 from tasks.embedded.hands import Hands
 
 SMALL = {
@@ -137,3 +140,12 @@ def test_a_killed_label_run_continues_to_the_same_files(labels: Any) -> None:
     made.make(lambda done, tokens: None)
     assert {p.name: p.read_bytes() for p in made.parts()} == expected
     assert made.make(lambda done, tokens: None) == 0
+
+
+@given(st.sets(st.text("abcdef", min_size=1, max_size=6), min_size=1, max_size=200))
+def test_some_problems_are_held_out_however_few_there_are(problems: set[str]) -> None:
+    """And of many, those of the hash alone: more labels never move a problem from one side to the other."""
+    held = held_out(problems)
+    assert held <= problems and len(held) >= min(4, len(problems) // 4)
+    by_hash = {p for p in problems if derive("validation", p) % 10 == 0}
+    assert by_hash <= held and (held == by_hash or len(held) == min(4, len(problems) // 4))

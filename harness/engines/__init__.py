@@ -24,7 +24,8 @@ class LazyEngine:
         return getattr(self._engine, name)
 
 
-HF = {"device": str, "attention": str, "memory": int, "rows": int}
+CHAT = {"chat": bool, "thinking": bool, "effort": str}  # what the prompt looks like, so part of what a spec is
+HF = {"device": str, "device_map": str, "attention": str, "memory": int, "rows": int}
 VLLM = {"memory": float, "context": int, "block": int, "tensor_parallel": int, "rows": int}
 REMOTE = {"url": str, "context": int, "rows": int, "timeout": float, "key": str}
 EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
@@ -34,12 +35,12 @@ def open_hf(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
     """transformers: ``model`` is an embedded model's name, a local folder or a hub id."""
-    where, spec = _described("hf", model, sampling, revision, dtype, HF, options)
+    where, spec, options = _described("hf", model, sampling, revision, dtype, HF, options)
 
     def make() -> Any:
         from harness.engines.hf import HFEngine
 
-        return HFEngine(where, spec, sampling, revision=revision, **options)
+        return HFEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
     return LazyEngine(spec, EVERYTHING, make)
 
@@ -48,12 +49,12 @@ def open_vllm(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
     """The released vLLM package in this environment; see ``harness.engines.vllm.local``."""
-    where, spec = _described("vllm", model, sampling, revision, dtype, VLLM, options)
+    where, spec, options = _described("vllm", model, sampling, revision, dtype, VLLM, options)
 
     def make() -> Any:
         from harness.engines.vllm.local import VLLMEngine
 
-        return VLLMEngine(where, spec, sampling, revision=revision, **options)
+        return VLLMEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
     return LazyEngine(spec, EVERYTHING - {"trace"}, make)
 
@@ -62,14 +63,14 @@ def open_remote(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
     """A running ``vllm serve``, which ``url`` names; ``model`` and ``dtype`` say what it serves."""
-    where, spec = _described("vllm-http", model, sampling, revision, dtype, REMOTE, options)
+    where, spec, options = _described("vllm-http", model, sampling, revision, dtype, REMOTE, options)
     if "url" not in options:
         raise PathpruneError("engine vllm-http needs the server's address: ENGINE=vllm-http:url=http://host:8000")
 
     def make() -> Any:
         from harness.engines.vllm.remote import RemoteEngine
 
-        return RemoteEngine(where, spec, sampling, revision=revision, **options)
+        return RemoteEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
     return LazyEngine(spec, EVERYTHING - {"trace"}, make)
 
@@ -82,10 +83,11 @@ def _described(
     dtype: Any,
     known: dict[str, type],
     options: dict[str, Any],
-) -> tuple[str, dict[str, Any]]:
-    """(where the weights are, the spec that decides an engine's tokens); options that it does not know are refused."""
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(where the weights are, the spec that decides an engine's tokens, the other options); unknown ones are refused."""
     from harness.engines import identity
 
+    known = known | CHAT
     for name, value in options.items():
         fitting = (int, float) if known.get(name) is float else known.get(name, ())
         if not isinstance(value, fitting):
@@ -94,13 +96,18 @@ def _described(
     if dtype not in ("float32", "float16", "bfloat16"):
         raise PathpruneError(f"engine {engine}: dtype is float32, float16 or bfloat16, not {dtype!r}")
     where = identity.locate(model)
-    return where, {
+    commit = identity.commit(where, revision)
+    chat = {name: value for name, value in options.items() if name in CHAT}
+    spec = {
         "engine": engine,
         "model": Path(model).name,
-        "fingerprint": identity.fingerprint(where, revision),
+        "fingerprint": identity.fingerprint(where, commit),
         "dtype": dtype,
         "sampling": asdict(sampling),
     }
+    # Only where there are some: the keys of records that know of none stay what they were.
+    spec |= ({"revision": commit} if commit else {}) | ({"chat": chat} if chat else {})
+    return where, spec, {name: value for name, value in options.items() if name not in CHAT}
 
 
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:

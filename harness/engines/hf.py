@@ -69,13 +69,15 @@ class HFEngine(Prompts):
         revision: str | None = None,
         device: str | None = None,
         attention: str | None = None,
+        device_map: str | None = None,
         memory: int | None = None,
         rows: int = 1024,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
         self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention)
+        self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention, device_map)
+        self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to
         if attention is None:
             folded.use(self.model)
         self.rows = rows
@@ -88,7 +90,7 @@ class HFEngine(Prompts):
         item = torch.finfo(self.model.dtype).bits // 8
         self.token_bytes = 2 * self.layers * heads * head_dim * item
         self.flops = loading.flop_model(self.model)
-        super().__init__(tokenizer, config.max_position_embeddings)
+        super().__init__(tokenizer, config.max_position_embeddings, spec)
         self._ends = torch.tensor(end_tokens(self.model.generation_config, tokenizer), device=self.device)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -257,10 +259,11 @@ class HFEngine(Prompts):
             "use_cache": True,
         }
         if want_logits:
-            opened.logits = self.model(**call, logits_to_keep=1).logits[:, -1]
+            opened.logits = self.model(**call, logits_to_keep=1).logits[:, -1].to(self.device)
         else:
             done = self.model.get_decoder()(**call, output_hidden_states=every_layer)
-            opened.hidden, opened.states = done.last_hidden_state[:, -1], done.hidden_states or ()
+            opened.hidden = done.last_hidden_state[:, -1].to(self.device)
+            opened.states = tuple(layer.to(self.device) for layer in done.hidden_states or ())
         return opened
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, keep: bool) -> list[Path]:

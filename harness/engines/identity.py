@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from harness.api import PathpruneError
+from harness.api import PathpruneError, UnavailableError
 
 EMBEDDED = ("hands", "slips")
 MADE = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
 WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20
 DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
+COMMIT = re.compile("[0-9a-f]{40}")
 RECORDS = {"training.json"}  # says where weights come from and decides nothing
 
 
@@ -43,14 +45,39 @@ def locate(model: str) -> str:
     return model
 
 
-def fingerprint(where: str, revision: str | None) -> str:
+def commit(where: str, revision: str | None) -> str | None:
+    """The commit that a branch, tag or commit of a hub id stands for now; None for a folder.
+
+    The hub is asked, and its local cache where the hub cannot be reached.
+    """
+    if Path(where).is_dir():
+        if revision:
+            raise PathpruneError(f"{where} is a folder, which has no revision; leave out revision={revision}")
+        return None
+    if revision and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return Path(hf_hub_download(where, "config.json", revision=revision)).parent.name
+    except (OSError, ValueError, HTTPError) as error:
+        raise unreachable(where, error) from error
+
+
+def unreachable(where: str, error: Exception) -> UnavailableError:
+    reason = str(error).strip().splitlines()[0]
+    return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
+
+
+def fingerprint(where: str, commit: str | None) -> str:
     """SHA-256 over every file of a folder that decides its tokens: weights, configuration, tokenizer, chat template.
 
-    For a hub id, of the id and the revision asked for.
+    For a hub id, of the id and its commit.
     """
     folder = Path(where)
     if not folder.is_dir():
-        return hashlib.sha256(f"{where}@{revision or 'main'}".encode()).hexdigest()
+        return hashlib.sha256(f"{where}@{commit}".encode()).hexdigest()
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS):
         size = file.stat().st_size

@@ -30,6 +30,8 @@ class ArenaLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         end = self.length + key_states.shape[-2]
         self.rows = key_states.shape[0]
+        if self.is_initialized and self.keys.device != key_states.device:  # stored on one device, computed on several
+            self.keys, self.values = self.keys.to(key_states.device), self.values.to(key_states.device)
         self.keys = _write(self.keys, key_states, self.length, end)
         self.values = _write(self.values, value_states, self.length, end)
         self.is_initialized, self.length = True, end
@@ -40,11 +42,13 @@ class ArenaLayer(DynamicLayer):
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows (repeats allowed), spare columns included."""
+        rows = rows.to(self.keys.device)
         self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
         self.rows = len(rows)
 
     def clone(self, rows: torch.Tensor) -> None:
         """Append copies of these rows; only the new rows are written."""
+        rows = rows.to(self.keys.device)
         self.keys, self.values = (_append(t, rows, self.rows, self.length) for t in (self.keys, self.values))
         self.rows += len(rows)
 
@@ -89,11 +93,13 @@ class Block:
 
 
 def take(cache: Cache, rows: torch.Tensor) -> Block:
-    """Copy rows of a cache, up to its length."""
-    layers = [
-        torch.stack([layer.keys[rows, :, : layer.length], layer.values[rows, :, : layer.length]])
-        for layer in cache.layers
-    ]
+    """Copy rows of a cache, up to its length, to the first layer's device."""
+    first = cache.layers[0].keys.device
+    layers = []
+    for layer in cache.layers:
+        here = rows.to(layer.keys.device)
+        both = torch.stack([layer.keys[here, :, : layer.length], layer.values[here, :, : layer.length]])
+        layers.append(both.to(first))
     return Block(torch.stack(layers))
 
 

@@ -9,19 +9,24 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from harness.api import FlopModel, PathpruneError, UnavailableError
+from harness.api import FlopModel, PathpruneError
+from harness.engines.identity import unreachable
 
 
-def load(where: str, revision: str | None, dtype: str, device: str, attention: str | None) -> tuple[Any, Any]:
-    """(model, tokenizer), in evaluation mode and frozen."""
+def load(
+    where: str, revision: str | None, dtype: str, device: str, attention: str | None, device_map: str | None = None
+) -> tuple[Any, Any]:  # fmt: skip
+    """(model, tokenizer), in evaluation mode and frozen; ``device_map`` is accelerate's, and then ``device`` is unused."""
     logging.disable_progress_bar()
     options: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         if attention:
             options["attn_implementation"] = attention
+        if device_map:
+            options["device_map"] = device_map
         loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), **options)
-        return loaded_to(loaded, device), tokenizer
+        return (loaded.eval().requires_grad_(False) if device_map else loaded_to(loaded, device)), tokenizer
     except (OSError, ValueError) as error:
         raise unreachable(where, error) from error
     except Exception as error:
@@ -43,11 +48,6 @@ def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
         return model, tokenizer
     except (OSError, ValueError) as error:
         raise unreachable(where, error) from error
-
-
-def unreachable(where: str, error: Exception) -> UnavailableError:
-    reason = str(error).strip().splitlines()[0]
-    return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
 
 
 def loaded_to(model: Any, device: str) -> Any:

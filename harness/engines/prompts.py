@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from harness.api import Path, PathpruneError, Problem
 
+# What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
+SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_effort",)}
+
 
 class Prompts:
-    """What every engine with a Hugging Face tokenizer shares; ``context`` is its longest sequence in tokens."""
+    """What every engine with a Hugging Face tokenizer shares; ``context`` is its longest sequence in tokens.
 
-    def __init__(self, tokenizer: Any, context: int) -> None:
+    ``chat`` False asks the bare prompt of a model that has a chat template; ``switches`` are the template's variables.
+    """
+
+    def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
+        asked = dict(spec.get("chat", {}))
         self.tokenizer, self.context = tokenizer, context
+        self.chat = bool(asked.pop("chat", True)) and bool(tokenizer.chat_template)
+        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", asked, str(spec["model"]))
         self.ids = lru_cache(maxsize=65536)(self._encode)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -40,10 +50,24 @@ class Prompts:
             )
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        if self.tokenizer.chat_template:
-            chat = [{"role": "user", "content": prompt}]
-            return tuple(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
-        return tuple(self.tokenizer(prompt).input_ids)
+        if not self.chat:
+            return tuple(self.tokenizer(prompt).input_ids)
+        turns = [{"role": "user", "content": prompt}]
+        ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **self.switches)
+        return tuple(ids)
+
+
+def _switches(template: str, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Values for the template's own variables; a switch that it does not have would change nothing, so is refused."""
+    out = {}
+    for option, value in asked.items():
+        known = [name for name in SWITCHES[option] if re.search(rf"\b{name}\b", template)]
+        if not known:
+            raise PathpruneError(
+                f"the chat template of {model} has no switch for {option} ({' or '.join(SWITCHES[option])}); leave out {option}={value}"
+            )
+        out |= dict.fromkeys(known, value)
+    return out
 
 
 def end_tokens(generation: Any, tokenizer: Any) -> list[int]:

@@ -79,7 +79,9 @@ class Asking(Prompts):
         self.fingerprint = str(spec["fingerprint"])
         model, tokenizer = loading.skeleton(where, revision)
         config = model.config.get_text_config()
-        super().__init__(tokenizer, min(context or config.max_position_embeddings, config.max_position_embeddings))
+        super().__init__(
+            tokenizer, min(context or config.max_position_embeddings, config.max_position_embeddings), spec
+        )
         self.architecture: str = (model.config.architectures or [type(model).__name__])[0]
         self.flops = loading.flop_model(model)
         self.ends = end_tokens(model.generation_config, tokenizer)
