@@ -59,7 +59,7 @@ class Prompts:
 
 def _switches(template: str, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Values for the template's own variables; a switch that it does not have would change nothing, so is refused."""
-    out = {}
+    out: dict[str, Any] = {}
     for option, value in asked.items():
         known = [name for name in SWITCHES[option] if re.search(rf"\b{name}\b", template)]
         if not known:
