@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from harness.replay import own_rule, scaling
+from harness.replay import own_rule
 from harness.report import Group
 from harness.rows import EXACT, ORACLE
 from harness.stats import bootstrap
 from harness.store import writable
+from harness.sweep import scaling
 
 GAMMAS = (1 / 2, 1 / 8)
 

@@ -9,6 +9,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +94,7 @@ def pruner(spec: str) -> Plugin:
     )
 
 
+@cache
 def code_digest(made: Any) -> str:
     """SHA-256 over the module that defines it and the modules of the same package that it imports, however deep."""
     file = inspect.getsourcefile(made)

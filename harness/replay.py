@@ -46,6 +46,8 @@ class Pool:
         return self.correct.shape[1]
 
     def subset(self, problems: Sequence[str]) -> Pool:
+        if tuple(problems) == self.problems:
+            return self
         where = {p: i for i, p in enumerate(self.problems)}
         rows = [where[p] for p in problems]
         arrays = {f: getattr(self, f)[rows] for f in ("correct", "answers", "lengths", "stopped", "prompts")}
@@ -103,15 +105,16 @@ def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | N
     )
 
 
-def generation_cost(pool: Pool, mask: np.ndarray, prefix: int) -> tuple[np.ndarray, np.ndarray]:
+def generation_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and FLOPs of generating every prefix and the rest of the kept paths, ``[Q]`` each.
 
-    ``mask`` may be fractional (a probability of being kept): both are linear in it, so expectations are exact.
+    ``mask`` may be fractional (a probability of being kept), as may the share of paths that is ``launched``: both
+    are linear in them, so expectations are exact. The prompt is computed once, however many paths there are.
     """
     cut = np.minimum(pool.lengths, prefix)
     start = pool.prompts[:, None]
-    tokens = cut.sum(1) + ((pool.lengths - cut) * mask).sum(1)
-    launch = pool.flops(0, pool.prompts) + pool.flops(start, start + cut).sum(1)
+    tokens = launched * cut.sum(1) + ((pool.lengths - cut) * mask).sum(1)
+    launch = pool.flops(0, pool.prompts) + launched * pool.flops(start, start + cut).sum(1)
     rest = pool.flops(start + cut, start + pool.lengths) * mask
     return tokens, launch + rest.sum(1)
 
@@ -199,39 +202,3 @@ def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequenc
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
     )
-
-
-def scaling(
-    pool: Pool,
-    scores: np.ndarray | None,
-    gamma: float,
-    prefix: int,
-    checks: Sequence[Cost] | None = None,
-    draws: int = 40,
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """cons@N and tokens against N (STOP, Fig. 4): ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
-
-    For each N = 2, 4, ..., the mean over common random sub-pools of N paths of which the best gamma N (at least one)
-    are finished. ``scores`` None keeps a random share. Scores are those given within the full pool, which for
-    set-wise methods approximates a smaller launch; the Check's cost is scaled by N.
-    """
-    sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
-    voted, spent = [], []
-    permutations = generator("scaling", pool.n).random((draws, pool.n)).argsort(1)
-    tie = generator("scaling ties", pool.n).random((draws, pool.n)).argsort(1)
-    for size in sizes:
-        inside = permutations < size
-        keep = max(1, round(gamma * size))
-        masks = np.zeros((len(pool.problems), draws, pool.n), dtype=bool)
-        for row in range(len(pool.problems)):
-            values = tie.astype(float) if scores is None else np.broadcast_to(scores[row], inside.shape)
-            ranked = np.where(inside, values, -np.inf)
-            best = np.argsort(-ranked, axis=1, kind="stable")[:, :keep]
-            np.put_along_axis(masks[row], best, True, axis=1)
-        voted.append(vote_correct(pool, masks).mean(1))
-        cut = np.minimum(pool.lengths, prefix)
-        tokens = (cut @ inside.T).mean(1) + np.einsum("qn,qdn->q", pool.lengths - cut, masks) / draws
-        if checks is not None:
-            tokens = tokens + np.array([c.tokens for c in checks]) * size / pool.n
-        spent.append(tokens)
-    return sizes, np.array(voted), np.array(spent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -207,11 +208,16 @@ def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
     Each kept path counts as the mean correctness of its problem's paths in the same length quantile: a pruner
     that only picks short paths gains nothing over this.
     """
-    out = np.zeros(len(pool.problems))
+    return (_of_like_length(pool) * mask).sum(1) / np.maximum(1, mask.sum(1))
+
+
+@lru_cache(maxsize=8)
+def _of_like_length(pool: Pool) -> np.ndarray:
+    """Mean correctness of the paths of each path's length quantile, ``[Q, N]``."""
+    out = np.zeros(pool.lengths.shape)
     for q, (lengths, correct) in enumerate(zip(pool.lengths, pool.correct, strict=True)):
         edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
         bins = np.searchsorted(edges, lengths, side="left")
-        means = np.array([correct[bins == b].mean() if (bins == b).any() else 0.0 for b in range(BINS)])
-        if mask[q].any():
-            out[q] = means[bins[mask[q]]].mean()
+        counts = np.bincount(bins, minlength=BINS)
+        out[q] = (np.bincount(bins, correct, minlength=BINS) / np.maximum(1, counts))[bins]
     return out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from harness.rng import generator
 
@@ -27,20 +29,41 @@ class Interval:
 
 
 def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
-    """Percentile bootstrap over problems. ``values`` ``[Q]``; for a paired comparison pass the differences.
+    """Expanded percentile bootstrap over problems. ``values`` ``[Q]``; for a paired comparison pass the differences.
 
-    The resamples depend on Q alone, so every method is resampled alike.
+    The bare percentile interval is too short when problems are few (30 of them: 91 % instead of 95 %), so its tails
+    are widened as Student's t widens the normal's (Hesterberg 2015, The American Statistician 69(4), sec. 4.2). The
+    resamples depend on Q alone, so every method is resampled alike.
     """
     q = len(values)
     if q < 2:
         mean = float(np.mean(values)) if q else float("nan")
         return Interval(mean, float("nan"), float("nan"), float("nan"))
+    return interval_of(float(values.mean()), resampled(values, resamples), q, level)
+
+
+def interval_of(mean: float, means: np.ndarray, q: int, level: float = 0.95) -> Interval:
+    """The interval of any statistic from its values on resamples of q problems."""
+    wider = np.sqrt(q / (q - 1))
+    low, high = np.quantile(means, norm.cdf(wider * student.ppf([(1 - level) / 2, (1 + level) / 2], q - 1)))
+    tail = (min((means <= 0).mean(), (means >= 0).mean()) * len(means) + 0.5) / (len(means) + 1)
+    p = min(1.0, 2 * float(student.cdf(norm.ppf(min(0.5, tail)) / wider, q - 1)))
+    return Interval(mean, float(low), float(high), p)
+
+
+def resampled(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """Means of the bootstrap resamples over problems: ``values`` ``[Q, ...]`` -> ``[resamples, ...]``."""
+    means = _counts(len(values), resamples) @ values.reshape(len(values), -1).astype(float) / len(values)
+    return means.reshape(resamples, *values.shape[1:])
+
+
+@lru_cache(maxsize=4)
+def _counts(q: int, resamples: int) -> np.ndarray:
+    """How often each of q problems is drawn in each resample, float64 ``[resamples, q]``."""
     rng = generator("bootstrap", q)
-    means = np.concatenate([values[rng.integers(0, q, (1000, q))].mean(1) for _ in range(-(-resamples // 1000))])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    tail = min((means <= 0).mean(), (means >= 0).mean())
-    p = min(1.0, 2 * (tail * len(means) + 1) / (len(means) + 1))
-    return Interval(float(values.mean()), float(low), float(high), float(p))
+    rows = np.repeat(np.arange(resamples), q)
+    drawn = np.concatenate([rng.integers(0, q, (1000, q)) for _ in range(-(-resamples // 1000))])[:resamples]
+    return np.bincount(rows * q + drawn.ravel(), minlength=resamples * q).reshape(resamples, q).astype(float)
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -65,5 +88,9 @@ def auroc(scores: np.ndarray, correct: np.ndarray) -> float:
 
 def within_auroc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """AUROC of every problem with right and wrong paths, ``scores`` and ``correct`` ``[Q, N]``: skill without difficulty."""
-    values = np.array([auroc(s, c) for s, c in zip(scores, correct, strict=True)])
-    return values[~np.isnan(values)]
+    right = correct.sum(1)
+    wrong = correct.shape[1] - right
+    mixed = (right > 0) & (wrong > 0)
+    ranks = rankdata(scores[mixed], axis=1)
+    right, wrong = right[mixed], wrong[mixed]
+    return ((ranks * correct[mixed]).sum(1) - right * (right + 1) / 2) / (right * wrong)

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.replay import Pool, scaling, vote_correct
+from harness.replay import Pool, vote_correct
 from harness.stats import auroc, bootstrap, holm, within_auroc
 from harness.vote import majority
 
@@ -76,13 +76,3 @@ def test_intervals_cover_the_truth() -> None:
 def test_holm_by_hand() -> None:
     """p = .01 .04 .03 of three tests -> .03, .06 (= max(.06, .04)), .06 (Holm 1979)."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-
-
-def test_perfect_scores_scale_above_random() -> None:
-    rng = np.random.default_rng(0)
-    pool = pool_of([[str(a) for a in rng.integers(1, 4, 16)] for _ in range(20)])
-    sizes, best, cost = scaling(pool, pool.correct.astype(float), 0.5, 12)
-    _, chance, chance_cost = scaling(pool, None, 0.5, 12)
-    assert sizes == [2, 4, 8, 16]
-    assert (best.mean(1) >= chance.mean(1)).all() and best[-1].mean() > chance[-1].mean()
-    assert (np.diff(cost.mean(1)) > 0).all() and chance_cost.shape == cost.shape
