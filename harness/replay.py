@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from harness.api import Cost, FlopModel
 from harness.loop import Ended, select
 from harness.rng import generator
 
+BINS = 4  # path-length quantiles per problem of the length-matched comparison
 DRAWS = 200  # random subsets per problem for votes, which have no closed form
 
 
@@ -202,3 +204,24 @@ def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequenc
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
     )
+
+
+def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
+    """Accuracy that the kept paths' full lengths alone would give, ``[Q]``; 0 where nothing is kept.
+
+    Each kept path counts as the mean correctness of its problem's paths in the same length quantile: a pruner
+    that only picks short paths gains nothing over this.
+    """
+    return (of_like_length(pool) * mask).sum(1) / np.maximum(1, mask.sum(1))
+
+
+@lru_cache(maxsize=8)
+def of_like_length(pool: Pool) -> np.ndarray:
+    """Mean correctness of the paths of each path's length quantile, ``[Q, N]``."""
+    out = np.zeros(pool.lengths.shape)
+    for q, (lengths, correct) in enumerate(zip(pool.lengths, pool.correct, strict=True)):
+        edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
+        bins = np.searchsorted(edges, lengths, side="left")
+        counts = np.bincount(bins, minlength=BINS)
+        out[q] = (np.bincount(bins, correct, minlength=BINS) / np.maximum(1, counts))[bins]
+    return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from harness.api import PathpruneError
 from harness.loop import Ended
 from harness.replay import (
-    Pool,
     Result,
     kept_mask,
+    length_matched,
     no_pruning,
     own_rule,
     random_pruning,
@@ -26,7 +25,6 @@ from harness.stats import FEW, Interval, auroc, bootstrap, holm, within_auroc
 
 EXACT = ("all", "random")  # drawn from the pool in closed form, whether or not they were run
 ORACLE = "oracle"
-BINS = 4  # path-length quantiles per problem of the length-matched comparison
 NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN, NAN)
 
@@ -200,24 +198,3 @@ def _leaky(group: Group, keep: int, everything: Result) -> Row:
         gain=gain,
         **_numbers(result, everything),
     )
-
-
-def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
-    """Accuracy that the kept paths' full lengths alone would give, ``[Q]``; 0 where nothing is kept.
-
-    Each kept path counts as the mean correctness of its problem's paths in the same length quantile: a pruner
-    that only picks short paths gains nothing over this.
-    """
-    return (_of_like_length(pool) * mask).sum(1) / np.maximum(1, mask.sum(1))
-
-
-@lru_cache(maxsize=8)
-def _of_like_length(pool: Pool) -> np.ndarray:
-    """Mean correctness of the paths of each path's length quantile, ``[Q, N]``."""
-    out = np.zeros(pool.lengths.shape)
-    for q, (lengths, correct) in enumerate(zip(pool.lengths, pool.correct, strict=True)):
-        edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
-        bins = np.searchsorted(edges, lengths, side="left")
-        counts = np.bincount(bins, minlength=BINS)
-        out[q] = (np.bincount(bins, correct, minlength=BINS) / np.maximum(1, counts))[bins]
-    return out

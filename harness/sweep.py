@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from harness.api import Cost
-from harness.replay import Pool, generation_cost
+from harness.replay import Pool, generation_cost, of_like_length
 from harness.rng import generator
 
 DRAWS = 1000
@@ -32,6 +32,7 @@ class Sweep:
 
     settings: tuple[Setting, ...]
     accuracy: np.ndarray  # avg@k|n
+    matched: np.ndarray  # and what of it the kept paths' full lengths alone do not explain
     voted: np.ndarray  # cons@k of n; NaN where no draws were asked for
     tokens: np.ndarray  # the Check's included, scaled by n / N
     flops: np.ndarray
@@ -55,7 +56,8 @@ def sweep(
     """
     settings = tuple(settings)
     ranks = None if scores is None else ranks_of(scores)
-    accuracy, tokens, flops = (np.zeros((len(settings), len(pool.problems))) for _ in range(3))
+    accuracy, matched, tokens, flops = (np.zeros((len(settings), len(pool.problems))) for _ in range(4))
+    unexplained = pool.correct - of_like_length(pool)
     own = [np.zeros(len(pool.problems))] * 2
     if checks is not None:
         own = [np.array([c.tokens for c in checks], float), np.array([c.flops for c in checks], float)]
@@ -63,13 +65,14 @@ def sweep(
         kept = kept_probability(pool.n, n, k)
         mask = np.full(pool.correct.shape, k / pool.n) if ranks is None else kept[ranks]
         accuracy[row] = (pool.correct * mask).sum(1) / k
+        matched[row] = (unexplained * mask).sum(1) / k
         tokens[row], flops[row] = generation_cost(pool, mask, prefix, launched=n / pool.n)
         tokens[row] += own[0] * n / pool.n
         flops[row] += own[1] * n / pool.n
     voted = np.full(accuracy.shape, np.nan)
     if draws:
         voted = votes(pool, ranks, settings, draws, scores if weighted else None)
-    return Sweep(settings, accuracy, voted, tokens, flops)
+    return Sweep(settings, accuracy, matched, voted, tokens, flops)
 
 
 def ranks_of(scores: np.ndarray) -> np.ndarray:

@@ -35,21 +35,21 @@ def cells(row: Row) -> list[str]:
         row.name,
         row.quadrant,
         row.fidelity,
-        _interval(row.accuracy),
-        _interval(row.gain, "+.3f"),
+        shown(row.accuracy),
+        shown(row.gain, "+.3f"),
         _number(row.adjusted_p, ".3f"),
-        _interval(row.matched, "+.3f"),
-        _interval(row.behind, "+.3f"),
+        shown(row.matched, "+.3f"),
+        shown(row.behind, "+.3f"),
         _number(row.oracle_share, ".0%"),
-        _interval(row.voted),
-        "-" if row.own_vote is None else f"{row.own_vote[0]} {_interval(row.own_vote[1])}",
-        _interval(row.tokens, ",.0f"),
+        shown(row.voted),
+        "-" if row.own_vote is None else f"{row.own_vote[0]} {shown(row.own_vote[1])}",
+        shown(row.tokens, ",.0f"),
         _number(row.saved, ".1%"),
         _number(row.saved_generated, ".1%"),
         _number(row.flops / 1e6, ",.0f"),
-        _interval(row.within),
+        shown(row.within),
         _number(row.pooled, ".3f"),
-        _interval(row.kept_length, ".1f"),
+        shown(row.kept_length, ".1f"),
         _number(row.truncated, ".1%"),
         _number(row.label_tokens, ",d"),
         str(row.problems),
@@ -57,7 +57,7 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def _interval(value: Interval | None, form: str = ".3f") -> str:
+def shown(value: Interval | None, form: str = ".3f") -> str:
     if value is None or value.mean != value.mean:
         return "-"
     bare = form.lstrip("+")
@@ -76,8 +76,8 @@ def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     for i in wanted:
         table.add_column(heads[i], justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
-        shown = cells(row)
-        table.add_row(*(SHORT.sub(r"\1.", shown[i].partition(" [")[0] if i in MEANS else shown[i]) for i in wanted))
+        texts = cells(row)
+        table.add_row(*(SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted))
     return table
 
 
@@ -95,13 +95,13 @@ def notes(group: Group) -> list[str]:
 def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:
     """A table with all columns, or with the ``wanted`` ones."""
     heads = columns(group.pool.n, keep)
-    shown = range(len(heads)) if wanted is None else wanted
-    lines = [f"#### {group.title}", "", _line([heads[i] for i in shown]), "|" + "---|" * len(shown)]
-    lines += [_line([cells(row)[i] for i in shown]) for row in table_rows]
+    places = range(len(heads)) if wanted is None else wanted
+    lines = [f"#### {group.title}", "", line([heads[i] for i in places]), "|" + "---|" * len(places)]
+    lines += [line([cells(row)[i] for i in places]) for row in table_rows]
     return "\n".join([*lines, "", *notes(group), ""])
 
 
-def _line(texts: Sequence[str]) -> str:
+def line(texts: Sequence[str]) -> str:
     # A bar inside a cell would end it.
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 

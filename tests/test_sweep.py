@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Cost, FlopModel
-from harness.replay import Pool, kept_mask, random_pruning, replay, weighted_vote
+from harness.replay import Pool, kept_mask, length_matched, random_pruning, replay, weighted_vote
 from harness.rng import generator
 from harness.stats import bootstrap
 from harness.sweep import kept_probability, ranks_of, scaling, sweep
@@ -124,6 +124,8 @@ def test_the_whole_pool_is_the_tables_own_replay_and_random_its_control() -> Non
     swept = sweep(pool, scores, PREFIX, [(16, 4)], draws=3)
     table = replay(pool, kept_mask(pool, scores, 4, PREFIX), PREFIX)
     assert swept.accuracy[0] == pytest.approx(table.accuracy) and swept.voted[0] == pytest.approx(table.voted)
+    alike = length_matched(pool, kept_mask(pool, scores, 4, PREFIX))
+    assert swept.matched[0] == pytest.approx(table.accuracy - alike)
     assert swept.tokens[0] == pytest.approx(table.tokens) and swept.flops[0] == pytest.approx(table.flops)
     chance, control = sweep(pool, None, PREFIX, [(16, 4)], draws=2000), random_pruning(pool, 4, PREFIX)
     assert chance.accuracy[0] == pytest.approx(control.accuracy) and chance.tokens[0] == pytest.approx(control.tokens)

@@ -1,0 +1,143 @@
+"""The matched-cost tables: what each method reaches within a budget, and what no pruning's accuracy costs with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import pandas as pd
+
+from harness import matched
+from harness.matched import Curve, Equivalent, Within
+from harness.report import Group
+from harness.stats import Interval, bootstrap
+from harness.tables import line, notes, shown
+
+FIXED = (Fraction(1, 2), Fraction(1, 8))
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """One group's numbers. ``within`` by budget share, gamma cross-fitted; the rest by gamma, per method's name."""
+
+    group: Group
+    cost: matched.Cost
+    full: float  # mean cost of finishing every path
+    within: dict[float, list[Within]]
+    areas: dict[Fraction, dict[str, tuple[Interval, Interval | None]]]  # area and its gain over random
+    spans: dict[Fraction, tuple[float, float] | None]
+    equivalents: dict[Fraction, dict[str, Equivalent]]
+
+
+def budgets(
+    group: Group, cost: matched.Cost = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
+) -> Budgets:
+    made = matched.curves(group, draws)
+    everything = made[0]
+    full = float(everything.costs(cost).max())
+    within = {share: matched.at_budget(made, share * full, cost, metric) for share in matched.SHARES}
+    gammas = [g for g in FIXED if len(matched.family(group.pool.n, g)) > 1]
+    spans = {g: matched.common_range(made, g, cost) for g in gammas}
+    return Budgets(
+        group, cost, full, within,
+        {g: _areas(made, span, g, cost, metric) for g, span in spans.items() if span},
+        spans,
+        {g: {c.name: matched.equivalent_cost(c, everything, g, cost, metric) for c in made[1:]} for g in gammas},
+    )  # fmt: skip
+
+
+def _areas(
+    made: Sequence[Curve], span: tuple[float, float], gamma: Fraction, cost: matched.Cost, metric: matched.Metric
+) -> dict[str, tuple[Interval, Interval | None]]:
+    values = {c.name: matched.area(c, span, gamma, cost, metric) for c in made}
+    chance = values["random"]
+    return {n: (bootstrap(v), None if n == "random" else bootstrap(v - chance)) for n, v in values.items()}
+
+
+def markdown(made: Budgets) -> str:
+    """Methods by what they reach at a quarter of the full cost; a method that cannot run within a budget has none."""
+    heads = ["pruner", "type", *(f"{s:.0%} of full" for s in made.within), "p (Holm) at 25%", "behind the best at 25%"]
+    heads += [f"area, gamma 1/{g.denominator}" for g in made.areas]
+    heads += [f"reaches cons@{made.group.pool.n} at, gamma 1/{g.denominator}" for g in made.equivalents]
+    lines = [
+        f"#### {made.group.title}", "",
+        f"cons within a budget of {made.cost}, as a share of the {made.full:,.0f} that finishing all {made.group.pool.n} paths takes "
+        f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
+        line(heads), "|" + "---|" * len(heads),
+    ]  # fmt: skip
+    for order in made.within[_middle(made)]:
+        lines.append(line(_cells(made, order.name)))
+    spans = [
+        f"gamma 1/{g.denominator}: {s[0]:,.0f} to {s[1]:,.0f}" if s else f"gamma 1/{g.denominator}: n/a"
+        for g, s in made.spans.items()
+    ]
+    lines += [
+        "",
+        f"Areas are means over log {made.cost} of the range that every method reaches ({'; '.join(spans)}).",
+        *notes(made.group)[1:],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _middle(made: Budgets) -> float:
+    return 1 / 4 if 1 / 4 in made.within else max(made.within)
+
+
+def _cells(made: Budgets, name: str) -> list[str]:
+    rows = [next(w for w in ws if w.name == name) for ws in made.within.values()]
+    middle = next(w for w in made.within[_middle(made)] if w.name == name)
+    p = "-" if middle.adjusted_p is None or middle.adjusted_p != middle.adjusted_p else f"{middle.adjusted_p:.3f}"
+    return [
+        name,
+        middle.quadrant,
+        *(shown(w.value) for w in rows),
+        p,
+        shown(middle.behind, "+.3f"),
+        *(shown(a[name][0]) for a in made.areas.values()),
+        *(reach(e.get(name)) for e in made.equivalents.values()),
+    ]
+
+
+def reach(value: Equivalent | None) -> str:
+    """``27% [21, 35]`` of no pruning's cost; an end that resamples never reach is open."""
+    if value is None:
+        return "-"
+    ends = [f"{100 * end:.0f}" if end < float("inf") else "not reached" for end in (value.low, value.high)]
+    if value.share != value.share:
+        return "not reached" if ends[0] == "not reached" else f"not reached [{ends[0]}, {ends[1]}]"
+    return f"{value.share:.0%} [{ends[0]}, {ends[1]}]"
+
+
+def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
+    """Every number of the tables, one line per table, method and quantity."""
+    out: list[dict[str, Any]] = []
+    for made in tables:
+        about = {"table": made.group.slug, "cost": made.cost}
+        for share, rows in made.within.items():
+            for w in rows:
+                out.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
+                if w.gain is not None:
+                    out.append(
+                        about | {"quantity": "gain over random", "share": share, "pruner": w.name} | _spread(w.gain)
+                    )
+        for gamma, areas in made.areas.items():
+            for name, (value, gain) in areas.items():
+                out.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
+                if gain is not None:
+                    out.append(
+                        about | {"quantity": "area over random", "gamma": str(gamma), "pruner": name} | _spread(gain)
+                    )
+        for gamma, reached in made.equivalents.items():
+            for name, e in reached.items():
+                numbers = {"mean": e.share, "low": e.low, "high": e.high}
+                out.append(
+                    about | {"quantity": "cost of no pruning's accuracy", "gamma": str(gamma), "pruner": name} | numbers
+                )
+    return pd.DataFrame(out).round(5)
+
+
+def _spread(value: Interval) -> dict[str, float]:
+    return {"mean": value.mean, "low": value.low, "high": value.high}

@@ -1,0 +1,173 @@
+"""Verbs that read records: no engine, no sampling."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.api import PathpruneError
+from harness.cli.base import bar, cli, comparison, console, published
+
+
+@cli.command()
+@published
+@click.option("--keep", default=8, show_default=True)
+@click.option(
+    "--out",
+    "outs",
+    multiple=True,
+    default=["results/leaderboard.md"],
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
+)
+@click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--only", default="*", help="tables whose figure's name matches, e.g. 'hands-*-L22'")
+@comparison
+def leaderboard(
+    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, vote: str | None, ended: Any
+) -> None:  # fmt: skip
+    """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
+    from harness import report
+    from harness.rows import rows
+
+    writers = {".md": _markdown, ".tex": _latex, ".csv": _csv, ".html": _page}
+    for out in outs:
+        if out.suffix not in writers:
+            raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")
+    chosen = [g for g in report.groups(results) if g.pool.n >= keep and fnmatch(g.slug, only)]
+    large = [(group, rows(group, keep, ended, vote)) for group in chosen]
+    if not large:
+        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+    for out in outs:
+        writers[out.suffix](large, keep, out, figures)
+        console.print(f"wrote {out}")
+
+
+def _markdown(large: Any, keep: int, out: Path, figures: Path) -> None:
+    from harness.tables import write_leaderboard
+
+    write_leaderboard(large, keep, out, figures)
+
+
+def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
+    from harness import latex
+    from harness.store import writable
+
+    with writable(out) as part:
+        part.write_text(latex.document(large, keep))
+
+
+def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
+    from harness.sheet import sheet
+    from harness.store import writable
+
+    with writable(out) as part:
+        sheet(large, keep).to_csv(part, index=False)
+
+
+def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
+    from harness.figures import scaling_data
+    from harness.page import write_page
+
+    write_page(large, {group.slug: scaling_data(group) for group, _ in large}, keep, out)
+
+
+@cli.command()
+@published
+@click.option("--only", default="*", help="tables whose name matches, e.g. 'hands-*-L22'")
+@click.option("--cost", type=click.Choice(["tokens", "flops"]), default="tokens", show_default=True)
+@click.option(
+    "--metric",
+    type=click.Choice(["voted", "accuracy", "matched"]),
+    default="voted",
+    show_default=True,
+    help="cons, avg of the kept, or avg beyond what path lengths explain",
+)
+@click.option("--draws", default=100, show_default=True, help="random launches per setting for votes")
+@click.option("--out", default="results/budgets.md", show_default=True, type=click.Path(path_type=Path))
+def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path) -> None:
+    """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
+    from harness import budgets as matched
+    from harness import report
+    from harness.store import writable
+
+    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
+    if not chosen:
+        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+    made = []
+    with bar("tables", len(chosen)) as progress:
+        for number, group in enumerate(chosen, 1):
+            made.append(matched.budgets(group, cost, metric, draws))
+            progress(number, group.slug)
+    with writable(out) as part:
+        part.write_text("# Matched budgets\n\n" + "\n".join(matched.markdown(m) for m in made))
+    with writable(out.with_suffix(".csv")) as part:
+        matched.sheet(made).to_csv(part, index=False)
+    console.print(f"wrote {out} and {out.with_suffix('.csv').name}")
+
+
+@cli.group()
+def law() -> None:
+    """The retention law: which share of the launched paths to finish (STOP, Eq. 7)."""
+
+
+@law.command()
+@click.option("--results", default="results/law", show_default=True, type=click.Path(path_type=Path))
+@click.option("--pruner", default="stop", show_default=True)
+@click.option("--only", default="", help="pools whose name starts with this, e.g. hands-")
+@click.option("--out", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
+def fit(results: Path, pruner: str, only: str, out: Path) -> None:
+    """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
+    from harness import law as laws
+
+    made = laws.write(results, pruner, out, only)
+    for line in laws.summary(made):
+        console.print(line, highlight=False)
+    console.print(f"wrote {out} and {out.with_suffix('.csv').name}")
+
+
+@cli.command()
+@click.option("--budget", type=float, required=True, help="tokens per problem")
+@click.option("--prefix", type=int, required=True, help="prefix length L in tokens")
+@click.option("--length", type=float, required=True, help="mean length of a whole path in tokens")
+@click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
+def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
+    """How many paths to launch and to finish within a budget, by a fitted retention law."""
+    from harness import law as laws
+
+    said = laws.recommend(laws.read(file), budget, prefix, length)
+    console.print(
+        f"gamma = {said.gamma:.3f}: launch n = {said.n}, finish k = {said.k} ({said.spent:,.0f} tokens per problem)"
+    )
+    console.print(f"expected cons@{said.k}: {said.expected or 'n/a'}")
+    for warning in said.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+@cli.command()
+@published
+@click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+def plot(results: Path, out: Path) -> None:
+    """cons@N against tokens for every pool and prefix length: PNG, PDF and the data as CSV."""
+    from harness import figures, report
+
+    for group in report.groups(results):
+        stem = out / group.slug
+        figures.scaling_figure(group, stem)
+        console.print(f"wrote {stem}.png, .pdf, .csv")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path) -> None:
+    """Spec, provenance and problem count of one record file."""
+    from harness.store import Record
+
+    record = Record.read(file)
+    errors = sum("error" in line for line in record.lines.values())
+    console.print_json(json.dumps(record.header | {"problems": len(record.lines), "errors": errors}))

@@ -1,0 +1,46 @@
+"""Tables as numbers: one line per method and table, every interval as mean, low and high."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from harness.report import Group
+from harness.rows import Row
+from harness.stats import Interval
+
+DIGITS = 6
+
+
+def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
+    """Columns say what ``harness.rows.Row`` says of them; empty where a number does not exist."""
+    return pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows])
+
+
+def _where(group: Group, keep: int) -> dict[str, Any]:
+    engine = group.spec["engine"]
+    return {
+        "table": group.slug, "task": group.spec["task"], "task_version": group.spec["task_version"], "model": engine["model"],
+        "fingerprint": engine["fingerprint"][:12], "engine": engine["engine"], "prefix": group.prefix, "n": group.pool.n, "keep": keep,
+    }  # fmt: skip
+
+
+def _numbers(row: Row) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if field.name == "own_vote":
+            out["own_vote_rule"], value = value or (None, None)
+        if isinstance(value, Interval) or field.name in INTERVALS:
+            for part in ("mean", "low", "high"):
+                number = getattr(value, part, None)
+                out[f"{field.name}_{part}"] = None if number is None else round(number, DIGITS)
+        else:
+            out[field.name] = round(value, DIGITS) if isinstance(value, float) else value
+    return out
+
+
+INTERVALS = {f.name for f in fields(Row) if "Interval" in str(f.type)}
