@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,8 +14,10 @@ from harness import matched
 from harness.matched import Curve, Equivalent, Within
 from harness.report import Group
 from harness.stats import Interval, bootstrap
-from harness.tables import line, notes, shown
+from harness.store import writable
+from harness.tables import line, marked, notes, shown, write_part
 
+BEST = 8  # methods in a README's table
 FIXED = (Fraction(1, 2), Fraction(1, 8))
 
 
@@ -56,8 +59,21 @@ def _areas(
     return {n: (bootstrap(v), None if n == "random" else bootstrap(v - chance)) for n, v in values.items()}
 
 
-def markdown(made: Budgets) -> str:
-    """Methods by what they reach at a quarter of the full cost; a method that cannot run within a budget has none."""
+def write(tables: Sequence[Budgets], file: Path) -> None:
+    """All tables as Markdown, with the numbers as CSV beside it; between a README's markers the best methods only."""
+    brief = marked(file, "budgets")
+    write_part(
+        file, "budgets", "# Matched budgets\n\n", "\n".join(markdown(made, BEST if brief else None) for made in tables)
+    )
+    if not brief:
+        with writable(file.with_suffix(".csv")) as part:
+            sheet(tables).to_csv(part, index=False)
+
+
+def markdown(made: Budgets, most: int | None = None) -> str:
+    """Methods by what they reach at a quarter of the full cost; a method that cannot run within a budget has none.
+
+    ``most``: only so many methods, the controls apart."""
     heads = ["pruner", "type", *(f"{s:.0%} of full" for s in made.within), "p (Holm) at 25%", "behind the best at 25%"]
     heads += [f"area, gamma 1/{g.denominator}" for g in made.areas]
     heads += [f"reaches cons@{made.group.pool.n} at, gamma 1/{g.denominator}" for g in made.equivalents]
@@ -67,8 +83,9 @@ def markdown(made: Budgets) -> str:
         f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
         line(heads), "|" + "---|" * len(heads),
     ]  # fmt: skip
-    for order in made.within[_middle(made)]:
-        lines.append(line(_cells(made, order.name)))
+    rows = made.within[_middle(made)]
+    best = [w.name for w in rows if w.quadrant != "control"][:most]
+    lines += [line(_cells(made, w.name)) for w in rows if w.name in best or w.quadrant == "control"]
     spans = [
         f"gamma 1/{g.denominator}: {s[0]:,.0f} to {s[1]:,.0f}" if s else f"gamma 1/{g.denominator}: n/a"
         for g, s in made.spans.items()
@@ -105,6 +122,8 @@ def reach(value: Equivalent | None) -> str:
     """``27% [21, 35]`` of no pruning's cost; an end that resamples never reach is open."""
     if value is None:
         return "-"
+    if value.low != value.low:
+        return f"{value.share:.0%} [n/a]" if value.share == value.share else "not reached"
     ends = [f"{100 * end:.0f}" if end < float("inf") else "not reached" for end in (value.low, value.high)]
     if value.share != value.share:
         return "not reached" if ends[0] == "not reached" else f"not reached [{ends[0]}, {ends[1]}]"

@@ -34,7 +34,9 @@ def collect(results: Path, pruner: str, only: str = "") -> list[tuple[Group, Jud
         names |= {m.name for m in methods}
         found += [(group, m) for m in methods if m.name == pruner]
     if not names:
-        raise PathpruneError(f"no records of a pruner under {results}; run: make bench PRUNER={pruner} RESULTS={results}")
+        raise PathpruneError(
+            f"no records of a pruner under {results}; run: make bench PRUNER={pruner} RESULTS={results}"
+        )
     if not found:
         raise PathpruneError(registry.unknown(f"pruner with records under {results}", pruner, sorted(names)))
     prefixes = {g.prefix for g, _ in found}

@@ -213,6 +213,8 @@ def equivalent_cost(
     spent = np.stack([getattr(curve.swept, cost)[r] for r in rows] + [getattr(everything.swept, cost)[last]])
     point = _crossing(stacked.mean(1)[None], spent.mean(1)[None])[0]
     q = stacked.shape[1]
+    if q < 2:
+        return Equivalent(float(point) if np.isfinite(point) else float("nan"), *[float("nan")] * 3)
     shares = _crossing(resampled(stacked.T), resampled(spent.T))
     # Ranks instead of values: infinities have an order, though no mean.
     order = np.sort(shares)

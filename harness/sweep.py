@@ -106,7 +106,7 @@ def votes(
             ks = sorted({settings[row][1] for row in rows})
             right = np.zeros(len(ks))
             for places, order in _drawn(pool.n, draws):
-                better = order if ranks is None else np.broadcast_to(ranks[q], places.shape)
+                better = order if ranks is None else ranks[q]
                 weight = None if weights is None else weights[q].astype(float)
                 right += _winners(ballot, places < n, better, ks, weight)
             for row in rows:
@@ -155,11 +155,15 @@ def _ballot(codes: np.ndarray, correct: np.ndarray, share: bool) -> _Ballot:
 def _winners(
     ballot: _Ballot, inside: np.ndarray, rank: np.ndarray, ks: Sequence[int], weight: np.ndarray | None
 ) -> np.ndarray:
-    """How many of R launches ``inside`` ``[R, N]`` have a right vote among their best k by ``rank``, for each k, ``[K]``."""
+    """How many of R launches ``inside`` ``[R, N]`` have a right vote among their best k by ``rank``, for each k, ``[K]``.
+
+    ``rank`` ``[N]``, or ``[R, N]`` where it differs between draws.
+    """
     draws, n = inside.shape
-    order = rank.argsort(1)
-    place = np.empty_like(order)
-    np.put_along_axis(place, order, np.cumsum(np.take_along_axis(inside, order, 1), 1) - 1, 1)
+    if rank.ndim == 1:  # a method ranks paths the same in every draw
+        place = np.cumsum(inside[:, rank.argsort()], 1)[:, rank] - 1
+    else:
+        place = np.take_along_axis(np.cumsum(np.take_along_axis(inside, rank.argsort(1), 1), 1), rank, 1) - 1
     step = np.searchsorted(ks, np.arange(n), side="right")[place]  # the first k of ``ks`` at which a path is kept
     voters = inside & (ballot.column >= 0) & (step < len(ks))
     if weight is not None:

@@ -19,7 +19,6 @@ MEANS = (10, 11, 15, 17)  # a terminal shows these without their intervals
 BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
-MARKERS = ("<!-- leaderboard:begin -->", "<!-- leaderboard:end -->")
 
 
 def columns(n: int, keep: int) -> list[str]:
@@ -61,6 +60,8 @@ def shown(value: Interval | None, form: str = ".3f") -> str:
     if value is None or value.mean != value.mean:
         return "-"
     bare = form.lstrip("+")
+    if value.low != value.low:  # one problem has no interval
+        return f"{value.mean:{form}} [n/a]"
     return f"{value.mean:{form}} [{value.low:{bare}}, {value.high:{bare}}]"
 
 
@@ -118,18 +119,33 @@ def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, 
 
     In a file that has the markers (the README), only what is between them changes, and tables have fewer columns.
     """
-    old = file.read_text() if file.is_file() else ""
-    wanted = BRIEF if all(m in old for m in MARKERS) else None
+    wanted = BRIEF if marked(file, "leaderboard") else None
     text = "\n".join(
         markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
     )
-    before, after = TITLE, ""
-    if old and not old.startswith(TITLE) and not all(m in old for m in MARKERS):
+    write_part(file, "leaderboard", TITLE, text)
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def marked(file: Path, name: str) -> bool:
+    """Has the file a place of this name for a generated part?"""
+    old = file.read_text() if file.is_file() else ""
+    return all(m in old for m in _markers(name))
+
+
+def write_part(file: Path, name: str, title: str, text: str) -> None:
+    """Write a whole file that starts with ``title``, or only what is between the markers of a file that has them."""
+    old = file.read_text() if file.is_file() else ""
+    begin, end = _markers(name)
+    before, after = title, ""
+    if marked(file, name):
+        before, after = old[: old.index(begin) + len(begin)] + "\n", old[old.index(end) :]
+    elif old and not old.startswith(title):
         raise PathpruneError(
-            f"{file} is no leaderboard and has no {MARKERS[0]} markers; it is left alone: choose another --out"
+            f"{file} is no {name} file and has no {begin} markers; it is left alone: choose another --out"
         )
-    if all(m in old for m in MARKERS):
-        before = old[: old.index(MARKERS[0]) + len(MARKERS[0])] + "\n"
-        after = old[old.index(MARKERS[1]) :]
     with writable(file) as part:
         part.write_text(before + text + after)

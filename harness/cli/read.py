@@ -94,7 +94,6 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
     from harness import budgets as matched
     from harness import report
-    from harness.store import writable
 
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if not chosen:
@@ -104,11 +103,8 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
         for number, group in enumerate(chosen, 1):
             made.append(matched.budgets(group, cost, metric, draws))
             progress(number, group.slug)
-    with writable(out) as part:
-        part.write_text("# Matched budgets\n\n" + "\n".join(matched.markdown(m) for m in made))
-    with writable(out.with_suffix(".csv")) as part:
-        matched.sheet(made).to_csv(part, index=False)
-    console.print(f"wrote {out} and {out.with_suffix('.csv').name}")
+    matched.write(made, out)
+    console.print(f"wrote {out}")
 
 
 @cli.group()

@@ -1,0 +1,183 @@
+"""Tables in other forms: LaTeX that compiles whatever a plugin is called, numbers as CSV, matched budgets, the README's own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import budgets, latex
+from harness.report import Group
+from harness.rows import Row, rows
+from harness.sheet import sheet
+from tests.test_matched import group
+
+ROOT = Path(__file__).parent.parent
+ENGINE = {
+    "engine": "toy",
+    "model": "m_1",
+    "fingerprint": "f" * 64,
+    "dtype": "float32",
+    "sampling": {"temperature": 1.0},
+}
+
+
+def full(**signals: float) -> Group:
+    made = group(problems=40, n=16, **signals)
+    return replace(made, spec=made.spec | {"task_version": "1", "seed": 0, "engine": ENGINE})
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_any_name_is_escaped_for_latex(name: str) -> None:
+    out = latex.escaped(name)
+    bare = re.sub(r"\\(?:text\w+\{\}|[&%$#_{}])", "", out)
+    assert not set(bare) & set("\\&%$#_{}~^|<>")
+
+
+def test_latex_rows_are_whole_and_the_best_is_bold() -> None:
+    made = full(strong=2.0, close=1.98, weak=0.3)
+    table_rows = rows(made, 4)
+    text = latex.document([(made, table_rows)], 4)
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()
+    cells = [line for line in body if line.endswith(r"\\")]
+    assert len(cells) == len(table_rows) and all(len(re.findall(r"(?<!\\)&", c)) == len(latex.HEADS) - 1 for c in cells)
+    marked = {name: next(c for c in cells if c.startswith(name)) for name in ("strong", "close", "weak")}
+    best = max((r for r in table_rows if r.behind is None and r.adjusted_p is not None), key=lambda r: r.accuracy.mean)
+    assert r"\textbf" in marked[best.name] and r"\textbf" not in marked["weak"] and r"\underline" in marked["weak"]
+    assert text.count("{") == text.count("}") and "nan" not in text
+
+
+def test_ties_by_interval_share_the_bold() -> None:
+    """Two methods with the very same scores: neither is better, whatever the order."""
+    made = full(one=1.0, none=0.0)
+    twin = replace(made.judged[0], name="twin")
+    table_rows = rows(replace(made, judged=[*made.judged, twin]), 4)
+    marks = latex.emphasis(table_rows)
+    bold = {r.name for r in table_rows if "textbf" in marks.get(id(r), "")}
+    assert bold == {"one", "twin"}
+
+
+def test_the_sheet_holds_the_rows_numbers() -> None:
+    made = full(strong=2.0, weak=0.3)
+    table_rows = rows(made, 4)
+    frame = sheet([(made, table_rows)], 4)
+    assert len(frame) == len(table_rows) and frame.pruner.tolist() if "pruner" in frame else frame.name.tolist()
+    for row, line in zip(table_rows, frame.itertuples(), strict=True):
+        assert line.accuracy_mean == pytest.approx(row.accuracy.mean, abs=1e-6)
+        assert (line.gain_low == pytest.approx(row.gain.low, abs=1e-6)) if row.gain else pd.isna(line.gain_low)
+    assert not any(isinstance(v, str) and "Interval" in v for v in frame.to_numpy().ravel())
+    assert set(frame.columns) >= {
+        "table",
+        "task",
+        "model",
+        "prefix",
+        "n",
+        "keep",
+        "voted_low",
+        "within_mean",
+        "stale",
+    } - {"stale"}
+
+
+def test_budget_tables_rank_and_say_what_is_not_reached(tmp_path: Path) -> None:
+    made = budgets.budgets(full(strong=2.5, weak=0.3, worse=-2.0), draws=50)
+    text = budgets.markdown(made)
+    order = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert order.index("strong") < order.index("weak") < order.index("worse")
+    (worst,) = [line for line in text.splitlines() if line.startswith("| worse")]
+    assert worst.count("not reached") == len(made.equivalents)
+    budgets.write([made], tmp_path / "budgets.md")
+    frame = pd.read_csv(tmp_path / "budgets.csv")
+    quarter = frame[(frame.quantity == "within") & (frame.share == 0.25) & (frame.pruner == "strong")]
+    assert f"{quarter['mean'].iloc[0]:.3f}" in text and (tmp_path / "budgets.md").read_text().endswith(text)
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- budgets:begin -->\nSTALE\n<!-- budgets:end -->\nz\n")
+    budgets.write([made], readme)
+    said = readme.read_text()
+    assert said.startswith("a\n") and said.endswith("\nz\n") and "strong" in said and "STALE" not in said
+
+
+WHERE = ["--task", "toy", "--engine", "toy", "--model", "toy", "--max-tokens", "40", "--prefix", "5"]
+
+
+@pytest.mark.parametrize(("problems", "n", "keep"), [(1, 4, 2), (3, 2, 1), (5, 8, 8)])
+def test_every_report_of_a_small_bench(problems: int, n: int, keep: int, tmp_path: Path, run_cli: Any) -> None:
+    """One problem, two paths, nothing pruned: a table, n/a where a number does not exist, never a traceback."""
+    folders = ["--results", str(tmp_path / "r")]
+    code, out = run_cli("bench", *WHERE, *folders, "--bank", str(tmp_path / "b"), "--pruner", "jaccard,logprob", "--problems",
+                        str(problems), "--n", str(n), "--keep", str(keep))  # fmt: skip
+    assert code == 0, out
+    outs = [f for form in ("md", "tex", "csv") for f in ("--out", str(tmp_path / f"board.{form}"))]
+    assert run_cli("leaderboard", *folders, "--keep", str(keep), *outs)[0] == 0
+    assert run_cli("budgets", *folders, "--draws", "10", "--out", str(tmp_path / "budgets.md"))[0] == 0
+    for file in ("board.md", "board.tex", "board.csv", "budgets.md", "budgets.csv"):
+        text = (tmp_path / file).read_text()
+        assert "logprob" in text and "nan" not in text.replace("dominance", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["leaderboard", "--results", "{empty}"], "no records under"),
+        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc ends in none of .md, .tex, .csv, .html"),
+        (["budgets", "--results", "{empty}"], "no records under"),
+        (["budgets", "--results", "nowhere"], "no results folder at nowhere"),
+        (["plot", "--results", "nowhere"], "no results folder at nowhere"),
+    ],
+)  # fmt: skip
+def test_nothing_to_report_is_one_line(arguments: list[str], says: str, tmp_path: Path, run_cli: Any) -> None:
+    code, out = run_cli(*[a.format(empty=tmp_path) for a in arguments])
+    assert code == 2 and says in out and "Traceback" not in out, out
+
+
+def test_task_versions_never_meet_in_a_table(tmp_path: Path, run_cli: Any) -> None:
+    """The same records under another task version are a table of their own."""
+    folders = ["--results", str(tmp_path / "r")]
+    arguments = ["--bank", str(tmp_path / "b"), "--pruner", "jaccard", "--problems", "3", "--n", "4", "--keep", "2"]
+    assert run_cli("bench", *WHERE, *folders, *arguments)[0] == 0
+    (pool,) = (tmp_path / "r").rglob("pool.jsonl")
+    other = tmp_path / "r" / "toy-v9" / "toy-other"
+    shutil.copytree(pool.parent, other)
+    for file in other.glob("*.jsonl"):
+        head, _, rest = file.read_text().partition("\n")
+        header = json.loads(head)
+        header["spec"]["task_version"] = "9"
+        file.write_text(json.dumps(header) + "\n" + rest)
+    assert run_cli("leaderboard", *folders, "--keep", "2", "--out", str(tmp_path / "board.md"))[0] == 0
+    titles = [line for line in (tmp_path / "board.md").read_text().splitlines() if line.startswith("####")]
+    assert len(titles) == 2 and sum("v9" in t for t in titles) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "only"), [("leaderboard", "hands-hands-ab5e39d2a68e-L22"), ("budgets", "hands-hands-ab5e39d2a68e-L22")]
+)
+def test_the_readmes_tables_are_what_the_command_writes(verb: str, only: str, tmp_path: Path, run_cli: Any) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text())
+    figures = ["--figures", str(tmp_path / "results/figures")] if verb == "leaderboard" else []
+    shutil.copytree(ROOT / "results/figures", tmp_path / "results/figures")
+    code, out = run_cli(
+        verb, "--results", str(ROOT / "results/published"), "--only", only, "--out", str(copy), *figures
+    )
+    assert code == 0, out
+    assert copy.read_text() == (ROOT / "README.md").read_text(), f"make {verb} would write another table"
+
+
+def test_degenerate_pools_have_rows() -> None:
+    made = full(strong=1.0)
+    for fill in (True, False):
+        pool = replace(
+            made.pool, correct=np.full_like(made.pool.correct, fill), answers=np.zeros_like(made.pool.answers)
+        )
+        table: list[Row] = rows(replace(made, pool=pool, judged=[replace(made.judged[0], pool=pool)]), 4)
+        assert all(r.accuracy.mean == float(fill) for r in table if r.name != "none")
+        assert "nan" not in latex.table(replace(made, pool=pool), table, 4)
