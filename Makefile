@@ -58,14 +58,18 @@ leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, t
 
 budgets: $(STAMP)  ## every method at matched cost [ONLY='hands-*-L22' RESULTS=]
 	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),hands-hands-ab5e39d2a68e-*)'
+	$(if $(RESULTS)$(ONLY),,$(BIN)/pathprune budgets --only 'hands-hands-ab5e39d2a68e-L22' --out README.md)
 
-plots: $(STAMP)
+# cons against tokens for every table; all kinds for the README's.
+plots: $(STAMP)  ## [VENUE=neurips|icml|acl|slides RESULTS=]
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS)) $(if $(VENUE),--venue $(VENUE))
+	$(if $(RESULTS),,$(BIN)/pathprune plot --only 'hands-hands-ab5e39d2a68e-L22' --kind all $(if $(VENUE),--venue $(VENUE)))
 
 # A sweep over prefix lengths with a larger pool, and the law that it shows. About 40 minutes on two cores, once.
 law: $(STAMP)
 	for L in 11 16 22 33 43 65; do $(BIN)/pathprune bench --results results/law --n 256 --keep 32 --prefix $$L --pruner stop || exit 1; done
 	$(BIN)/pathprune law fit
+	$(BIN)/pathprune law show --out README.md
 
 # Seconds of Launch, Check and Resume for one method of each kind, for real, in one run.
 overhead: $(STAMP)

@@ -111,16 +111,25 @@ def observations(cells: Sequence[Cell], law: Law) -> pd.DataFrame:
 
 
 def summary(made: dict[str, Any]) -> list[str]:
-    """The law, how well it holds, and what it is worth on problems that it has not seen, for a terminal."""
-    law, spread = made["law"], made["intervals"]
-    ends = ", ".join(f"{n} [{low:.2f}, {high:.2f}]" for n, (low, high) in spread.items())
-    held = {
-        name: "{:+.4f} [{:.4f}, {:.4f}]".format(*v) for name, v in made["held_out"].items() if name.startswith("law -")
+    """The law, how well it holds, and what it is worth on problems that it has not seen: Markdown, read as it is."""
+    law, paper = made["law"], made["paper"]
+    exponents = [
+        f"{name} = {law[name]:.2f} [{low:.2f}, {high:.2f}] (the paper: {paper[name]:.2f})"
+        for name, (low, high) in made["intervals"].items()
+        if name in law
+    ]
+    held = made["held_out"]
+    against = {
+        "constant": f"the best constant gamma, 1/{1 / made['constant']:g} on all problems",
+        "paper": "the paper's coefficients",
+        "hindsight": "the best gamma of those very problems, which nobody knows",
     }
+    paired = ["{} {:+.4f} [{:.4f}, {:.4f}]".format(text, *held[f"law - {name}"]) for name, text in against.items()]
     return [
-        f"1/gamma = {law['a']:.4g} C^{law['b']:.2f} L^{law['c']:.2f} / T^{law['d']:.2f}, units of 1,024 tokens; 95 %: {ends}",
-        f"R2 {made['goodness']['r2']:.2f}, residual s.d. of log(1/gamma) {made['goodness']['residual']:.2f}, {len(made['cells'])} cells",
-        f"cons on held-out problems: law {made['held_out']['law'][0]:.4f}; paired: {'; '.join(f'{n} {v}' for n, v in held.items())}",
+        f"* {made['pruner']}: 1/gamma = {law['a']:.3g} C^{law['b']:.2f} L^{law['c']:.2f} / T^{law['d']:.2f}, C, L and T in 1,024 tokens.",
+        f"* 95 % intervals: {'; '.join(exponents)}. R2 {made['goodness']['r2']:.2f} over {len(made['cells'])} cells x "
+        f"{len(made['cells'][0]['budgets'])} budgets.",
+        f"* On held-out problems it votes right on {held['law'][0]:.4f}. Paired difference to {'; to '.join(paired)}.",
     ]
 
 
@@ -192,4 +201,5 @@ def _expected(made: dict[str, Any], budget: float, prefix: int, length: float, g
         key=lambda p: distance(p[0], p[0]["budgets"][p[1]]),
     )
     j = min(range(len(cell["gammas"])), key=lambda g: abs(log(cell["gammas"][g] / gamma)))
-    return Interval(*cell["voted"][i][j], float("nan"))
+    mean, low, high = cell["voted"][i][j]
+    return Interval(mean, low, high, float("nan"))

@@ -172,6 +172,13 @@ def test_the_readmes_tables_are_what_the_command_writes(verb: str, only: str, tm
     assert copy.read_text() == (ROOT / "README.md").read_text(), f"make {verb} would write another table"
 
 
+def test_the_readmes_law_is_that_of_its_file(tmp_path: Path, run_cli: Any) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text())
+    assert run_cli("law", "show", "--law", str(ROOT / "results/law.json"), "--out", str(copy))[0] == 0
+    assert copy.read_text() == (ROOT / "README.md").read_text() and "(the paper: 0.46)" in copy.read_text()
+
+
 def test_degenerate_pools_have_rows() -> None:
     made = full(strong=1.0)
     for fill in (True, False):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, comparison, console, published
 
@@ -117,14 +118,33 @@ def law() -> None:
 @click.option("--pruner", default="stop", show_default=True)
 @click.option("--only", default="", help="pools whose name starts with this, e.g. hands-")
 @click.option("--out", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
-def fit(results: Path, pruner: str, only: str, out: Path) -> None:
+@click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
     from harness import law as laws
+    from harness.figures.retention import law_figure
 
     made = laws.write(results, pruner, out, only)
     for line in laws.summary(made):
         console.print(line, highlight=False)
-    console.print(f"wrote {out} and {out.with_suffix('.csv').name}")
+    law_figure(made, figures / out.stem)
+    console.print(f"wrote {out}, {out.with_suffix('.csv').name} and the figure {figures / out.stem}.png, .pdf, .csv")
+
+
+@law.command("show")
+@click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="a README with law markers  [default: print]")
+def show_law(file: Path, out: Path | None) -> None:
+    """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
+    from harness import law as laws
+    from harness.tables import write_part
+
+    lines = laws.summary(laws.read(file))
+    if out is None:
+        click.echo("\n".join(lines))
+    else:
+        write_part(out, "law", "# Retention law\n\n", "\n".join(lines) + "\n")
+        console.print(f"wrote {out}")
 
 
 @cli.command()
@@ -148,14 +168,27 @@ def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
 @cli.command()
 @published
 @click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
-def plot(results: Path, out: Path) -> None:
-    """cons@N against tokens for every pool and prefix length: PNG, PDF and the data as CSV."""
+@click.option("--only", default="*", help="tables whose name matches, e.g. 'hands-*-L22'")
+@click.option("--kind", default="scaling", show_default=True, help="a,b,c of the kinds, or all")
+@click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
+def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
+    """Figures of every pool and prefix length: PNG, PDF and the data as CSV."""
     from harness import figures, report
 
-    for group in report.groups(results):
-        stem = out / group.slug
-        figures.scaling_figure(group, stem)
-        console.print(f"wrote {stem}.png, .pdf, .csv")
+    kinds = list(figures.FIGURES) if kind == "all" else [k for k in kind.split(",") if k]
+    for name in kinds:
+        if name not in figures.FIGURES:
+            raise PathpruneError(registry.unknown("kind of figure", name, list(figures.FIGURES)))
+    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
+    if not chosen:
+        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+    for group in chosen:
+        for name in kinds:
+            stem = out / (group.slug if name == "scaling" else f"{group.slug}-{name}")
+            drawn = figures.FIGURES[name](group, stem, venue=venue)
+            console.print(
+                f"{group.slug}: nothing to draw for {name}" if drawn is None else f"wrote {stem}.png, .pdf, .csv"
+            )
 
 
 @cli.command()

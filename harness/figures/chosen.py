@@ -1,0 +1,64 @@
+"""What figures show of a group: methods that keep k paths at L, the best of each quadrant, and intervals of ratios."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.replay import kept_mask
+from harness.report import Group, Judged
+from harness.rows import EXACT, ORACLE
+from harness.stats import Interval, interval_of, resampled
+
+SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
+RESAMPLES = 2000
+
+
+def keep_of(n: int) -> int:
+    return max(1, n // SHARE)
+
+
+def methods(group: Group) -> list[Judged]:
+    """Pruners that score at L and have judged a problem.
+
+    Left out: the exact controls, which have closed forms, the oracle, and methods with a rule of their own, which are not
+    matched in k."""
+    return [
+        m
+        for m in group.judged
+        if len(m.pool.problems)
+        and m.spent is None
+        and m.name.partition(":")[0] not in EXACT
+        and not m.name.startswith(ORACLE)
+    ]
+
+
+def gains(method: Judged, prefix: int) -> np.ndarray:
+    """avg@k of the kept minus the expectation of random, ``[Q]``."""
+    pool = method.pool
+    keep = keep_of(pool.n)
+    mask = kept_mask(pool, method.values, keep, prefix)
+    return np.asarray((pool.correct * mask).sum(1) / keep - pool.correct.mean(1))
+
+
+def best_of_quadrants(group: Group, controls: bool = False) -> list[Judged]:
+    """The method of each quadrant with the largest mean gain, best first; random stands for the controls.
+
+    Chosen on the problems that are shown, so a picture to read and not a test: the tables have every method."""
+    shown = [m for m in methods(group) if controls or m.quadrant != "control"]
+    ranked = sorted(shown, key=lambda m: (-gains(m, group.prefix).mean(), m.name))
+    firsts: dict[str, Judged] = {}
+    for method in ranked:
+        firsts.setdefault(method.quadrant, method)
+    return list(firsts.values())
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
+    """sum(above) / sum(below) with its interval over problems; ``[Q]`` each. NaN where nothing is below."""
+    nan = float("nan")
+    if not below.sum():
+        return Interval(nan, nan, nan, nan)
+    value = float(above.sum() / below.sum())
+    if len(above) < 2:
+        return Interval(value, nan, nan, nan)
+    up, down = resampled(np.stack([above, below], 1), RESAMPLES).T
+    return interval_of(value, up[down > 0] / down[down > 0], len(above))

@@ -1,0 +1,112 @@
+"""Wall-clock seconds of Launch, Check and Resume, from live records (``harness.live``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.figures import style
+from harness.figures.chosen import ratio
+from harness.live import STAGES
+from harness.report import Group
+from harness.stats import bootstrap
+from harness.store import Record
+
+LOOKS = {"launch": ("0.8", ""), "check": ("black", ""), "resume": ("white", "////")}
+PLAIN = "all"
+COLUMNS = [
+    "pruner", "n", "keep", *STAGES, "total", "total_low", "total_high", "check_share", "share_low", "share_high", "problems", "device",
+]  # fmt: skip
+
+
+def overhead_data(group: Group) -> pd.DataFrame:
+    """One row per live record at this L, fastest first: mean seconds per problem of each stage, and of them all.
+
+    ``check_share`` is the Check over Launch and Resume, of sums over problems; 95 % intervals over problems."""
+    rows = [_row(record, taken) for record, taken in _timed(group)]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["total", "pruner"], ignore_index=True)
+
+
+def _timed(group: Group) -> Iterator[tuple[Record, np.ndarray]]:
+    """Live records with seconds ``[Q, 3]``; plain generation stands at every L, since it prunes at none."""
+    for file in sorted((group.folder / "live").glob("*.jsonl")):
+        record = Record.read(file)
+        spec = record.header["spec"]
+        rows = [r["seconds"] for r in record.lines.values() if "seconds" in r]
+        if rows and (spec["prefix"] == group.prefix or spec["pruner"] == PLAIN):
+            yield record, np.array([[row[stage] for stage in STAGES] for row in rows], dtype=float)
+
+
+def _row(record: Record, taken: np.ndarray) -> tuple[Any, ...]:
+    spec, total = record.header["spec"], bootstrap(taken.sum(1))
+    share = ratio(taken[:, 1], taken[:, 0] + taken[:, 2])
+    keep = spec["n"] if spec["pruner"] == PLAIN else spec["keep"]
+    device = (record.header.get("device") or {}).get("device", "")
+    return (
+        spec["pruner"], spec["n"], keep, *taken.mean(0), total.mean, total.low, total.high, share.mean, share.low, share.high,
+        len(taken), device,
+    )  # fmt: skip
+
+
+def overhead_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
+    """A stacked bar per pruner with the Check's share written behind it. None where nothing was run live."""
+    data = overhead_data(group)
+    if not len(data):
+        return None
+    with style.canvas(venue, height=0.45 + 0.13 * len(data), wide=False) as (figure, axes):
+        axis = axes[0][0]
+        places = np.arange(len(data))[::-1]
+        left = np.zeros(len(data))
+        for stage in STAGES:
+            colour, hatch = LOOKS[stage]
+            axis.barh(
+                places, data[stage], left=left, height=0.68, label=stage.capitalize(), facecolor=colour, hatch=hatch,
+                edgecolor="black", lw=0.5,
+            )  # fmt: skip
+            left += data[stage].to_numpy()
+        axis.errorbar(
+            data.total, places, xerr=_reach(data), ls="", color="black", elinewidth=0.7, capsize=1.5, capthick=0.7
+        )
+        _shares(axis, data, places)
+        axis.set_yticks(places, _names(data))
+        axis.set(xlabel="seconds per problem", xlim=(0, 1.3 * data[["total", "total_high"]].max().max()))
+        axis.tick_params(axis="y", length=0)
+        style.legend_below(figure, axis, handlelength=1.4)
+        style.save(figure, data, stem)
+    return data
+
+
+def _reach(data: pd.DataFrame) -> np.ndarray:
+    """Lengths of the error bars ``[2, bars]``; none for a single problem."""
+    return np.nan_to_num(np.array([data.total - data.total_low, data.total_high - data.total])).clip(min=0)
+
+
+def _shares(axis: Any, data: pd.DataFrame, places: np.ndarray) -> None:
+    for place, row in zip(places, data.itertuples(), strict=True):
+        end = np.nanmax([row.total, row.total_high])
+        text = "no Check" if row.pruner == PLAIN else f"Check {row.check_share:.2%}"
+        axis.annotate(
+            text,
+            (end, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=axis.xaxis.label.get_size() - 1,
+        )
+
+
+def _names(data: pd.DataFrame) -> list[str]:
+    """Names, with k of N where records differ in it."""
+    alike = len({(r.n, r.keep) for r in data.itertuples() if r.pruner != PLAIN}) < 2
+    return [
+        f"{r.pruner!s} (no pruning)"
+        if r.pruner == PLAIN
+        else str(r.pruner)
+        if alike
+        else f"{r.pruner!s} ({r.n}→{r.keep})"
+        for r in data.itertuples()
+    ]

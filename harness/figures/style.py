@@ -1,0 +1,166 @@
+"""One look for all figures: venues, fonts, one colour, marker, dash and hatch per quadrant, and files that repeat.
+
+Sizes are in inches and points as printed: a figure is drawn at the width of its column, never scaled afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from harness.api import PathpruneError
+from harness.store import writable
+
+DPI = 200
+
+
+@dataclass(frozen=True)
+class Venue:
+    """Widths in inches of a column and of the whole text, and the font size in points."""
+
+    column: float
+    full: float
+    font: float
+
+
+VENUES = {
+    "neurips": Venue(5.5, 5.5, 8.0),  # one column
+    "icml": Venue(3.25, 6.75, 7.5),
+    "acl": Venue(3.03, 6.3, 7.5),
+    "slides": Venue(10.0, 10.0, 14.0),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a line, a point or a bar of one kind looks; dash, marker and hatch tell kinds apart without colour."""
+
+    colour: Any
+    marker: str
+    dash: tuple[float, ...]
+    hatch: str
+
+    def line(self, **more: Any) -> dict[str, Any]:
+        """Keywords of ``Axes.plot``."""
+        return {"color": self.colour, "marker": self.marker, "dashes": self.dash, "ms": _points(0.45)} | more
+
+    def point(self, **more: Any) -> dict[str, Any]:
+        """Keywords of ``Axes.plot`` for single points."""
+        return {"color": self.colour, "marker": self.marker, "ls": "", "ms": _points(0.6)} | more
+
+    def bar(self, **more: Any) -> dict[str, Any]:
+        """Keywords of ``Axes.bar``."""
+        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": "white", "lw": 0.0} | more
+
+
+_COLOURS = sns.color_palette("colorblind")
+QUADRANTS = {
+    "control": Mark(_COLOURS[5], "v", (5, 1, 1, 1, 1, 1), "...."),
+    "external-fixed": Mark(_COLOURS[2], "s", (3, 1, 1, 1), "////"),
+    "external-learned": Mark(_COLOURS[1], "D", (1, 1), "\\\\\\\\"),
+    "internal-fixed": Mark(_COLOURS[4], "^", (4, 1.5), "xxxx"),
+    "internal-learned": Mark(_COLOURS[0], "o", (1, 0), ""),
+    "reference": Mark((0.0, 0.0, 0.0), "*", (8, 2), "----"),
+}
+RANDOM = Mark((0.45, 0.45, 0.45), "x", (2, 2), "||||")  # the expectation of random selection
+NO_PRUNING = Mark((0.0, 0.0, 0.0), "P", (8, 2), "++++")
+
+
+def mark(quadrant: str) -> Mark:
+    """The look of a quadrant; that of a reference for what is none of the taxonomy's."""
+    return QUADRANTS.get(quadrant, QUADRANTS["reference"])
+
+
+def venue_of(name: str) -> Venue:
+    if name not in VENUES:
+        raise PathpruneError(f"no venue {name!r}; there are {', '.join(VENUES)}")
+    return VENUES[name]
+
+
+@contextmanager
+def canvas(
+    venue: str, rows: int = 1, columns: int = 1, height: float = 1.0, wide: bool = True, **grid: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """(figure, axes ``[rows, columns]``) at the venue's text width (``wide``) or column width, closed afterwards.
+
+    ``height`` is that of the figure in units of 0.35 of the neurips width, scaled with the font."""
+    size = venue_of(venue)
+    width = size.full if wide else size.column
+    with plt.rc_context(_settings(size)):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height * 1.95 * size.font / 8), squeeze=False, layout="constrained", **grid
+        )
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
+        sns.despine(figure)
+        try:
+            yield figure, axes
+        finally:
+            plt.close(figure)
+
+
+def _settings(size: Venue) -> Any:
+    small, unit = size.font - 1, size.font / 8
+    return {
+        **sns.axes_style("ticks"),
+        "font.size": size.font,
+        "axes.labelsize": size.font,
+        "axes.titlesize": size.font,
+        "xtick.labelsize": small,
+        "ytick.labelsize": small,
+        "legend.fontsize": small,
+        "figure.titlesize": size.font,
+        "legend.frameon": False,
+        "lines.linewidth": 1.1 * unit,
+        "axes.linewidth": 0.6 * unit,
+        "hatch.linewidth": 0.5 * unit,
+        "xtick.major.width": 0.6 * unit,
+        "ytick.major.width": 0.6 * unit,
+        "xtick.major.size": 2.5 * unit,
+        "ytick.major.size": 2.5 * unit,
+        "xtick.minor.size": 1.5 * unit,
+        "ytick.minor.size": 1.5 * unit,
+        "pdf.fonttype": 42,  # TrueType: submission systems refuse Type 3
+        "savefig.bbox": "standard",  # a tight box would change the width that the venue asks for
+    }
+
+
+def legend_below(figure: Figure, axis: Any, **more: Any) -> None:
+    """The axis' legend under the whole figure, in as many columns as fit its width."""
+    handles, names = axis.get_legend_handles_labels()
+    if not names:
+        return
+    em = plt.rcParams["legend.fontsize"] / 72
+    fit = int(figure.get_figwidth() / (em * (0.58 * max(map(len, names)) + 6)))
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), fit)), **more)
+
+
+def freeze(figure: Figure) -> None:
+    """Lay the figure out now and for good."""
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
+
+
+def _points(share: float) -> float:
+    return float(share * plt.rcParams["font.size"])
+
+
+def save(figure: Figure, data: pd.DataFrame, stem: Path) -> None:
+    """``stem``.png, .pdf and .csv, each whole or not at all; the same records give the same bytes."""
+    for suffix in (".png", ".pdf"):
+        with writable(stem.with_name(stem.name + suffix)) as part:
+            about = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
+            figure.savefig(part, format=suffix[1:], dpi=DPI, metadata=about)
+    with writable(stem.with_name(stem.name + ".csv")) as part:
+        data.round(5).to_csv(part, index=False)

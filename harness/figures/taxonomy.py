@@ -1,0 +1,112 @@
+"""What each quadrant of the taxonomy buys and costs: gain over random against the FLOPs of the Check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from harness.figures import style
+from harness.figures.chosen import best_of_quadrants, gains, keep_of, methods
+from harness.figures.labels import label_points
+from harness.replay import generation_cost, kept_mask
+from harness.report import Group, Judged
+from harness.stats import bootstrap
+
+COLUMNS = ["pruner", "quadrant", "gain", "low", "high", "overhead", "best", "problems"]
+
+
+def taxonomy_data(group: Group) -> pd.DataFrame:
+    """One row per pruner: mean gain in avg@k over random with its 95 % interval, and ``overhead`` of the Check.
+
+    ``overhead`` is a share: FLOPs of scoring over those of Launch and Resume of the same run, summed over problems."""
+    best = {m.name for m in best_of_quadrants(group, controls=True)}
+    rows = []
+    for m in methods(group):
+        gain = bootstrap(gains(m, group.prefix))
+        overhead = _overhead(m, group.prefix)
+        rows.append(
+            (m.name, m.quadrant, gain.mean, gain.low, gain.high, overhead, m.name in best, len(m.pool.problems))
+        )
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(
+        ["gain", "pruner"], ascending=[False, True], ignore_index=True
+    )
+
+
+def _overhead(method: Judged, prefix: int) -> float:
+    pool = method.pool
+    mask = kept_mask(pool, method.values, keep_of(pool.n), prefix)
+    return float(sum(c.flops for c in method.checks) / generation_cost(pool, mask, prefix)[1].sum())
+
+
+def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
+    """Free methods in a strip of their own, one lane per quadrant; the rest on a logarithmic axis. None without methods."""
+    data = taxonomy_data(group)
+    if not len(data):
+        return None
+    free, paid = _laid_out(data)
+    with style.canvas(venue, 1, 2, height=1.5, wide=False, sharey=True, width_ratios=[1, 1.3]) as (figure, axes):
+        left, right = axes[0]
+        for axis, part in ((left, free), (right, paid)):
+            _scatter(axis, part)
+            axis.axhline(0, color="0.5", lw=0.6, zorder=0)
+        left.margins(x=0.12, y=0.1)
+        left.set(xticks=[], xlabel="free", ylabel=f"gain in avg@{keep_of(group.pool.n)} over random")
+        _logarithmic(right, paid)
+        _broken(left, right)
+        style.legend_below(figure, _quadrants(right, data), handletextpad=0.2, columnspacing=1.0)
+        style.freeze(figure)  # labels are placed on the final layout
+        for axis, part in ((left, free), (right, paid)):
+            named, rest = part[part.best], part[~part.best]
+            points = list(zip(named.across, named.gain, named.pruner, strict=True))
+            label_points(axis, points, list(zip(rest.across, rest.gain, strict=True)))
+        style.save(figure, data, stem)
+    return data
+
+
+def _laid_out(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The free methods and the others, with ``across``: a lane of the quadrant, or the overhead in per cent."""
+    free, paid = data[data.overhead == 0].copy(), data[data.overhead > 0].copy()
+    lanes = [q for q in style.QUADRANTS if q in set(free.quadrant)]
+    turn = free.groupby("quadrant").cumcount() % 3 - 1  # neighbours in gain stand beside each other
+    free["across"] = [lanes.index(q) if q in lanes else len(lanes) for q in free.quadrant] + 0.2 * turn
+    paid["across"] = 100 * paid.overhead
+    return free, paid
+
+
+def _scatter(axis: Any, part: pd.DataFrame) -> None:
+    for row in part.itertuples():
+        mark = style.mark(str(row.quadrant))
+        axis.plot([row.across] * 2, [row.low, row.high], color=mark.colour, lw=0.7, zorder=1)
+        # The others are hollow: the filled ones carry a name.
+        filled = {} if row.best else {"mfc": "white", "mew": 0.7}
+        axis.plot(row.across, row.gain, **mark.point(zorder=3 if row.best else 2, **filled))
+
+
+def _logarithmic(axis: Any, paid: pd.DataFrame) -> None:
+    axis.set_xlabel("FLOPs of the Check, % of generation")
+    if len(paid):
+        axis.set(xscale="log", xlim=(paid.across.min() / 2.5, paid.across.max() * 2.5))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_xticks([])
+
+
+def _broken(left: Any, right: Any) -> None:
+    """Two slashes where the axis jumps from nothing to a logarithm."""
+    right.spines["left"].set_visible(False)
+    right.tick_params(axis="y", which="both", left=False, labelleft=False)
+    slash: dict[str, Any] = {"marker": [(-0.5, -1), (0.5, 1)], "ms": 5, "ls": "", "color": "black", "mew": 0.6}
+    left.plot([1], [0], transform=left.transAxes, clip_on=False, **slash)
+    right.plot([0], [0], transform=right.transAxes, clip_on=False, **slash)
+
+
+def _quadrants(axis: Any, data: pd.DataFrame) -> Any:
+    """The axis, with a legend entry for every quadrant that is there."""
+    for quadrant, mark in style.QUADRANTS.items():
+        if quadrant in set(data.quadrant):
+            axis.plot([], [], **mark.point(label=quadrant))
+    return axis
