@@ -187,12 +187,17 @@ def _winners(
 
 
 def scaling(
-    pool: Pool, scores: np.ndarray | None, gamma: float, prefix: int, checks: Sequence[Cost] | None = None
+    pool: Pool,
+    scores: np.ndarray | None,
+    gamma: float,
+    prefix: int,
+    checks: Sequence[Cost] | None = None,
+    draws: int = 200,
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """cons@N and tokens against N (STOP, Fig. 4): ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
 
     For each N = 2, 4, ... of which the best gamma N, and at least one, are finished.
     """
     sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
-    swept = sweep(pool, scores, prefix, [(n, max(1, round(gamma * n))) for n in sizes], checks)
+    swept = sweep(pool, scores, prefix, [(n, max(1, round(gamma * n))) for n in sizes], checks, draws)
     return sizes, swept.voted, swept.tokens

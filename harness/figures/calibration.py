@@ -101,7 +101,8 @@ def _panel(axis: Any, part: pd.DataFrame, name: str, mark: style.Mark) -> None:
     first = part.iloc[0]
     axis.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=0)
     axis.fill_between(part.score, part.low, part.high, color=mark.colour, alpha=0.2, lw=0)
-    axis.plot(part.score, part.observed, **mark.line(label=f"Brier {first.brier:.3f}\nECE {first.ece:.3f}"))
+    axis.plot(part.score, part.observed, **mark.line(ms=3))
+    axis.plot([], [], ls="", label=f"Brier {first.brier:.3f}\nECE {first.ece:.3f}")
     axis.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], title=name)
     axis.set_xticklabels(["0", "0.5", "1"])
     axis.legend(loc="upper left", handlelength=0, handletextpad=0, borderpad=0.1, borderaxespad=0.2)

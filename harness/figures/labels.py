@@ -18,13 +18,13 @@ def label_points(
 ) -> None:
     """Write each text near its point, at the first place that is free; a place further off gets a thin line.
 
-    ``others`` are points without a label. Data coordinates; the layout must be final. Where no place is free, the one
+    ``others`` are points without a label. Data coordinates; the layout must be final, and labels stay inside the axes. Where no place is free, the one
     that overlaps least is taken."""
     figure: Any = axis.figure
     size = float(axis.xaxis.label.get_fontsize()) - 1
     pixels = size * figure.dpi / 72
     taken = [_around(axis, x, y, 0.35 * pixels) for x, y in [(x, y) for x, y, _ in points] + list(others)]
-    frame = figure.bbox
+    frame = axis.get_window_extent()
     for x, y, text in points:
         best, chosen = np.inf, None
         for distance, angle in ((d, a) for d in DISTANCES for a in ANGLES):

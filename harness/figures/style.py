@@ -137,13 +137,15 @@ def _settings(size: Venue) -> Any:
 
 
 def legend_below(figure: Figure, axis: Any, **more: Any) -> None:
-    """The axis' legend under the whole figure, in as many columns as fit its width."""
+    """The axis' legend under the whole figure, in as many columns as fit; the figure grows by its height."""
     handles, names = axis.get_legend_handles_labels()
-    if not names:
-        return
-    em = plt.rcParams["legend.fontsize"] / 72
-    fit = int(figure.get_figwidth() / (em * (0.58 * max(map(len, names)) + 6)))
-    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), fit)), **more)
+    for columns in range(len(names), 0, -1):
+        legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, **more)
+        size = legend.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        if size.width <= 0.98 * figure.bbox.width or columns == 1:
+            figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+            return
+        legend.remove()
 
 
 def freeze(figure: Figure) -> None:

@@ -17,7 +17,7 @@ from harness.report import Group
 from harness.stats import bootstrap
 from harness.sweep import ranks_of
 
-RANDOM, TRUTH = "random", "any that knows the truth"
+RANDOM, TRUTH = "random", "upper bound (knows the truth)"
 COLUMNS = ["pruner", "quadrant", "k", "gamma", "any", "any_low", "any_high", "share", "share_low", "share_high", "best"]
 Curves = tuple[np.ndarray, np.ndarray]  # each [K, Q]: is a right path kept; share of the right paths that is kept
 

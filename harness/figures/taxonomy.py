@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -56,12 +57,11 @@ def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
         left.set(xticks=[], xlabel="free", ylabel=f"gain in avg@{keep_of(group.pool.n)} over random")
         _logarithmic(right, paid)
         _broken(left, right)
-        style.legend_below(figure, _quadrants(right, data), handletextpad=0.2, columnspacing=1.0)
+        style.legend_below(figure, _quadrants(right, data), handletextpad=0.2)
         style.freeze(figure)  # labels are placed on the final layout
         for axis, part in ((left, free), (right, paid)):
-            named, rest = part[part.best], part[~part.best]
-            points = list(zip(named.across, named.gain, named.pruner, strict=True))
-            label_points(axis, points, list(zip(rest.across, rest.gain, strict=True)))
+            named = part[part.best]
+            label_points(axis, list(zip(named.across, named.gain, named.pruner, strict=True)), _inked(part))
         style.save(figure, data, stem)
     return data
 
@@ -76,6 +76,11 @@ def _laid_out(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return free, paid
 
 
+def _inked(part: pd.DataFrame) -> list[tuple[float, float]]:
+    """Points along every interval, which labels keep clear of."""
+    return [(r.across, r.low + share * (r.high - r.low)) for r in part.itertuples() for share in np.linspace(0, 1, 9)]
+
+
 def _scatter(axis: Any, part: pd.DataFrame) -> None:
     for row in part.itertuples():
         mark = style.mark(str(row.quadrant))
@@ -88,7 +93,7 @@ def _scatter(axis: Any, part: pd.DataFrame) -> None:
 def _logarithmic(axis: Any, paid: pd.DataFrame) -> None:
     axis.set_xlabel("FLOPs of the Check, % of generation")
     if len(paid):
-        axis.set(xscale="log", xlim=(paid.across.min() / 2.5, paid.across.max() * 2.5))
+        axis.set(xscale="log", xlim=(paid.across.min() / 2.5, paid.across.max() * 5))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
     else:

@@ -46,7 +46,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    table = Table("N", "problems x methods x settings x draws", "seconds", "votes per second", "against the loop", "peak MiB")
+    table = Table(
+        "N", "problems x methods x settings x draws", "seconds", "votes per second", "against the loop", "peak MiB"
+    )
     for n, methods in ((64, METHODS), (256, 2), (1024, 1)):
         pool, scores = benchmark(PROBLEMS, n, 0.7)
         settings = grid(n)

@@ -1,0 +1,152 @@
+"""The leaderboard as one HTML file: data, style and script are inside, so it opens from a disk, offline."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.report import Group
+from harness.rows import ORACLE, Row
+from harness.stats import Interval
+from harness.store import writable
+from harness.tables import BRIEF, cells, columns, notes
+
+LINES = {"all (no pruning)": "no pruning", "random (expected)": "random"}  # rows whose curve has another name
+FOLDERS = re.compile(r"(?<==)~?/[^,]*/(?=[^,])")  # of an option's value
+
+
+Value = float | Interval | tuple[str, Interval] | None
+
+# In the order of tables.columns: a column's key in a link, and what it sorts by; None: its text.
+COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None], ...] = (
+    ("pruner", None),
+    ("type", None),
+    ("fidelity", None),
+    ("avg", lambda r: r.accuracy),
+    ("gain", lambda r: r.gain),
+    ("p", lambda r: r.adjusted_p),
+    ("matched", lambda r: r.matched),
+    ("behind", lambda r: r.behind),
+    ("oracle", lambda r: r.oracle_share),
+    ("cons", lambda r: r.voted),
+    ("vote", lambda r: r.own_vote),
+    ("tokens", lambda r: r.tokens),
+    ("saved", lambda r: r.saved),
+    ("generated", lambda r: r.saved_generated),
+    ("mflops", lambda r: r.flops / 1e6),
+    ("within", lambda r: r.within),
+    ("pooled", lambda r: r.pooled),
+    ("length", lambda r: r.kept_length),
+    ("truncated", lambda r: r.truncated),
+    ("labels", lambda r: r.label_tokens),
+    ("problems", lambda r: r.problems),
+    ("note", None),
+)
+
+
+def write_page(
+    tables: Sequence[tuple[Group, Sequence[Row]]], curves: Mapping[str, pd.DataFrame], keep: int, file: Path
+) -> None:
+    """One HTML file of all tables; the same records give the same bytes.
+
+    ``curves[group.slug]`` is the frame of ``harness.figures.scaling_data``: cons@N in [0, 1], tokens per problem.
+    """
+    text = page({"keep": keep, "tables": [_table(group, rows, curves[group.slug], keep) for group, rows in tables]})
+    with writable(file) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The HTML around the data, which must be JSON without NaN."""
+    style, script = _asset("page.css"), _asset("page.js")
+    # Without "<" no name can end the block or open a comment in it.
+    block = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"style": style, "script": script, "data": block, "allowed": f"'{_sha(style)}' '{_sha(script)}'"}
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("page.html"))
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _sha(text: str) -> str:
+    """What a content security policy calls an inline block it lets run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -> dict[str, Any]:
+    spec, engine = group.spec, group.spec["engine"]
+    about, *warnings = notes(group)
+    lines = [_line(str(name), frame) for name, frame in curves.groupby("pruner", sort=False)]
+    shown = [_row(row, {line["name"] for line in lines}) for row in rows]
+    heads = zip(columns(group.pool.n, keep), COLUMNS, strict=True)
+    return {
+        "slug": group.slug,
+        "task": f"{spec['task']} v{spec['task_version']}",
+        "model": f"{Path(engine['model']).name} ({engine['fingerprint'][:8]})",
+        "engine": f"{engine['engine']} {engine['dtype']}",
+        "sampling": ", ".join(f"{k} {v}" for k, v in engine["sampling"].items()),
+        "seed": spec["seed"],
+        "prefix": group.prefix,
+        "share": f"{group.prefix / group.pool.lengths.mean():.0%}",
+        "n": group.pool.n,
+        "problems": len(group.pool.problems),
+        "about": about.replace("`", ""),
+        "warnings": warnings,
+        "columns": [
+            {"key": key, "label": label, "numeric": value is not None, "brief": i in BRIEF}
+            for i, (label, (key, value)) in enumerate(heads)
+        ],
+        "rows": shown,
+        "lines": lines,
+    }
+
+
+def _row(row: Row, lines: set[str]) -> dict[str, Any]:
+    """A row's texts are those of the Markdown tables; its values, which sort, are null where there is no number."""
+    texts = [text.replace(" [nan, nan]", "") for text in cells(row)]
+    texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name))
+    return {
+        "texts": texts,
+        "values": [
+            text if value is None else _plain(value(row)) for text, (_, value) in zip(texts, COLUMNS, strict=True)
+        ],
+        "line": line if line in lines else None,
+        "muted": row.quadrant in ("control", "reference") or row.name.startswith(ORACLE),
+        "stale": "stale" in row.note,
+        "competes": row.adjusted_p is not None,
+    }
+
+
+def _line(name: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """A pruner's curve: for every share finished (0: a rule of its own) its points [N, tokens, cons, low, high]."""
+    points: dict[str, list[Any]] = {}
+    for gamma, *values in frame[["gamma", "N", "tokens", "cons", "low", "high"]].itertuples(index=False):
+        points.setdefault(f"{gamma:g}", []).append([_plain(v) for v in values])
+    return {"name": _name(name), "quadrant": str(frame["quadrant"].iloc[0]), "points": points}
+
+
+def _name(name: str) -> str:
+    """A pruner without the folders in its options: they are somebody's machine."""
+    return FOLDERS.sub("", name)
+
+
+def _plain(value: Value) -> Any:
+    """A number, [mean, low, high] or [mean, low, high, rule]; None where there is no number."""
+    if isinstance(value, tuple):
+        rule, interval = value
+        return None if (plain := _plain(interval)) is None else [*plain, rule]
+    if isinstance(value, Interval):
+        mean = _plain(value.mean)
+        return None if mean is None else [mean, _plain(value.low), _plain(value.high)]
+    # Seven digits are more than any interval is worth, and the same on every machine.
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
