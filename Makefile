@@ -55,6 +55,7 @@ leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, t
 	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-ab5e39d2a68e-L22') --out README.md
+	$(if $(RESULTS),,$(BIN)/pathprune leaderboard --only 'reasoning_gym-*' --part real --out README.md)
 
 budgets: $(STAMP)  ## every method at matched cost [ONLY='hands-*-L22' RESULTS=]
 	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),hands-hands-ab5e39d2a68e-*)'

@@ -114,16 +114,18 @@ def _picture(figure: Path, file: Path) -> str:
     return f"\n![cons@N against tokens per problem]({Path(place).as_posix()})\n"
 
 
-def write_leaderboard(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path) -> None:
+def write_leaderboard(
+    groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path, part: str = "leaderboard"
+) -> None:
     """All tables, and the figures there are, into one file.
 
-    In a file that has the markers (the README), only what is between them changes, and tables have fewer columns.
+    In a file that has the markers of ``part`` (the README), only what is between them changes, and tables have fewer columns.
     """
-    wanted = BRIEF if marked(file, "leaderboard") else None
+    wanted = BRIEF if marked(file, part) else None
     text = "\n".join(
         markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
     )
-    write_part(file, "leaderboard", TITLE, text)
+    write_part(file, part, TITLE, text)
 
 
 def _markers(name: str) -> tuple[str, str]:

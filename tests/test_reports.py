@@ -158,15 +158,22 @@ def test_task_versions_never_meet_in_a_table(tmp_path: Path, run_cli: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("verb", "only"), [("leaderboard", "hands-hands-ab5e39d2a68e-L22"), ("budgets", "hands-hands-ab5e39d2a68e-L22")]
+    ("verb", "only", "more"),
+    [
+        ("leaderboard", "hands-hands-ab5e39d2a68e-L22", []),
+        ("leaderboard", "reasoning_gym-*", ["--part", "real"]),
+        ("budgets", "hands-hands-ab5e39d2a68e-L22", []),
+    ],
 )
-def test_the_readmes_tables_are_what_the_command_writes(verb: str, only: str, tmp_path: Path, run_cli: Any) -> None:
+def test_the_readmes_tables_are_what_the_command_writes(
+    verb: str, only: str, more: list[str], tmp_path: Path, run_cli: Any
+) -> None:
     copy = tmp_path / "README.md"
     copy.write_text((ROOT / "README.md").read_text())
     figures = ["--figures", str(tmp_path / "results/figures")] if verb == "leaderboard" else []
     shutil.copytree(ROOT / "results/figures", tmp_path / "results/figures")
     code, out = run_cli(
-        verb, "--results", str(ROOT / "results/published"), "--only", only, "--out", str(copy), *figures
+        verb, "--results", str(ROOT / "results/published"), "--only", only, "--out", str(copy), *figures, *more
     )
     assert code == 0, out
     assert copy.read_text() == (ROOT / "README.md").read_text(), f"make {verb} would write another table"

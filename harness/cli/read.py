@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,16 @@ from harness.cli.base import bar, cli, comparison, console, published
 )
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
 @click.option("--only", default="*", help="tables whose figure's name matches, e.g. 'hands-*-L22'")
+@click.option("--part", default="leaderboard", show_default=True, help="which markers of a README")
 @comparison
 def leaderboard(
-    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, vote: str | None, ended: Any
+    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, vote: str | None, ended: Any
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
     from harness import report
     from harness.rows import rows
 
-    writers = {".md": _markdown, ".tex": _latex, ".csv": _csv, ".html": _page}
+    writers = {".md": partial(_markdown, part=part), ".tex": _latex, ".csv": _csv, ".html": _page}
     for out in outs:
         if out.suffix not in writers:
             raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")
@@ -49,10 +51,10 @@ def leaderboard(
         console.print(f"wrote {out}")
 
 
-def _markdown(large: Any, keep: int, out: Path, figures: Path) -> None:
+def _markdown(large: Any, keep: int, out: Path, figures: Path, part: str) -> None:
     from harness.tables import write_leaderboard
 
-    write_leaderboard(large, keep, out, figures)
+    write_leaderboard(large, keep, out, figures, part)
 
 
 def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:

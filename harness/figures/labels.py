@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-DISTANCES = (0.6, 1.4, 2.4, 3.6, 5.0)  # of a label from its point, in font sizes
+DISTANCES = (0.7, 1.4, 2.2, 3.2, 4.5, 6.0, 8.0)  # of a label from its point, in font sizes
 ANGLES = np.deg2rad([0, 180, 45, -45, 135, -135, 90, -90])
 
 

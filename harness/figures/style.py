@@ -154,6 +154,11 @@ def freeze(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
+def small() -> float:
+    """Font size of tick labels in points, inside a canvas."""
+    return _points(1.0) - 1
+
+
 def _points(share: float) -> float:
     return float(share * plt.rcParams["font.size"])
 

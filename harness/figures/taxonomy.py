@@ -48,15 +48,18 @@ def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
     if not len(data):
         return None
     free, paid = _laid_out(data)
-    with style.canvas(venue, 1, 2, height=1.5, wide=False, sharey=True, width_ratios=[1, 1.3]) as (figure, axes):
+    with style.canvas(venue, 1, 2, height=1.5, wide=False, sharey=True, width_ratios=[1, 1.1]) as (figure, axes):
         left, right = axes[0]
         for axis, part in ((left, free), (right, paid)):
             _scatter(axis, part)
             axis.axhline(0, color="0.5", lw=0.6, zorder=0)
         left.margins(x=0.12, y=0.1)
-        left.set(xticks=[], xlabel="free", ylabel=f"gain in avg@{keep_of(group.pool.n)} over random")
+        left.set_xticks([left.get_xlim()[0] / 2 + left.get_xlim()[1] / 2], ["none"])
+        left.tick_params(axis="x", length=0)
+        left.set(ylabel=f"gain in avg@{keep_of(group.pool.n)} over random")
         _logarithmic(right, paid)
         _broken(left, right)
+        figure.supxlabel("FLOPs of the Check, % of generation", fontsize=style.venue_of(venue).font)
         style.legend_below(figure, _quadrants(right, data), handletextpad=0.2)
         style.freeze(figure)  # labels are placed on the final layout
         for axis, part in ((left, free), (right, paid)):
@@ -77,8 +80,10 @@ def _laid_out(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _inked(part: pd.DataFrame) -> list[tuple[float, float]]:
-    """Points along every interval, which labels keep clear of."""
-    return [(r.across, r.low + share * (r.high - r.low)) for r in part.itertuples() for share in np.linspace(0, 1, 9)]
+    """Points along every interval and along the line at zero, which labels keep clear of."""
+    heights = np.linspace(part.low, part.high, 9).T
+    zero = [(x, 0.0) for x in part.across]
+    return zero + [(x, y) for x, column in zip(part.across, heights, strict=True) for y in column]
 
 
 def _scatter(axis: Any, part: pd.DataFrame) -> None:
@@ -91,7 +96,6 @@ def _scatter(axis: Any, part: pd.DataFrame) -> None:
 
 
 def _logarithmic(axis: Any, paid: pd.DataFrame) -> None:
-    axis.set_xlabel("FLOPs of the Check, % of generation")
     if len(paid):
         axis.set(xscale="log", xlim=(paid.across.min() / 2.5, paid.across.max() * 5))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

@@ -257,9 +257,11 @@ function buildChart(table) {
   const pick = (g) => change((v) => v.set("gamma", g));
   shares.append(...gammas.map((g) => el("button", { type: "button", "data-gamma": g, onclick: () => pick(g) }, `1/${+(1 / g).toFixed(2)}`)));
   table.tip = el("div", { class: "tip", role: "status", hidden: "" });
-  table.svg = svg("svg", { class: "chart", tabindex: "0", role: "group", "aria-label": `Chart of cons@N against tokens, ${heading(group)}; arrow keys move between points`,
-    onpointermove: (event) => hover(table, event), onpointerdown: (event) => hover(table, event), // A lifted finger leaves too, and its tooltip is still to be read.
-    onpointerleave: (event) => event.pointerType === "touch" || point(table, null), onblur: () => point(table, null), onkeydown: (event) => walk(table, event) });
+  const near = (event) => hover(table, event), none = () => point(table, null);
+  const label = `Chart of cons@N against tokens, ${heading(group)}; arrow keys move between points`;
+  table.svg = svg("svg", { class: "chart", tabindex: "0", role: "group", "aria-label": label, onpointermove: near, onpointerdown: near,
+    // A lifted finger leaves too, and its tooltip is still to be read.
+    onpointerleave: (event) => event.pointerType === "touch" || none(), onblur: none, onkeydown: (event) => walk(table, event) });
   table.plot = el("div", { class: "plot" }, table.svg, table.tip);
   table.legend = el("div", { class: "legend", role: "group", "aria-label": "lines" });
   new ResizeObserver(() => draw(table)).observe(table.plot);
@@ -365,7 +367,8 @@ function point(table, spot) {
   if (!spot) return;
   const { line, p } = spot, interval = p[LOW] === null ? "" : ` [${number(p[LOW], 3)}, ${number(p[HIGH], 3)}]`;
   const facts = [["N", p[N]], ["tokens", number(p[TOKENS], 0)], ["cons", number(p[CONS], 3) + interval]];
-  table.tip.replaceChildren(el("b", { "data-q": line.quadrant }, line.name), el("dl", {}, ...facts.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))])));
+  const list = facts.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))]);
+  table.tip.replaceChildren(el("b", { "data-q": line.quadrant }, line.name), el("dl", {}, ...list));
   const { offsetWidth: w, offsetHeight: h } = table.tip;
   table.tip.style.left = `${Math.max(0, Math.min(table.plot.clientWidth - w, spot.x - w / 2))}px`;
   table.tip.style.top = `${spot.y - h - 12 < 0 ? spot.y + 12 : spot.y - h - 12}px`;
