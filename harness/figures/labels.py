@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 DISTANCES = (0.7, 1.4, 2.2, 3.2, 4.5, 6.0, 8.0)  # of a label from its point, in font sizes
-ANGLES = np.deg2rad([0, 180, 45, -45, 135, -135, 90, -90])
+ANGLES = np.deg2rad([0, 180, 45, -45, 135, -135, 90, -90, 68, -68, 112, -112, 22, -22, 158, -158])
 
 
 def label_points(
@@ -24,34 +24,44 @@ def label_points(
     size = float(axis.xaxis.label.get_fontsize()) - 1
     pixels = size * figure.dpi / 72
     taken = [_around(axis, x, y, 0.35 * pixels) for x, y in [(x, y) for x, y, _ in points] + list(others)]
+    labels: list[Bbox] = []
     frame = axis.get_window_extent()
+    places = [(d * np.cos(a), d * np.sin(a)) for d in DISTANCES for a in ANGLES]
     for x, y, text in points:
-        best, chosen = np.inf, None
-        for distance, angle in ((d, a) for d in DISTANCES for a in ANGLES):
-            note = _note(axis, x, y, text, distance * size, angle, size)
-            box = note.get_window_extent(figure.canvas.get_renderer())
-            cost = sum(_shared(box, other) for other in taken) + 9 * (box.width * box.height - _shared(box, frame))
-            if cost < best - 1e-6:
-                if chosen is not None:
-                    chosen[0].remove()
-                best, chosen = cost, (note, box)
-            else:
-                note.remove()
-            if best <= 1e-6:
-                break
-        if chosen is not None:
-            taken.append(chosen[1])
+        note = axis.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=size, annotation_clip=False)
+        drawn = note.get_window_extent(figure.canvas.get_renderer())
+        at = axis.transData.transform((x, y))
+        boxes = [_box(at, pixels * dx, pixels * dy, drawn.width, drawn.height) for dx, dy in places]
+        costs = [
+            sum(_shared(b, t) for t in taken) + 9 * (b.width * b.height - _shared(b, frame))
+            + 9 * pixels * _crossed(at, at + pixels * np.array(place), labels)
+            for b, place in zip(boxes, places, strict=True)
+        ]  # fmt: skip
+        chosen = int(np.argmin(np.round(costs, 3)))  # the nearest of those that cost equally
+        dx, dy = places[chosen]
+        note.set(position=(size * dx, size * dy), ha=_side(dx, "left", "right"), va=_side(dy, "bottom", "top"))
+        taken.append(boxes[chosen])
+        labels.append(boxes[chosen])
+        if np.hypot(dx, dy) > 1.5:
+            line = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
+            axis.annotate("", (x, y), (size * dx, size * dy), textcoords="offset points", arrowprops=line)
 
 
-def _note(axis: Axes, x: float, y: float, text: str, distance: float, angle: float, size: float) -> Any:
-    dx, dy = distance * np.cos(angle), distance * np.sin(angle)
-    across = "left" if dx > 1e-3 else "right" if dx < -1e-3 else "center"
-    along = "bottom" if dy > 1e-3 else "top" if dy < -1e-3 else "center"
-    line = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
-    return axis.annotate(
-        text, (x, y), (dx, dy), textcoords="offset points", ha=across, va=along, fontsize=size, annotation_clip=False,
-        arrowprops=line if distance > 1.5 * size else None,
-    )  # fmt: skip
+def _side(offset: float, positive: str, negative: str) -> str:
+    return "center" if abs(offset) < 1e-3 else positive if offset > 0 else negative
+
+
+def _box(at: np.ndarray, dx: float, dy: float, width: float, height: float) -> Bbox:
+    """Where a text of this size stands, aligned to the side that faces its point."""
+    back = [0.5 - 0.5 * float(np.sign(round(offset, 3))) for offset in (dx, dy)]
+    left, low = np.add(at, (dx, dy)) - np.multiply(back, (width, height))
+    return Bbox.from_bounds(left, low, width, height)
+
+
+def _crossed(start: np.ndarray, end: np.ndarray, labels: Sequence[Bbox]) -> int:
+    """Points of the line to a label that other labels cover, of twenty."""
+    line = [start + share * (end - start) for share in np.linspace(0, 1, 20)]
+    return sum(label.contains(float(x), float(y)) for x, y in line for label in labels)
 
 
 def _around(axis: Axes, x: float, y: float, radius: float) -> Bbox:

@@ -1,4 +1,4 @@
-"""One look for all figures: venues, fonts, one colour, marker, dash and hatch per quadrant, and files that repeat.
+"""One look for all figures: venues, fonts, one colour, marker and dash per quadrant, and files that repeat.
 
 Sizes are in inches and points as printed: a figure is drawn at the width of its column, never scaled afterwards.
 """
@@ -45,12 +45,11 @@ VENUES = {
 
 @dataclass(frozen=True)
 class Mark:
-    """How a line, a point or a bar of one kind looks; dash, marker and hatch tell kinds apart without colour."""
+    """How a line or a point of one kind looks; dash and marker tell kinds apart without colour, as hatches do on bars."""
 
     colour: Any
     marker: str
     dash: tuple[float, ...]
-    hatch: str
 
     def line(self, **more: Any) -> dict[str, Any]:
         """Keywords of ``Axes.plot``."""
@@ -60,22 +59,18 @@ class Mark:
         """Keywords of ``Axes.plot`` for single points."""
         return {"color": self.colour, "marker": self.marker, "ls": "", "ms": _points(0.6)} | more
 
-    def bar(self, **more: Any) -> dict[str, Any]:
-        """Keywords of ``Axes.bar``."""
-        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": "white", "lw": 0.0} | more
-
 
 _COLOURS = sns.color_palette("colorblind")
 QUADRANTS = {
-    "control": Mark(_COLOURS[5], "v", (5, 1, 1, 1, 1, 1), "...."),
-    "external-fixed": Mark(_COLOURS[2], "s", (3, 1, 1, 1), "////"),
-    "external-learned": Mark(_COLOURS[1], "D", (1, 1), "\\\\\\\\"),
-    "internal-fixed": Mark(_COLOURS[4], "^", (4, 1.5), "xxxx"),
-    "internal-learned": Mark(_COLOURS[0], "o", (1, 0), ""),
-    "reference": Mark((0.0, 0.0, 0.0), "*", (8, 2), "----"),
+    "control": Mark(_COLOURS[5], "v", (5, 1, 1, 1, 1, 1)),
+    "external-fixed": Mark(_COLOURS[2], "s", (3, 1, 1, 1)),
+    "external-learned": Mark(_COLOURS[1], "D", (1, 1)),
+    "internal-fixed": Mark(_COLOURS[4], "^", (4, 1.5)),
+    "internal-learned": Mark(_COLOURS[0], "o", (1, 0)),
+    "reference": Mark((0.0, 0.0, 0.0), "*", (8, 2)),
 }
-RANDOM = Mark((0.45, 0.45, 0.45), "x", (2, 2), "||||")  # the expectation of random selection
-NO_PRUNING = Mark((0.0, 0.0, 0.0), "P", (8, 2), "++++")
+RANDOM = Mark((0.45, 0.45, 0.45), "x", (2, 2))  # the expectation of random selection
+NO_PRUNING = Mark((0.0, 0.0, 0.0), "P", (8, 2))
 
 
 def mark(quadrant: str) -> Mark:

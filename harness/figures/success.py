@@ -90,7 +90,7 @@ def _distribution(axis: Any, part: pd.DataFrame) -> None:
     share = np.arange(len(values) + 1) / len(values)
     axis.plot([0, *values, 1], [*share, 1], **mark.line(marker="", drawstyle="steps-post"))
     axis.plot(mean, np.interp(mean, [0, *values, 1], [0, *share[1:], 1]), **mark.point(mec="white", mew=0.4))
-    axis.plot([], [], **mark.line(label=f"{part.pruner.iloc[0]} ({mean:.3f})"))
+    axis.plot([], [], **mark.line(label=f"{part.pruner.iloc[0]}, mean {mean:.3f}"))
 
 
 def _scores(axis: Any, boxes: pd.DataFrame) -> None:

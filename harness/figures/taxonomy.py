@@ -59,7 +59,6 @@ def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
         left.set(ylabel=f"gain in avg@{keep_of(group.pool.n)} over random")
         _logarithmic(right, paid)
         _broken(left, right)
-        figure.supxlabel("FLOPs of the Check, % of generation", fontsize=style.venue_of(venue).font)
         style.legend_below(figure, _quadrants(right, data), handletextpad=0.2)
         style.freeze(figure)  # labels are placed on the final layout
         for axis, part in ((left, free), (right, paid)):
@@ -96,6 +95,7 @@ def _scatter(axis: Any, part: pd.DataFrame) -> None:
 
 
 def _logarithmic(axis: Any, paid: pd.DataFrame) -> None:
+    axis.set_xlabel("FLOPs of the Check,\n% of generation")
     if len(paid):
         axis.set(xscale="log", xlim=(paid.across.min() / 2.5, paid.across.max() * 5))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
