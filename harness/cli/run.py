@@ -175,3 +175,22 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
     with bar("oracle", problems) as progress:
         spent = score_oracle(settings, continuations, progress)
     console.print(f"{spent:,} tokens generated")
+
+
+@cli.command()
+@where
+@click.option("--pruner", "spec", default="stop", show_default=True, help="one that appends tokens to a prefix")
+@click.option("--problems", default=8, show_default=True)
+@click.option("--n", default=16, show_default=True, help="paths per problem")
+@click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
+def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
+    """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
+    from harness.figures.attention import attention_figure, scored
+
+    if on.engine.spec["engine"] != "hf":
+        raise PathpruneError(f"attention is read on engine hf, not {on.engine.spec['engine']}")
+    paths, scores, adapter = scored(on.task, on.engine, spec, on.prefix, problems, n, on.seed)
+    stem = out / f"{on.task.name}-{on.engine.spec['model']}-L{on.prefix}-attention"
+    attention_figure(on.engine, paths, scores, adapter, stem, venue)
+    console.print(f"wrote {stem}.png, .pdf, .csv")
