@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness import live
 from harness.api import PathpruneError
 from harness.report import Group
 from harness.rows import Row
@@ -125,7 +126,24 @@ def write_leaderboard(
     text = "\n".join(
         markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
     )
+    if wanted is None:
+        text += "".join(overhead(folder) for folder in dict.fromkeys(group.folder for group, _ in groups))
     write_part(file, part, TITLE, text)
+
+
+def overhead(folder: Path) -> str:
+    """Seconds of Launch, Check and Resume where live runs of a pool were recorded, else nothing."""
+    text = ""
+    for place, rows in live.stored(folder):
+        lines = [
+            f"\n#### Overhead, {folder.parent.name} {folder.name}, {place}",
+            "",
+            f"{live.TITLE[0].upper()}{live.TITLE[1:]}.",
+            "",
+        ]
+        lines += [line(live.HEADS), "|" + "---|" * len(live.HEADS), *map(line, rows), ""]
+        text += "\n".join(lines)
+    return text
 
 
 def _markers(name: str) -> tuple[str, str]:
