@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import budgets, latex
-from harness.report import Group
+from harness.replay import kept_mask
+from harness.report import Group, groups_of
 from harness.rows import Row, rows
 from harness.sheet import sheet
+from harness.store import Record
 from tests.test_matched import group
 
 ROOT = Path(__file__).parent.parent
@@ -195,3 +197,25 @@ def test_degenerate_pools_have_rows() -> None:
         table: list[Row] = rows(replace(made, pool=pool, judged=[replace(made.judged[0], pool=pool)]), 4)
         assert all(r.accuracy.mean == float(fill) for r in table if r.name != "none")
         assert "nan" not in latex.table(replace(made, pool=pool), table, 4)
+
+
+def test_replay_is_live_on_the_published_records() -> None:
+    """Paths kept and votes of the live runs on the embedded model are those that replay gives, method by method."""
+    (folder,) = (p.parent for p in (ROOT / "results/published").rglob("live"))
+    pool = Record.read(folder / "pool.jsonl")
+    (made,) = (g for g in groups_of(folder) if g.prefix == 22)
+    scored = {m.name: m for m in made.judged}
+    live = [Record.read(file) for file in sorted((folder / "live").glob("*.jsonl"))]
+    compared = 0
+    for record in live:
+        name, keep = record.header["spec"]["pruner"], record.header["spec"]["keep"]
+        for problem, row in record.lines.items():
+            banked = pool.lines[problem]
+            assert row["answers"] == [banked["answers"][i] for i in row["kept"]]
+            assert row["right"] == sum(banked["correct"][i] for i in row["kept"])
+            if name in scored and name != "all":  # which keeps every path
+                method = scored[name]
+                mask = kept_mask(method.pool, method.values, keep, 22)[method.pool.problems.index(problem)]
+                assert row["kept"] == np.flatnonzero(mask).tolist(), (name, problem)
+                compared += 1
+    assert len(live) == 9 and compared >= 200
