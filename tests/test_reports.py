@@ -206,7 +206,7 @@ def test_replay_is_live_on_the_published_records() -> None:
     (made,) = (g for g in groups_of(folder) if g.prefix == 22)
     scored = {m.name: m for m in made.judged}
     live = [Record.read(file) for file in sorted((folder / "live").glob("*.jsonl"))]
-    compared = 0
+    compared = same = 0
     for record in live:
         name, keep = record.header["spec"]["pruner"], record.header["spec"]["keep"]
         for problem, row in record.lines.items():
@@ -215,7 +215,11 @@ def test_replay_is_live_on_the_published_records() -> None:
             assert row["right"] == sum(banked["correct"][i] for i in row["kept"])
             if name in scored and name != "all":  # which keeps every path
                 method = scored[name]
-                mask = kept_mask(method.pool, method.values, keep, 22)[method.pool.problems.index(problem)]
-                assert row["kept"] == np.flatnonzero(mask).tolist(), (name, problem)
+                q = method.pool.problems.index(problem)
+                mask = kept_mask(method.pool, method.values, keep, 22)[q]
+                # Identical prefixes have one score up to rounding: which of them is kept may differ, their scores not.
+                ours, theirs = (np.sort(method.values[q][kept]) for kept in (row["kept"], mask))
+                assert ours == pytest.approx(theirs, abs=1e-6), (name, problem)
+                same += row["kept"] == np.flatnonzero(mask).tolist()
                 compared += 1
-    assert len(live) == 9 and compared >= 200
+    assert len(live) == 9 and compared == 240 and same >= 0.99 * compared
