@@ -17,7 +17,7 @@ import numpy as np
 from harness.replay import Pool
 from harness.report import Group, Judged
 from harness.rng import generator
-from harness.rows import EXACT, ORACLE
+from harness.rows import ranks
 from harness.stats import Interval, bootstrap, holm, interval_of, resampled
 from harness.sweep import Setting, Sweep, sweep
 
@@ -118,8 +118,7 @@ def _possible(n: int) -> tuple[Fraction, ...]:
 
 def comparable(method: Judged, group: Group) -> bool:
     """Does it rank all of the group's problems, so that it can be paired with every other?"""
-    named = method.name.partition(":")[0] not in EXACT and not method.name.startswith(ORACLE)
-    return named and method.spent is None and method.pool.problems == group.pool.problems
+    return ranks(method) and method.pool.problems == group.pool.problems
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN, NAN)
 
 
+def ranks(method: Judged) -> bool:
+    """Does it keep k paths at L by scores of its own? Exact controls, the oracle and own decision rules do not."""
+    named = method.name.partition(":")[0] not in EXACT and not method.name.startswith(ORACLE)
+    return named and method.spent is None and len(method.pool.problems) > 0
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table. Intervals are 95 % bootstrap over problems; gains are paired with random's expectation.

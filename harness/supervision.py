@@ -111,6 +111,7 @@ class Labels:
                 text = self.engine.decode(tokens)
                 prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, text)
                 out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["validation"]))
+        # Parts are written one by one and say what holds of many problems; of few, more are held out.
         held = held_out({e.prefix.problem.id for e in out})
         return [replace(e, validation=e.prefix.problem.id in held) for e in out]
 

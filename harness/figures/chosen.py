@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.replay import kept_mask
 from harness.report import Group, Judged
-from harness.rows import EXACT, ORACLE
+from harness.rows import ranks
 from harness.stats import Interval, interval_of, resampled
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
@@ -22,14 +22,7 @@ def methods(group: Group) -> list[Judged]:
 
     Left out: the exact controls, which have closed forms, the oracle, and methods with a rule of their own, which are not
     matched in k."""
-    return [
-        m
-        for m in group.judged
-        if len(m.pool.problems)
-        and m.spent is None
-        and m.name.partition(":")[0] not in EXACT
-        and not m.name.startswith(ORACLE)
-    ]
+    return [m for m in group.judged if ranks(m)]
 
 
 def gains(method: Judged, prefix: int) -> np.ndarray:

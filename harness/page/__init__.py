@@ -113,7 +113,7 @@ def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -
 
 def _row(row: Row, lines: set[str]) -> dict[str, Any]:
     """A row's texts are those of the Markdown tables; its values, which sort, are null where there is no number."""
-    texts = [text.replace(" [nan, nan]", "") for text in cells(row)]
+    texts = cells(row)
     texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name))
     return {
         "texts": texts,
