@@ -221,6 +221,7 @@ class Check:
     ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
     there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer,
     the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    While it is trained, ``scratch`` is a folder of its own that outlives a kill, and ``progress(done, total, note)`` a bar.
     """
 
     rng: np.random.Generator
@@ -231,6 +232,8 @@ class Check:
     step: str = "\n\n"
     decode: Callable[[Sequence[int]], str] = _unavailable
     reader: Callable[..., Reader] = _unavailable
+    scratch: FilePath | None = None
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
 
     def charge(self, cost: Cost) -> None:
         """Add what the method computes outside the engine: its own models' tokens and FLOPs."""

@@ -29,6 +29,12 @@ def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
     return root / slug(plugin.name) / fingerprint[:12]
 
 
+def base_of(engine: Any) -> dict[str, Any]:
+    """What a card says of the base model. The fingerprint is over weights, configuration and tokenizer."""
+    known = {key: engine.spec[key] for key in ("model", "revision", "dtype") if key in engine.spec}
+    return known | {"fingerprint": engine.fingerprint}
+
+
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     """Load a learned pruner's weights; returns what identifies them, and other models a method reads with."""
     external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
@@ -40,6 +46,12 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(
             f"checkpoint {found} was trained on model {card['base']['model']} ({card['base']['fingerprint'][:12]}), not on "
             f"{engine.spec['model']} ({engine.fingerprint[:12]}); train one with: make train PRUNER={plugin.name} and that MODEL"
+        )
+    dtype = engine.spec.get("dtype")
+    if dtype and card["base"].get("dtype", dtype) != dtype:
+        raise PathpruneError(
+            f"checkpoint {found} was trained on {card['base']['dtype']} states and this engine computes {dtype}; use "
+            f"ENGINE={engine.spec['engine']}:dtype={card['base']['dtype']}, or train another"
         )
     if card["pruner"] != plugin.name:
         raise PathpruneError(f"checkpoint {found} belongs to pruner {card['pruner']}, not to {plugin.name}")

@@ -94,3 +94,23 @@ def within_auroc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     ranks = rankdata(scores[mixed], axis=1)
     right, wrong = right[mixed], wrong[mixed]
     return ((ranks * correct[mixed]).sum(1) - right * (right + 1) / 2) / (right * wrong)
+
+
+def soft_auroc(scores: np.ndarray, success: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """(mean within groups, pooled) AUROC for success rates in [0, 1]: every prefix is a success with weight s and a
+    failure with weight 1 - s, and no pair is of one prefix. For labels 0 and 1 it is the usual one; NaN without pairs."""
+    within = [_soft_auroc(scores[groups == g], success[groups == g]) for g in np.unique(groups)]
+    told = [value for value in within if not np.isnan(value)]
+    return float(np.mean(told)) if told else float("nan"), _soft_auroc(scores, success)
+
+
+def _soft_auroc(scores: np.ndarray, success: np.ndarray) -> float:
+    values, place = np.unique(scores, return_inverse=True)
+    good = np.bincount(place, success, len(values))
+    bad = np.bincount(place, 1.0 - success, len(values))
+    alone = float((success * (1.0 - success)).sum())
+    pairs = good.sum() * bad.sum() - alone
+    if pairs < 1e-9:
+        return float("nan")
+    above = np.cumsum(bad) - bad
+    return float(((good * (above + bad / 2)).sum() - alone / 2) / pairs)

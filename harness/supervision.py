@@ -7,8 +7,12 @@ path's own ending is the first of its K continuations: it is one fair sample, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,11 +22,13 @@ import pyarrow.parquet as pq
 
 from harness import grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
+from harness.bank import Bank
 from harness.rng import derive
-from harness.store import digest, writable
+from harness.store import digest, provenance, writable
 
-# Keys of a part's metadata: tokens of its paths, which outcome labels take, and of the continuations on top.
-COST = ("pathprune.launched", "pathprune.continued")
+FORMAT = "pathprune-labels/1"
+KINDS = ("monte-carlo", "single", "outcome")
+NAME = re.compile(r"problems-(\d+)-(\d+)\.parquet")
 TENTH, FEW_HELD = 10, 4  # one problem in ten is held out for validation, and of few problems four
 SCHEMA = pa.schema(
     {
@@ -38,6 +44,24 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class LabelCost:
+    """What labels took: problems looked at and kept, paths and tokens of the two stages, seconds of each."""
+
+    problems: int = 0
+    kept: int = 0
+    prefixes: int = 0
+    launched: int = 0
+    launched_tokens: int = 0
+    launched_seconds: float = 0.0
+    continued: int = 0
+    continued_tokens: int = 0
+    continued_seconds: float = 0.0
+
+    def __add__(self, other: LabelCost) -> LabelCost:
+        return LabelCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled."""
 
@@ -49,8 +73,13 @@ class Recipe:
     prefixes: tuple[int, ...] = ()
     max_tokens: int = 0
     seed: int = 1
+    harvest: int | None = None  # label test problems from this one on, from paths that the bank holds
 
     def __post_init__(self) -> None:
+        if not 0 <= self.bounds[0] <= self.bounds[1] <= 1:
+            raise PathpruneError(f"pass rates {self.bounds} are not two shares, the lower one first")
+        if self.harvest is not None and self.continuations != 1:
+            raise PathpruneError("harvested labels are those of finished paths alone: --continuations is 1")
         if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
             raise PathpruneError("problems, paths, continuations and prefixes per problem are 1 or more")
         if any(not 1 <= length < self.max_tokens for length in self.prefixes):
@@ -58,88 +87,169 @@ class Recipe:
 
 
 class Labels:
-    """A folder of Parquet parts, one per group of problems; a part is whole or absent, so a killed run continues."""
+    """A folder of Parquet parts, one per run of problems; a part is whole or absent, so a killed run continues.
 
-    def __init__(self, root: FilePath, task: Task, engine: Engine, recipe: Recipe) -> None:
-        self.task, self.engine, self.recipe = task, engine, recipe
-        shape = {k: v for k, v in asdict(recipe).items() if k != "problems"}
+    A part's name says which problems of the label split it covers, so another ``group`` or a larger number of problems
+    goes on with what is there. A label does not depend on the problems beside it.
+    """
+
+    def __init__(self, root: FilePath, task: Task, engine: Engine, recipe: Recipe, group: int = 64) -> None:
+        self.task, self.engine, self.recipe, self.group = task, engine, recipe, group
+        # What a recipe leaves at a default that older labels did not know is not part of their key.
+        shape = {k: v for k, v in asdict(recipe).items() if k != "problems" and (k != "harvest" or v is not None)}
         spec = {"task": task.name, "task_version": task.version, "engine": dict(engine.spec), **shape}
         self.key = digest(spec)
         self.folder = root / f"{task.name}-{self.key}"
-        self.group = 64
 
-    def parts(self) -> list[FilePath]:
-        whole, rest = divmod(self.recipe.problems, self.group)
-        names = [f"part-{i:05d}" for i in range(whole)] + [f"part-{whole:05d}-first-{rest}"] * (rest > 0)
-        return [self.folder / f"{name}.parquet" for name in names]
+    def parts(self) -> list[tuple[int, int, FilePath]]:
+        """(first problem, one past the last, file) of the parts that are there and needed, in order."""
+        named = ((NAME.fullmatch(f.name), f) for f in sorted(self.folder.glob("problems-*.parquet")))
+        found = [(int(m[1]), int(m[2]) + 1, f) for m, f in named if m]
+        return [part for part in found if part[0] < self.recipe.problems]
 
-    def make(self, progress: Callable[[int, int], None]) -> int:
+    def missing(self) -> Iterator[tuple[int, int]]:
+        """Runs of at most ``group`` problems that no part covers."""
+        at = 0
+        for start, stop, _ in [*self.parts(), (self.recipe.problems, 0, None)]:
+            while at < start:
+                end = min(start, (at // self.group + 1) * self.group)
+                yield at, end
+                at = end
+            at = max(at, stop)
+
+    def make(self, progress: Callable[[int, int], None], bank: Bank | None = None) -> int:
         """Write the missing parts; returns the tokens generated. ``progress(problems done, tokens)``."""
-        spent = 0
-        for i, part in enumerate(self.parts()):
-            start = i * self.group
-            count = min(self.group, self.recipe.problems - start)
-            if not part.exists():
-                rows, cost = label_group(self.task, self.engine, self._problems(start, count), self.recipe)
-                spent += sum(cost)
-                said = {key: str(tokens) for key, tokens in zip(COST, cost, strict=True)}
-                table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
-                with writable(part) as file:
-                    pq.write_table(table, file, compression="zstd")
-            progress(start + count, spent)
+        waiting = list(self.missing())
+        done, spent = self.recipe.problems - sum(stop - start for start, stop in waiting), 0
+        progress(done, spent)
+        for start, stop in waiting:
+            problems = self._problems(start, stop - start)
+            rows, cost = label_group(
+                self.task, Harvest(bank, self.recipe) if bank else self.engine, problems, self.recipe
+            )
+            spent += cost.launched_tokens + cost.continued_tokens
+            about = {"format": FORMAT, "cost": asdict(cost), "recipe": asdict(self.recipe), "provenance": provenance()}
+            said = {f"pathprune.{key}": json.dumps(value) for key, value in about.items()}
+            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
+            with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
+                pq.write_table(table, file, compression="zstd")
+            done += stop - start
+            progress(done, spent)
         return spent
 
-    def tokens(self, kind: str) -> int | None:
-        """Tokens generated for labels of a kind, dropped problems included; None where a part does not say."""
-        keys = [key.encode() for key in (COST[:1] if kind == "outcome" else COST)]
-        said = [(pq.read_schema(part).metadata or {}).get(key) for part in self.parts() for key in keys]
-        return sum(int(tokens or 0) for tokens in said) if None not in said else None
+    def cost(self) -> LabelCost:
+        """What all parts took together."""
+        total = LabelCost()
+        for _, _, part in self.parts():
+            said = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
+            if said is None:
+                raise PathpruneError(f"label file {part} does not say what it cost; delete it and run the same command")
+            total += LabelCost(**json.loads(said))
+        return total
+
+    def tokens(self, kind: str) -> int:
+        """Tokens generated for labels of a kind, dropped problems included."""
+        cost = self.cost()
+        return cost.launched_tokens + (cost.continued_tokens if kind == "monte-carlo" else 0)
+
+    def digest(self, kind: str) -> str:
+        """SHA-256 over the labels of a kind: what a pruner was trained on."""
+        hashed = hashlib.sha256()
+        for row in self._rows(kind):
+            hashed.update(json.dumps([row["problem"], row["index"], len(row["tokens"]), row["success"]]).encode())
+        return hashed.hexdigest()[:16]
 
     def examples(self, kind: str) -> list[LabelledPrefix]:
-        """All rows of one kind ("monte-carlo" or "outcome")."""
-        out = []
-        for i, part in enumerate(self.parts()):
-            known = {p.id: p for p in self._problems(i * self.group, self.group)}
-            try:
-                rows = pq.read_table(part, filters=[("kind", "=", kind)]).to_pylist()
-            except (OSError, pa.ArrowException) as error:
-                raise PathpruneError(
-                    f"label file {part} is missing or damaged; delete it and run the same command"
-                ) from error
-            for row in rows:
-                tokens = tuple(row["tokens"])
-                text = self.engine.decode(tokens)
-                prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, text)
-                out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["validation"]))
+        """All labels of one kind: "monte-carlo"; "single", the same prefixes with their own path's outcome alone; or
+        "outcome", finished paths."""
+        known = {p.id: p for p in self._problems(0, self.recipe.problems)}
+        rows = self._rows(kind)
         # Parts are written one by one and say what holds of many problems; of few, more are held out.
-        held = held_out({e.prefix.problem.id for e in out})
-        return [replace(e, validation=e.prefix.problem.id in held) for e in out]
+        held = held_out({row["problem"] for row in rows})
+        out = []
+        for row in rows:
+            tokens = tuple(row["tokens"])
+            prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, self.engine.decode(tokens))
+            out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["problem"] in held))
+        return out
+
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
+        if kind not in KINDS:
+            raise PathpruneError(f"labels are {', '.join(KINDS)}, not {kind!r}")
+        wanted = {p.id for p in self._problems(0, self.recipe.problems)}
+        rows: list[dict[str, Any]] = []
+        for _, _, part in self.parts():
+            rows += _opened(pq.read_table, part).select(SCHEMA.names).to_pylist()
+        rows = [row for row in rows if row["problem"] in wanted]
+        if kind != "single":
+            return [row for row in rows if row["kind"] == kind]
+        outcome = {(row["problem"], row["index"]): row["success"] for row in rows if row["kind"] == "outcome"}
+        cut = (row for row in rows if row["kind"] == "monte-carlo")
+        return [row | {"success": outcome[row["problem"], row["index"]], "continuations": 1} for row in cut]
 
     def _problems(self, start: int, count: int) -> list[Problem]:
-        return self.task.problems("label", count, start)
+        if self.recipe.harvest is None:
+            return self.task.problems("label", count, start)
+        return self.task.problems("test", count, self.recipe.harvest + start)
+
+
+class Harvest:
+    """An engine of finished paths that a bank holds: labels without any rollout."""
+
+    def __init__(self, bank: Bank, recipe: Recipe) -> None:
+        self.bank, self.recipe = bank, recipe
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        groups = [self.bank.get(p, seed)[:n] for p in problems]
+        for problem, group in zip(problems, groups, strict=True):
+            if len(group) < n:
+                raise PathpruneError(
+                    f"the bank holds {len(group)} of {n} paths of {problem.id}; bench that many problems and paths first"
+                )
+        return groups
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        assert not paths, "harvested labels have no continuations"
+        return []
+
+
+def _opened(read: Callable[[FilePath], Any], part: FilePath) -> Any:
+    try:
+        return read(part)
+    except (OSError, pa.ArrowException) as error:
+        raise PathpruneError(f"label file {part} is damaged; delete it and run the same command") from error
 
 
 def label_group(
-    task: Task, engine: Engine, problems: Sequence[Problem], recipe: Recipe
-) -> tuple[list[dict[str, Any]], tuple[int, int]]:
-    """Rows of SCHEMA for some problems, and the tokens that the paths and their continuations took."""
+    task: Task, engine: Any, problems: Sequence[Problem], recipe: Recipe
+) -> tuple[list[dict[str, Any]], LabelCost]:
+    """Rows of SCHEMA for some problems, and what they took."""
+    began = time.perf_counter()
     groups = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
-    spent = sum(len(p.tokens) for group in groups for p in group)
+    launched = time.perf_counter() - began
     rows: list[dict[str, Any]] = []
     cuts: list[tuple[Path, bool]] = []
+    kept = 0
     for group in groups:
         right = grading.right(task, group)
         if not recipe.bounds[0] <= np.mean(right) <= recipe.bounds[1]:
             continue
+        kept += 1
         rows += [_row(p, "outcome", float(r), 1) for p, r in zip(group, right, strict=True)]
         for length in recipe.prefixes:
             long = [(p, r) for p, r in zip(group, right, strict=True) if len(p.tokens) > length]
             cuts += [(p.cut(length, lambda tokens: ""), r) for p, r in long[: recipe.per_problem]]
+    began = time.perf_counter()
     success, tokens = continue_often(task, engine, [p for p, _ in cuts], recipe.continuations - 1, recipe.max_tokens)
+    continued = time.perf_counter() - began
     for (prefix, own), more in zip(cuts, success, strict=True):
         rate = (own + more) / recipe.continuations
         rows.append(_row(prefix, "monte-carlo", rate, recipe.continuations))
-    return rows, (spent, tokens)
+    spent = 0 if recipe.harvest is not None else sum(len(p.tokens) for group in groups for p in group)
+    return rows, LabelCost(
+        len(problems), kept, len(cuts), recipe.n * len(problems), spent, round(launched, 2),
+        len(cuts) * (recipe.continuations - 1), tokens, round(continued, 2),
+    )  # fmt: skip
 
 
 def continue_often(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,30 +15,44 @@ from harness import checkpoints
 from harness.api import Check
 from harness.loop import equip
 from harness.registry import Plugin
-from harness.store import provenance
+from harness.store import digest, provenance
 from harness.supervision import Labels
 
 
-def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Callable[[str], None]) -> Path:
+def train_pruner(
+    plugin: Plugin,
+    engine: Any,
+    labels: Labels,
+    out: Path,
+    log: Callable[[str], None],
+    progress: Callable[[int, int, str], None],
+    kind: str = "",
+) -> Path:
+    """Fit, then write the checkpoint; killed at any point, the same call goes on. ``kind`` of labels: the pruner's own."""
     pruner: Any = plugin.pruner
-    examples = labels.examples(pruner.labels)
+    kind = kind or pruner.labels
+    examples = labels.examples(kind)
     began = time.monotonic()
-    check = Check(np.random.default_rng(0), engine)
+    place = checkpoints.folder(out, plugin, engine.fingerprint)
+    run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind)})
+    scratch = place.with_name(f".{place.name}-{run}")  # of another recipe or other labels nothing is taken over
+    check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     metrics = pruner.fit(examples, check, log)
-    place = checkpoints.folder(out, plugin, engine.fingerprint)
-    pruner.save(place)
+    new = scratch / "checkpoint"
+    pruner.save(new)
     checkpoints.write_card(
-        place,
+        new,
         {
             "pruner": plugin.name,
-            "digest": checkpoints.digest_of(place),
-            "base": {"model": engine.spec["model"], "fingerprint": engine.fingerprint},
+            "digest": checkpoints.digest_of(new),
+            "base": checkpoints.base_of(engine),
             "task": labels.task.name,
             "labels": {
                 "key": labels.key,
-                "kind": pruner.labels,
-                "tokens": labels.tokens(pruner.labels),
+                "kind": kind,
+                "tokens": labels.tokens(kind),
+                "digest": labels.digest(kind),
                 **asdict(labels.recipe),
             },
             "metrics": metrics,
@@ -45,4 +60,8 @@ def train_pruner(plugin: Plugin, engine: Any, labels: Labels, out: Path, log: Ca
             "provenance": provenance(),
         },
     )
+    if place.exists():
+        shutil.rmtree(place)
+    new.rename(place)
+    shutil.rmtree(scratch)
     return place

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import PeftModel
+from safetensors.torch import load_file
 
-from harness import registry
-from harness.api import Check, LabelledPrefix
+from harness import checkpoints, learning, registry
+from harness.api import Check, LabelledPrefix, PathpruneError, Problem
+from harness.api import Path as ApiPath
+from harness.bank import Bank, pool_spec
+from harness.official import adopt
 from harness.rng import derive
+from harness.stats import auroc, soft_auroc
 from harness.supervision import Labels, Recipe, held_out
 from tasks.embedded.hands import Hands
 
@@ -93,12 +103,10 @@ def test_training_reads_what_probing_reads(planted: list[LabelledPrefix], hands_
 @pytest.fixture
 def labels(tmp_path: Path, hands: Hands) -> Any:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
-    recipe = Recipe(problems=10, n=12, continuations=5, prefixes=(4, 7), max_tokens=48)
 
-    def make() -> Labels:
-        made = Labels(tmp_path, task, engine, recipe)
-        made.group = 4
-        return made
+    def make(group: int = 4, **given: Any) -> Labels:
+        shape = {"problems": 10, "n": 12, "continuations": 5, "prefixes": (4, 7), "max_tokens": 48} | given
+        return Labels(tmp_path, task, engine, Recipe(**shape), group)
 
     return make
 
@@ -133,13 +141,222 @@ def test_labels_predict_success(labels: Any) -> None:
 def test_a_killed_label_run_continues_to_the_same_files(labels: Any) -> None:
     whole = labels()
     whole.make(lambda done, tokens: None)
-    expected = {p.name: p.read_bytes() for p in whole.parts()}
-    for lost in whole.parts()[1:]:
+    expected = {file.name: pq.read_table(file) for _, _, file in whole.parts()}
+    for _, _, lost in whole.parts()[1:]:
         lost.unlink()
     made = labels()
     made.make(lambda done, tokens: None)
-    assert {p.name: p.read_bytes() for p in made.parts()} == expected
+    assert {file.name: pq.read_table(file) for _, _, file in made.parts()} == expected
     assert made.make(lambda done, tokens: None) == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 9)), min_size=1, max_size=6))
+def test_parts_of_any_sizes_cover_every_problem_once(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int]]
+) -> None:
+    """However often another number of problems or another group was asked for."""
+    folder = tmp_path_factory.mktemp("labels")
+    task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
+    for problems, group in runs:
+        labels = Labels(folder, task, engine, Recipe(problems=problems, n=1, prefixes=(2,), max_tokens=4), group)
+        for start, stop in labels.missing():
+            file = labels.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet"
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+            assert stop - start <= group
+        covered = [i for start, stop, _ in labels.parts() for i in range(start, stop)]
+        assert len(covered) == len(set(covered)) and set(range(problems)) <= set(covered)
+        assert not list(labels.missing())
+
+
+def test_labels_do_not_depend_on_the_group(labels: Any, tmp_path: Path) -> None:
+    def rows(made: Labels) -> list[tuple[Any, ...]]:
+        return [(e.prefix.problem.id, e.prefix.tokens, e.success) for e in made.examples("monte-carlo")]
+
+    one = labels()
+    one.make(lambda done, tokens: None)
+    for _, _, file in one.parts():
+        pq.read_table(file)
+    expected = rows(one)
+    for _, _, file in one.parts():
+        file.unlink()
+    other = labels(group=1)
+    other.make(lambda done, tokens: None)
+    assert len(other.parts()) == 10
+    assert rows(other) == expected
+
+
+def test_single_labels_are_the_paths_own_outcomes(labels: Any) -> None:
+    made = labels()
+    made.make(lambda done, tokens: None)
+    outcome = {(e.prefix.problem.id, e.prefix.index): e.success for e in made.examples("outcome")}
+    single = made.examples("single")
+    assert [e.prefix.tokens for e in single] == [e.prefix.tokens for e in made.examples("monte-carlo")]
+    assert all(e.success == outcome[e.prefix.problem.id, e.prefix.index] for e in single)
+    assert made.tokens("single") == made.tokens("outcome") < made.tokens("monte-carlo")
+
+
+def test_labels_are_harvested_from_the_bank_without_a_token(labels: Any, tmp_path: Path) -> None:
+    fresh = labels()
+    pool = pool_spec(fresh.task, fresh.engine, 0, 48)
+    bank = Bank(tmp_path / "bank", pool)
+    with pytest.raises(PathpruneError, match="0 of 12 paths"):
+        labels(harvest=3, continuations=1, seed=0).make(lambda done, tokens: None, bank)
+    for problem in fresh.task.problems("test", 10, 3):
+        bank.put(problem, fresh.engine.launch([problem], 12, 48, 0)[0])
+    made = labels(harvest=3, continuations=1, seed=0)
+    assert made.make(lambda done, tokens: None, bank) == 0
+    assert made.cost().launched_tokens == 0
+    examples = made.examples("monte-carlo")
+    assert examples and {e.success for e in examples} == {0.0, 1.0}
+    assert {e.prefix.problem.id for e in examples} <= {p.id for p in fresh.task.problems("test", 10, 3)}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.sampled_from("abc")), min_size=2, max_size=40),
+)
+def test_soft_auroc_of_hard_labels_is_the_usual_one(rows: list[tuple[int, bool, str]]) -> None:
+    scores, right, groups = (np.array(column) for column in zip(*rows, strict=True))
+    within, pooled = soft_auroc(scores.astype(float), right.astype(float), groups)
+    assert pooled == pytest.approx(auroc(scores, right), nan_ok=True)
+    each = [auroc(scores[groups == g], right[groups == g]) for g in set(groups.tolist())]
+    told = [value for value in each if not np.isnan(value)]
+    assert within == pytest.approx(np.mean(told) if told else np.nan, nan_ok=True)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing on the way may catch it."""
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_killed_training_goes_on_to_the_same_weights(accumulate: int, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(learning, "SAVE_SECONDS", 0)  # after every step
+    problems = [Problem(f"p{i}", "", "") for i in range(8)]
+    draw = np.random.default_rng(0)
+    x = torch.tensor(draw.normal(size=(64, 5)), dtype=torch.float32)
+    examples = [LabelledPrefix(ApiPath(problems[i % 8], i, 0), float(x[i, 0] > 0), 1, i % 8 == 0) for i in range(64)]
+
+    def trained(scratch: Path, kills: set[int]) -> tuple[dict[str, Any], torch.Tensor]:
+        steps = iter(range(10_000))
+
+        def progress(done: int, total: int, note: str) -> None:
+            if next(steps) in kills:
+                raise Killed
+
+        while True:
+            torch.manual_seed(0)
+            layers = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Dropout(0.2), torch.nn.Linear(4, 1))
+            check = Check(np.random.default_rng(0), scratch=scratch, progress=progress)
+            schedule = learning.Schedule(epochs=4, batch=10, learning_rate=0.02, accumulate=accumulate, patience=4)
+            try:
+                metrics = learning.fit(
+                    [layers], lambda i, net=layers: net(x[i]).squeeze(-1), examples, schedule, check, lambda line: None
+                )
+                return metrics, torch.cat([p.detach().flatten() for p in layers.parameters()])
+            except Killed:
+                pass
+
+    expected, weights = trained(tmp_path / "whole", set())
+    again, same = trained(tmp_path / "killed", {0, 3, 4, 5, 11, 12, 17, 23})
+    assert again == expected
+    assert torch.equal(same, weights)
+
+
+def test_reading_the_prefix_is_pefts_activated_lora(
+    planted: list[LabelledPrefix], hands_engine: Any, tmp_path: Path
+) -> None:
+    """PEFT's own forward of the whole sequence, with the [STOP] tokens as invocation, gives the same states.
+
+    aLoRA (arXiv 2504.12397): weights act from the invocation tokens on."""
+    adapter = hands_engine.new_adapter(tokens=2, rank=4, alpha=8.0).eval()
+    torch.manual_seed(1)
+    for name, value in adapter.branch.named_parameters():
+        if "lora_B" in name:  # zero at the start, when the adapter would change nothing
+            value.data.normal_(std=0.1)
+    adapter.save(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    vocabulary = hands_engine.model.get_input_embeddings().weight.shape[0]
+    invocation = [vocabulary, vocabulary + 1]
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps(config | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": invocation})
+    )
+    base = copy.deepcopy(hands_engine.model)
+    base.resize_token_embeddings(vocabulary + 2, mean_resizing=False)
+    base.get_input_embeddings().weight.data[-2:] = adapter.embeddings.detach()
+    theirs = PeftModel.from_pretrained(base, str(tmp_path)).eval()
+    prefixes = [e.prefix for e in planted[:5]]
+    ours = hands_engine.probe(prefixes, adapter)
+    for prefix, states in zip(prefixes, ours, strict=True):
+        ids = torch.tensor([[*hands_engine.sequence(prefix), *invocation]])
+        with torch.no_grad():
+            said = theirs(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+        assert np.abs(said[0, -2:].numpy() - states).max() < 1e-4
+    plain = hands_engine.new_adapter(tokens=2, rank=0)
+    plain.embeddings.data.copy_(adapter.embeddings)
+    assert np.abs(hands_engine.probe(prefixes, plain) - ours).max() > 0.01
+
+
+def official(folder: Path, engine: Any, **replaced: Any) -> Path:
+    """A checkpoint as bijiaxihh/STOP writes it: PEFT's .bin in a subfolder, two logits, one vector."""
+    adapter = engine.new_adapter(tokens=1, rank=2)
+    for name, value in adapter.branch.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(std=0.1)
+    adapter.branch.save_pretrained(folder / "plain")
+    (folder / "adapter" / "classifier").mkdir(parents=True)
+    tensors = load_file(folder / "plain" / "adapter_model.safetensors")
+    torch.save(tensors, folder / "adapter" / "classifier" / "adapter_model.bin")
+    shutil.copy(folder / "plain" / "adapter_config.json", folder / "adapter" / "classifier")
+    width = adapter.embeddings.shape[1]
+    head = {"weight": torch.randn(2, width), "bias": torch.randn(2)}
+    vector = {"assess_token": "[ASSESS]", "special_token_id": 7, "input_embedding": torch.randn(width)}
+    torch.save(head, folder / "classifier_head.pth")
+    torch.save(replaced.get("embedding", vector), folder / "assess_token_embedding.pth")
+    said = {"assess_token": "[ASSESS]", "special_token_id": 7, "num_assess_tokens": 3}
+    (folder / "assess_token_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def test_an_official_checkpoint_scores_as_its_softmax_does(
+    planted: list[LabelledPrefix], hands_engine: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    source = official(tmp_path / "official", hands_engine)
+    made = adopt(source, hands_engine, tmp_path / "ours")
+    plugin = registry.pruner(f"stop:checkpoint={made}")
+    checkpoints.attach(plugin, hands_engine)
+    prefixes = [e.prefix for e in planted[:6]]
+    scores = np.asarray(plugin.pruner.score(prefixes, Check(np.random.default_rng(0), hands_engine)))
+    states = hands_engine.probe(prefixes, hands_engine.new_adapter(made))[:, -1]
+    head = torch.load(source / "classifier_head.pth", weights_only=True)
+    logits = torch.from_numpy(states) @ head["weight"].T + head["bias"]
+    assert scores == pytest.approx(logits.softmax(-1)[:, 1].numpy(), abs=1e-5)
+    vector = torch.load(source / "assess_token_embedding.pth", weights_only=True)["input_embedding"]
+    assert torch.equal(plugin.pruner.adapter.embeddings, vector.expand(3, -1))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("embedding", "said"),
+    [
+        ({"input_embedding": torch.zeros(8)}, "belongs to another model"),
+        ({"other": torch.zeros(8)}, "no tensor 'input_embedding'"),
+        ({"input_embedding": Path("code")}, "would run code"),
+    ],
+)
+def test_another_models_or_an_unsafe_official_checkpoint_is_refused(
+    embedding: Any, said: str, hands_engine: Any, tmp_path: Path
+) -> None:
+    source = official(tmp_path / "official", hands_engine, embedding=embedding)
+    with pytest.raises(PathpruneError, match=said):
+        adopt(source, hands_engine, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_checkpoint_of_another_precision_is_refused(hands: Hands, hands_engine: Any, tmp_path: Path) -> None:
+    made = adopt(official(tmp_path / "official", hands_engine), hands_engine, tmp_path / "ours")
+    other = registry.engine("hf", "hands", hands.defaults.sampling, device="cpu", dtype="bfloat16")
+    with pytest.raises(PathpruneError, match="trained on float32 states and this engine computes bfloat16"):
+        checkpoints.attach(registry.pruner(f"stop:checkpoint={made}"), other)
 
 
 @given(st.sets(st.text("abcdef", min_size=1, max_size=6), min_size=1, max_size=200))

@@ -105,13 +105,21 @@ def given(value: int | None, default: int) -> int:
 
 
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def steps(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
     ) as p:
-        row = p.add_task(label, total=total, note="")
-        yield lambda done, note: p.update(row, completed=done, note=note)
+        row = p.add_task(label, total=None, note="")
+        yield lambda done, total, note: p.update(row, completed=done, total=total, note=note)
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    with steps(label) as progress:
+        progress(0, total, "")
+        yield lambda done, note: progress(done, total, note)
 
 
 def comparison(command: Callable[..., Any]) -> Callable[..., Any]:

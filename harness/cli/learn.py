@@ -2,57 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import Where, bar, cli, console, split_specs, where
+from harness.bank import Bank, pool_spec
+from harness.cli.base import Where, bar, cli, console, split_specs, steps, where
+from harness.supervision import KINDS, Labels, Recipe
 
 
-def label_folder(on: Where, root: Path, **recipe: Any) -> Any:
-    from harness.supervision import Labels, Recipe
+def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which labels, handed over as ``given``: shared by the verbs that make them."""
+    options = [
+        click.option("--problems", type=int, help="problems of the label split  [default: 2048]"),
+        click.option("--n", type=int, help="paths sampled of each  [default: 16]"),
+        click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]"),
+        click.option("--per-problem", type=int, help="prefixes of each problem and L  [default: 16]"),
+        click.option("--bounds", type=(float, float), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
+        click.option("--prefixes", help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
+        click.option("--harvest", type=int, help="test problems from this one on, from paths the bank holds (K = 1)"),
+        click.option(
+            "--group", default=64, show_default=True, help="problems labelled side by side and written at once"
+        ),
+        click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path)),
+    ]
 
-    prefixes = tuple(on.task.defaults.prefixes) if on.prefix_given is None else (on.prefix_given,)
-    fixed: dict[str, Any] = {"prefixes": prefixes, "max_tokens": on.max_tokens, "seed": on.seed + 1}
-    given_ones = {k: v for k, v in recipe.items() if v is not None}
-    return Labels(root, on.task, on.engine, Recipe(**fixed, **given_ones))
+    @wraps(command)
+    def called(on: Where, group: int, root: Path, prefixes: str | None, **rest: Any) -> Any:
+        shape = {f.name: rest.pop(f.name) for f in fields(Recipe) if f.name in rest}
+        return command(on=on, labels=_labels(on, root, group, prefixes, shape), **rest)
+
+    for option in reversed(options):
+        called = option(called)
+    return called
 
 
-def make_labels(labels: Any) -> None:
-    with bar("label problems", labels.recipe.problems) as progress:
-        spent = labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"))
-    console.print(f"{spent:,} tokens generated; labels in {labels.folder}")
+def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict[str, Any]) -> Labels:
+    try:
+        lengths = tuple(int(part) for part in prefixes.split(",")) if prefixes else ()
+    except ValueError as error:
+        raise PathpruneError(f"--prefixes {prefixes!r} is not a list of whole numbers such as 16,22,43") from error
+    if group < 1:
+        raise PathpruneError("--group is 1 or more")
+    if shape.get("harvest") is not None and shape.get("continuations") is None:
+        shape["continuations"] = 1
+    lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix_given,))
+    # Paths of a bank are those that bench sampled; labels of their own have another seed.
+    seed = on.seed + (shape.get("harvest") is None)
+    chosen = {k: v for k, v in shape.items() if v is not None}
+    made = Recipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
+    return Labels(root, on.task, on.engine, made, group)
+
+
+def make_labels(labels: Labels, bank: Path) -> None:
+    made = labels.recipe
+    held = None
+    if made.harvest is not None:
+        held = Bank(bank, pool_spec(labels.task, labels.engine, made.seed, made.max_tokens))
+    with bar("label problems", made.problems) as progress:
+        labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), held)
+
+
+def show_cost(labels: Labels) -> None:
+    cost = labels.cost()
+    table = Table("", "paths", "tokens", "seconds", title=f"labels in {labels.folder}")
+    for name in ("launched", "continued"):
+        values = [getattr(cost, name + part) for part in ("", "_tokens", "_seconds")]
+        table.add_row(name, *(f"{value:,.0f}" for value in values))
+    console.print(table)
+    console.print(
+        f"{cost.kept:,} of {cost.problems:,} problems are neither too easy nor too hard: {cost.prefixes:,} prefixes"
+    )
+
+
+BANK = click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
 
 
 @cli.command()
 @where
-@click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
-@click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]")
-@click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
-def label(on: Where, problems: int | None, continuations: int | None, root: Path) -> None:
-    """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or at --prefix."""
-    make_labels(label_folder(on, root, problems=problems, continuations=continuations))
+@recipe
+@BANK
+def label(on: Where, labels: Labels, bank: Path) -> None:
+    """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
+    make_labels(labels, bank)
+    show_cost(labels)
 
 
 @cli.command()
 @click.argument("spec")
 @where
-@click.option("--problems", type=int, help="problems of the label split  [default: 2048]")
-@click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path))
+@recipe
+@BANK
+@click.option("--kind", type=click.Choice(KINDS), help="what is trained on  [default: the pruner's own]")
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
-def train(spec: str, on: Where, problems: int | None, root: Path, out: Path) -> None:
+def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, out: Path) -> None:
     """Train a learned pruner on labels, which are made first where they are missing."""
     from harness.training import train_pruner
 
     plugin = registry.pruner(spec)
     if not hasattr(plugin.pruner, "fit"):
         raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
-    labels = label_folder(on, root, problems=problems)
-    make_labels(labels)
-    place = train_pruner(plugin, on.engine, labels, out, console.print)
+    make_labels(labels, bank)
+    with steps("train") as progress:
+        place = train_pruner(plugin, on.engine, labels, out, console.print, progress, kind or "")
     console.print(f"checkpoint in {place}")
 
 
@@ -65,6 +124,17 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
     from harness.engines.convert import convert as made
 
     console.print(f"wrote {made(file, folder, dtype)}", markup=False)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@where
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+def adopt(folder: Path, on: Where, out: Path) -> None:
+    """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
+    from harness.official import adopt as made
+
+    console.print(f"wrote {made(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
 
 
 @cli.command()

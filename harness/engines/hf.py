@@ -8,6 +8,7 @@ KV of a launched prefix is found again by its content, so that Check and Resume 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -54,6 +55,34 @@ class Opened:
         if not bool(padding.any()):
             return None
         return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
+
+
+class PrefixReader:
+    """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
+
+    Prefix KV carries none. It is computed once and held as float16 where it ``fits``, else once per epoch, by batch.
+    ``seconds`` is the time that went into it.
+    """
+
+    def __init__(
+        self, encode: Callable[[torch.Tensor, int], torch.Tensor], lengths: torch.Tensor, adapter: Adapter, fits: bool
+    ) -> None:
+        self.encode, self.lengths, self.adapter = encode, lengths, adapter
+        self.width, self.seconds = int(lengths.max()), 0.0
+        self.held = self._timed(torch.arange(len(lengths))) if fits else None
+
+    def __call__(self, indices: torch.Tensor) -> torch.Tensor:
+        block = self.held[:, :, indices] if self.held is not None else self._timed(indices)
+        lengths = self.lengths[indices] + self.adapter.tokens
+        longer = Opened(kv.cache_over(block.to(self.adapter.branch.dtype)), None, None, lengths)
+        mask = longer.mask(self.width + self.adapter.tokens, block.device)
+        return self.adapter(longer.cache, lengths.to(block.device), mask).float().cpu()
+
+    def _timed(self, indices: torch.Tensor) -> torch.Tensor:
+        began = time.perf_counter()
+        block = self.encode(indices, self.width)
+        self.seconds += time.perf_counter() - began
+        return block
 
 
 class HFEngine(Prompts):
@@ -151,22 +180,14 @@ class HFEngine(Prompts):
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
         return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
 
-    def reader(self, paths: Sequence[Path], adapter: Adapter) -> Callable[[torch.Tensor], torch.Tensor]:
-        """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
-
-        Prefix KV carries none. It is computed once and held as float16 when it fits the memory budget, else per batch.
-        """
+    def reader(self, paths: Sequence[Path], adapter: Adapter) -> PrefixReader:
+        """The adapter's states over these prefixes, with gradient: see ``PrefixReader``."""
         lengths = torch.tensor([len(self.sequence(p)) for p in paths])
-        width = int(lengths.max())
-        held = self._prefix_kv(paths, width) if self.token_bytes * width * len(paths) / 2 <= self.memory else None
-
-        def read(indices: torch.Tensor) -> torch.Tensor:
-            block = held[:, :, indices] if held is not None else self._prefix_kv([paths[i] for i in indices], width)
-            longer = Opened(kv.cache_over(block.to(self.model.dtype)), None, None, lengths[indices] + adapter.tokens)
-            mask = longer.mask(width + adapter.tokens, self.device)
-            return adapter(longer.cache, longer.lengths.to(self.device), mask).float().cpu()
-
-        return read
+        room = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
+        fits = self.token_bytes * int(lengths.max()) * len(paths) / 2 <= room
+        return PrefixReader(
+            lambda i, width: self._prefix_kv([paths[j] for j in i.tolist()], width), lengths, adapter, fits
+        )
 
     def _prefix_kv(self, paths: Sequence[Path], width: int) -> torch.Tensor:
         """KV of whole prefixes, float16 ``[layers, 2, n, heads, width, head_dim]``, end-aligned."""

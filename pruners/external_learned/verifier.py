@@ -45,13 +45,13 @@ class Verifier:
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
 
+        from harness.learning import Schedule, fit
         from pruners.external_learned.text_model import trainable
-        from pruners.learning import Schedule, fit
 
         torch.manual_seed(self.recipe["seed"])
         self.text_model = trainable(check.engine, self.base)
         logits = self.trained_on(self.text_model, examples)
-        return fit([self.text_model.model], logits, examples, Schedule(**self.recipe), log)
+        return fit([self.text_model.model], logits, examples, Schedule(**self.recipe), check, log)
 
     def trained_on(
         self, model: TextModel, examples: Sequence[LabelledPrefix]

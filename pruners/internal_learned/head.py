@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import LabelledPrefix
+from harness.api import Check, LabelledPrefix
 from pruners.checkpoint import load_tensors, save_tensors
 
 FILE = "probe.safetensors"
@@ -29,12 +29,13 @@ class Head:
         states: np.ndarray,
         examples: Sequence[LabelledPrefix],
         recipe: dict[str, Any],
+        check: Check,
         log: Callable[[str], None],
     ) -> dict[str, Any]:
         """Train on ``states`` ``[n, d]``, one labelled example each; returns the card's metrics."""
         import torch
 
-        from pruners.learning import Schedule, fit
+        from harness.learning import Schedule, fit
 
         x = torch.from_numpy(states)
         trained = torch.tensor([not e.validation for e in examples])
@@ -49,7 +50,7 @@ class Head:
             inner = layers["first"](x[indices]).relu() if self.hidden else x[indices]
             return layers["last"](inner).squeeze(-1)
 
-        metrics = fit([layers], logits, examples, Schedule(**recipe), log)
+        metrics = fit([layers], logits, examples, Schedule(**recipe), check, log)
         self.weights = {k: v.detach().numpy() for k, v in layers.state_dict().items()}
         self.weights |= {"mean": mean.numpy(), "std": std.numpy()}
         return metrics

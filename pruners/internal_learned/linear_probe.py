@@ -49,7 +49,7 @@ class LinearProbe:
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         states = check.engine.probe([e.prefix for e in examples])[:, 0]
-        return self.head.fit(states, examples, self.recipe, log)
+        return self.head.fit(states, examples, self.recipe, check, log)
 
     def save(self, folder: FilePath) -> None:
         self.head.save(folder)

@@ -35,10 +35,11 @@ class OneToken(Stop):
         epochs: int = 3,
         batch: int = 128,
         seed: int = 0,
+        accumulate: int = 1,
     ) -> None:
         if ramp <= 0 or cuts < 1:
             raise ValueError("ramp is positive and cuts is 1 or more")
-        super().__init__(1, rank, alpha, dropout, lr, epochs, batch, seed)
+        super().__init__(1, rank, alpha, dropout, lr, epochs, batch, seed, accumulate)
         self.ramp, self.cuts = ramp, cuts
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Step:
             raise PathpruneError(
                 f"no path of {len(chosen)} has a step that ends in {self.boundary or check.step!r}; set boundary="
             )
-        return self.head.fit(np.concatenate(steps), labelled, self.recipe, log) | {"paths": len(chosen)}
+        return self.head.fit(np.concatenate(steps), labelled, self.recipe, check, log) | {"paths": len(chosen)}
 
     def save(self, folder: FilePath) -> None:
         self.head.save(folder)

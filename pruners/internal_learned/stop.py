@@ -12,6 +12,7 @@ repeats one vector).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -44,11 +45,18 @@ class Stop:
         epochs: int = 6,
         batch: int = 128,
         seed: int = 0,
+        accumulate: int = 1,
     ) -> None:
         if tokens < 1 or rank < 0:
             raise ValueError("tokens is 1 or more and rank 0 or more")
         self.shape: dict[str, Any] = {"tokens": tokens, "rank": rank, "alpha": alpha, "dropout": dropout, "seed": seed}
-        self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
+        self.recipe: dict[str, Any] = {
+            "learning_rate": lr,
+            "epochs": epochs,
+            "batch": batch,
+            "seed": seed,
+            "accumulate": accumulate,
+        }
         self.folder: FilePath | None = None
         self.adapter: Any = None
         self.head: dict[str, np.ndarray] = {}
@@ -63,15 +71,18 @@ class Stop:
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
 
-        from pruners.learning import Schedule, fit
+        from harness.learning import Schedule, fit
 
+        began = time.perf_counter()
         adapter = check.engine.new_adapter(None, **self.shape)
         torch.manual_seed(self.shape["seed"])
         head = torch.nn.Linear(adapter.embeddings.shape[1], 1)
         read = check.engine.reader([e.prefix for e in examples], adapter)
         metrics = fit(
-            [adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, Schedule(**self.recipe), log
+            [adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, Schedule(**self.recipe), check, log
         )
+        metrics["encoding_share"] = round(read.seconds / (time.perf_counter() - began), 3)
+        log(f"{metrics['encoding_share']:.0%} of the time went into the prefixes' KV")
         self.adapter = adapter.eval()
         self.head = {k: v.detach().numpy() for k, v in head.state_dict().items()}
         return metrics
