@@ -23,10 +23,14 @@ from harness.api import Check, LabelledPrefix, Path
 from pruners.checkpoint import load_tensors, save_tensors
 
 HEAD = "head.safetensors"
+SEEN, FEWEST, MOST = 320_000, 2, 6  # prefixes that a training sees in all, and epochs, where epochs=0
 
 
 class Stop:
-    """``tokens`` = T_s, ``rank`` = LoRA rank on all linear layers (0: no adapter, tokens and head only)."""
+    """``tokens`` = T_s, ``rank`` = LoRA rank on all linear layers (0: no adapter, tokens and head only).
+
+    ``epochs`` 0: as many as show some 320,000 prefixes, 2 to 6; the more labels, the fewer times each is needed.
+    """
 
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
@@ -42,7 +46,7 @@ class Stop:
         alpha: float = 32.0,
         dropout: float = 0.05,
         lr: float = 2e-3,
-        epochs: int = 6,
+        epochs: int = 0,
         batch: int = 128,
         seed: int = 0,
         accumulate: int = 1,
@@ -78,9 +82,9 @@ class Stop:
         torch.manual_seed(self.shape["seed"])
         head = torch.nn.Linear(adapter.embeddings.shape[1], 1)
         read = check.engine.reader([e.prefix for e in examples], adapter)
-        metrics = fit(
-            [adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, Schedule(**self.recipe), check, log
-        )
+        epochs = self.recipe["epochs"] or max(FEWEST, min(MOST, SEEN // len(examples)))
+        schedule = Schedule(**self.recipe | {"epochs": epochs})
+        metrics = fit([adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, schedule, check, log)
         metrics["encoding_share"] = round(read.seconds / (time.perf_counter() - began), 3)
         log(f"{metrics['encoding_share']:.0%} of the time went into the prefixes' KV")
         self.adapter = adapter.eval()
