@@ -45,8 +45,9 @@ bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L
 train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))
 
-label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS= K= N=]
-	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) $(if $(N),--n $(N))
+label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS= K= N= WORKERS=]
+	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) $(if $(N),--n $(N)) \
+	    $(if $(WORKERS),--workers $(WORKERS))
 
 # Every variant is trained: minutes to an hour on two cores.
 ablation: $(STAMP)  ## NAME=labels|tokens|rank|adapter|equal-budget|budget|prefix [TASK= MODEL= L= PROBLEMS= K=]

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from harness import grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
@@ -29,6 +31,7 @@ from harness.store import digest, provenance, writable
 FORMAT = "pathprune-labels/1"
 KINDS = ("monte-carlo", "single", "outcome")
 NAME = re.compile(r"problems-(\d+)-(\d+)\.parquet")
+PATIENCE = 1.0  # seconds between looks at what other processes are making
 TENTH, FEW_HELD = 10, 4  # one problem in ten is held out for validation, and of few problems four
 SCHEMA = pa.schema(
     {
@@ -118,24 +121,46 @@ class Labels:
             at = max(at, stop)
 
     def make(self, progress: Callable[[int, int], None], bank: Bank | None = None) -> int:
-        """Write the missing parts; returns the tokens generated. ``progress(problems done, tokens)``."""
-        waiting = list(self.missing())
-        done, spent = self.recipe.problems - sum(stop - start for start, stop in waiting), 0
-        progress(done, spent)
-        for start, stop in waiting:
-            problems = self._problems(start, stop - start)
-            rows, cost = label_group(
-                self.task, Harvest(bank, self.recipe) if bank else self.engine, problems, self.recipe
-            )
-            spent += cost.launched_tokens + cost.continued_tokens
-            about = {"format": FORMAT, "cost": asdict(cost), "recipe": asdict(self.recipe), "provenance": provenance()}
-            said = {f"pathprune.{key}": json.dumps(value) for key, value in about.items()}
-            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
-            with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
-                pq.write_table(table, file, compression="zstd")
-            done += stop - start
-            progress(done, spent)
+        """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
+
+        Any number of processes may make the same labels side by side: each claims a run of problems at a time, and a
+        claim dies with its process. Returns when all parts are there.
+        """
+        engine = Harvest(bank, self.recipe) if bank else self.engine
+        spent = 0
+        while waiting := list(self.missing()):
+            progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
+            if (run := self._claimed(waiting)) is None:
+                time.sleep(PATIENCE)  # the rest is being made by others
+                continue
+            with run as (start, stop):
+                spent += self._write(engine, start, stop)
+        progress(self.recipe.problems, spent)
         return spent
+
+    def _claimed(self, runs: Sequence[tuple[int, int]]) -> AbstractContextManager[tuple[int, int]] | None:
+        """The first run that nobody else is making; None when there is none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for start, stop in runs:
+            lock = FileLock(self.folder / f".{start:06d}.lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                continue
+            if not any(first <= start < end for first, end, _ in self.parts()):
+                return _held(lock, (start, stop))
+            lock.release()  # made by another between our look and our claim
+        return None
+
+    def _write(self, engine: Any, start: int, stop: int) -> int:
+        """Label problems ``start..stop`` and write their part; returns the tokens generated."""
+        rows, cost = label_group(self.task, engine, self._problems(start, stop - start), self.recipe)
+        about = {"format": FORMAT, "cost": asdict(cost), "recipe": asdict(self.recipe), "provenance": provenance()}
+        said = {f"pathprune.{key}": json.dumps(value) for key, value in about.items()}
+        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
+        with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
+            pq.write_table(table, file, compression="zstd")
+        return cost.launched_tokens + cost.continued_tokens
 
     def cost(self) -> LabelCost:
         """What all parts took together."""
@@ -191,6 +216,16 @@ class Labels:
         if self.recipe.harvest is None:
             return self.task.problems("label", count, start)
         return self.task.problems("test", count, self.recipe.harvest + start)
+
+
+@contextmanager
+def _held(lock: FileLock, run: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """A claimed run; its lock file goes when the run is written, and is free again when it is not."""
+    try:
+        yield run
+        FilePath(lock.lock_file).unlink(missing_ok=True)
+    finally:
+        lock.release()
 
 
 class Harvest:

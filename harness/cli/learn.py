@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -62,12 +66,53 @@ def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict
 
 
 def make_labels(labels: Labels, bank: Path) -> None:
+    with bar("label problems", labels.recipe.problems) as progress:
+        labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), _bank_of(labels, bank))
+
+
+def _bank_of(labels: Labels, bank: Path) -> Bank | None:
+    """The bank that labels are harvested from, when they are."""
     made = labels.recipe
-    held = None
-    if made.harvest is not None:
-        held = Bank(bank, pool_spec(labels.task, labels.engine, made.seed, made.max_tokens))
-    with bar("label problems", made.problems) as progress:
-        labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), held)
+    if made.harvest is None:
+        return None
+    return Bank(bank, pool_spec(labels.task, labels.engine, made.seed, made.max_tokens))
+
+
+def _help(on: Where, root: Path, recipe: Recipe, group: int, bank: Path, index: int, threads: int) -> None:
+    """A process beside the one that was started: the GPU of its number, or its share of the cores."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(index)  # before torch looks
+    import torch
+
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent(done: int, tokens: int) -> None:
+        if parent is not None and not parent.is_alive():
+            sys.exit()
+
+    with suppress(KeyboardInterrupt):
+        labels = Labels(root, on.task, on.engine, recipe, group)
+        labels.make(leave_with_parent, _bank_of(labels, bank))
+
+
+@contextmanager
+def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[None]:
+    """``workers - 1`` more processes that make the same labels, each with an engine of its own."""
+    if workers < 1:
+        raise PathpruneError("--workers is 1 or more")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    spawn = multiprocessing.get_context("spawn")
+    shared = (replace(on), labels.folder.parent, labels.recipe, labels.group, bank)
+    others = [spawn.Process(target=_help, args=(*shared, i, threads), daemon=True) for i in range(1, workers)]
+    for process in others:
+        process.start()
+    if others:
+        import torch
+
+        torch.set_num_threads(threads)
+    yield
+    for process in others:
+        process.join()
 
 
 def show_cost(labels: Labels) -> None:
@@ -89,9 +134,13 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=cl
 @where
 @recipe
 @BANK
-def label(on: Where, labels: Labels, bank: Path) -> None:
+@click.option(
+    "--workers", default=1, show_default=True, help="processes side by side: one per GPU, or a share of the cores each"
+)
+def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
     """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
-    make_labels(labels, bank)
+    with helpers(on, labels, bank, workers):
+        make_labels(labels, bank)
     show_cost(labels)
 
 
