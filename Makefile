@@ -128,7 +128,7 @@ REAL = --task 'reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min
 REAL_ROWS = $(REFERENCE) $(REAL) --problems 64 --n 32 --keep 8 --pruner
 real: $(SMOLLM2)/config.json
 	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
-	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 && $(REAL_ROWS) $$P || exit 1; done
+	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 --n 16 --continuations 2 && $(REAL_ROWS) $$P || exit 1; done
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)

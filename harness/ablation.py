@@ -19,87 +19,124 @@ from harness.api import PathpruneError
 from harness.bench import Settings, bench, open_record
 from harness.figures.ablation import ablation_figure
 from harness.figures.chosen import gains
-from harness.stats import bootstrap, within_auroc
+from harness.stats import Interval, bootstrap, within_auroc
+from harness.store import writable
 from harness.supervision import Labels
 from harness.training import train_pruner
 
-COLUMNS = ["label", "spec", "labels", "prefix", "label_tokens", "prefixes", "gain", "low", "high"]
-PAIRED = ["difference", "difference_low", "difference_high", "p", "within_auroc", "auroc_low", "auroc_high"]
+ABOUT = ["label", "spec", "task", "labels", "prefix", "label_tokens", "prefixes"]
+GAIN = ["gain", "low", "high"]
+PAIRED = ["against", "difference", "difference_low", "difference_high", "p"]
+AUROC = ["within_auroc", "auroc_low", "auroc_high"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """``problems`` of the label run, 0 for all; ``kind`` of labels, empty for the pruner's own; L, 0 for the bench's."""
+    """One training. Of the label run: ``problems``, 0 for all; ``kind`` of labels, empty for the pruner's own;
+    ``continuations``, 0 for the run's; only prefixes of ``trained_at`` tokens, 0 for all; ``source``, another task's
+    problems. ``prefix`` is where it is judged, 0 for the bench's L; ``against`` the variant it is compared with, by
+    default the first."""
 
     label: str
-    spec: str
+    spec: str = "stop"
     problems: int = 0
     kind: str = ""
     prefix: int = 0
+    continuations: int = 0
+    trained_at: int = 0
+    source: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """``variants`` of a made label run; the first is what the others are compared with."""
+    """``variants`` of a study; the first is what the others are compared with. ``curve``: the column that a figure has
+    along its x axis, where it is no list of variants."""
 
     question: str
-    variants: Callable[[Labels], Sequence[Variant]]
+    variants: Callable[[Study], Sequence[Variant]]
+    curve: str = ""
 
 
-def _stop(option: str, values: Sequence[int], usual: int) -> Callable[[Labels], Sequence[Variant]]:
+def _stop(option: str, values: Sequence[int], usual: int) -> Callable[[Study], Sequence[Variant]]:
     ordered = [usual, *(v for v in values if v != usual)]
-    return lambda labels: [Variant(f"{option}={v}", f"stop:{option}={v}" if v != usual else "stop") for v in ordered]
+    return lambda study: [Variant(f"{option}={v}", f"stop:{option}={v}" if v != usual else "stop") for v in ordered]
 
 
-def _affordable(labels: Labels, budget: float, kind: str) -> int:
+def affordable(labels: Labels, budget: float, kind: str) -> int:
     """Problems whose labels of a kind cost ``budget`` tokens, at most those there are."""
     each = labels.tokens(kind) / labels.recipe.problems
     return int(max(1, min(labels.recipe.problems, budget / each)))
 
 
-def _labels(labels: Labels) -> list[Variant]:
-    """K continuations of a part of the problems, against the paths' own endings of as many and of as much."""
-    k = labels.recipe.continuations
-    share = labels.tokens("single") / labels.tokens("monte-carlo")
-    few = max(1, int(labels.recipe.problems * share))
-    return [
-        Variant(f"K = {k}", "stop", problems=few),
-        Variant("K = 1, equal prefixes", "stop", problems=few, kind="single"),
-        Variant("K = 1, equal label tokens", "stop", kind="single"),
-    ]
+def _labels(study: Study) -> list[Variant]:
+    """K continuations of the prefixes of some problems, against the paths' own endings of as many and of as much.
+
+    All variants are trained on prefixes of the bench's L, and all but "equal prefixes" cost what the outcomes of all
+    problems do."""
+    budget, length = study.labels.tokens("single"), study.settings.prefix
+    every = Variant("K = 1", kind="single", trained_at=length)
+    out = [every]
+    for k in MANY:
+        few = _affordable_at(study, k, budget)
+        many = Variant(f"K = {k}, equal tokens", problems=few, continuations=k, trained_at=length)
+        single = f"K = 1, the prefixes of K = {k}"
+        out += [Variant(single, problems=few, kind="single", trained_at=length), replace(many, against=single)]
+    return out
 
 
-def _equal(labels: Labels) -> list[Variant]:
+def _affordable_at(study: Study, k: int, budget: float) -> int:
+    """Problems of which a run with K continuations at the bench's L costs some ``budget`` tokens."""
+    cost, recipe = study.labels.cost(), study.labels.recipe
+    prefixes = cost.prefixes / len(recipe.prefixes) / recipe.problems
+    rest = cost.launched_tokens / cost.launched - study.settings.prefix  # tokens of a continuation
+    each = cost.launched_tokens / recipe.problems + prefixes * (k - 1) * rest
+    return int(max(1, min(recipe.problems, budget / each)))
+
+
+def _equal(study: Study) -> list[Variant]:
     """All that learn, for the tokens that the outcomes of all problems cost."""
-    budget = labels.tokens("outcome")
+    budget = study.labels.tokens("outcome")
     names = [n for n in registry.names("pruners") if hasattr(registry.load("pruners", n)[0], "fit")]
     ordered = ["stop", *(n for n in names if n != "stop")]
-    return [Variant(n, n, problems=_affordable(labels, budget, registry.load("pruners", n)[0].labels)) for n in ordered]
+    kinds = {n: registry.load("pruners", n)[0].labels for n in ordered}
+    return [Variant(n, n, problems=affordable(study.labels, budget, kinds[n])) for n in ordered]
 
 
-def _growing(labels: Labels) -> list[Variant]:
-    sizes = [labels.recipe.problems]
+def _growing(study: Study) -> list[Variant]:
+    sizes = [study.labels.recipe.problems]
     while sizes[-1] >= 128:
         sizes.append(sizes[-1] // 2)
-    return [Variant(f"{size:,} problems", "stop", problems=size) for size in sizes]
+    return [Variant(f"{size:,} problems", problems=size) for size in sizes]
 
 
-def _lengths(labels: Labels) -> list[Variant]:
-    lengths = labels.recipe.prefixes
-    return [Variant(f"L = {length}", "stop", prefix=length) for length in lengths]
+def _lengths(study: Study) -> list[Variant]:
+    """One training at every L of the run, used at each; and at the bench's L a training of its own."""
+    usual = study.settings.prefix
+    others = [length for length in study.labels.recipe.prefixes if length != usual]
+    own = Variant(f"L = {usual}, trained there alone", trained_at=usual)
+    return [*(Variant(f"L = {length}", prefix=length) for length in (usual, *others)), own]
 
 
+def _transfer(study: Study) -> list[Variant]:
+    if not study.source:
+        raise PathpruneError("from which task? Name one that the same model can do: --source TASK")
+    return [Variant(f"labels of {study.labels.task.name}"), Variant(f"labels of {study.source}", source=study.source)]
+
+
+MANY = (32, 8)  # continuations, the paper's and a number in between
 ABLATIONS = {
     "labels": Ablation("Do more continuations of a prefix buy more than more problems?", _labels),
     "tokens": Ablation("How many [STOP] tokens?", _stop("tokens", range(1, 10), 4)),
-    "rank": Ablation("How large a LoRA?", _stop("rank", (4, 8, 16, 32, 64), 16)),
-    "adapter": Ablation("Is a probe enough? Are [STOP] tokens without an adapter?", lambda labels: [
-        Variant("STOP", "stop"), Variant("no adapter", "stop:rank=0"),
+    "rank": Ablation("How large a LoRA?", _stop("rank", (2, 4, 8, 16, 32, 64), 16)),
+    "adapter": Ablation("Is a probe enough? Are [STOP] tokens without an adapter?", lambda study: [
+        Variant("STOP"), Variant("no adapter", "stop:rank=0"),
         Variant("linear probe", "linear-probe"), Variant("MLP probe", "mlp-probe"),
     ]),
     "equal-budget": Ablation("Which method makes most of the same label tokens?", _equal),
-    "budget": Ablation("What do more labels buy?", _growing),
+    "budget": Ablation("What do more labels buy?", _growing, curve="label_tokens"),
     "prefix": Ablation("How early can one training be used?", _lengths),
+    "transfer": Ablation("Does it need labels of the very task?", _transfer),
 }  # fmt: skip
 
 
@@ -114,13 +151,21 @@ class Study:
     log: Callable[[str], None]
     progress: Callable[[int, int, str], None]
 
+    source: str = ""  # the task to transfer from
+
     @property
     def folder(self) -> Path:
         return self.root / self.name
 
     def labels_of(self, variant: Variant) -> Labels:
+        """The label run of a variant; made where it is not there."""
         recipe = replace(self.labels.recipe, problems=variant.problems or self.labels.recipe.problems)
-        return Labels(self.labels.folder.parent, self.labels.task, self.labels.engine, recipe, self.labels.group)
+        if variant.continuations:
+            recipe = replace(recipe, continuations=variant.continuations, prefixes=(variant.trained_at,))
+        task = registry.task(variant.source) if variant.source else self.labels.task
+        labels = Labels(self.labels.folder.parent, task, self.labels.engine, recipe, self.labels.group)
+        labels.make(lambda done, tokens: self.progress(done, recipe.problems, f"problems labelled, {tokens:,} tokens"))
+        return labels
 
     def run(self) -> pd.DataFrame:
         """Train and bench what is missing; writes and returns the table behind the figure."""
@@ -128,35 +173,39 @@ class Study:
             raise PathpruneError(registry.unknown("ablation", self.name, sorted(ABLATIONS)))
         wanted = ABLATIONS[self.name]
         rows: list[list[Any]] = []
-        first: np.ndarray | None = None
-        for variant in wanted.variants(self.labels):
+        known: dict[str, np.ndarray] = {}
+        for variant in wanted.variants(self):
             self.log(f"{self.name}: {variant.label}")
             labels = self.labels_of(variant)
             place = self._trained(variant, labels)
             judged = self._benched(variant, place)
-            values = gains(judged, variant.prefix or self.settings.prefix)
-            first = values if first is None else first
+            prefix = variant.prefix or self.settings.prefix
+            values = known[variant.label] = gains(judged, prefix)
+            against = variant.against or next(iter(known))
             card = checkpoints.read_card(place)
-            mean, paired = bootstrap(values), bootstrap(values - first)
-            auroc = bootstrap(within_auroc(judged.values, judged.pool.correct))
-            about = [variant.label, variant.spec, card["labels"]["kind"], variant.prefix or self.settings.prefix]
+            paired, auroc = bootstrap(values - known[against]), within_auroc(judged.values, judged.pool.correct)
+            about = [variant.label, variant.spec, labels.task.name, card["labels"]["kind"], prefix]
             cost = [card["labels"]["tokens"], card["metrics"].get("prefixes")]
-            difference = [paired.mean, paired.low, paired.high, paired.p]
-            rows.append([*about, *cost, mean.mean, mean.low, mean.high, *difference, auroc.mean, auroc.low, auroc.high])
-        data = pd.DataFrame(rows, columns=COLUMNS + PAIRED)
-        ablation_figure(data, wanted.question, self.folder)
+            difference = [against, paired.mean, paired.low, paired.high, paired.p]
+            rows.append([*about, *cost, *_numbers(bootstrap(values)), *difference, *_numbers(bootstrap(auroc))])
+        data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
+        with writable(self.root / f"{self.name}-gains.csv") as part:
+            pd.DataFrame(known, index=pd.Index(judged.pool.problems, name="problem")).round(6).to_csv(part)
+        ablation_figure(data, wanted.question, self.folder, curve=wanted.curve)
         return data
 
     def _trained(self, variant: Variant, labels: Labels) -> Path:
         plugin = registry.pruner(variant.spec)
         kind = variant.kind or plugin.pruner.labels  # type: ignore[attr-defined]
-        out = self.folder / "checkpoints" / f"{labels.recipe.problems}-{kind}"
+        run = f"{labels.key}-{labels.recipe.problems}-{kind}" + f"-L{variant.trained_at}" * bool(variant.trained_at)
+        out = self.folder / "checkpoints" / run
         place = checkpoints.folder(out, plugin, self.settings.engine.fingerprint)
         if (place / checkpoints.CARD).exists():
             known = checkpoints.read_card(place)["labels"]
             if known["digest"] == labels.digest(kind):
                 return place
-        return train_pruner(plugin, self.settings.engine, labels, out, self.log, self.progress, kind)
+        engine = self.settings.engine
+        return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
 
     def _benched(self, variant: Variant, place: Path) -> report.Judged:
         separator = "," if ":" in variant.spec else ":"
@@ -171,3 +220,7 @@ class Study:
                 if group.prefix == settings.prefix and judged.key == key:
                     return judged
         raise PathpruneError(f"{variant.label}: no problem could be scored; see {settings.folder}")
+
+
+def _numbers(interval: Interval) -> list[float]:
+    return [interval.mean, interval.low, interval.high]

@@ -159,6 +159,7 @@ class TaskDefaults:
     prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
     closing: str = "\n</think>\n\nThe final answer is \\boxed{"  # appended to a prefix to force an answer
     step: str = "\n\n"  # ends a reasoning step
+    labels: Mapping[str, int] = field(default_factory=dict)  # the label recipe where it is not STOP's
 
 
 @runtime_checkable

@@ -40,7 +40,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
     if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
         return external
-    found = _locate(plugin, engine.fingerprint)
+    found = locate(plugin, engine.fingerprint)
     card = read_card(found)
     if card["base"]["fingerprint"] != engine.fingerprint:
         raise PathpruneError(
@@ -68,7 +68,7 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
     """What the training labels of a learned pruner cost, once, in generated tokens."""
     if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
         return None
-    cost: int | None = read_card(_locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
+    cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
     return cost
 
 
@@ -82,13 +82,17 @@ def unavailable(plugin: Plugin, engine: Any) -> str:
     if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
         return ""
     try:
-        _locate(plugin, engine.fingerprint)
+        locate(plugin, engine.fingerprint)
     except PathpruneError:
         return "no checkpoint for this model"
     return ""
 
 
-def _locate(plugin: Plugin, fingerprint: str) -> Path:
+def locate(plugin: Plugin, fingerprint: str) -> Path:
+    if plugin.checkpoint and plugin.checkpoint.startswith("hf://"):
+        from harness.hub import pull
+
+        return pull(plugin.checkpoint)
     if plugin.checkpoint:
         return Path(plugin.checkpoint)
     shipped = Path(str(resources.files("pruners"))) / "checkpoints"

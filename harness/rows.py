@@ -21,7 +21,7 @@ from harness.replay import (
     weighted_vote,
 )
 from harness.report import Group, Judged
-from harness.stats import FEW, Interval, auroc, bootstrap, holm, within_auroc
+from harness.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
 
 EXACT = ("all", "random")  # drawn from the pool in closed form, whether or not they were run
 ORACLE = "oracle"
@@ -51,7 +51,7 @@ class Row:
     adjusted_p: float | None = None
     matched: Interval | None = None
     behind: Interval | None = None  # paired difference to the best pruner of the table
-    oracle_share: float | None = None
+    oracle_share: Interval | None = None  # sum of gains / sum of the oracle's, on the problems both have judged
     voted: Interval = NOTHING
     own_vote: tuple[str, Interval] | None = None
     tokens: Interval = NOTHING
@@ -138,7 +138,7 @@ def _row(
         adjusted_p=adjusted,
         matched=bootstrap(j.result.accuracy - length_matched(pool, j.mask)),
         behind=bootstrap(behind[0] - behind[1]) if behind and len(behind[0]) else None,
-        oracle_share=float(share[0].mean() / share[1].mean()) if share and share[1].sum() > 0 else None,
+        oracle_share=ratio(*share) if share and share[1].sum() > 0 else None,
         own_vote=_own_vote(j, vote),
         within=None if scores is None else bootstrap(within_auroc(scores, pool.correct)),
         pooled=None if scores is None else auroc(scores, pool.correct),

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from harness.rng import generator
 
 RESAMPLES = 10_000
+RATIO_RESAMPLES = 2_000
 FEW = 50  # below this many problems a report warns
 
 
@@ -49,6 +50,18 @@ def interval_of(mean: float, means: np.ndarray, q: int, level: float = 0.95) -> 
     tail = (min((means <= 0).mean(), (means >= 0).mean()) * len(means) + 0.5) / (len(means) + 1)
     p = min(1.0, 2 * float(student.cdf(norm.ppf(min(0.5, tail)) / wider, q - 1)))
     return Interval(mean, float(low), float(high), p)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
+    """sum(above) / sum(below) with its interval over problems; ``[Q]`` each. NaN where nothing is below."""
+    nan = float("nan")
+    if not below.sum():
+        return Interval(nan, nan, nan, nan)
+    value = float(above.sum() / below.sum())
+    if len(above) < 2:
+        return Interval(value, nan, nan, nan)
+    up, down = resampled(np.stack([above, below], 1), RATIO_RESAMPLES).T
+    return interval_of(value, up[down > 0] / down[down > 0], len(above))
 
 
 def resampled(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:

@@ -66,11 +66,13 @@ class LabelCost:
 
 @dataclass(frozen=True)
 class Recipe:
-    """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled."""
+    """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled.
 
-    problems: int = 2048
-    n: int = 16
-    continuations: int = 2
+    The defaults are STOP's (arXiv 2604.16029, App. B); how many prefixes of a problem it takes is not stated."""
+
+    problems: int = 1024
+    n: int = 32
+    continuations: int = 32
     per_problem: int = 16
     bounds: tuple[float, float] = (4 / 32, 28 / 32)
     prefixes: tuple[int, ...] = ()
@@ -98,6 +100,10 @@ class Labels:
 
     def __init__(self, root: FilePath, task: Task, engine: Engine, recipe: Recipe, group: int = 64) -> None:
         self.task, self.engine, self.recipe, self.group = task, engine, recipe, group
+        there = len(self._problems(0, recipe.problems))
+        if not there:
+            raise PathpruneError(f"task {task.name} has no problems to label")
+        self.recipe = recipe = replace(recipe, problems=there)
         # What a recipe leaves at a default that older labels did not know is not part of their key.
         shape = {k: v for k, v in asdict(recipe).items() if k != "problems" and (k != "harvest" or v is not None)}
         spec = {"task": task.name, "task_version": task.version, "engine": dict(engine.spec), **shape}

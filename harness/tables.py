@@ -40,7 +40,7 @@ def cells(row: Row) -> list[str]:
         _number(row.adjusted_p, ".3f"),
         shown(row.matched, "+.3f"),
         shown(row.behind, "+.3f"),
-        _number(row.oracle_share, ".0%"),
+        shown(row.oracle_share, ".0%"),
         shown(row.voted),
         "-" if row.own_vote is None else f"{row.own_vote[0]} {shown(row.own_vote[1])}",
         shown(row.tokens, ",.0f"),

@@ -27,14 +27,17 @@ def train_pruner(
     log: Callable[[str], None],
     progress: Callable[[int, int, str], None],
     kind: str = "",
+    prefix: int = 0,
 ) -> Path:
-    """Fit, then write the checkpoint; killed at any point, the same call goes on. ``kind`` of labels: the pruner's own."""
+    """Fit, then write the checkpoint; killed at any point, the same call goes on.
+
+    ``kind`` of labels is the pruner's own by default; ``prefix`` takes those of prefixes of this length alone."""
     pruner: Any = plugin.pruner
     kind = kind or pruner.labels
-    examples = labels.examples(kind)
+    examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
     began = time.monotonic()
     place = checkpoints.folder(out, plugin, engine.fingerprint)
-    run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind)})
+    run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind), "prefix": prefix})
     scratch = place.with_name(f".{place.name}-{run}")  # of another recipe or other labels nothing is taken over
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
@@ -54,6 +57,7 @@ def train_pruner(
                 "tokens": labels.tokens(kind),
                 "digest": labels.digest(kind),
                 **asdict(labels.recipe),
+                **({"prefixes": [prefix]} if prefix else {}),
             },
             "metrics": metrics,
             "seconds": round(time.monotonic() - began, 1),

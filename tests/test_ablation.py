@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from harness import registry
-from harness.ablation import ABLATIONS
+from harness.ablation import ABLATIONS, Study
+from harness.api import PathpruneError
+from harness.bench import Settings
 from harness.supervision import Labels, Recipe
-from tasks.embedded.hands import Hands
 
 SMALL = ("--problems", "24", "--n", "8", "--test-problems", "6", "--paths", "8", "--prefix", "11")
 
@@ -39,16 +41,40 @@ def test_an_unknown_ablation_is_one_line(run_cli: Callable[..., tuple[int, str]]
     assert code == 2 and "did you mean adapter" in said
 
 
-def test_budgets_are_equal_in_tokens(tmp_path: Path, hands: Hands) -> None:
-    """Monte-Carlo labels of few problems cost what the outcomes of many do."""
-    engine = registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
-    labels = Labels(tmp_path, registry.task("toy"), engine, Recipe(problems=40, n=8, prefixes=(4,), max_tokens=48), 8)
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    task = registry.task("toy")
+    engine = registry.engine("toy", "toy", task.defaults.sampling)
+    recipe = Recipe(problems=40, n=8, continuations=2, prefixes=(4,), max_tokens=48)
+    labels = Labels(tmp_path, task, engine, recipe, 8)
     labels.make(lambda done, tokens: None)
+    settings = Settings(task, engine, 4, 8, 4, 48, 0, tmp_path / "out", tmp_path / "bank")
+    return Study("labels", settings, labels, tmp_path / "out", lambda line: None, lambda done, total, note: None)
+
+
+def test_budgets_are_equal_in_tokens(study: Study) -> None:
+    """Monte-Carlo labels of few problems cost what the outcomes of many do."""
+    labels = study.labels
     budget = labels.tokens("outcome")
-    for variant in ABLATIONS["equal-budget"].variants(labels):
+    for variant in ABLATIONS["equal-budget"].variants(study):
         kind = registry.load("pruners", variant.spec)[0].labels
         spent = labels.tokens(kind) * variant.problems / labels.recipe.problems
         assert budget - labels.tokens(kind) / labels.recipe.problems <= spent <= budget * (1 + 1e-9)
-    many, one, equal = ABLATIONS["labels"].variants(labels)
-    assert many.problems == one.problems and one.kind == equal.kind == "single"
-    assert labels.tokens("monte-carlo") * many.problems / 40 <= labels.tokens("single")
+
+
+def test_many_continuations_cost_what_many_problems_do(study: Study) -> None:
+    every, *rest = ABLATIONS["labels"].variants(study)
+    for single, many in zip(rest[::2], rest[1::2], strict=True):
+        assert many.against == single.label and many.problems == single.problems
+        assert many.trained_at == single.trained_at == every.trained_at == study.settings.prefix
+        made = study.labels_of(many)
+        assert made.recipe.continuations == many.continuations
+        # The estimate of a run's cost before it is made; toy problems differ much.
+        assert made.tokens("monte-carlo") == pytest.approx(study.labels.tokens("single"), rel=0.5)
+
+
+def test_transfer_wants_to_know_from_where(study: Study) -> None:
+    with pytest.raises(PathpruneError, match="--source TASK"):
+        ABLATIONS["transfer"].variants(study)
+    own, other = ABLATIONS["transfer"].variants(replace(study, source="toy"))
+    assert not own.source and other.source == "toy"

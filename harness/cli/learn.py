@@ -25,9 +25,13 @@ from harness.supervision import KINDS, Labels, Recipe
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which labels, handed over as ``given``: shared by the verbs that make them."""
     options = [
-        click.option("--problems", type=int, help="problems of the label split  [default: 2048]"),
-        click.option("--n", type=int, help="paths sampled of each  [default: 16]"),
-        click.option("--continuations", type=int, help="K per prefix, the path's own ending included  [default: 2]"),
+        click.option("--problems", type=int, help="problems of the label split  [default: the task's, or 1024]"),
+        click.option("--n", type=int, help="paths sampled of each  [default: the task's, or 32]"),
+        click.option(
+            "--continuations",
+            type=int,
+            help="K of a prefix, the path's own ending included  [default: the task's, or 32]",
+        ),
         click.option("--per-problem", type=int, help="prefixes of each problem and L  [default: 16]"),
         click.option("--bounds", type=(float, float), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
         click.option("--prefixes", help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
@@ -60,7 +64,7 @@ def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict
     lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix_given,))
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
-    chosen = {k: v for k, v in shape.items() if v is not None}
+    chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
     made = Recipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
     return Labels(root, on.task, on.engine, made, group)
 
@@ -171,11 +175,13 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ou
 @BANK
 @click.option("--test-problems", type=int, help="test problems  [default: the task's]")
 @click.option("--paths", default=64, show_default=True, help="paths per test problem; an eighth is finished")
+@click.option("--source", default="", help="transfer: the task whose labels are used instead")
 @click.option("--out", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
 def ablation(
-    name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, out: Path
+    name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, source: str, out: Path
 ) -> None:
-    """What an ingredient buys: labels, tokens, rank, adapter, equal-budget, budget or prefix. Trains each variant."""
+    """What an ingredient buys: labels, tokens, rank, adapter, equal-budget, budget, prefix or transfer. Trains each
+    variant."""
     from harness.ablation import Study
     from harness.bench import Settings
 
@@ -183,7 +189,7 @@ def ablation(
     settings = Settings(on.task, on.engine, count, paths, on.prefix, on.max_tokens, on.seed, out, bank)
     make_labels(labels, bank)
     with steps("ablation") as progress:
-        data = Study(name, settings, labels, out, console.print, progress).run()
+        data = Study(name, settings, labels, out, console.print, progress, source).run()
     for row in data.itertuples():
         console.print(
             f"{row.label:<28}{row.label_tokens:>14,} label tokens  {row.gain:+.3f} [{row.low:.3f}, {row.high:.3f}]  "
@@ -213,6 +219,21 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
     from harness.official import adopt as made
 
     console.print(f"wrote {made(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
+
+
+@cli.command()
+@click.argument("spec")
+@click.argument("repository")
+@where
+@click.option("--private", is_flag=True)
+def push(spec: str, repository: str, on: Where, private: bool) -> None:
+    """Upload a trained pruner's checkpoint to the Hugging Face hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
+    from harness import checkpoints
+    from harness.hub import push as upload
+
+    plugin = registry.pruner(spec)
+    checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused
+    console.print(f"pushed to {upload(checkpoints.locate(plugin, on.engine.fingerprint), repository, private)}")
 
 
 @cli.command()

@@ -116,6 +116,28 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
     console.print(f"wrote {out}")
 
 
+@cli.command()
+@published
+@click.option("--ablations", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
+@click.option("--only", default="hands-hands-*-L22", show_default=True, help="the table that methods are compared in")
+@click.option("--out", default="results/findings.md", show_default=True, type=click.Path(path_type=Path))
+def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
+    """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
+    from harness import findings as found
+    from harness import report
+
+    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
+    if len(chosen) != 1:
+        raise PathpruneError(
+            f"{len(chosen)} tables under {results} are named {only}, and findings speak of one: --only"
+        )
+    made = found.claims(ablations, chosen[0])
+    for claim in made:
+        console.print(f"{claim.verdict:<14}{claim.text}: {claim.measured} {claim.value}", markup=False)
+    found.write(made, out)
+    console.print(f"wrote {out}")
+
+
 @cli.group()
 def law() -> None:
     """The retention law: which share of the launched paths to finish (STOP, Eq. 7)."""

@@ -60,29 +60,56 @@ class Opened:
 class PrefixReader:
     """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
 
-    Prefix KV carries none. It is computed once and held as float16 where it ``fits``, else once per epoch, by batch.
-    ``seconds`` is the time that went into it.
+    Prefix KV carries none. A prefix of another one has no KV of its own, so that many L cost what the longest does.
+    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch. ``seconds`` is the time
+    that went into it.
     """
 
     def __init__(
-        self, encode: Callable[[torch.Tensor, int], torch.Tensor], lengths: torch.Tensor, adapter: Adapter, fits: bool
+        self,
+        encode: Callable[[Sequence[Path]], torch.Tensor],
+        paths: Sequence[Path],
+        lengths: torch.Tensor,
+        adapter: Adapter,
+        fits: Callable[[int, int], bool],
     ) -> None:
-        self.encode, self.lengths, self.adapter = encode, lengths, adapter
-        self.width, self.seconds = int(lengths.max()), 0.0
-        self.held = self._timed(torch.arange(len(lengths))) if fits else None
+        self.encode, self.paths, self.lengths, self.adapter = encode, paths, lengths, adapter
+        self.longest, self.rows = sharing(paths)
+        self.seconds = 0.0
+        self.held = self._timed(self.longest) if fits(len(self.longest), int(lengths.max())) else None
 
     def __call__(self, indices: torch.Tensor) -> torch.Tensor:
-        block = self.held[:, :, indices] if self.held is not None else self._timed(indices)
-        lengths = self.lengths[indices] + self.adapter.tokens
-        longer = Opened(kv.cache_over(block.to(self.adapter.branch.dtype)), None, None, lengths)
-        mask = longer.mask(self.width + self.adapter.tokens, block.device)
-        return self.adapter(longer.cache, lengths.to(block.device), mask).float().cpu()
+        lengths, rows = self.lengths[indices], self.rows[indices]
+        width = int(lengths.max())
+        held = self.held
+        if held is None:
+            held, rows = self._timed([self.paths[i] for i in indices.tolist()]), torch.arange(len(indices))
+        block = held[..., :width, :][:, :, rows].to(self.adapter.branch.dtype)
+        # What stands behind a prefix in its row, a longer one's tokens, is masked.
+        seen = torch.arange(width) < lengths.unsqueeze(-1)
+        mask = torch.cat([seen, seen.new_ones(len(rows), self.adapter.tokens)], 1).long().to(block.device)
+        positions = (lengths + self.adapter.tokens).to(block.device)
+        return self.adapter(kv.cache_over(block), positions, mask).float().cpu()
 
-    def _timed(self, indices: torch.Tensor) -> torch.Tensor:
+    def _timed(self, paths: Sequence[Path]) -> torch.Tensor:
         began = time.perf_counter()
-        block = self.encode(indices, self.width)
+        block = self.encode(paths)
         self.seconds += time.perf_counter() - began
         return block
+
+
+def sharing(paths: Sequence[Path]) -> tuple[list[Path], torch.Tensor]:
+    """Paths that are no prefix of another one, and for every path ``[n]`` which of them it is a prefix of."""
+    order = sorted(range(len(paths)), key=lambda i: (paths[i].problem.prompt, paths[i].tokens), reverse=True)
+    longest: list[Path] = []
+    rows = torch.zeros(len(paths), dtype=torch.long)
+    for i in order:
+        path = paths[i]
+        last = longest[-1] if longest else None
+        if last is None or last.problem.prompt != path.problem.prompt or last.tokens[: len(path.tokens)] != path.tokens:
+            longest.append(path)
+        rows[i] = len(longest) - 1
+    return longest, rows
 
 
 class HFEngine(Prompts):
@@ -184,21 +211,22 @@ class HFEngine(Prompts):
         """The adapter's states over these prefixes, with gradient: see ``PrefixReader``."""
         lengths = torch.tensor([len(self.sequence(p)) for p in paths])
         room = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
-        fits = self.token_bytes * int(lengths.max()) * len(paths) / 2 <= room
         return PrefixReader(
-            lambda i, width: self._prefix_kv([paths[j] for j in i.tolist()], width), lengths, adapter, fits
+            self._prefix_kv, paths, lengths, adapter, lambda rows, width: self.token_bytes * width * rows / 2 <= room
         )
 
-    def _prefix_kv(self, paths: Sequence[Path], width: int) -> torch.Tensor:
-        """KV of whole prefixes, float16 ``[layers, 2, n, heads, width, head_dim]``, end-aligned."""
+    def _prefix_kv(self, paths: Sequence[Path]) -> torch.Tensor:
+        """KV of whole prefixes, float16 ``[layers, 2, n, heads, T, head_dim]``, each from column 0 on."""
+        lengths = [len(self.sequence(p)) for p in paths]
         out: torch.Tensor | None = None
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=False)
             block = kv.take(opened.cache, torch.arange(len(places), device=self.device))
             if out is None:
                 layers, two, _, heads, _, dim = block.kv.shape
-                out = block.kv.new_zeros(layers, two, len(paths), heads, width, dim, dtype=torch.float16)
-            out[:, :, places, :, width - block.width :] = block.kv.half()
+                out = block.kv.new_zeros(layers, two, len(paths), heads, max(lengths), dim, dtype=torch.float16)
+            for row, place in enumerate(places):
+                out[:, :, place, :, : lengths[place]] = block.kv[:, :, row, :, block.width - lengths[place] :]
         assert out is not None
         return out
 

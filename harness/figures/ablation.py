@@ -10,12 +10,38 @@ import pandas as pd
 from harness.figures import style
 
 
-def ablation_figure(data: pd.DataFrame, question: str, stem: Path, venue: str = "neurips") -> None:
-    """Two panels that share their rows, 95 % intervals over problems; saves ``stem``.png, .pdf and .csv."""
+def ablation_figure(data: pd.DataFrame, question: str, stem: Path, venue: str = "neurips", curve: str = "") -> None:
+    """Gain over random and the paired distance to what a variant is compared with; saves ``stem``.png, .pdf and .csv.
+
+    Two panels that share their rows, or one against the column ``curve``. 95 % intervals over problems."""
+    if curve:
+        _curve(data, question, stem, venue, curve)
+    else:
+        _panels(data, question, stem, venue)
+
+
+def _curve(data: pd.DataFrame, question: str, stem: Path, venue: str, column: str) -> None:
+    rising = data.sort_values(column)
+    mark = style.mark("internal-learned")
+    with style.canvas(venue, height=1.1, wide=False) as (figure, axes):
+        axis = axes[0][0]
+        axis.plot(rising[column], rising.gain, **mark.line())
+        axis.fill_between(rising[column], rising.low, rising.high, color=mark.colour, alpha=0.2, lw=0)
+        axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+        axis.set_xscale("log")
+        axis.set_xlabel(column.replace("_", " "))
+        axis.set_ylabel("gain over random")
+        figure.suptitle(question)
+        style.save(figure, data, stem)
+
+
+def _panels(data: pd.DataFrame, question: str, stem: Path, venue: str) -> None:
     at = np.arange(len(data))[::-1]
     colour = style.mark("internal-learned").colour
     panels = (("gain", "low", "high"), ("difference", "difference_low", "difference_high"))
-    titles = ("gain over random", f"minus {data.label.iloc[0]}, paired")
+    compared = data.against.unique()
+    other = f"minus {compared[0]}, paired" if len(compared) == 1 else "paired difference (see the table)"
+    titles = ("gain over random", other)
     with style.canvas(venue, 1, 2, height=0.55 + 0.13 * len(data), sharey=True) as (figure, axes):
         for axis, (mean, low, high), title in zip(axes[0], panels, titles, strict=True):
             middle = data[mean].to_numpy()

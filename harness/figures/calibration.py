@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from harness.figures import style
-from harness.figures.chosen import methods, ratio
+from harness.figures.chosen import methods
 from harness.report import Group, Judged
-from harness.stats import bootstrap
+from harness.stats import bootstrap, ratio
 
 BINS = 10
 COLUMNS = [

@@ -1,4 +1,4 @@
-"""What figures show of a group: methods that keep k paths at L, the best of each quadrant, and intervals of ratios."""
+"""What figures show of a group: methods that keep k paths at L and the best of each quadrant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from harness.replay import kept_mask
 from harness.report import Group, Judged
 from harness.rows import ranks
-from harness.stats import Interval, interval_of, resampled
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
 RESAMPLES = 2000
@@ -43,15 +42,3 @@ def best_of_quadrants(group: Group, controls: bool = False) -> list[Judged]:
     for method in ranked:
         firsts.setdefault(method.quadrant, method)
     return list(firsts.values())
-
-
-def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
-    """sum(above) / sum(below) with its interval over problems; ``[Q]`` each. NaN where nothing is below."""
-    nan = float("nan")
-    if not below.sum():
-        return Interval(nan, nan, nan, nan)
-    value = float(above.sum() / below.sum())
-    if len(above) < 2:
-        return Interval(value, nan, nan, nan)
-    up, down = resampled(np.stack([above, below], 1), RESAMPLES).T
-    return interval_of(value, up[down > 0] / down[down > 0], len(above))

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from harness.figures import style
-from harness.figures.chosen import ratio
 from harness.live import STAGES
 from harness.report import Group
-from harness.stats import bootstrap
+from harness.stats import bootstrap, ratio
 from harness.store import Record
 
 LOOKS = {"launch": ("0.8", ""), "check": ("black", ""), "resume": ("white", "////")}

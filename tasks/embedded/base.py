@@ -42,6 +42,8 @@ class EmbeddedTask(ABC):
             prefixes=self.prefixes,
             closing="answer",
             step=".",
+            # Many problems with a single fresh continuation each: tokens buy most there (results/ablations).
+            labels={"problems": 4096, "n": 16, "continuations": 2},
         )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:

@@ -12,7 +12,7 @@ It is a testbed, designed so that confidence is not enough. It says nothing abou
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.embedded.arithmetic import CONNECTIVES, MODULUS, Definition, Shape, exact, reduce, step_words
 from tasks.embedded.base import EmbeddedTask, Example
@@ -75,13 +75,20 @@ def _connective(rng: random.Random, author: Author) -> str:
 
 
 class Hands(EmbeddedTask):
-    """8 to 10 definitions, answered by the value of the last one."""
+    """8 to 10 definitions, answered by the value of the last one; other numbers are another version of the task."""
 
     name = "hands"
     version = "1"
     shape = Shape(definitions=(8, 10))
     short = Shape(definitions=(4, 7))
     prefixes = (22, 43)  # 17 % and 33 % of the mean length on calibration (dev) problems, 129 tokens
+
+    def __init__(self, shortest: int = 8, longest: int = 10) -> None:
+        if not 3 <= shortest <= longest:
+            raise ValueError("3 <= shortest <= longest")
+        if (shortest, longest) != self.shape.definitions:
+            self.version = f"{Hands.version}.{shortest}-{longest}"
+            self.shape = replace(self.shape, definitions=(shortest, longest))
 
     def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
         return definitions

@@ -1,0 +1,120 @@
+"""What STOP's paper found (arXiv 2604.16029, sec. 4 and 5), each claim against our own intervals.
+
+A claim is a difference with a sign. It is confirmed when the 95 % interval lies on the claimed side of 0, not confirmed
+when it lies on the other one, and undecided in between. Nothing is chosen by hand: rivals are the best of their
+type on these very problems, which favours them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness import matched
+from harness.api import PathpruneError
+from harness.figures.chosen import gains, methods
+from harness.matched import Curve
+from harness.report import Group, Judged
+from harness.stats import Interval, bootstrap
+from harness.tables import line, shown, write_part
+
+TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
+BUDGETS = (1 / 8, 1 / 4)
+HEADS = ("finding", "the paper", "here: difference of gains", "interval", "verdict")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``measured`` says which difference ``value`` is; the paper claims that it is positive."""
+
+    text: str
+    paper: str
+    measured: str
+    value: Interval
+
+    @property
+    def verdict(self) -> str:
+        if self.value.low > 0:
+            return "confirmed"
+        return "not confirmed" if self.value.high < 0 else "undecided"
+
+
+def claims(ablations: Path, group: Group) -> list[Claim]:
+    """The trade-off from a group's records, the rest from the tables of ``pathprune ablation``."""
+    return [*_trade_off(group), *_ablated(ablations)]
+
+
+def _trade_off(group: Group) -> Iterator[Claim]:
+    """STOP against the best method of each other type: at equal paths, and within equal tokens."""
+    every = {m.name: m for m in methods(group)}
+    if "stop" not in every:
+        raise PathpruneError(f"{group.folder} has no record of stop at L = {group.prefix}; run: make bench PRUNER=stop")
+    stop, whole = every["stop"], [m for m in every.values() if m.pool.problems == group.pool.problems]
+    text, keep = "Type IV has the best trade-off", group.pool.n // 8
+    told = {"I": "37.9 against 26.3", "II": "37.9 against 32.5", "III": "37.9 against 32.9"}
+    best = {}
+    for kind, quadrant in TYPES.items():
+        ranked = [m for m in whole if m.quadrant == quadrant]
+        if ranked:
+            best[kind] = rival = max(ranked, key=lambda m: float(gains(m, group.prefix).mean()))
+            value = bootstrap(gains(stop, group.prefix) - gains(rival, group.prefix))
+            measured = f"stop - {rival.name} (best Type {kind}), avg@{keep}\\|{group.pool.n}"
+            yield Claim(text, f"{told[kind]} (1.5B, AIME24)", measured, value)
+    drawn = {c.name: c for c in matched.curves(_only(group, [stop, *best.values()]))}
+    full = float(drawn["no pruning"].costs("tokens").max())
+    for rival in best.values():
+        for share in BUDGETS:
+            value = _within(drawn["stop"], drawn[rival.name], share * full)
+            yield Claim(
+                text, "fewest tokens of the four", f"stop - {rival.name}, cons within {share:.0%} of the tokens", value
+            )
+
+
+def _within(one: Curve, other: Curve, budget: float) -> Interval:
+    """Paired difference of cons at a budget of tokens, each with its own cross-fitted share of kept paths."""
+    return bootstrap(one.crossfitted(budget, "tokens", "voted") - other.crossfitted(budget, "tokens", "voted"))
+
+
+def _only(group: Group, judged: list[Judged]) -> Group:
+    return Group(group.folder, group.spec, group.pool, group.prefix, judged)
+
+
+ROWS = (
+    # finding, the paper, ablation, minuend and subtrahend: labels of its variants
+    ("Several [STOP] tokens beat one", "4 tokens 36.9, 1 token 30.1 (avg@32\\|256)", "tokens", "tokens=4", "tokens=1"),
+    ("Too many [STOP] tokens hurt", "6 tokens 37.7, 9 tokens 33.7", "tokens", "tokens=6", "tokens=9"),
+    ("The LoRA needs rank", "r = 128 36.7, r = 32 32.5 (of width 1,536)", "rank", "rank=16", "rank=2"),
+    ("More rank than enough does not help", "r = 128 36.7, r = 256 35.8", "rank", "rank=16", "rank=64"),
+    ("Monte-Carlo labels beat final correctness", "K = 32 36.7, K = 1 35.4; same prefixes", "labels", "K = 32, equal tokens", "K = 1, the prefixes of K = 32"),
+    ("", "not compared", "labels", "K = 8, equal tokens", "K = 1, the prefixes of K = 8"),
+    ("... also for the same label tokens", "not compared", "labels", "K = 32, equal tokens", "K = 1"),
+    ("", "not compared", "labels", "K = 8, equal tokens", "K = 1"),
+    ("The adapter is needed", "with 36.7, without 31.7", "adapter", "STOP", "no adapter"),
+)  # fmt: skip
+
+
+def _ablated(root: Path) -> Iterator[Claim]:
+    text = ""
+    for said, paper, name, one, other in ROWS:
+        text = said or text
+        yield Claim(text, paper, f"{one} - {other}", _difference(root / f"{name}-gains.csv", one, other))
+
+
+def _difference(file: Path, one: str, other: str) -> Interval:
+    """Gain of a variant minus that of another, over the problems of an ablation's table."""
+    if not file.exists():
+        raise PathpruneError(f"no table at {file}; run: make ablation NAME={file.stem.removesuffix('-gains')}")
+    table = pd.read_csv(file)
+    if not {one, other} <= set(table):
+        raise PathpruneError(f"{file} has no {one!r} or no {other!r}; delete it and run its ablation again")
+    return bootstrap((table[one] - table[other]).to_numpy())
+
+
+def write(made: list[Claim], file: Path) -> None:
+    """A table into a Markdown file, or between the markers of a README."""
+    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in made]
+    text = "\n".join([line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(r) + " |" for r in rows), ""])
+    write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

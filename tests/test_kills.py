@@ -1,0 +1,67 @@
+"""Labels and training under SIGKILL at random moments: the same command ends with the same files."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness import checkpoints
+
+KILLS = 12
+SMALL = ["--problems", "48", "--n", "8", "--group", "2"]
+
+
+def run(*args: str, seconds: float | None = None) -> bool:
+    """Start the command and kill it, children included, after so many seconds; did it come to its end?"""
+    command = [sys.executable, "-m", "harness.cli", *args]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return False
+    assert process.returncode == 0, said.decode()
+    return True
+
+
+def killed(*args: str, longest: float) -> int:
+    """Run a command to its end through ``KILLS`` kills, or as many as it lived to see; returns their number."""
+    draw = random.Random(0)
+    for kills in range(KILLS):
+        if run(*args, seconds=draw.uniform(2, longest)):
+            return kills
+    assert run(*args)
+    return KILLS
+
+
+@pytest.mark.slow
+def test_killed_labels_and_trainings_end_as_uninterrupted_ones(tmp_path: Path) -> None:
+    kills = 0
+    for name, workers in (("whole", "1"), ("killed", "1"), ("together", "2")):
+        command = ["label", *SMALL, "--labels", str(tmp_path / name), "--workers", workers]
+        if name == "whole":
+            assert run(*command)
+        else:
+            kills += killed(*command, longest=14)
+    assert kills >= 10
+    files = {n: sorted((tmp_path / n).rglob("*.parquet")) for n in ("whole", "killed", "together")}
+    names = {n: [f.name for f in found] for n, found in files.items()}
+    assert len(names["whole"]) == 24 and names["whole"] == names["killed"] == names["together"]
+    for one, two, three in zip(*files.values(), strict=True):
+        assert pq.read_table(one).equals(pq.read_table(two)) and pq.read_table(one).equals(pq.read_table(three))
+    assert not [f for f in (tmp_path / "killed").rglob("*.part")]
+
+    train = ["train", "stop:epochs=6,batch=16", *SMALL, "--labels", str(tmp_path / "whole"), "--out"]
+    assert run(*train, str(tmp_path / "straight"))
+    kills = killed(*train, str(tmp_path / "broken"), longest=20)
+    assert kills >= 5
+    straight, broken = (next((tmp_path / n).rglob(checkpoints.CARD)).parent for n in ("straight", "broken"))
+    assert checkpoints.digest_of(straight) == checkpoints.digest_of(broken)
+    assert checkpoints.read_card(straight)["metrics"]["history"] == checkpoints.read_card(broken)["metrics"]["history"]
