@@ -172,29 +172,35 @@ class Study:
         if self.name not in ABLATIONS:
             raise PathpruneError(registry.unknown("ablation", self.name, sorted(ABLATIONS)))
         wanted = ABLATIONS[self.name]
-        rows: list[list[Any]] = []
-        known: dict[str, np.ndarray] = {}
-        for variant in wanted.variants(self):
-            self.log(f"{self.name}: {variant.label}")
-            labels = self.labels_of(variant)
-            place = self._trained(variant, labels)
-            judged = self._benched(variant, place)
-            prefix = variant.prefix or self.settings.prefix
-            values = known[variant.label] = gains(judged, prefix)
-            against = variant.against or next(iter(known))
-            card = checkpoints.read_card(place)
-            paired, auroc = bootstrap(values - known[against]), within_auroc(judged.values, judged.pool.correct)
-            about = [variant.label, variant.spec, labels.task.name, card["labels"]["kind"], prefix]
-            cost = [card["labels"]["tokens"], card["metrics"].get("prefixes")]
-            difference = [against, paired.mean, paired.low, paired.high, paired.p]
-            rows.append([*about, *cost, *_numbers(bootstrap(values)), *difference, *_numbers(bootstrap(auroc))])
+        variants = list(wanted.variants(self))
+        places = []
+        for number, variant in enumerate(variants, 1):
+            self.log(f"{self.name}, {number} of {len(variants)}: {variant.label}")
+            places.append(self._trained(variant))
+        judged = [self._benched(v, p) for v, p in zip(variants, places, strict=True)]
+        known = {v.label: gains(j, self._prefix_of(v)) for v, j in zip(variants, judged, strict=True)}
+        rows = [self._row(v, p, j, known) for v, p, j in zip(variants, places, judged, strict=True)]
         data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
         with writable(self.root / f"{self.name}-gains.csv") as part:
-            pd.DataFrame(known, index=pd.Index(judged.pool.problems, name="problem")).round(6).to_csv(part)
+            pd.DataFrame(known, index=pd.Index(judged[0].pool.problems, name="problem")).round(6).to_csv(part)
         ablation_figure(data, wanted.question, self.folder, curve=wanted.curve)
         return data
 
-    def _trained(self, variant: Variant, labels: Labels) -> Path:
+    def _prefix_of(self, variant: Variant) -> int:
+        return variant.prefix or self.settings.prefix
+
+    def _row(self, variant: Variant, place: Path, judged: report.Judged, known: dict[str, np.ndarray]) -> list[Any]:
+        against = variant.against or next(iter(known))
+        values, card = known[variant.label], checkpoints.read_card(place)
+        paired = bootstrap(values - known[against])
+        auroc = bootstrap(within_auroc(judged.values, judged.pool.correct))
+        about = [variant.label, variant.spec, card["task"], card["labels"]["kind"], self._prefix_of(variant)]
+        cost = [card["labels"]["tokens"], card["metrics"].get("prefixes")]
+        difference = [against, *_numbers(paired), paired.p]
+        return [*about, *cost, *_numbers(bootstrap(values)), *difference, *_numbers(auroc)]
+
+    def _trained(self, variant: Variant) -> Path:
+        labels = self.labels_of(variant)
         plugin = registry.pruner(variant.spec)
         kind = variant.kind or plugin.pruner.labels  # type: ignore[attr-defined]
         run = f"{labels.key}-{labels.recipe.problems}-{kind}" + f"-L{variant.trained_at}" * bool(variant.trained_at)
@@ -208,11 +214,10 @@ class Study:
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
 
     def _benched(self, variant: Variant, place: Path) -> report.Judged:
+        """The variant's scores of the test prefixes, whose KV the engine keeps from one variant to the next."""
         separator = "," if ":" in variant.spec else ":"
         plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={place}")
-        settings = replace(
-            self.settings, prefix=variant.prefix or self.settings.prefix, results=self.folder / "records"
-        )
+        settings = replace(self.settings, prefix=self._prefix_of(variant), results=self.folder / "records")
         bench(settings, [plugin], lambda done, note: self.progress(done, settings.problems, note))
         key = open_record(settings, plugin).file.stem.rpartition("-")[2]
         for group in report.groups_of(settings.folder, settings.n):

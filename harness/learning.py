@@ -71,6 +71,12 @@ def fit(
     return training.finish()
 
 
+def drawn(examples: Sequence[LabelledPrefix], most: int, seed: int) -> list[LabelledPrefix]:
+    """At most so many of the examples, at random."""
+    order = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return [examples[i] for i in order]
+
+
 class Training:
     """All that a training is at one moment: what ``save`` writes is what ``_restore`` reads."""
 

@@ -56,7 +56,7 @@ def test_killed_labels_and_trainings_end_as_uninterrupted_ones(tmp_path: Path) -
     assert len(names["whole"]) == 24 and names["whole"] == names["killed"] == names["together"]
     for one, two, three in zip(*files.values(), strict=True):
         assert pq.read_table(one).equals(pq.read_table(two)) and pq.read_table(one).equals(pq.read_table(three))
-    assert not [f for f in (tmp_path / "killed").rglob("*.part")]
+    assert not list((tmp_path / "killed").rglob("*.part"))
 
     train = ["train", "stop:epochs=6,batch=16", *SMALL, "--labels", str(tmp_path / "whole"), "--out"]
     assert run(*train, str(tmp_path / "straight"))

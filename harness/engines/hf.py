@@ -61,29 +61,32 @@ class PrefixReader:
     """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
 
     Prefix KV carries none. A prefix of another one has no KV of its own, so that many L cost what the longest does.
-    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch. ``seconds`` is the time
-    that went into it.
+    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch (``encode_batch``).
+    ``seconds`` is the time that went into it.
     """
 
     def __init__(
         self,
         encode: Callable[[Sequence[Path]], torch.Tensor],
+        encode_batch: Callable[[Sequence[Path]], torch.Tensor],
         paths: Sequence[Path],
         lengths: torch.Tensor,
         adapter: Adapter,
         fits: Callable[[int, int], bool],
     ) -> None:
-        self.encode, self.paths, self.lengths, self.adapter = encode, paths, lengths, adapter
+        self.encode, self.paths, self.lengths, self.adapter = encode_batch, paths, lengths, adapter
         self.longest, self.rows = sharing(paths)
         self.seconds = 0.0
-        self.held = self._timed(self.longest) if fits(len(self.longest), int(lengths.max())) else None
+        whole = fits(len(self.longest), int(lengths.max()))
+        self.held = self._timed(encode, self.longest) if whole else None
 
     def __call__(self, indices: torch.Tensor) -> torch.Tensor:
         lengths, rows = self.lengths[indices], self.rows[indices]
         width = int(lengths.max())
         held = self.held
         if held is None:
-            held, rows = self._timed([self.paths[i] for i in indices.tolist()]), torch.arange(len(indices))
+            needed = [self.paths[i] for i in indices.tolist()]
+            held, rows = self._timed(self.encode, needed), torch.arange(len(indices))
         block = held[..., :width, :][:, :, rows].to(self.adapter.branch.dtype)
         # What stands behind a prefix in its row, a longer one's tokens, is masked.
         seen = torch.arange(width) < lengths.unsqueeze(-1)
@@ -91,9 +94,9 @@ class PrefixReader:
         positions = (lengths + self.adapter.tokens).to(block.device)
         return self.adapter(kv.cache_over(block), positions, mask).float().cpu()
 
-    def _timed(self, paths: Sequence[Path]) -> torch.Tensor:
+    def _timed(self, encode: Callable[[Sequence[Path]], torch.Tensor], paths: Sequence[Path]) -> torch.Tensor:
         began = time.perf_counter()
-        block = self.encode(paths)
+        block = encode(paths)
         self.seconds += time.perf_counter() - began
         return block
 
@@ -139,6 +142,7 @@ class HFEngine(Prompts):
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
+        self._encoded: tuple[list[tuple[str, tuple[int, ...]]], torch.Tensor] | None = None  # of the last training
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
         head_dim = loading.head_dim(config)
@@ -161,6 +165,7 @@ class HFEngine(Prompts):
         out: list[np.ndarray | None] = [None] * len(paths)
         for places in self._batches(paths, reserve=8):
             opened = self._open([paths[i] for i in places], want_logits=False)
+            self._keep([paths[i] for i in places], opened)
             if adapter is None:
                 assert opened.hidden is not None
                 states = opened.hidden.unsqueeze(1)
@@ -211,9 +216,18 @@ class HFEngine(Prompts):
         """The adapter's states over these prefixes, with gradient: see ``PrefixReader``."""
         lengths = torch.tensor([len(self.sequence(p)) for p in paths])
         room = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
-        return PrefixReader(
-            self._prefix_kv, paths, lengths, adapter, lambda rows, width: self.token_bytes * width * rows / 2 <= room
-        )
+
+        def fits(rows: int, width: int) -> bool:
+            return bool(self.token_bytes * width * rows / 2 <= room)
+
+        def encode(needed: Sequence[Path]) -> torch.Tensor:
+            contents = [(p.problem.prompt, p.tokens) for p in needed]
+            if self._encoded is None or self._encoded[0] != contents:
+                self._encoded = None  # two of them would not fit
+                self._encoded = (contents, self._prefix_kv(needed))
+            return self._encoded[1]
+
+        return PrefixReader(encode, self._prefix_kv, paths, lengths, adapter, fits)
 
     def _prefix_kv(self, paths: Sequence[Path]) -> torch.Tensor:
         """KV of whole prefixes, float16 ``[layers, 2, n, heads, T, head_dim]``, each from column 0 on."""
@@ -275,6 +289,15 @@ class HFEngine(Prompts):
             opened = Opened(kv.cache_over(kv.end_aligned(found, int(lengths.max()) - 1)), None, None, lengths)
             return self._feed(opened, torch.tensor([[r[-1]] for r in rows]), want_logits)
         return self._compute(paths, want_logits)
+
+    def _keep(self, paths: Sequence[Path], opened: Opened) -> None:
+        """Store what had to be computed, so that the next method reads the same prefixes for a token each."""
+        new = [i for i, p in enumerate(paths) if p.tokens and self.store.get((p.problem.prompt, p.tokens)) is None]
+        if new:
+            block = kv.take(opened.cache, torch.tensor(new, device=self.device))
+            # A stored prefix ends before its last token, whose KV a sampler would not have yet.
+            keys: list[object] = [(paths[i].problem.prompt, paths[i].tokens) for i in new]
+            self.store.put(keys, kv.Block(block.kv[..., :-1, :]))
 
     def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> Opened:
         """``_open`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""

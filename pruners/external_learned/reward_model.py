@@ -27,8 +27,10 @@ class RewardModel(Verifier):
 
     labels = "outcome"
 
-    def __init__(self, model: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 64, seed: int = 0) -> None:
-        super().__init__(model, lr, epochs, batch, seed)
+    def __init__(
+        self, model: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 64, examples: int = 16384, seed: int = 0
+    ) -> None:
+        super().__init__(model, lr, epochs, batch, examples, seed)
         self.where = model
 
     def identity(self) -> dict[str, Any]:

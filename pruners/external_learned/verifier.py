@@ -20,7 +20,7 @@ class Verifier:
     """s_i = sigma(logit at the last token of problem + prefix), all weights trained on Monte-Carlo success.
 
     External: it reads the text again with weights of its own, and every token it reads is charged. ``base`` is the
-    model it starts from, by default the generator's weights.
+    model it starts from, by default the generator's weights; ``examples`` bounds how many it is trained on.
     """
 
     quadrant = "external-learned"
@@ -30,8 +30,10 @@ class Verifier:
     vote = "weighted"
     labels = "monte-carlo"
 
-    def __init__(self, base: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 128, seed: int = 0) -> None:
-        self.base, self.where = base, ""
+    def __init__(
+        self, base: str = "", lr: float = 3e-4, epochs: int = 1, batch: int = 128, examples: int = 49152, seed: int = 0
+    ) -> None:
+        self.base, self.where, self.most = base, "", examples
         self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None
 
@@ -45,9 +47,10 @@ class Verifier:
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
 
-        from harness.learning import Schedule, fit
+        from harness.learning import Schedule, drawn, fit
         from pruners.external_learned.text_model import trainable
 
+        examples = drawn(examples, self.most, self.recipe["seed"])
         torch.manual_seed(self.recipe["seed"])
         self.text_model = trainable(check.engine, self.base)
         logits = self.trained_on(self.text_model, examples)

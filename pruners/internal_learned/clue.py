@@ -19,8 +19,8 @@ class Clue:
     """s_i = D(delta_i, failure) - D(delta_i, success), D the mean over layers of the Euclidean distance.
 
     delta ``[layers + 1, d]`` = states at the prefix's last token minus those at the first generated one. The centroids
-    are means over labelled prefixes, weighted by success and by failure; nothing is optimised. Published: the end is
-    that of the finished reasoning, and whole solutions are re-ranked.
+    are means over at most ``prefixes`` labelled ones, weighted by success and by failure; nothing is optimised.
+    Published: the end is that of the finished reasoning, and whole solutions are re-ranked.
     """
 
     quadrant = "internal-learned"
@@ -29,7 +29,8 @@ class Clue:
     cost_class = "probe"
     labels = "monte-carlo"
 
-    def __init__(self) -> None:
+    def __init__(self, prefixes: int = 32768, seed: int = 0) -> None:
+        self.prefixes, self.seed = prefixes, seed
         self.centroids: dict[str, np.ndarray] = {}
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
@@ -40,6 +41,9 @@ class Clue:
         return far["failure"] - far["success"]
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        from harness.learning import drawn
+
+        examples = drawn(examples, self.prefixes, self.seed)
         deltas = _deltas([e.prefix for e in examples], check)
         success = np.array([e.success for e in examples])
         held = np.array([e.validation for e in examples])

@@ -17,8 +17,8 @@ class OneToken(Stop):
 
     The label at position t of a path of T tokens is a pseudo-confidence from the path's outcome y alone:
     1/2 + (y - 1/2) (t/T)^``ramp``. The paper has such a ramp from neutral to certain; its form, the loss and the rank
-    could not be verified, so ``ramp`` and the LoRA's options are parameters. ``cuts`` random positions of each finished
-    path are trained on.
+    could not be verified, so ``ramp`` and the LoRA's options are parameters. ``cuts`` random positions of each of at most
+    ``paths`` finished paths are trained on.
     """
 
     fidelity = "adapted"
@@ -27,12 +27,13 @@ class OneToken(Stop):
     def __init__(
         self,
         ramp: float = 1.0,
-        cuts: int = 2,
+        cuts: int = 8,
+        paths: int = 16384,
         rank: int = 16,
         alpha: float = 32.0,
         dropout: float = 0.05,
         lr: float = 2e-3,
-        epochs: int = 3,
+        epochs: int = 2,
         batch: int = 128,
         seed: int = 0,
         accumulate: int = 1,
@@ -40,11 +41,14 @@ class OneToken(Stop):
         if ramp <= 0 or cuts < 1:
             raise ValueError("ramp is positive and cuts is 1 or more")
         super().__init__(1, rank, alpha, dropout, lr, epochs, batch, seed, accumulate)
-        self.ramp, self.cuts = ramp, cuts
+        self.ramp, self.cuts, self.paths = ramp, cuts, paths
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        from harness.learning import drawn
+
         rng = np.random.default_rng(self.shape["seed"])
-        return super().fit([self.ramped(e, rng) for e in examples for _ in range(self.cuts)], check, log)
+        chosen = drawn(examples, self.paths, self.shape["seed"])
+        return super().fit([self.ramped(e, rng) for e in chosen for _ in range(self.cuts)], check, log)
 
     def ramped(self, example: LabelledPrefix, rng: np.random.Generator) -> LabelledPrefix:
         """The example cut at a random token, with the pseudo-confidence of that position."""

@@ -67,8 +67,9 @@ class Step:
         return np.array([part.mean() if len(part) else 0.0 for part in parts])
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        order = np.random.default_rng(self.recipe["seed"]).permutation(len(examples))[: self.paths]
-        chosen = [examples[i] for i in order]
+        from harness.learning import drawn
+
+        chosen = drawn(examples, self.paths, self.recipe["seed"])
         steps = self.states([e.prefix for e in chosen], check)
         labelled = [e for e, s in zip(chosen, steps, strict=True) for _ in range(len(s))]
         if not labelled:
