@@ -72,9 +72,9 @@ def fit(
 
 
 def drawn(examples: Sequence[LabelledPrefix], most: int, seed: int) -> list[LabelledPrefix]:
-    """At most so many of the examples, at random."""
-    order = np.random.default_rng(seed).permutation(len(examples))[:most]
-    return [examples[i] for i in order]
+    """At most so many of the examples, at random, in their order."""
+    chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return [examples[i] for i in sorted(chosen)]
 
 
 class Training:

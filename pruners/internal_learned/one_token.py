@@ -31,7 +31,7 @@ class OneToken(Stop):
         paths: int = 16384,
         rank: int = 16,
         alpha: float = 32.0,
-        dropout: float = 0.05,
+        dropout: float = 0.0,
         lr: float = 2e-3,
         epochs: int = 2,
         batch: int = 128,

@@ -44,7 +44,7 @@ class Stop:
         tokens: int = 4,
         rank: int = 16,
         alpha: float = 32.0,
-        dropout: float = 0.05,
+        dropout: float = 0.0,
         lr: float = 2e-3,
         epochs: int = 0,
         batch: int = 128,
