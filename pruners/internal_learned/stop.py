@@ -23,14 +23,10 @@ from harness.api import Check, LabelledPrefix, Path
 from pruners.checkpoint import load_tensors, save_tensors
 
 HEAD = "head.safetensors"
-SEEN, FEWEST, MOST = 320_000, 2, 6  # prefixes that a training sees in all, and epochs, where epochs=0
 
 
 class Stop:
-    """``tokens`` = T_s, ``rank`` = LoRA rank on all linear layers (0: no adapter, tokens and head only).
-
-    ``epochs`` 0: as many as show some 320,000 prefixes, 2 to 6; the more labels, the fewer times each is needed.
-    """
+    """``tokens`` = T_s, ``rank`` = LoRA rank on all linear layers (0: no adapter, tokens and head only)."""
 
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
@@ -46,7 +42,7 @@ class Stop:
         alpha: float = 32.0,
         dropout: float = 0.0,
         lr: float = 2e-3,
-        epochs: int = 0,
+        epochs: int = 4,
         batch: int = 128,
         seed: int = 0,
         accumulate: int = 1,
@@ -82,8 +78,7 @@ class Stop:
         torch.manual_seed(self.shape["seed"])
         head = torch.nn.Linear(adapter.embeddings.shape[1], 1)
         read = check.engine.reader([e.prefix for e in examples], adapter)
-        epochs = self.recipe["epochs"] or max(FEWEST, min(MOST, SEEN // len(examples)))
-        schedule = Schedule(**self.recipe | {"epochs": epochs})
+        schedule = Schedule(**self.recipe)
         metrics = fit([adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, schedule, check, log)
         metrics["encoding_share"] = round(read.seconds / (time.perf_counter() - began), 3)
         log(f"{metrics['encoding_share']:.0%} of the time went into the prefixes' KV")
