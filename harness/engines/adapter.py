@@ -28,6 +28,17 @@ def sharing_clone(model: Any) -> Any:
     return copy.deepcopy(model, memo)
 
 
+def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
+    """Embeddings of random tokens, float32 ``[count, d]``: where learned tokens start from.
+
+    The frozen layers know what to do with those, so that learning starts sooner than from noise (Lester et al. 2021,
+    arXiv 2104.08691, sec. 3.2); STOP's official code takes one row of the vocabulary."""
+    weight = model.get_input_embeddings().weight
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(weight), generator=draw)
+    return weight[order[torch.arange(count) % len(weight)]].detach().float()
+
+
 class Adapter(torch.nn.Module):
     """``tokens`` learned embeddings ``[T_s, d]`` and a LoRA of ``rank`` on all linear layers; rank 0 means none."""
 
@@ -35,10 +46,7 @@ class Adapter(torch.nn.Module):
         self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
     ) -> None:
         super().__init__()
-        width = model.get_input_embeddings().weight
-        draw = torch.Generator().manual_seed(seed)
-        noise = torch.randn(tokens, width.shape[1], generator=draw) * width.float().std().cpu()
-        self.embeddings = torch.nn.Parameter(noise.to(width.device))
+        self.embeddings = torch.nn.Parameter(vocabulary_rows(model, tokens, seed))
         branch = sharing_clone(model)
         if rank:
             torch.manual_seed(seed)

@@ -42,7 +42,7 @@ class Stop:
         alpha: float = 32.0,
         dropout: float = 0.0,
         lr: float = 2e-3,
-        epochs: int = 4,
+        epochs: int = 3,
         batch: int = 128,
         seed: int = 0,
         accumulate: int = 1,

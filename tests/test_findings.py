@@ -1,0 +1,57 @@
+"""A claim's verdict is its interval's, and nothing else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import findings
+from harness.findings import ROWS, Claim
+from harness.stats import Interval
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.01, 0.03, "confirmed"), (-0.03, -0.01, "not confirmed"), (-0.01, 0.03, "undecided"), (0.0, 0.1, "undecided")],
+)
+def test_an_interval_decides(low: float, high: float, verdict: str) -> None:
+    assert Claim("", "", "", Interval((low + high) / 2, low, high, 0.5)).verdict == verdict
+
+
+@pytest.fixture
+def ablations(tmp_path: Path) -> Path:
+    """Tables of gains in which every minuend is 0.1 above its subtrahend, and noise that both share."""
+    noise = np.random.default_rng(0).normal(size=50)
+    for name in {row[2] for row in ROWS}:
+        ups = {row[3] for row in ROWS if row[2] == name}
+        labels = ups | {row[4] for row in ROWS if row[2] == name}
+        table = {label: noise + 0.1 * (label in ups) for label in labels}
+        pd.DataFrame(table).to_csv(tmp_path / f"{name}-gains.csv")
+    return tmp_path
+
+
+def test_findings_compare_in_pairs(ablations: Path) -> None:
+    made = list(findings._ablated(ablations))
+    assert len(made) == len(ROWS)
+    assert all(c.value.mean == pytest.approx(0.1) and c.verdict == "confirmed" for c in made)
+    assert all(c.text for c in made)
+
+
+def test_a_missing_ablation_is_one_line(ablations: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+    (ablations / "rank-gains.csv").unlink()
+    code, said = run_cli("findings", "--ablations", str(ablations), "--out", str(ablations / "out.md"))
+    assert code == 2 and "make ablation NAME=rank" in said and not (ablations / "out.md").exists()
+
+
+def test_rivals_are_the_best_of_their_type(ablations: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+    out = ablations / "findings.md"
+    code, said = run_cli("findings", "--ablations", str(ablations), "--out", str(out))
+    assert code == 0, said
+    table = out.read_text()
+    for kind in ("Type I)", "Type II)", "Type III)"):
+        assert table.count(kind) == 1
+    assert "stop - verifier" in table and "within 25% of the tokens" in table
