@@ -112,11 +112,12 @@ def _growing(study: Study) -> list[Variant]:
 
 
 def _lengths(study: Study) -> list[Variant]:
-    """One training at every L of the run, used at each; and at the bench's L a training of its own."""
-    usual = study.settings.prefix
-    others = [length for length in study.labels.recipe.prefixes if length != usual]
+    """One training, read at its own L, between and beyond them; and at the bench's L a training of its own."""
+    usual, trained = study.settings.prefix, study.labels.recipe.prefixes
+    lengths = sorted({*trained, *(int(usual * share) for share in SHARES)} - {usual})
     own = Variant(f"L = {usual}, trained there alone", trained_at=usual)
-    return [*(Variant(f"L = {length}", prefix=length) for length in (usual, *others)), own]
+    swept = [Variant(f"L = {n}" + " (not trained)" * (n not in trained), prefix=n) for n in (usual, *lengths)]
+    return [*swept, own]
 
 
 def _transfer(study: Study) -> list[Variant]:
@@ -125,11 +126,12 @@ def _transfer(study: Study) -> list[Variant]:
     return [Variant(f"labels of {study.labels.task.name}"), Variant(f"labels of {study.source}", source=study.source)]
 
 
+SHARES = (0.5, 0.75, 1.5, 3)  # of the bench's L
 MANY = (32, 8)  # continuations, the paper's and a number in between
 ABLATIONS = {
     "labels": Ablation("Do more continuations of a prefix buy more than more problems?", _labels),
     "tokens": Ablation("How many [STOP] tokens?", _stop("tokens", range(1, 10), 4)),
-    "rank": Ablation("How large a LoRA?", _stop("rank", (2, 4, 8, 16, 32, 64), 16)),
+    "rank": Ablation("How large a LoRA?", _stop("rank", (2, 8, 16, 64), 16)),
     "adapter": Ablation("Is a probe enough? Are [STOP] tokens without an adapter?", lambda study: [
         Variant("STOP"), Variant("no adapter", "stop:rank=0"),
         Variant("linear probe", "linear-probe"), Variant("MLP probe", "mlp-probe"),

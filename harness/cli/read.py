@@ -119,7 +119,9 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @cli.command()
 @published
 @click.option("--ablations", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
-@click.option("--only", default="hands-hands-*-L22", show_default=True, help="the table that methods are compared in")
+@click.option(
+    "--only", default="hands-hands-ab5e39d2a68e-L22", show_default=True, help="the table that methods are compared in"
+)
 @click.option("--out", default="results/findings.md", show_default=True, type=click.Path(path_type=Path))
 def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
