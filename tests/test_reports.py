@@ -181,6 +181,15 @@ def test_the_readmes_tables_are_what_the_command_writes(
     assert copy.read_text() == (ROOT / "README.md").read_text(), f"make {verb} would write another table"
 
 
+def test_the_readmes_findings_are_what_the_command_writes(tmp_path: Path, run_cli: Any) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text())
+    sources = ("--results", str(ROOT / "results/published"), "--ablations", str(ROOT / "results/ablations"))
+    code, said = run_cli("findings", *sources, "--out", str(copy))
+    assert code == 0, said
+    assert copy.read_text() == (ROOT / "README.md").read_text(), "make findings would write another table"
+
+
 def test_the_readmes_law_is_that_of_its_file(tmp_path: Path, run_cli: Any) -> None:
     copy = tmp_path / "README.md"
     copy.write_text((ROOT / "README.md").read_text())
