@@ -16,7 +16,7 @@ class LinearProbe:
     """s_i = sigma(w . (h - mean) / std + b), h the last-layer state ``[d]`` of the prefix's last token.
 
     The paper labels chunks that hold an intermediate answer; a prefix at L seldom does, so the label here is the
-    prefix's Monte-Carlo success. Same signal as STOP without tokens and without adapter.
+    prefix's Monte-Carlo success, of at most ``prefixes`` of them. Same signal as STOP without tokens and without adapter.
     """
 
     quadrant = "internal-learned"
@@ -33,8 +33,10 @@ class LinearProbe:
         epochs: int = 30,
         batch: int = 256,
         decay: float = 0.01,
+        prefixes: int = 49152,
         seed: int = 0,
     ) -> None:
+        self.prefixes = prefixes
         self.recipe: dict[str, Any] = {
             "learning_rate": lr,
             "epochs": epochs,
@@ -48,6 +50,9 @@ class LinearProbe:
         return self.head.score(check.engine.probe(prefixes)[:, 0])
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        from harness.learning import drawn
+
+        examples = drawn(examples, self.prefixes, self.recipe["seed"])
         states = check.engine.probe([e.prefix for e in examples])[:, 0]
         return self.head.fit(states, examples, self.recipe, check, log)
 
@@ -68,6 +73,7 @@ class MLPProbe(LinearProbe):
         epochs: int = 20,
         batch: int = 256,
         decay: float = 0.1,
+        prefixes: int = 49152,
         seed: int = 0,
     ) -> None:
-        super().__init__(hidden, lr, epochs, batch, decay, seed)
+        super().__init__(hidden, lr, epochs, batch, decay, prefixes, seed)
