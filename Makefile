@@ -51,14 +51,14 @@ label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS
 
 # Every variant is trained: minutes to an hour on two cores.
 ABLATION = $(BIN)/pathprune ablation $(WHERE)
-ablation: $(STAMP)  ## NAME=labels|tokens|rank|adapter|equal-budget|budget|prefix|transfer [TASK= MODEL= L= PROBLEMS= K= SOURCE=]
+ablation: $(STAMP)  ## NAME=labels|tokens|rank|seeds|adapter|equal-budget|budget|prefix|transfer [TASK= MODEL= L= PROBLEMS= K= SOURCE=]
 	$(ABLATION) '$(or $(NAME),labels)' $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) \
 	    $(if $(SOURCE),--source '$(SOURCE)')
 
 # Those of results/ablations; a quarter of the labels, or an eighth, where many variants are trained. Two hours on two cores.
 ablations: $(STAMP)
 	$(ABLATION) budget
-	for A in tokens rank adapter labels prefix; do $(ABLATION) $$A --problems 1024 || exit 1; done
+	for A in tokens rank seeds adapter labels prefix; do $(ABLATION) $$A --problems 1024 || exit 1; done
 	$(ABLATION) equal-budget --problems 512
 	$(ABLATION) transfer --problems 512 --source hands:shortest=5,longest=7
 

@@ -113,8 +113,22 @@ def _difference(file: Path, one: str, other: str) -> Interval:
     return bootstrap((table[one] - table[other]).to_numpy())
 
 
-def write(made: list[Claim], file: Path) -> None:
-    """A table into a Markdown file, or between the markers of a README."""
+def luck(ablations: Path) -> str:
+    """What intervals over problems do not cover: how far trainings of one recipe lie apart."""
+    file = ablations / "seeds-gains.csv"
+    if not file.exists():
+        raise PathpruneError(f"no table at {file}; run: make ablation NAME=seeds")
+    means = pd.read_csv(file, index_col="problem").mean()
+    return (
+        f"Intervals are over test problems, and each variant was trained once. {len(means)} trainings that differ in nothing but "
+        f"the seed gain {means.min():+.3f} to {means.max():+.3f}: smaller differences than that may be luck."
+    )
+
+
+def write(made: list[Claim], note: str, file: Path) -> None:
+    """A table and a note into a Markdown file, or between the markers of a README."""
     rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in made]
-    text = "\n".join([line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(r) + " |" for r in rows), ""])
+    text = "\n".join(
+        [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(r) + " |" for r in rows), "", note, ""]
+    )
     write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

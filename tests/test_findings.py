@@ -31,7 +31,15 @@ def ablations(tmp_path: Path) -> Path:
         labels = ups | {row[4] for row in ROWS if row[2] == name}
         table = {label: noise + 0.1 * (label in ups) for label in labels}
         pd.DataFrame(table).to_csv(tmp_path / f"{name}-gains.csv")
+    pd.DataFrame({"problem": range(50), "seed=0": noise, "seed=1": noise + 0.03}).to_csv(
+        tmp_path / "seeds-gains.csv", index=False
+    )
     return tmp_path
+
+
+def test_the_luck_of_a_seed_is_said(ablations: Path) -> None:
+    means = pd.read_csv(ablations / "seeds-gains.csv")["seed=0"].mean()
+    assert f"gain {means:+.3f} to {means + 0.03:+.3f}" in findings.luck(ablations)
 
 
 def test_findings_compare_in_pairs(ablations: Path) -> None:

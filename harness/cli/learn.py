@@ -180,7 +180,7 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ou
 def ablation(
     name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, source: str, out: Path
 ) -> None:
-    """What an ingredient buys: labels, tokens, rank, adapter, equal-budget, budget, prefix or transfer. Trains each
+    """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer. Trains each
     variant."""
     from harness.ablation import Study
     from harness.bench import Settings
