@@ -2,16 +2,20 @@
 
 A claim is a difference with a sign. It is confirmed when the 95 % interval lies on the claimed side of 0, not confirmed
 when it lies on the other one, and undecided in between. Nothing is chosen by hand: rivals are the best of their
-type on these very problems, which favours them.
+type on these very problems, which favours them. Where two trainings are compared, the interval covers the problems and
+the luck of both trainings, which the seeds ablation measures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from harness import matched
 from harness.api import PathpruneError
@@ -37,6 +41,8 @@ class Claim:
 
     @property
     def verdict(self) -> str:
+        if isnan(self.value.mean):
+            return "not tried"
         if self.value.low > 0:
             return "confirmed"
         return "not confirmed" if self.value.high < 0 else "undecided"
@@ -97,38 +103,45 @@ ROWS = (
 
 
 def _ablated(root: Path) -> Iterator[Claim]:
-    text = ""
+    """Claims whose ablation has not been run have no value."""
+    text, spread = "", luck(root)
     for said, paper, name, one, other in ROWS:
         text = said or text
-        yield Claim(text, paper, f"{one} - {other}", _difference(root / f"{name}-gains.csv", one, other))
+        file = root / f"{name}-gains.csv"
+        value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
+        yield Claim(text, paper, f"{one} - {other}", value)
 
 
-def _difference(file: Path, one: str, other: str) -> Interval:
-    """Gain of a variant minus that of another, over the problems of an ablation's table."""
-    if not file.exists():
-        raise PathpruneError(f"no table at {file}; run: make ablation NAME={file.stem.removesuffix('-gains')}")
+def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
+    """Gain of a variant minus that of another; the interval is over problems and trainings."""
     table = pd.read_csv(file)
     if not {one, other} <= set(table):
         raise PathpruneError(f"{file} has no {one!r} or no {other!r}; delete it and run its ablation again")
-    return bootstrap((table[one] - table[other]).to_numpy())
+    found = bootstrap((table[one] - table[other]).to_numpy())
+    low, high = (float(np.hypot(end - found.mean, spread)) for end in (found.low, found.high))
+    return Interval(found.mean, found.mean - low, found.mean + high, found.p)
 
 
-def luck(ablations: Path) -> str:
-    """What intervals over problems do not cover: how far trainings of one recipe lie apart."""
-    file = ablations / "seeds-gains.csv"
+def luck(root: Path) -> float:
+    """Half the 95 % interval that the difference of two trainings has from their seeds alone (Student's t)."""
+    file = root / "seeds-gains.csv"
     if not file.exists():
         raise PathpruneError(f"no table at {file}; run: make ablation NAME=seeds")
     means = pd.read_csv(file, index_col="problem").mean()
+    return float(student.ppf(0.975, len(means) - 1) * np.sqrt(2) * means.std(ddof=1))
+
+
+def _note(root: Path) -> str:
+    means = pd.read_csv(root / "seeds-gains.csv", index_col="problem").mean()
     return (
-        f"Intervals are over test problems, and each variant was trained once. {len(means)} trainings that differ in nothing but "
-        f"the seed gain {means.min():+.3f} to {means.max():+.3f}: smaller differences than that may be luck."
+        f"Each variant was trained once. {len(means)} trainings that differ in nothing but the seed gain {means.min():+.3f} to "
+        f"{means.max():+.3f} over random; that luck, +-{luck(root):.3f} for a difference, is part of the intervals between trainings."
     )
 
 
-def write(made: list[Claim], note: str, file: Path) -> None:
+def write(made: list[Claim], ablations: Path, file: Path) -> None:
     """A table and a note into a Markdown file, or between the markers of a README."""
     rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in made]
-    text = "\n".join(
-        [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(r) + " |" for r in rows), "", note, ""]
-    )
+    lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
+    text = "\n".join([*lines, "", _note(ablations), ""])
     write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

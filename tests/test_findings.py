@@ -31,15 +31,10 @@ def ablations(tmp_path: Path) -> Path:
         labels = ups | {row[4] for row in ROWS if row[2] == name}
         table = {label: noise + 0.1 * (label in ups) for label in labels}
         pd.DataFrame(table).to_csv(tmp_path / f"{name}-gains.csv")
-    pd.DataFrame({"problem": range(50), "seed=0": noise, "seed=1": noise + 0.03}).to_csv(
+    pd.DataFrame({"problem": range(50), "seed=0": noise, "seed=1": noise + 0.001}).to_csv(
         tmp_path / "seeds-gains.csv", index=False
     )
     return tmp_path
-
-
-def test_the_luck_of_a_seed_is_said(ablations: Path) -> None:
-    means = pd.read_csv(ablations / "seeds-gains.csv")["seed=0"].mean()
-    assert f"gain {means:+.3f} to {means + 0.03:+.3f}" in findings.luck(ablations)
 
 
 def test_findings_compare_in_pairs(ablations: Path) -> None:
@@ -49,10 +44,25 @@ def test_findings_compare_in_pairs(ablations: Path) -> None:
     assert all(c.text for c in made)
 
 
-def test_a_missing_ablation_is_one_line(ablations: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+def test_luck_widens_the_intervals_between_trainings(ablations: Path) -> None:
+    """Two seeds 0.03 apart: sd 0.03 / sqrt 2, times sqrt 2 for a difference, times t(1 df) = 12.706 (any table of t)."""
+    seeds = pd.read_csv(ablations / "seeds-gains.csv", index_col="problem")
+    seeds["seed=1"] = seeds["seed=0"] + 0.03
+    seeds.to_csv(ablations / "seeds-gains.csv")
+    assert findings.luck(ablations) == pytest.approx(12.706 * 0.03, rel=1e-3)
+    made = list(findings._ablated(ablations))
+    assert all(c.verdict == "undecided" and c.value.high == pytest.approx(0.1 + 12.706 * 0.03, rel=0.01) for c in made)
+
+
+def test_what_was_not_run_is_not_tried(ablations: Path) -> None:
     (ablations / "rank-gains.csv").unlink()
+    assert {c.verdict for c in findings._ablated(ablations) if "rank" in c.measured} == {"not tried"}
+
+
+def test_a_missing_seed_table_is_one_line(ablations: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+    (ablations / "seeds-gains.csv").unlink()
     code, said = run_cli("findings", "--ablations", str(ablations), "--out", str(ablations / "out.md"))
-    assert code == 2 and "make ablation NAME=rank" in said and not (ablations / "out.md").exists()
+    assert code == 2 and "make ablation NAME=seeds" in said and not (ablations / "out.md").exists()
 
 
 def test_rivals_are_the_best_of_their_type(ablations: Path, run_cli: Callable[..., tuple[int, str]]) -> None:

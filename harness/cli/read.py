@@ -136,7 +136,7 @@ def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     made = found.claims(ablations, chosen[0])
     for claim in made:
         console.print(f"{claim.verdict:<14}{claim.text}: {claim.measured} {claim.value}", markup=False)
-    found.write(made, found.luck(ablations), out)
+    found.write(made, ablations, out)
     console.print(f"wrote {out}")
 
 
