@@ -24,7 +24,7 @@ from harness import checkpoints, learning, registry
 from harness.api import Check, LabelledPrefix, PathpruneError, Problem
 from harness.api import Path as ApiPath
 from harness.bank import Bank, pool_spec
-from harness.engines.hf import sharing
+from harness.engines.training_reader import sharing
 from harness.official import adopt
 from harness.rng import derive
 from harness.stats import auroc, soft_auroc

@@ -8,7 +8,6 @@ KV of a launched prefix is found again by its content, so that Check and Resume 
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -25,6 +24,7 @@ from harness.engines import attention as folded
 from harness.engines.adapter import Adapter
 from harness.engines.prompts import Prompts, end_tokens
 from harness.engines.run import Run
+from harness.engines.training_reader import PrefixReader
 
 FED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are computed again
 
@@ -55,64 +55,6 @@ class Opened:
         if not bool(padding.any()):
             return None
         return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
-
-
-class PrefixReader:
-    """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
-
-    Prefix KV carries none. A prefix of another one has no KV of its own, so that many L cost what the longest does.
-    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch (``encode_batch``).
-    ``seconds`` is the time that went into it.
-    """
-
-    def __init__(
-        self,
-        encode: Callable[[Sequence[Path]], torch.Tensor],
-        encode_batch: Callable[[Sequence[Path]], torch.Tensor],
-        paths: Sequence[Path],
-        lengths: torch.Tensor,
-        adapter: Adapter,
-        fits: Callable[[int, int], bool],
-    ) -> None:
-        self.encode, self.paths, self.lengths, self.adapter = encode_batch, paths, lengths, adapter
-        self.longest, self.rows = sharing(paths)
-        self.seconds = 0.0
-        whole = fits(len(self.longest), int(lengths.max()))
-        self.held = self._timed(encode, self.longest) if whole else None
-
-    def __call__(self, indices: torch.Tensor) -> torch.Tensor:
-        lengths, rows = self.lengths[indices], self.rows[indices]
-        width = int(lengths.max())
-        held = self.held
-        if held is None:
-            needed = [self.paths[i] for i in indices.tolist()]
-            held, rows = self._timed(self.encode, needed), torch.arange(len(indices))
-        block = held[..., :width, :][:, :, rows].to(self.adapter.branch.dtype)
-        # What stands behind a prefix in its row, a longer one's tokens, is masked.
-        seen = torch.arange(width) < lengths.unsqueeze(-1)
-        mask = torch.cat([seen, seen.new_ones(len(rows), self.adapter.tokens)], 1).long().to(block.device)
-        positions = (lengths + self.adapter.tokens).to(block.device)
-        return self.adapter(kv.cache_over(block), positions, mask).float().cpu()
-
-    def _timed(self, encode: Callable[[Sequence[Path]], torch.Tensor], paths: Sequence[Path]) -> torch.Tensor:
-        began = time.perf_counter()
-        block = encode(paths)
-        self.seconds += time.perf_counter() - began
-        return block
-
-
-def sharing(paths: Sequence[Path]) -> tuple[list[Path], torch.Tensor]:
-    """Paths that are no prefix of another one, and for every path ``[n]`` which of them it is a prefix of."""
-    order = sorted(range(len(paths)), key=lambda i: (paths[i].problem.prompt, paths[i].tokens), reverse=True)
-    longest: list[Path] = []
-    rows = torch.zeros(len(paths), dtype=torch.long)
-    for i in order:
-        path = paths[i]
-        last = longest[-1] if longest else None
-        if last is None or last.problem.prompt != path.problem.prompt or last.tokens[: len(path.tokens)] != path.tokens:
-            longest.append(path)
-        rows[i] = len(longest) - 1
-    return longest, rows
 
 
 class HFEngine(Prompts):
