@@ -117,6 +117,7 @@ class Training:
         self.file = scratch / STATE if scratch else None
         if self.file and self.file.exists():
             self._restore(self.file)
+        self.accelerator.wait_for_everyone()  # nobody saves before all have looked
 
     @property
     def _batches(self) -> int:

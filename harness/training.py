@@ -19,6 +19,14 @@ from harness.store import digest, provenance
 from harness.supervision import Labels
 
 
+def writes() -> bool:
+    """Is this the process that writes and speaks? Under ``accelerate launch`` each of several takes its GPU here."""
+    import torch
+    from accelerate import PartialState
+
+    return bool(PartialState(cpu=not torch.cuda.is_available()).is_main_process)
+
+
 def train_pruner(
     plugin: Plugin,
     engine: Any,
@@ -42,6 +50,8 @@ def train_pruner(
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     metrics = pruner.fit(examples, check, log)
+    if not writes():
+        return place
     new = scratch / "checkpoint"
     pruner.save(new)
     checkpoints.write_card(

@@ -157,15 +157,18 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
 def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, out: Path) -> None:
     """Train a learned pruner on labels, which are made first where they are missing."""
-    from harness.training import train_pruner
+    from harness.training import train_pruner, writes
 
+    speaks = writes()
     plugin = registry.pruner(spec)
     if not hasattr(plugin.pruner, "fit"):
         raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
     make_labels(labels, bank)
     with steps("train") as progress:
-        place = train_pruner(plugin, on.engine, labels, out, console.print, progress, kind or "")
-    console.print(f"checkpoint in {place}")
+        log = console.print if speaks else lambda line: None
+        place = train_pruner(plugin, on.engine, labels, out, log, progress, kind or "")
+    if speaks:
+        console.print(f"checkpoint in {place}")
 
 
 @cli.command()
