@@ -48,6 +48,7 @@ def _panels(data: pd.DataFrame, question: str, stem: Path, venue: str) -> None:
             spread = np.abs(np.stack([middle - data[low], data[high] - middle]))
             axis.errorbar(middle, at, xerr=spread, fmt="o", ms=3, color=colour, lw=1)
             axis.axvline(0, color="0.6", lw=0.6, zorder=0)
+            axis.locator_params(axis="x", nbins=5)
             axis.set_xlabel(title)
         axes[0][0].set_yticks(at, data.label)
         figure.suptitle(question)
