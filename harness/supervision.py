@@ -63,6 +63,13 @@ class LabelCost:
     def __add__(self, other: LabelCost) -> LabelCost:
         return LabelCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+    def part(self, share: float) -> LabelCost:
+        """What a share of the problems took, as far as they are alike."""
+        values = (getattr(self, f.name) * share for f in fields(self))
+        return LabelCost(
+            *(round(v, 2) if f.type == "float" else round(v) for v, f in zip(values, fields(self), strict=True))
+        )
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -169,13 +176,14 @@ class Labels:
         return cost.launched_tokens + cost.continued_tokens
 
     def cost(self) -> LabelCost:
-        """What all parts took together."""
+        """What all parts took together; of a part with more problems than are asked for, its share."""
         total = LabelCost()
-        for _, _, part in self.parts():
+        for start, stop, part in self.parts():
             said = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
             if said is None:
                 raise PathpruneError(f"label file {part} does not say what it cost; delete it and run the same command")
-            total += LabelCost(**json.loads(said))
+            wanted = min(stop, self.recipe.problems) - start
+            total += LabelCost(**json.loads(said)).part(wanted / (stop - start))
         return total
 
     def tokens(self, kind: str) -> int:

@@ -204,6 +204,15 @@ def test_labels_made_side_by_side_are_those_of_one(labels: Any) -> None:
     assert not list(one.folder.glob(".*"))
 
 
+def test_fewer_problems_cost_their_share_of_a_part(labels: Any) -> None:
+    whole = labels(group=10)
+    whole.make(lambda done, tokens: None)
+    few = labels(group=10, problems=5)
+    assert few.folder == whole.folder and not list(few.missing())
+    assert few.cost().problems == 5 and few.tokens("outcome") == pytest.approx(whole.tokens("outcome") / 2, abs=1)
+    assert whole.cost().problems == 10
+
+
 def test_labels_do_not_depend_on_the_group(labels: Any, tmp_path: Path) -> None:
     def rows(made: Labels) -> list[tuple[Any, ...]]:
         return [(e.prefix.problem.id, e.prefix.tokens, e.success) for e in made.examples("monte-carlo")]
