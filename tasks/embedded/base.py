@@ -42,7 +42,7 @@ class EmbeddedTask(ABC):
             prefixes=self.prefixes,
             closing="answer",
             step=".",
-            # Many problems with a single fresh continuation each: tokens buy most there (results/ablations).
+            # Many problems with a single fresh continuation each; K = 32 has not been compared here yet.
             labels={"problems": 4096, "n": 16, "continuations": 2},
         )
 
