@@ -96,7 +96,9 @@ def test_scores_and_selections_are_those_of_the_hugging_face_engine(
         scores = [check(attached(name, e), group, e, hands, 0)[0] for e in (served, hands_engine)]
         assert np.abs(scores[0] - scores[1]).max() < 1e-4
         ended = [p.finish == "stop" for p in group]
-        assert select(scores[0], ended, 4, "count") == select(scores[1], ended, 4, "count")
+        chosen = [list(select(s, ended, 4, "count")) for s in scores]
+        # The same prefixes, or ones whose scores differ by rounding only.
+        assert np.abs(np.sort(scores[1][chosen[0]]) - np.sort(scores[1][chosen[1]])).max() < 2e-4
 
 
 @pytest.mark.parametrize("name", ["stop", "linear-probe", "consensus", "logprob"])
