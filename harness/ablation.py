@@ -18,8 +18,8 @@ import pandas as pd
 from harness import checkpoints, registry, report
 from harness.api import PathpruneError
 from harness.bench import Settings, bench, open_record
-from harness.figures.ablation import ablation_figure
-from harness.figures.chosen import gains
+from harness.report.figures.ablation import ablation_figure
+from harness.report.figures.chosen import gains
 from harness.stats import Interval, bootstrap, within_auroc
 from harness.store import writable
 from harness.supervision import Labels

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError
-from harness.checkpoints import read_card
 
 SCHEME = "hf://"
 
 
-def push(place: Path, repository: str, private: bool = False) -> str:
-    """Upload a checkpoint folder as it is, with a model card beside it; returns the commit's address."""
+def push(place: Path, card: dict[str, Any], repository: str, private: bool = False) -> str:
+    """Upload a checkpoint folder as it is, with a model card made of its ``card`` beside it; the commit's address."""
     from huggingface_hub import HfApi
 
-    card = read_card(place)
     with _reached(repository):
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from harness.api import Cost, PathpruneError
 from harness.bank import Bank, Banked
 from harness.bench import Progress, Settings
-from harness.rows import ORACLE
+from harness.report.rows import ORACLE
 from harness.store import Record, digest
 from harness.supervision import continue_often
 

@@ -17,7 +17,7 @@ from harness.live import run_live
 from harness.loop import Plan, prune, select
 from harness.registry import Plugin
 from harness.replay import Pool, kept_mask, random_pruning, replay
-from harness.rows import rows
+from harness.report.rows import rows
 from harness.store import Record
 
 Make = Callable[..., Settings]

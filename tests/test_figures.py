@@ -21,12 +21,12 @@ from harness import checkpoints, registry
 from harness.api import Cost, FlopModel, PathpruneError
 from harness.bench import Settings, bench
 from harness.engines.reading import read_attention
-from harness.figures import FIGURES, calibration, chosen, style, success, survival, taxonomy
-from harness.figures import attention as looks
 from harness.live import run_live
 from harness.loop import Plan, check
 from harness.replay import Pool
 from harness.report import Group, Judged, groups_of
+from harness.report.figures import FIGURES, calibration, chosen, style, success, survival, taxonomy
+from harness.report.figures import attention as looks
 from tasks.embedded.hands import Hands
 
 PREFIX = 6
@@ -236,7 +236,7 @@ REPEATED = ("taxonomy", "survival")
 TWICE = """
 import sys
 from pathlib import Path
-from harness.figures import FIGURES
+from harness.report.figures import FIGURES
 from tests.test_figures import REPEATED, everything, group_of, mixed, pool_of
 pool = pool_of(mixed(9))
 for name in REPEATED:

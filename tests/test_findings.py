@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import findings
-from harness.findings import ROWS, Claim
+from harness.report import findings
+from harness.report.findings import ROWS, Claim
 from harness.stats import Interval
 
 

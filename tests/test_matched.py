@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Cost
-from harness.matched import (
+from harness.replay import Pool
+from harness.report import Group, Judged
+from harness.report.matched import (
     GAMMAS,
     WHOLE,
     Curve,
@@ -24,9 +26,7 @@ from harness.matched import (
     family,
     interpolated,
 )
-from harness.replay import Pool
-from harness.report import Group, Judged
-from harness.sweep import Sweep
+from harness.report.sweep import Sweep
 from tests.test_sweep import PREFIX, benchmark
 
 HALF, EIGHTH = Fraction(1, 2), Fraction(1, 8)

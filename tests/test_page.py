@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import figures, registry, report
+from harness import registry, report
 from harness.bench import Settings, bench
-from harness.page import COLUMNS, page, write_page
-from harness.report import Group
-from harness.rows import Row, rows
+from harness.report import Group, figures
+from harness.report.page import COLUMNS, page, write_page
+from harness.report.rows import Row, rows
+from harness.report.tables import BRIEF, cells, columns
 from harness.stats import Interval
-from harness.tables import BRIEF, cells, columns
 
 Make = Callable[..., Settings]
 NAMES = ("first", "logprob", "jaccard", "deepconf", "hesitation", "deepconf-offline")

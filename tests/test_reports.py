@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import budgets, latex
 from harness.replay import kept_mask
-from harness.report import Group, groups_of
-from harness.rows import Row, rows
-from harness.sheet import sheet
+from harness.report import Group, budgets, groups_of, latex
+from harness.report.rows import Row, rows
+from harness.report.sheet import sheet
 from harness.store import Record
 from tests.test_matched import group
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import law as laws
 from harness.api import PathpruneError
-from harness.matched import GAMMAS
-from harness.retention import PAPER, UNIT, Cell, Law, best_gammas, cells, constant, fit, held_out, plan
+from harness.report import law as laws
+from harness.report.matched import GAMMAS
+from harness.report.retention import PAPER, UNIT, Cell, Law, best_gammas, cells, constant, fit, held_out, plan
 from tests.test_matched import group
 
 

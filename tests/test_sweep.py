@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from harness.api import Cost, FlopModel
 from harness.replay import Pool, kept_mask, length_matched, random_pruning, replay, weighted_vote
+from harness.report.sweep import kept_probability, ranks_of, scaling, sweep
 from harness.rng import generator
 from harness.stats import bootstrap
-from harness.sweep import kept_probability, ranks_of, scaling, sweep
 from harness.vote import majority
 
 PREFIX = 12

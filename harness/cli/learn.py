@@ -236,7 +236,8 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused
-    console.print(f"pushed to {upload(checkpoints.locate(plugin, on.engine.fingerprint), repository, private)}")
+    place = checkpoints.locate(plugin, on.engine.fingerprint)
+    console.print(f"pushed to {upload(place, checkpoints.read_card(place), repository, private)}")
 
 
 @cli.command()

@@ -37,7 +37,7 @@ def leaderboard(
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
     from harness import report
-    from harness.rows import rows
+    from harness.report.rows import rows
 
     writers: dict[str, Callable[[Any, int, Path, Path], None]] = {
         ".md": partial(_markdown, part=part),
@@ -58,13 +58,13 @@ def leaderboard(
 
 
 def _markdown(large: Any, keep: int, out: Path, figures: Path, part: str) -> None:
-    from harness.tables import write_leaderboard
+    from harness.report.tables import write_leaderboard
 
     write_leaderboard(large, keep, out, figures, part)
 
 
 def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
-    from harness import latex
+    from harness.report import latex
     from harness.store import writable
 
     with writable(out) as part:
@@ -72,7 +72,7 @@ def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
 
 
 def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
-    from harness.sheet import sheet
+    from harness.report.sheet import sheet
     from harness.store import writable
 
     with writable(out) as part:
@@ -80,8 +80,8 @@ def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
 
 
 def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
-    from harness.figures import scaling_data
-    from harness.page import write_page
+    from harness.report.figures import scaling_data
+    from harness.report.page import write_page
 
     write_page(large, {group.slug: scaling_data(group) for group, _ in large}, keep, out)
 
@@ -101,8 +101,8 @@ def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
 @click.option("--out", default="results/budgets.md", show_default=True, type=click.Path(path_type=Path))
 def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path) -> None:
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
-    from harness import budgets as matched
     from harness import report
+    from harness.report import budgets as matched
 
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if not chosen:
@@ -125,8 +125,8 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @click.option("--out", default="results/findings.md", show_default=True, type=click.Path(path_type=Path))
 def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
-    from harness import findings as found
     from harness import report
+    from harness.report import findings as found
 
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if len(chosen) != 1:
@@ -153,8 +153,8 @@ def law() -> None:
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
-    from harness import law as laws
-    from harness.figures.retention import law_figure
+    from harness.report import law as laws
+    from harness.report.figures.retention import law_figure
 
     made = laws.write(results, pruner, out, only)
     for line in laws.summary(made):
@@ -168,8 +168,8 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 @click.option("--out", type=click.Path(path_type=Path), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
     """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
-    from harness import law as laws
-    from harness.tables import write_part
+    from harness.report import law as laws
+    from harness.report.tables import write_part
 
     lines = laws.summary(laws.read(file))
     if out is None:
@@ -186,7 +186,7 @@ def show_law(file: Path, out: Path | None) -> None:
 @click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
 def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by a fitted retention law."""
-    from harness import law as laws
+    from harness.report import law as laws
 
     said = laws.recommend(laws.read(file), budget, prefix, length)
     console.print(
@@ -205,7 +205,8 @@ def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
 @click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
 def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     """Figures of every pool and prefix length: PNG, PDF and the data as CSV."""
-    from harness import figures, report
+    from harness import report
+    from harness.report import figures
 
     kinds = list(figures.FIGURES) if kind == "all" else [k for k in kind.split(",") if k]
     for name in kinds:

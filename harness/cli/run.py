@@ -86,9 +86,10 @@ def choose(specs: str, engine: Any) -> list[registry.Plugin]:
 def bench_banked(
     settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str | None, crew: Any
 ) -> None:
-    from harness import report, tables
+    from harness import report
     from harness.bench import bench as run
-    from harness.rows import rows
+    from harness.report import tables
+    from harness.report.rows import rows
 
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
         done = run(settings, plugins, progress, crew)
@@ -186,7 +187,7 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 @click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
     """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
-    from harness.figures.attention import attention_figure, scored
+    from harness.report.figures.attention import attention_figure, scored
 
     if on.engine.spec["engine"] != "hf":
         raise PathpruneError(f"attention is read on engine hf, not {on.engine.spec['engine']}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.replay import Pool
-from harness.sweep import sweep
+from harness.report.sweep import sweep
 from harness.vote import majority
 from tests.benchmarks.memory import peak, reset_peak
 from tests.test_sweep import PREFIX, benchmark

@@ -16,10 +16,10 @@ import numpy as np
 
 from harness.replay import Pool
 from harness.report import Group, Judged
+from harness.report.rows import ranks
+from harness.report.sweep import Setting, Sweep, sweep
 from harness.rng import generator
-from harness.rows import ranks
 from harness.stats import Interval, bootstrap, holm, interval_of, resampled
-from harness.sweep import Setting, Sweep, sweep
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as shares of what finishing all paths costs

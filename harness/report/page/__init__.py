@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from harness.report import Group
-from harness.rows import ORACLE, Row
+from harness.report.rows import ORACLE, Row
+from harness.report.tables import BRIEF, cells, columns, notes
 from harness.stats import Interval
 from harness.store import writable
-from harness.tables import BRIEF, cells, columns, notes
 
 LINES = {"all (no pruning)": "no pruning", "random (expected)": "random"}  # rows whose curve has another name
 FOLDERS = re.compile(r"(?<==)~?/[^,]*/(?=[^,])")  # of an option's value
@@ -58,7 +58,7 @@ def write_page(
 ) -> None:
     """One HTML file of all tables; the same records give the same bytes.
 
-    ``curves[group.slug]`` is the frame of ``harness.figures.scaling_data``: cons@N in [0, 1], tokens per problem.
+    ``curves[group.slug]`` is the frame of ``harness.report.figures.scaling_data``: cons@N in [0, 1], tokens per problem.
     """
     text = page({"keep": keep, "tables": [_table(group, rows, curves[group.slug], keep) for group, rows in tables]})
     with writable(file) as part:

@@ -12,7 +12,7 @@ from rich.table import Table
 from harness import live
 from harness.api import PathpruneError
 from harness.report import Group
-from harness.rows import Row
+from harness.report.rows import Row
 from harness.stats import FEW, Interval
 from harness.store import writable
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.replay import kept_mask
 from harness.report import Group, Judged
-from harness.rows import ranks
+from harness.report.rows import ranks
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
 RESAMPLES = 2000

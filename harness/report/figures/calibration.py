@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.figures import style
-from harness.figures.chosen import methods
 from harness.report import Group, Judged
+from harness.report.figures import style
+from harness.report.figures.chosen import methods
 from harness.stats import bootstrap, ratio
 
 BINS = 10

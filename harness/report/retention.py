@@ -17,11 +17,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from harness.matched import GAMMAS, family, interpolated
 from harness.report import Group, Judged
+from harness.report.matched import GAMMAS, family, interpolated
+from harness.report.sweep import sweep
 from harness.rng import generator
 from harness.stats import Interval, bootstrap, interval_of, resampled
-from harness.sweep import sweep
 
 UNIT = 1024.0  # tokens
 LEVELS = 3

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from harness.figures import style
-from harness.retention import Law
+from harness.report.figures import style
+from harness.report.retention import Law
 
 SHOWN = 3  # budgets drawn in the left panel
 

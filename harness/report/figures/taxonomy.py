@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from harness.figures import style
-from harness.figures.chosen import best_of_quadrants, gains, keep_of, methods
-from harness.figures.labels import label_points
 from harness.replay import generation_cost, kept_mask
 from harness.report import Group, Judged
+from harness.report.figures import style
+from harness.report.figures.chosen import best_of_quadrants, gains, keep_of, methods
+from harness.report.figures.labels import label_points
 from harness.stats import bootstrap
 
 COLUMNS = ["pruner", "quadrant", "gain", "low", "high", "overhead", "best", "problems"]

@@ -14,8 +14,8 @@ from harness import checkpoints, registry
 from harness.api import Path as Sampled
 from harness.api import PathpruneError, Task
 from harness.engines.reading import Reading, read_attention
-from harness.figures import style
 from harness.loop import check
+from harness.report.figures import style
 from harness.stats import bootstrap
 
 KINDS = ("prompt", "number", "letter", "word", "sign", "[STOP]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report import Group
-from harness.rows import Row
+from harness.report.rows import Row
 from harness.stats import FEW, Interval
 
 ESCAPED = {

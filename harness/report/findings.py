@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from harness import matched
 from harness.api import PathpruneError
-from harness.figures.chosen import gains, methods
-from harness.matched import Curve
-from harness.report import Group, Judged
+from harness.report import Group, Judged, matched
+from harness.report.figures.chosen import gains, methods
+from harness.report.matched import Curve
+from harness.report.tables import line, shown, write_part
 from harness.stats import Interval, bootstrap
-from harness.tables import line, shown, write_part
 
 TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
 BUDGETS = (1 / 8, 1 / 4)

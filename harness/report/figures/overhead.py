@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.figures import style
 from harness.live import STAGES
 from harness.report import Group
+from harness.report.figures import style
 from harness.stats import bootstrap, ratio
 from harness.store import Record
 

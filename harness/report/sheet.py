@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from harness.report import Group
-from harness.rows import Row
+from harness.report.rows import Row
 from harness.stats import Interval
 
 DIGITS = 6
 
 
 def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
-    """Columns say what ``harness.rows.Row`` says of them; empty where a number does not exist."""
+    """Columns say what ``harness.report.rows.Row`` says of them; empty where a number does not exist."""
     return pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.figures import style
+from harness.report.figures import style
 
 
 def ablation_figure(data: pd.DataFrame, question: str, stem: Path, venue: str = "neurips", curve: str = "") -> None:

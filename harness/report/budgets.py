@@ -10,12 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from harness import matched
-from harness.matched import Curve, Equivalent, Within
-from harness.report import Group
+from harness.report import Group, matched
+from harness.report.matched import Curve, Equivalent, Within
+from harness.report.tables import line, marked, notes, shown, write_part
 from harness.stats import Interval, bootstrap
 from harness.store import writable
-from harness.tables import line, marked, notes, shown, write_part
 
 BEST = 8  # methods in a README's table
 FIXED = (Fraction(1, 2), Fraction(1, 8))

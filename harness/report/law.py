@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import registry, report, retention
+from harness import registry, report
 from harness.api import PathpruneError
-from harness.matched import GAMMAS, comparable
-from harness.report import Group, Judged
-from harness.retention import Cell, Law
+from harness.report import Group, Judged, retention
+from harness.report.matched import GAMMAS, comparable
+from harness.report.retention import Cell, Law
 from harness.stats import Interval, bootstrap
 from harness.store import provenance, writable
 
