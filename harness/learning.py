@@ -26,6 +26,7 @@ from harness.store import writable
 STATE = "training.pt"
 SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
 WARM_UP = 30  # steps
+MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones found
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Training:
             for p in self.parameters:
                 p.grad = self._summed(torch.zeros_like(p) if p.grad is None else p.grad)
             total = self._summed(total)
+        self.accelerator.clip_grad_norm_(self.parameters, MAX_NORM)
         self.optimizer.step()
         self.decay.step()
         return float(total)
