@@ -81,6 +81,7 @@ class Hands(EmbeddedTask):
     version = "1"
     shape = Shape(definitions=(8, 10))
     short = Shape(definitions=(4, 7))
+    labelled = 8192
     prefixes = (22, 43)  # 17 % and 33 % of the mean length on calibration (dev) problems, 129 tokens
 
     def __init__(self, shortest: int = 8, longest: int = 10) -> None:
