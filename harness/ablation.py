@@ -207,8 +207,8 @@ class Study:
         out = self.root / "checkpoints" / run
         place = checkpoints.folder(out, plugin, self.settings.engine.fingerprint)
         if (place / checkpoints.CARD).exists():
-            known = checkpoints.read_card(place)["labels"]
-            if known["digest"] == labels.digest(kind):
+            card = checkpoints.read_card(place)
+            if card["labels"]["digest"] == labels.digest(kind) and card.get("code", plugin.code) == plugin.code:
                 return place
         engine = self.settings.engine
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)

@@ -58,6 +58,7 @@ def train_pruner(
         new,
         {
             "pruner": plugin.name,
+            "code": plugin.code,
             "digest": checkpoints.digest_of(new),
             "base": checkpoints.base_of(engine),
             "task": labels.task.name,
