@@ -208,7 +208,7 @@ class Study:
         place = checkpoints.folder(out, plugin, self.settings.engine.fingerprint)
         if (place / checkpoints.CARD).exists():
             card = checkpoints.read_card(place)
-            if card["labels"]["digest"] == labels.digest(kind) and card.get("code", plugin.code) == plugin.code:
+            if card["labels"]["digest"] == labels.digest(kind) and card.get("code") == plugin.code:
                 return place
         engine = self.settings.engine
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
