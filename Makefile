@@ -55,10 +55,11 @@ ablation: $(STAMP)  ## NAME=labels|tokens|rank|seeds|adapter|equal-budget|budget
 	$(ABLATION) '$(or $(NAME),labels)' $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) \
 	    $(if $(SOURCE),--source '$(SOURCE)')
 
-# Those of results/ablations; a quarter of the labels, or an eighth, where many variants are trained. Two hours on two cores.
+# Those of results/ablations; fewer labels where many variants are trained. Three hours on two cores.
 ablations: $(STAMP)
 	$(ABLATION) budget
-	for A in tokens rank seeds adapter labels prefix; do $(ABLATION) $$A --problems 1024 || exit 1; done
+	for A in tokens rank seeds adapter; do $(ABLATION) $$A --problems 2048 || exit 1; done
+	for A in labels prefix; do $(ABLATION) $$A --problems 1024 || exit 1; done
 	$(ABLATION) equal-budget --problems 512
 	$(ABLATION) transfer --problems 512 --source hands:shortest=5,longest=7
 

@@ -132,7 +132,7 @@ ABLATIONS = {
     "labels": Ablation("Do more continuations of a prefix buy more than more problems?", _labels),
     "tokens": Ablation("How many [STOP] tokens?", _stop("tokens", range(1, 10), 4)),
     "rank": Ablation("How large a LoRA?", _stop("rank", (2, 8, 16, 64), 16)),
-    "seeds": Ablation("How much is the luck of one training?", _stop("seed", (1, 2, 3), 0)),
+    "seeds": Ablation("How much is the luck of one training?", _stop("seed", range(1, 6), 0)),
     "adapter": Ablation("Is a probe enough? Are [STOP] tokens without an adapter?", lambda study: [
         Variant("STOP"), Variant("no adapter", "stop:rank=0"),
         Variant("linear probe", "linear-probe"), Variant("MLP probe", "mlp-probe"),

@@ -111,6 +111,19 @@ def test_memory_budget_bounds_the_batch_and_not_the_result(hands: Hands, whole: 
     assert small.store.bytes <= 2_000_000
 
 
+def test_reading_more_prefixes_than_fit_changes_no_state(
+    hands: Hands, hands_engine: Any, whole: list[list[Path]]
+) -> None:
+    """Prefixes of several lengths, some of them stored when the reading begins, in a store that holds a part of them."""
+    small = registry.engine("hf", "hands", hands.defaults.sampling, device="cpu", memory=800_000)
+    prefixes = [path.cut(length, hands_engine.decode) for group in whole for path in group for length in (5, 12, 20)]
+    expected = hands_engine.probe(prefixes)
+    small.probe(prefixes[-4:])
+    for _ in range(2):
+        assert np.abs(small.probe(prefixes) - expected).max() < 1e-3
+        assert 0 < small.store.bytes <= 800_000
+
+
 @pytest.mark.parametrize("pending", [0, 40_000])
 def test_statistics_do_not_depend_on_when_they_are_computed(
     pending: int, hands: Hands, hands_engine: Any, whole: list[list[Path]], monkeypatch: pytest.MonkeyPatch

@@ -200,11 +200,12 @@ class HFEngine(Prompts):
     def _batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
         """Places in ``paths``, in batches that fit the memory budget, of similar length, each all cached or all not.
 
-        Those that are not cached have equally many generated tokens within a batch.
+        Those that are not cached have equally many generated tokens within a batch, and come last: what is stored of
+        them puts out what the others would have found.
         """
         lengths = [len(self.ids(p.problem.prompt)) + len(p.tokens) for p in paths]
         cached = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
-        kinds = [(c, 0 if c else len(p.tokens)) for c, p in zip(cached, paths, strict=True)]
+        kinds = [(not c, 0 if c else len(p.tokens)) for c, p in zip(cached, paths, strict=True)]
         order = sorted(range(len(paths)), key=lambda i: (kinds[i], lengths[i], i))
         batch: list[int] = []
         for i in order:
