@@ -306,6 +306,18 @@ def test_a_killed_training_goes_on_to_the_same_weights(accumulate: int, tmp_path
     assert torch.equal(same, weights)
 
 
+def test_an_adapter_is_written_to_the_same_bytes_by_every_process(hands_engine: Any, tmp_path: Path) -> None:
+    """Its hash stands in records; PEFT holds the modules' names in a set, whose order is the process' own."""
+    adapter = hands_engine.new_adapter(tokens=1, rank=2)
+    names = sorted(adapter.branch.peft_config["default"].target_modules)
+    digests = set()
+    for number, order in enumerate((names, names[::-1])):
+        adapter.branch.peft_config["default"].target_modules = order
+        adapter.save(tmp_path / str(number))
+        digests.add(checkpoints.digest_of(tmp_path / str(number)))
+    assert len(names) == 7 and len(digests) == 1
+
+
 def test_reading_the_prefix_is_pefts_activated_lora(
     planted: list[LabelledPrefix], hands_engine: Any, tmp_path: Path
 ) -> None:

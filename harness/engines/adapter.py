@@ -90,6 +90,7 @@ class Adapter(torch.nn.Module):
         save_file({"embeddings": self.embeddings.detach().cpu().contiguous()}, folder / EMBEDDINGS)
         if self.rank:
             config = self.branch.peft_config["default"]
+            config.target_modules = sorted(config.target_modules)  # a set, whose order differs from process to process
             config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name  # never a local path
             self.branch.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
