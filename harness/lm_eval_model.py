@@ -25,11 +25,12 @@ from lm_eval.api.registry import register_model
 from lm_eval.models import MODEL_MAPPING  # noqa: F401  importing it registers lm-eval's own models beside ours
 from tqdm import tqdm
 
-from harness import checkpoints, grading, registry
+from harness import grading, registry
 from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
-from harness.bench import check_signals
+from harness.learn import checkpoints
 from harness.loop import Plan, ScoringError, prune
-from harness.work import native
+from harness.runners.bench import check_signals
+from harness.runners.work import native
 from tasks.lm_eval import ends, max_tokens, problem_id, sampling, stopped
 
 

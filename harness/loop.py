@@ -12,12 +12,13 @@ import numpy as np
 
 from harness import grading
 from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
-from harness.budget import Metered, MeteredProbe
+from harness.ledger import Metered, MeteredProbe
 from harness.reader import open_reader
 from harness.rng import generator
 from harness.vote import vote
 
 Ended = Literal["count", "bypass"]
+STAGES = ("launch", "check", "resume")  # that a live run times
 
 
 class ScoringError(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import ASKED, Check, Engine, Path, Streaming, Task
-from harness.budget import Metered
+from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 
 TOLERANCE = 1e-4  # the same prefix in another batch, fp32

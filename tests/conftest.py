@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at the hub's import: no test wa
 
 from harness import registry
 from harness.api import Sampling
-from harness.bench import Settings
+from harness.runners.bench import Settings
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 

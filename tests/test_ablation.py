@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from harness import registry
-from harness.ablation import ABLATIONS, Study
 from harness.api import PathpruneError
-from harness.bench import Settings
-from harness.supervision import Labels, Recipe
+from harness.learn.labels import LabelRecipe, Labels
+from harness.runners.bench import Settings
+from harness.studies.ablation import ABLATIONS, Study
 
 SMALL = ("--problems", "24", "--n", "8", "--test-problems", "6", "--paths", "8", "--prefix", "11")
 
@@ -45,7 +45,7 @@ def test_an_unknown_ablation_is_one_line(run_cli: Callable[..., tuple[int, str]]
 def study(tmp_path: Path) -> Study:
     task = registry.task("toy")
     engine = registry.engine("toy", "toy", task.defaults.sampling)
-    recipe = Recipe(problems=40, n=8, continuations=2, prefixes=(4,), max_tokens=48)
+    recipe = LabelRecipe(problems=40, n=8, continuations=2, prefixes=(4,), max_tokens=48)
     labels = Labels(tmp_path, task, engine, recipe, 8)
     labels.make(lambda done, tokens: None)
     settings = Settings(task, engine, 4, 8, 4, 48, 0, tmp_path / "out", tmp_path / "bank")

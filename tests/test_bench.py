@@ -12,13 +12,13 @@ import pytest
 
 from harness import registry, report
 from harness.api import PathpruneError, UnavailableError
-from harness.bench import Settings, bench
-from harness.live import run_live
 from harness.loop import Plan, prune, select
 from harness.registry import Plugin
-from harness.replay import Pool, kept_mask, random_pruning, replay
+from harness.replay.pool import Pool, kept_mask, random_pruning, replay
 from harness.report.rows import rows
-from harness.store import Record
+from harness.runners.bench import Settings, bench
+from harness.runners.live import run_live
+from harness.store.records import Record
 
 Make = Callable[..., Settings]
 NAMES = ("random", "first", "jaccard", "logprob", "deepconf")

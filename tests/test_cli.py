@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness import checkpoints, registry
+from harness import registry
+from harness.learn import checkpoints
 
 Run = Callable[..., tuple[int, str]]
 TOY = ("--task", "toy", "--engine", "toy", "--n", "8", "--keep", "2", "--problems", "4")
@@ -260,5 +261,5 @@ def test_a_vote_is_shown_and_refused_where_it_cannot_be_taken(run_cli: Run, fold
 def test_importing_the_packages_loads_neither_torch_nor_transformers() -> None:
     import subprocess
 
-    probe = "import sys, harness.cli, harness.bench, pruners, tasks, pruners.internal_learned.stop; sys.exit('torch' in sys.modules)"
+    probe = "import sys, harness.cli, harness.runners.bench, pruners, tasks, pruners.internal_learned.stop; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.api import PathpruneError
-from harness.cluster import parse
+from harness.runners.cluster import parse
 
 KILLER = '''
 import os, signal

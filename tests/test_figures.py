@@ -17,16 +17,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import checkpoints, registry
+from harness import registry
 from harness.api import Cost, FlopModel, PathpruneError
-from harness.bench import Settings, bench
-from harness.engines.reading import read_attention
-from harness.live import run_live
+from harness.learn import checkpoints
 from harness.loop import Plan, check
-from harness.replay import Pool
-from harness.report import Group, Judged, groups_of
+from harness.replay.pool import Pool
+from harness.report import Group, Method, groups_of
 from harness.report.figures import FIGURES, calibration, chosen, style, success, survival, taxonomy
-from harness.report.figures import attention as looks
+from harness.runners.bench import Settings, bench
+from harness.runners.live import run_live
+from harness.studies import attention_figure as looks
+from harness.studies.attention import read_attention
 from tasks.embedded.hands import Hands
 
 PREFIX = 6
@@ -43,20 +44,20 @@ def pool_of(correct: np.ndarray) -> Pool:
     )  # fmt: skip
 
 
-def judged(name: str, quadrant: str, pool: Pool, values: np.ndarray, flops: float = 0.0, own: bool = False) -> Judged:
+def judged(name: str, quadrant: str, pool: Pool, values: np.ndarray, flops: float = 0.0, own: bool = False) -> Method:
     spent = pool.lengths if own else None
     checks = [Cost(flops=flops)] * len(pool.problems)
-    return Judged(
+    return Method(
         name, quadrant, "exact", "majority", "0", pool, values.astype(np.float32), spent, checks, None, 0, False
     )
 
 
-def group_of(folder: Path, pool: Pool, methods: Sequence[Judged]) -> Group:
+def group_of(folder: Path, pool: Pool, methods: Sequence[Method]) -> Group:
     spec = {"task": "toy", "engine": {"model": "toy"}}
     return Group(folder, spec, pool, PREFIX, list(methods))
 
 
-def everything(pool: Pool, seed: int = 0) -> list[Judged]:
+def everything(pool: Pool, seed: int = 0) -> list[Method]:
     """A method of every quadrant, one with a cost, one with a rule of its own and one with half of the problems."""
     values = np.random.default_rng(seed).random(pool.correct.shape)
     made = [judged(q.replace("-", " "), q, pool, (values + i / 7) % 1, 3.0 * i) for i, q in enumerate(QUADRANTS)]

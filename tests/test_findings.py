@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report import findings
-from harness.report.findings import ROWS, Claim
-from harness.stats import Interval
+from harness.replay.stats import Interval
+from harness.studies import findings
+from harness.studies.findings import ROWS, Claim
 
 
 @pytest.mark.parametrize(

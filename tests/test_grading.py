@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness import grading, registry
+from harness.learn.labels import continue_often
 from harness.loop import Plan, prune
-from harness.supervision import continue_often
-from harness.work import _pool_row
+from harness.runners.work import _pool_row
 from tasks.toy import Toy
 
 

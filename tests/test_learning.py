@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from harness import checkpoints, learning, registry
+from harness import registry
 from harness.api import Check, LabelledPrefix, PathpruneError, Problem
 from harness.api import Path as ApiPath
-from harness.bank import Bank, pool_spec
-from harness.engines.training_reader import sharing
-from harness.official import adopt
+from harness.learn import checkpoints
+from harness.learn import fitting as learning
+from harness.learn.labels import LabelRecipe, Labels, held_out
+from harness.learn.prefix_reader import sharing
+from harness.pools.bank import Bank, pool_spec
+from harness.replay.stats import auroc, soft_auroc
 from harness.rng import derive
-from harness.stats import auroc, soft_auroc
-from harness.supervision import Labels, Recipe, held_out
+from harness.studies.official import adopt
 from tasks.embedded.hands import Hands
 
 SMALL = {
@@ -125,7 +127,7 @@ def labels(tmp_path: Path, hands: Hands) -> Any:
 
     def make(group: int = 4, **given: Any) -> Labels:
         shape = {"problems": 10, "n": 12, "continuations": 5, "prefixes": (4, 7), "max_tokens": 48} | given
-        return Labels(tmp_path, task, engine, Recipe(**shape), group)
+        return Labels(tmp_path, task, engine, LabelRecipe(**shape), group)
 
     return make
 
@@ -145,7 +147,7 @@ def test_labels_are_success_rates_split_by_problem(labels: Any) -> None:
 
 def test_labels_predict_success(labels: Any) -> None:
     """The label is an unbiased success rate: many fresh continuations agree with it on average."""
-    from harness.supervision import continue_often
+    from harness.learn.labels import continue_often
 
     made = labels()
     made.make(lambda done, tokens: None)
@@ -177,7 +179,7 @@ def test_parts_of_any_sizes_cover_every_problem_once(
     folder = tmp_path_factory.mktemp("labels")
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
     for problems, group in runs:
-        labels = Labels(folder, task, engine, Recipe(problems=problems, n=1, prefixes=(2,), max_tokens=4), group)
+        labels = Labels(folder, task, engine, LabelRecipe(problems=problems, n=1, prefixes=(2,), max_tokens=4), group)
         for start, stop in labels.missing():
             file = labels.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet"
             file.parent.mkdir(exist_ok=True)

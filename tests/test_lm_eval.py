@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import checkpoints, registry
+from harness import registry
 from harness.api import PathpruneError, Problem, Sampling, UnavailableError
+from harness.learn import checkpoints
 from harness.loop import Plan, check, prune, select
 from harness.testing import task_conformance
 from harness.vote import majority

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Cost
-from harness.replay import Pool
-from harness.report import Group, Judged
+from harness.replay.pool import Pool
+from harness.replay.sweep import Sweep
+from harness.report import Group, Method
 from harness.report.matched import (
     GAMMAS,
     WHOLE,
@@ -26,7 +27,6 @@ from harness.report.matched import (
     family,
     interpolated,
 )
-from harness.report.sweep import Sweep
 from tests.test_sweep import PREFIX, benchmark
 
 HALF, EIGHTH = Fraction(1, 2), Fraction(1, 8)
@@ -41,7 +41,7 @@ def group(problems: int = 60, n: int = 32, probed: int = 0, **signals: float) ->
         values = (rng.normal(size=pool.correct.shape) + signal * pool.correct).astype(np.float32)
         checks = [Cost(probed=probed)] * problems
         judged.append(
-            Judged(name, "internal-learned", "exact", "majority", name, pool, values, None, checks, None, 0, False)
+            Method(name, "internal-learned", "exact", "majority", name, pool, values, None, checks, None, 0, False)
         )
     return Group(Path("pool"), {"task": "made-up", "n": n}, pool, PREFIX, judged)
 

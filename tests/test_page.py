@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import registry, report
-from harness.bench import Settings, bench
+from harness.replay.stats import Interval
 from harness.report import Group, figures
 from harness.report.page import COLUMNS, page, write_page
 from harness.report.rows import Row, rows
 from harness.report.tables import BRIEF, cells, columns
-from harness.stats import Interval
+from harness.runners.bench import Settings, bench
 
 Make = Callable[..., Settings]
 NAMES = ("first", "logprob", "jaccard", "deepconf", "hesitation", "deepconf-offline")

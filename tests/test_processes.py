@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import checkpoints
+from harness.learn import checkpoints
 
 KILLS = 12
 SMALL = ["--problems", "48", "--n", "8", "--group", "2"]

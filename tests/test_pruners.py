@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import checkpoints, registry
+from harness import registry
 from harness.api import Check, Decision, Path
+from harness.learn import checkpoints
 from harness.testing import conformance
 from pruners.external_fixed.jaccard import Jaccard, mean_similarity
 from tests.test_signals import path, scores

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.replay import kept_mask
+from harness.replay.pool import kept_mask
 from harness.report import Group, budgets, groups_of, latex
 from harness.report.rows import Row, rows
 from harness.report.sheet import sheet
-from harness.store import Record
+from harness.store.records import Record
 from tests.test_matched import group
 
 ROOT = Path(__file__).parent.parent

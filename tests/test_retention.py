@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import PathpruneError
-from harness.report import law as laws
 from harness.report.matched import GAMMAS
-from harness.report.retention import PAPER, UNIT, Cell, Law, best_gammas, cells, constant, fit, held_out, plan
+from harness.studies import law as laws
+from harness.studies.retention import PAPER, UNIT, Cell, Law, best_gammas, cells, constant, fit, held_out, plan
 from tests.test_matched import group
 
 

@@ -22,8 +22,8 @@ from urllib3.util import Retry
 
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
+from harness.engines.served.names import base_name
 from harness.engines.vllm.ids import Ids
-from harness.engines.vllm.names import base_name
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
 

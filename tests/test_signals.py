@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from harness import registry
 from harness.api import Check, LabelledPrefix, Path, PathpruneError, Problem, TokenStats
-from harness.budget import MeteredProbe
+from harness.ledger import MeteredProbe
 from harness.loop import check as run_check
 from harness.loop import decide
-from harness.replay import Pool, vote_weights, weighted_vote
+from harness.replay.pool import Pool, vote_weights, weighted_vote
 from harness.vote import VOTES, heaviest, majority, vote, weights
 from pruners.internal_fixed.st_bon import chain_feature
 from pruners.internal_learned.clue import Clue

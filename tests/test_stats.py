@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.replay import Pool, vote_correct
-from harness.stats import auroc, bootstrap, holm, within_auroc
+from harness.replay.pool import Pool, vote_correct
+from harness.replay.stats import auroc, bootstrap, holm, within_auroc
 from harness.vote import majority
 
 ANSWERS = st.lists(st.sampled_from([None, "1", "2", "3"]), min_size=1, max_size=9)

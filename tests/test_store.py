@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from harness.api import PathpruneError
-from harness.checkpoints import slug
-from harness.store import FORMAT, Record, digest, writable
+from harness.learn.checkpoints import slug
+from harness.store.files import writable
+from harness.store.keys import digest
+from harness.store.records import FORMAT, Record
 
 SPEC = {"task": "toy", "task_version": "1", "engine": {"model": "toy"}, "seed": 0, "max_tokens": 48, "n": 8}
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Cost, FlopModel
-from harness.replay import Pool, kept_mask, length_matched, random_pruning, replay, weighted_vote
-from harness.report.sweep import kept_probability, ranks_of, scaling, sweep
+from harness.replay.pool import Pool, kept_mask, length_matched, random_pruning, replay, weighted_vote
+from harness.replay.stats import bootstrap
+from harness.replay.sweep import kept_probability, ranks_of, scaling, sweep
 from harness.rng import generator
-from harness.stats import bootstrap
 from harness.vote import majority
 
 PREFIX = 12

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import checkpoints, registry
+from harness import registry
 from harness.api import Path, PathpruneError, Sampling, UnavailableError
+from harness.learn import checkpoints
 from harness.loop import check, select
 from harness.testing import conformance, engine_conformance
 from tasks.embedded.hands import Hands

@@ -17,9 +17,9 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.bank import Bank, pool_spec
 from harness.cli.base import Where, bar, cli, console, given, split_specs, steps, where
-from harness.supervision import KINDS, Labels, Recipe
+from harness.learn.labels import KINDS, LabelRecipe, Labels
+from harness.pools.bank import Bank, pool_spec
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,7 +44,7 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def called(on: Where, group: int, root: Path, prefixes: str | None, **rest: Any) -> Any:
-        shape = {f.name: rest.pop(f.name) for f in fields(Recipe) if f.name in rest}
+        shape = {f.name: rest.pop(f.name) for f in fields(LabelRecipe) if f.name in rest}
         return command(on=on, labels=_labels(on, root, group, prefixes, shape), **rest)
 
     for option in reversed(options):
@@ -65,7 +65,7 @@ def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
-    made = Recipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
+    made = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
     return Labels(root, on.task, on.engine, made, group)
 
 
@@ -82,7 +82,7 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | None:
     return Bank(bank, pool_spec(labels.task, labels.engine, made.seed, made.max_tokens))
 
 
-def _help(on: Where, root: Path, recipe: Recipe, group: int, bank: Path, index: int, threads: int) -> None:
+def _help(on: Where, root: Path, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
     """A process beside the one that was started: the GPU of its number, or its share of the cores."""
     os.environ["CUDA_VISIBLE_DEVICES"] = str(index)  # before torch looks
     import torch
@@ -157,7 +157,7 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
 def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, out: Path) -> None:
     """Train a learned pruner on labels, which are made first where they are missing."""
-    from harness.training import train_pruner, writes
+    from harness.learn.training import train_pruner, writes
 
     speaks = writes()
     plugin = registry.pruner(spec)
@@ -185,8 +185,8 @@ def ablation(
 ) -> None:
     """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer. Trains each
     variant."""
-    from harness.ablation import Study
-    from harness.bench import Settings
+    from harness.runners.bench import Settings
+    from harness.studies.ablation import Study
 
     count = given(test_problems, on.task.defaults.problems)
     settings = Settings(on.task, on.engine, count, paths, on.prefix, on.max_tokens, on.seed, out, bank)
@@ -219,7 +219,7 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 def adopt(folder: Path, on: Where, out: Path) -> None:
     """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
-    from harness.official import adopt as made
+    from harness.studies.official import adopt as made
 
     console.print(f"wrote {made(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
 
@@ -231,8 +231,8 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
 @click.option("--private", is_flag=True)
 def push(spec: str, repository: str, on: Where, private: bool) -> None:
     """Upload a trained pruner's checkpoint to the Hugging Face hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
-    from harness import checkpoints
-    from harness.hub import push as upload
+    from harness.learn import checkpoints
+    from harness.learn.hub import push as upload
 
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused
@@ -246,9 +246,9 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 def export(specs: str, on: Where, out: Path) -> None:
     """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
-    from harness import checkpoints
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
+    from harness.learn import checkpoints
 
     places = []
     for plugin in map(registry.pruner, split_specs(specs)):

@@ -65,7 +65,7 @@ def _markdown(large: Any, keep: int, out: Path, figures: Path, part: str) -> Non
 
 def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
     from harness.report import latex
-    from harness.store import writable
+    from harness.store.files import writable
 
     with writable(out) as part:
         part.write_text(latex.document(large, keep))
@@ -73,7 +73,7 @@ def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
 
 def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
     from harness.report.sheet import sheet
-    from harness.store import writable
+    from harness.store.files import writable
 
     with writable(out) as part:
         sheet(large, keep).to_csv(part, index=False)
@@ -126,7 +126,7 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
     from harness import report
-    from harness.report import findings as found
+    from harness.studies import findings as found
 
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if len(chosen) != 1:
@@ -153,8 +153,8 @@ def law() -> None:
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
-    from harness.report import law as laws
-    from harness.report.figures.retention import law_figure
+    from harness.studies import law as laws
+    from harness.studies.retention_figure import law_figure
 
     made = laws.write(results, pruner, out, only)
     for line in laws.summary(made):
@@ -168,8 +168,8 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 @click.option("--out", type=click.Path(path_type=Path), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
     """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
-    from harness.report import law as laws
     from harness.report.tables import write_part
+    from harness.studies import law as laws
 
     lines = laws.summary(laws.read(file))
     if out is None:
@@ -186,7 +186,7 @@ def show_law(file: Path, out: Path | None) -> None:
 @click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
 def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by a fitted retention law."""
-    from harness.report import law as laws
+    from harness.studies import law as laws
 
     said = laws.recommend(laws.read(file), budget, prefix, length)
     console.print(
@@ -228,7 +228,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path) -> None:
     """Spec, provenance and problem count of one record file."""
-    from harness.store import Record
+    from harness.store.records import Record
 
     record = Record.read(file)
     errors = sum("error" in line for line in record.lines.values())

@@ -32,7 +32,7 @@ def bench(
     vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """Score the prefixes of a pool with one or more pruners, and show the table."""
-    from harness.bench import Settings, check_signals
+    from harness.runners.bench import Settings, check_signals
 
     if not 1 <= keep <= n:
         raise PathpruneError(f"--keep {keep} is not between 1 and --n {n}")
@@ -50,13 +50,13 @@ def bench(
 
 
 def crew_of(workers: str | None, on: Where, plugins: list[registry.Plugin], settings: Any) -> Any:
-    from harness.cluster import Cluster, Recipe, parse
-    from harness.work import alone
+    from harness.runners.cluster import Cluster, Opening, parse
+    from harness.runners.work import alone
 
     if workers is None:
         return alone
     address, count = parse(workers)
-    recipe = Recipe(on.task_spec, replace(on).open, tuple(p.spec for p in plugins), settings.terms)
+    recipe = Opening(on.task_spec, replace(on).open, tuple(p.spec for p in plugins), settings.terms)
     return Cluster(recipe, address, count, gpus_of_an_engine())
 
 
@@ -68,7 +68,7 @@ def gpus_of_an_engine() -> int:
 
 def choose(specs: str, engine: Any) -> list[registry.Plugin]:
     """The pruners of a comma-separated list; all-registered leaves out what cannot be served here, and says why."""
-    from harness import checkpoints
+    from harness.learn import checkpoints
 
     wanted = split_specs(specs)
     if not wanted:
@@ -87,9 +87,9 @@ def bench_banked(
     settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str | None, crew: Any
 ) -> None:
     from harness import report
-    from harness.bench import bench as run
     from harness.report import tables
     from harness.report.rows import rows
+    from harness.runners.bench import bench as run
 
     with bar(f"{settings.task.name} L={settings.prefix}", settings.problems) as progress:
         done = run(settings, plugins, progress, crew)
@@ -107,9 +107,10 @@ def bench_banked(
 
 
 def bench_live(settings: Any, plugins: list[registry.Plugin], keep: int, ended: Any, vote: str) -> None:
-    from harness.live import run_live, summary
     from harness.loop import Plan
-    from harness.work import native
+    from harness.report.overhead import summary
+    from harness.runners.live import run_live
+    from harness.runners.work import native
 
     for plugin in filter(native, plugins):
         raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed; leave out --live")
@@ -145,8 +146,8 @@ def list_all() -> None:
 @where
 def check(spec: str, on: Where) -> None:
     """Run the conformance suite on a pruner, yours or ours."""
-    from harness import checkpoints
-    from harness.bench import check_signals
+    from harness.learn import checkpoints
+    from harness.runners.bench import check_signals
     from harness.testing import conformance
 
     plugin = registry.pruner(spec)
@@ -169,8 +170,8 @@ def check(spec: str, on: Where) -> None:
 @click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
 def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, bank: Path) -> None:
     """Score test prefixes by Monte-Carlo continuations: the ceiling that tables draw, never a pruner."""
-    from harness.bench import Settings
-    from harness.oracle import score_oracle
+    from harness.runners.bench import Settings
+    from harness.studies.oracle import score_oracle
 
     settings = Settings(on.task, on.engine, problems, n, on.prefix, on.max_tokens, on.seed, results, bank)
     with bar("oracle", problems) as progress:
@@ -187,7 +188,7 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 @click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
     """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
-    from harness.report.figures.attention import attention_figure, scored
+    from harness.studies.attention_figure import attention_figure, scored
 
     if on.engine.spec["engine"] != "hf":
         raise PathpruneError(f"attention is read on engine hf, not {on.engine.spec['engine']}")

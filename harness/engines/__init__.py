@@ -38,7 +38,7 @@ def open_hf(
     where, spec, options = _described("hf", model, sampling, revision, dtype, HF, options)
 
     def make() -> Any:
-        from harness.engines.hf import HFEngine
+        from harness.engines.hf.engine import HFEngine
 
         return HFEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 

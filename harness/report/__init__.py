@@ -13,12 +13,12 @@ import numpy as np
 
 from harness import registry
 from harness.api import Cost, PathpruneError
-from harness.replay import Pool
-from harness.store import Record
+from harness.replay.pool import Pool
+from harness.store.records import Record
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Method:
     """What one method said of the problems it has judged. ``values`` ``[Q, N]``: scores, or the votes' weights."""
 
     name: str
@@ -43,7 +43,7 @@ class Group:
     spec: dict[str, Any]
     pool: Pool
     prefix: int
-    judged: list[Judged]
+    judged: list[Method]
 
     @property
     def slug(self) -> str:
@@ -85,7 +85,7 @@ def groups_of(
         if problems is not None:
             pool = pool.subset([p for p in problems if p in set(pool.problems)])
     files = sorted(folder.glob("L*.jsonl")) + sorted(folder.glob("own-rule-*.jsonl"))
-    by_prefix: dict[int, list[Judged]] = {}
+    by_prefix: dict[int, list[Method]] = {}
     for path in files:
         other = Record.read(path)
         with _blamed(path):
@@ -108,7 +108,7 @@ def _blamed(file: Path) -> Iterator[None]:
         raise PathpruneError(f"{file} is damaged ({type(error).__name__}: {error}); delete it and run again") from error
 
 
-def _judged(record: Record, pool: Pool) -> list[Judged]:
+def _judged(record: Record, pool: Pool) -> list[Method]:
     rows = {p: record.lines[p] for p in pool.problems if "cost" in record.lines.get(p, {})}
     errors = sum("error" in record.lines.get(p, {}) for p in pool.problems)
     if not rows and not errors:
@@ -120,7 +120,7 @@ def _judged(record: Record, pool: Pool) -> list[Judged]:
         return np.array([r[name][: pool.n] for r in rows.values()], dtype=kind).reshape(len(rows), pool.n)
 
     return [
-        Judged(
+        Method(
             name=header["spec"]["pruner"],
             quadrant=header["quadrant"],
             fidelity=header["fidelity"],
@@ -137,7 +137,7 @@ def _judged(record: Record, pool: Pool) -> list[Judged]:
     ]
 
 
-def _distinct(judged: list[Judged]) -> list[Judged]:
+def _distinct(judged: list[Method]) -> list[Method]:
     """One row per method: older code's rows give way to the present code's, other doubles carry their key."""
     fresh = {j.name for j in judged if not j.stale}
     shown = [j for j in judged if not (j.stale and j.name in fresh)]

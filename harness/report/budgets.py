@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
 from harness.report.tables import line, marked, notes, shown, write_part
-from harness.stats import Interval, bootstrap
-from harness.store import writable
+from harness.store.files import writable
 
 BEST = 8  # methods in a README's table
 FIXED = (Fraction(1, 2), Fraction(1, 8))
@@ -25,7 +25,7 @@ class Budgets:
     """One group's numbers. ``within`` by budget share, gamma cross-fitted; the rest by gamma, per method's name."""
 
     group: Group
-    cost: matched.Cost
+    cost: matched.CostUnit
     full: float  # mean cost of finishing every path
     within: dict[float, list[Within]]
     areas: dict[Fraction, dict[str, tuple[Interval, Interval | None]]]  # area and its gain over random
@@ -34,7 +34,7 @@ class Budgets:
 
 
 def budgets(
-    group: Group, cost: matched.Cost = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
+    group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
 ) -> Budgets:
     made = matched.curves(group, draws)
     everything = made[0]
@@ -51,7 +51,7 @@ def budgets(
 
 
 def _areas(
-    made: Sequence[Curve], span: tuple[float, float], gamma: Fraction, cost: matched.Cost, metric: matched.Metric
+    made: Sequence[Curve], span: tuple[float, float], gamma: Fraction, cost: matched.CostUnit, metric: matched.Metric
 ) -> dict[str, tuple[Interval, Interval | None]]:
     values = {c.name: matched.area(c, span, gamma, cost, metric) for c in made}
     chance = values["random"]

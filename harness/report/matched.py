@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from harness.replay import Pool
-from harness.report import Group, Judged
+from harness.replay.pool import Pool
+from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
+from harness.replay.sweep import Setting, Sweep, sweep
+from harness.report import Group, Method
 from harness.report.rows import ranks
-from harness.report.sweep import Setting, Sweep, sweep
 from harness.rng import generator
-from harness.stats import Interval, bootstrap, holm, interval_of, resampled
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as shares of what finishing all paths costs
@@ -28,7 +28,7 @@ FOLDS = 5
 WHOLE = (Fraction(1),)  # the gammas of no pruning
 POINTS = 33  # budgets on a logarithmic scale over which an area is taken
 
-Cost = Literal["tokens", "flops"]
+CostUnit = Literal["tokens", "flops"]
 Metric = Literal["voted", "accuracy", "matched"]  # cons@k, avg@k|n, or avg@k|n beyond what path lengths explain
 
 
@@ -52,18 +52,18 @@ class Curve:
         """Where the settings of a gamma are; no pruning has but one."""
         return [self.swept.at(s) for s in family(self.pool.n, WHOLE[0] if self.gammas == WHOLE else gamma)]
 
-    def costs(self, cost: Cost) -> np.ndarray:
+    def costs(self, cost: CostUnit) -> np.ndarray:
         """Mean over problems of every setting, ``[S]``."""
         return np.asarray(getattr(self.swept, cost).mean(1))
 
-    def within(self, budgets: np.ndarray, gamma: Fraction, cost: Cost, metric: Metric) -> np.ndarray:
+    def within(self, budgets: np.ndarray, gamma: Fraction, cost: CostUnit, metric: Metric) -> np.ndarray:
         """The metric at each budget, ``[B, Q]``; NaN below the cheapest setting."""
         rows = self.rows(gamma)
         spent, values = self.costs(cost)[rows], getattr(self.swept, metric)[rows]
         order = np.argsort(spent, kind="stable")
         return interpolated(budgets, spent[order], values[order])
 
-    def crossfitted(self, budget: float, cost: Cost, metric: Metric) -> np.ndarray:
+    def crossfitted(self, budget: float, cost: CostUnit, metric: Metric) -> np.ndarray:
         """The metric at a budget with gamma chosen on the problems of the other folds, ``[Q]``; NaN where none fits."""
         folds = generator("cross-fit", len(self.pool.problems)).permutation(len(self.pool.problems)) % FOLDS
         spent, values = getattr(self.swept, cost), getattr(self.swept, metric)
@@ -116,7 +116,7 @@ def _possible(n: int) -> tuple[Fraction, ...]:
     return tuple(g for g in GAMMAS if family(n, g))
 
 
-def comparable(method: Judged, group: Group) -> bool:
+def comparable(method: Method, group: Group) -> bool:
     """Does it rank all of the group's problems, so that it can be paired with every other?"""
     return ranks(method) and method.pool.problems == group.pool.problems
 
@@ -135,7 +135,11 @@ class Within:
 
 
 def at_budget(
-    made: Sequence[Curve], budget: float, cost: Cost = "tokens", metric: Metric = "voted", gamma: Fraction | None = None
+    made: Sequence[Curve],
+    budget: float,
+    cost: CostUnit = "tokens",
+    metric: Metric = "voted",
+    gamma: Fraction | None = None,
 ) -> list[Within]:
     """Every method at one budget, the best first; ``gamma`` None: cross-fitted. A method that cannot run is left NaN."""
     values = {}
@@ -167,7 +171,7 @@ def at_budget(
     return sorted(out, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)
 
 
-def common_range(made: Sequence[Curve], gamma: Fraction, cost: Cost) -> tuple[float, float] | None:
+def common_range(made: Sequence[Curve], gamma: Fraction, cost: CostUnit) -> tuple[float, float] | None:
     """The costs that every method's curve at this gamma reaches; None where there are none."""
     ends = []
     for curve in made:
@@ -180,7 +184,7 @@ def common_range(made: Sequence[Curve], gamma: Fraction, cost: Cost) -> tuple[fl
 
 
 def area(
-    curve: Curve, span: tuple[float, float], gamma: Fraction, cost: Cost = "tokens", metric: Metric = "voted"
+    curve: Curve, span: tuple[float, float], gamma: Fraction, cost: CostUnit = "tokens", metric: Metric = "voted"
 ) -> np.ndarray:
     """Mean of the metric over budgets evenly spaced in log cost, ``[Q]``: the normalised area under the curve."""
     budgets = np.geomspace(*span, POINTS)
@@ -199,7 +203,7 @@ class Equivalent:
 
 
 def equivalent_cost(
-    curve: Curve, everything: Curve, gamma: Fraction, cost: Cost = "tokens", metric: Metric = "voted"
+    curve: Curve, everything: Curve, gamma: Fraction, cost: CostUnit = "tokens", metric: Metric = "voted"
 ) -> Equivalent:
     """What cons@N (or avg@N) of no pruning costs with a method, in no pruning's cost; bootstrap over problems.
 

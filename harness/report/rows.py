@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.api import PathpruneError
 from harness.loop import Ended
-from harness.replay import (
-    Result,
+from harness.replay.pool import (
+    PerProblem,
     kept_mask,
     length_matched,
     no_pruning,
@@ -20,8 +20,8 @@ from harness.replay import (
     vote_weights,
     weighted_vote,
 )
-from harness.report import Group, Judged
-from harness.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
+from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
+from harness.report import Group, Method
 
 EXACT = ("all", "random")  # drawn from the pool in closed form, whether or not they were run
 ORACLE = "oracle"
@@ -29,7 +29,7 @@ NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN, NAN)
 
 
-def ranks(method: Judged) -> bool:
+def ranks(method: Method) -> bool:
     """Does it keep k paths at L by scores of its own? Exact controls, the oracle and own decision rules do not."""
     named = method.name.partition(":")[0] not in EXACT and not method.name.startswith(ORACLE)
     return named and method.spent is None and len(method.pool.problems) > 0
@@ -67,12 +67,12 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Replayed:
     """A method's result on its problems; ``gain`` ``[Q]`` over the expectation of random."""
 
-    method: Judged
+    method: Method
     mask: np.ndarray  # [Q, N] paths that are finished and vote
-    result: Result
+    result: PerProblem
 
     @property
     def gain(self) -> np.ndarray:
@@ -115,16 +115,16 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     return exact + made + failed + [_leaky(group, keep, everything)]
 
 
-def _judge(method: Judged, keep: int, prefix: int, ended: Ended) -> Judgement:
+def _judge(method: Method, keep: int, prefix: int, ended: Ended) -> Replayed:
     if method.spent is not None:
         result = own_rule(method.pool, method.spent, method.values, method.checks)
-        return Judgement(method, method.values > 0, result)
+        return Replayed(method, method.values > 0, result)
     mask = kept_mask(method.pool, method.values, keep, prefix, ended)
-    return Judgement(method, mask, replay(method.pool, mask, prefix, method.checks))
+    return Replayed(method, mask, replay(method.pool, mask, prefix, method.checks))
 
 
 def _row(
-    j: Judgement, group: Group, adjusted: float | None, best: Judgement | None, oracle: Judgement | None, vote: str | None
+    j: Replayed, group: Group, adjusted: float | None, best: Replayed | None, oracle: Replayed | None, vote: str | None
 ) -> Row:  # fmt: skip
     method, pool = j.method, j.method.pool
     behind = _paired(j, best) if best and j.top_k and not j.oracle and j is not best else None
@@ -148,7 +148,7 @@ def _row(
     )
 
 
-def _numbers(result: Result, everything: Result) -> dict[str, Any]:
+def _numbers(result: PerProblem, everything: PerProblem) -> dict[str, Any]:
     """The columns that every row has."""
     return {
         "problems": len(result.accuracy),
@@ -163,7 +163,7 @@ def _numbers(result: Result, everything: Result) -> dict[str, Any]:
     }
 
 
-def _own_vote(j: Judgement, asked: str | None) -> tuple[str, Interval] | None:
+def _own_vote(j: Replayed, asked: str | None) -> tuple[str, Interval] | None:
     """The method's native vote, or the one asked for, on the same kept paths; None where it cannot be taken."""
     rule, scores = asked or j.method.vote, j.method.values
     if not j.top_k:
@@ -173,14 +173,14 @@ def _own_vote(j: Judgement, asked: str | None) -> tuple[str, Interval] | None:
     return rule, bootstrap(weighted_vote(j.method.pool, vote_weights(j.method.pool, j.mask, scores, rule)))
 
 
-def _paired(one: Judgement, other: Judgement) -> tuple[np.ndarray, np.ndarray]:
+def _paired(one: Replayed, other: Replayed) -> tuple[np.ndarray, np.ndarray]:
     """Gains of two methods on the problems that both have judged."""
     mine, theirs = (dict(zip(j.method.pool.problems, j.gain, strict=True)) for j in (one, other))
     common = [p for p in mine if p in theirs]
     return np.array([mine[p] for p in common]), np.array([theirs[p] for p in common])
 
 
-def _note(method: Judged, group: Group, j: Judgement | None) -> str:
+def _note(method: Method, group: Group, j: Replayed | None) -> str:
     total, count = len(group.pool.problems), len(method.pool.problems)
     notes = [f"{method.errors} errors"] * bool(method.errors) + ["stale"] * method.stale
     notes += [f"{count} of {total} problems"] * (0 < count < total)
@@ -191,7 +191,7 @@ def _note(method: Judged, group: Group, j: Judgement | None) -> str:
     return ", ".join(notes)
 
 
-def _leaky(group: Group, keep: int, everything: Result) -> Row:
+def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
     """The shortest full lengths, which no prefix shows: how much of a gain mere length could explain."""
     pool = group.pool
     mask = kept_mask(pool, -pool.lengths.astype(float), keep, group.prefix)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.replay.stats import Interval
 from harness.report import Group
 from harness.report.rows import Row
-from harness.stats import Interval
 
 DIGITS = 6
 

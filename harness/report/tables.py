@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from harness import live
 from harness.api import PathpruneError
+from harness.replay.stats import FEW, Interval
 from harness.report import Group
+from harness.report import overhead as overhead_rows
 from harness.report.rows import Row
-from harness.stats import FEW, Interval
-from harness.store import writable
+from harness.store.files import writable
 
 MEANS = (10, 11, 15, 17)  # a terminal shows these without their intervals
 BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
@@ -134,14 +134,14 @@ def write_leaderboard(
 def overhead(folder: Path) -> str:
     """Seconds of Launch, Check and Resume where live runs of a pool were recorded, else nothing."""
     text = ""
-    for place, rows in live.stored(folder):
+    for place, rows in overhead_rows.stored(folder):
         lines = [
             f"\n#### Overhead, {folder.parent.name} {folder.name}, {place}",
             "",
-            f"{live.TITLE[0].upper()}{live.TITLE[1:]}.",
+            f"{overhead_rows.TITLE[0].upper()}{overhead_rows.TITLE[1:]}.",
             "",
         ]
-        lines += [line(live.HEADS), "|" + "---|" * len(live.HEADS), *map(line, rows), ""]
+        lines += [line(overhead_rows.HEADS), "|" + "---|" * len(overhead_rows.HEADS), *map(line, rows), ""]
         text += "\n".join(lines)
     return text
 

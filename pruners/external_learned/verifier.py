@@ -47,7 +47,7 @@ class Verifier:
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
 
-        from harness.learning import Schedule, drawn, fit
+        from harness.learn.fitting import Schedule, drawn, fit
         from pruners.external_learned.text_model import trainable
 
         examples = drawn(examples, self.most, self.recipe["seed"])

@@ -41,7 +41,7 @@ class Clue:
         return far["failure"] - far["success"]
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        from harness.learning import drawn
+        from harness.learn.fitting import drawn
 
         examples = drawn(examples, self.prefixes, self.seed)
         deltas = _deltas([e.prefix for e in examples], check)

@@ -35,7 +35,7 @@ class Head:
         """Train on ``states`` ``[n, d]``, one labelled example each; returns the card's metrics."""
         import torch
 
-        from harness.learning import Schedule, fit
+        from harness.learn.fitting import Schedule, fit
 
         x = torch.from_numpy(states)
         trained = torch.tensor([not e.validation for e in examples])

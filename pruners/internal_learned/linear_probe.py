@@ -50,7 +50,7 @@ class LinearProbe:
         return self.head.score(check.engine.probe(prefixes)[:, 0])
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        from harness.learning import drawn
+        from harness.learn.fitting import drawn
 
         examples = drawn(examples, self.prefixes, self.recipe["seed"])
         states = check.engine.probe([e.prefix for e in examples])[:, 0]

@@ -44,7 +44,7 @@ class OneToken(Stop):
         self.ramp, self.cuts, self.paths = ramp, cuts, paths
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        from harness.learning import drawn
+        from harness.learn.fitting import drawn
 
         rng = np.random.default_rng(self.shape["seed"])
         chosen = drawn(examples, self.paths, self.shape["seed"])

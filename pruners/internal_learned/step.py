@@ -67,7 +67,7 @@ class Step:
         return np.array([part.mean() if len(part) else 0.0 for part in parts])
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        from harness.learning import drawn
+        from harness.learn.fitting import drawn
 
         chosen = drawn(examples, self.paths, self.recipe["seed"])
         steps = self.states([e.prefix for e in chosen], check)

@@ -71,7 +71,7 @@ class Stop:
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
 
-        from harness.learning import Schedule, fit
+        from harness.learn.fitting import Schedule, fit
 
         began = time.perf_counter()
         adapter = check.engine.new_adapter(None, **self.shape)

@@ -19,8 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from harness import checkpoints, registry
+from harness import registry
 from harness.api import Path, Problem, Sampling, TokenStats
+from harness.learn import checkpoints
 from harness.loop import check, decide
 from tests.benchmarks.memory import peak, reset_peak
 

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from harness.replay import Pool
-from harness.report.sweep import sweep
+from harness.replay.pool import Pool
+from harness.replay.sweep import sweep
 from harness.vote import majority
 from tests.benchmarks.memory import peak, reset_peak
 from tests.test_sweep import PREFIX, benchmark

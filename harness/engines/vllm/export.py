@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.api import PathpruneError
-from harness.engines.vllm.adapters import digest, inspect
+from harness.engines.served.names import adapter_name, base_name
+from harness.engines.served.slots import digest, inspect
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, Ids
-from harness.engines.vllm.names import adapter_name, base_name
-from harness.store import writable
+from harness.store.files import writable
 
 WEIGHTS = 64 << 20  # bytes; larger files of the base model are linked, not copied
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.api import PathpruneError, Sampling, Signal, UnavailableError
 from harness.engines import EVERYTHING
-from harness.engines.vllm.adapters import Adapter, Slots
-from harness.engines.vllm.asking import Answer, Asking, Request, finish_of, trains_nothing
+from harness.engines.served.asking import Answer, Asking, Request, finish_of, trains_nothing
+from harness.engines.served.slots import SlotAdapter, Slots
 from harness.engines.vllm.ids import ARCHITECTURES
 
 DRAW = "harness.engines.vllm.draw:Draw"
@@ -50,7 +50,7 @@ class VLLMEngine(Asking):
         )  # fmt: skip
         self._slots = Slots(where, self.reads.hidden, self._load)
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
         if folder is None:
             raise trains_nothing()
         return self._slots.adapter(folder)

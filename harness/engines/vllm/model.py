@@ -19,7 +19,7 @@ from harness.engines.vllm.ids import OFFSET, SLOTS, TOKENS, Ids
 from harness.engines.vllm.lora import Rows, load, wrap
 
 
-class Reading:
+class ReadsStates:
     """In front of a causal model class; see ``ids`` for the protocol."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
@@ -88,13 +88,13 @@ class Reading:
         return out
 
 
-class PathpruneLlamaForCausalLM(Reading, LlamaForCausalLM):
+class PathpruneLlamaForCausalLM(ReadsStates, LlamaForCausalLM):
     pass
 
 
-class PathpruneQwen2ForCausalLM(Reading, Qwen2ForCausalLM):
+class PathpruneQwen2ForCausalLM(ReadsStates, Qwen2ForCausalLM):
     pass
 
 
-class PathpruneQwen3ForCausalLM(Reading, Qwen3ForCausalLM):
+class PathpruneQwen3ForCausalLM(ReadsStates, Qwen3ForCausalLM):
     pass

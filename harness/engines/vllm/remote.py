@@ -18,9 +18,9 @@ from urllib3.util import Retry
 
 from harness.api import PathpruneError, Sampling, Signal, UnavailableError
 from harness.engines import EVERYTHING
-from harness.engines.vllm.adapters import Adapter, digest, inspect
-from harness.engines.vllm.asking import Answer, Asking, Request, finish_of, trains_nothing
-from harness.engines.vllm.names import base_name, slots_of
+from harness.engines.served.asking import Answer, Asking, Request, finish_of, trains_nothing
+from harness.engines.served.names import base_name, slots_of
+from harness.engines.served.slots import SlotAdapter, digest, inspect
 
 RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
 SERVE = "serve a folder written by `pathprune export` with the command that it prints"
@@ -57,13 +57,13 @@ class RemoteEngine(Asking):
             )
         self.name = wanted
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
         if folder is None:
             raise trains_nothing()
         slot = slots_of(self.names).get(digest(folder))
         if slot is None:
             raise PathpruneError(f"the server at {self.url} does not hold the adapter in {folder}; {SERVE}")
-        return Adapter(slot, *inspect(folder, self.reads.hidden, self.where))
+        return SlotAdapter(slot, *inspect(folder, self.reads.hidden, self.where))
 
     def describe(self) -> dict[str, str]:
         return {"device": f"server {self.url}", "vllm": str(self._call("GET", "/version", None)["version"])}

@@ -1,7 +1,7 @@
 """Figures from records. Every function returns its data, and the file beside the picture holds it.
 
 ``FIGURES``: those made of a ``harness.report.Group``, ``figure(group, stem, venue="neurips")``; None where there is nothing
-to draw. ``harness.report.figures.attention`` needs the engine itself.
+to draw. ``harness.studies.attention_figure`` needs the engine itself.
 """
 
 from __future__ import annotations

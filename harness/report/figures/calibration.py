@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report import Group, Judged
+from harness.replay.stats import bootstrap, ratio
+from harness.report import Group, Method
 from harness.report.figures import style
 from harness.report.figures.chosen import methods
-from harness.stats import bootstrap, ratio
 
 BINS = 10
 COLUMNS = [
@@ -31,7 +31,7 @@ COLUMNS = [
 ]
 
 
-def probabilistic(group: Group) -> list[Judged]:
+def probabilistic(group: Group) -> list[Method]:
     """Learned pruners whose scores all lie in [0, 1], the best Brier score first."""
     shown = [
         m for m in methods(group) if m.quadrant.endswith("-learned") and m.values.min() >= 0 and m.values.max() <= 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.replay import kept_mask
-from harness.report import Group, Judged
+from harness.replay.pool import kept_mask
+from harness.report import Group, Method
 from harness.report.rows import ranks
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
@@ -16,7 +16,7 @@ def keep_of(n: int) -> int:
     return max(1, n // SHARE)
 
 
-def methods(group: Group) -> list[Judged]:
+def methods(group: Group) -> list[Method]:
     """Pruners that score at L and have judged a problem.
 
     Left out: the exact controls, which have closed forms, the oracle, and methods with a rule of their own, which are not
@@ -24,7 +24,7 @@ def methods(group: Group) -> list[Judged]:
     return [m for m in group.judged if ranks(m)]
 
 
-def gains(method: Judged, prefix: int) -> np.ndarray:
+def gains(method: Method, prefix: int) -> np.ndarray:
     """avg@k of the kept minus the expectation of random, ``[Q]``."""
     pool = method.pool
     keep = keep_of(pool.n)
@@ -32,13 +32,13 @@ def gains(method: Judged, prefix: int) -> np.ndarray:
     return np.asarray((pool.correct * mask).sum(1) / keep - pool.correct.mean(1))
 
 
-def best_of_quadrants(group: Group, controls: bool = False) -> list[Judged]:
+def best_of_quadrants(group: Group, controls: bool = False) -> list[Method]:
     """The method of each quadrant with the largest mean gain, best first; random stands for the controls.
 
     Chosen on the problems that are shown, so a picture to read and not a test: the tables have every method."""
     shown = [m for m in methods(group) if controls or m.quadrant != "control"]
     ranked = sorted(shown, key=lambda m: (-gains(m, group.prefix).mean(), m.name))
-    firsts: dict[str, Judged] = {}
+    firsts: dict[str, Method] = {}
     for method in ranked:
         firsts.setdefault(method.quadrant, method)
     return list(firsts.values())

@@ -1,4 +1,4 @@
-"""Wall-clock seconds of Launch, Check and Resume, from live records (``harness.live``)."""
+"""Wall-clock seconds of Launch, Check and Resume, from live records (``harness.runners.live``)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.live import STAGES
+from harness.loop import STAGES
+from harness.replay.stats import bootstrap, ratio
 from harness.report import Group
 from harness.report.figures import style
-from harness.stats import bootstrap, ratio
-from harness.store import Record
+from harness.store.records import Record
 
 LOOKS = {"launch": ("0.8", ""), "check": ("black", ""), "resume": ("white", "////")}
 PLAIN = "all"

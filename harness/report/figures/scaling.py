@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.replay import own_rule
+from harness.replay.pool import own_rule
+from harness.replay.stats import bootstrap
+from harness.replay.sweep import scaling
 from harness.report import Group
 from harness.report.figures import style
 from harness.report.rows import EXACT, ORACLE
-from harness.report.sweep import scaling
-from harness.stats import bootstrap
 
 GAMMAS = (1 / 2, 1 / 8)
 

@@ -21,7 +21,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from harness.api import PathpruneError
-from harness.store import writable
+from harness.store.files import writable
 
 DPI = 200
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report import Group, Judged
+from harness.replay.stats import bootstrap, within_auroc
+from harness.report import Group, Method
 from harness.report.figures import style
 from harness.report.figures.chosen import best_of_quadrants
-from harness.stats import bootstrap, within_auroc
 
 THIRDS = ("hard", "middle", "easy")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,7 +40,7 @@ def success_data(group: Group) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS + BOXES)
 
 
-def _aurocs(method: Judged) -> Iterator[tuple[Any, ...]]:
+def _aurocs(method: Method) -> Iterator[tuple[Any, ...]]:
     correct = method.pool.correct
     mixed = correct.any(1) & ~correct.all(1)
     values = within_auroc(method.values, correct)
@@ -50,7 +50,7 @@ def _aurocs(method: Judged) -> Iterator[tuple[Any, ...]]:
         yield "auroc", method.name, method.quadrant, str(problem), value, mean.mean, mean.low, mean.high
 
 
-def _boxes(method: Judged) -> Iterator[tuple[Any, ...]]:
+def _boxes(method: Method) -> Iterator[tuple[Any, ...]]:
     correct = method.pool.correct
     third = thirds(correct)
     for number, name in enumerate(THIRDS):

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
-from harness.replay import Pool
+from harness.replay.pool import Pool
+from harness.replay.stats import bootstrap
+from harness.replay.sweep import ranks_of
 from harness.report import Group
 from harness.report.figures import style
 from harness.report.figures.chosen import RESAMPLES, best_of_quadrants, methods
-from harness.report.sweep import ranks_of
-from harness.stats import bootstrap
 
 RANDOM, TRUTH = "random", "upper bound (knows the truth)"
 COLUMNS = ["pruner", "quadrant", "k", "gamma", "any", "any_low", "any_high", "share", "share_low", "share_high", "best"]

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from harness.replay import generation_cost, kept_mask
-from harness.report import Group, Judged
+from harness.replay.pool import generation_cost, kept_mask
+from harness.replay.stats import bootstrap
+from harness.report import Group, Method
 from harness.report.figures import style
 from harness.report.figures.chosen import best_of_quadrants, gains, keep_of, methods
 from harness.report.figures.labels import label_points
-from harness.stats import bootstrap
 
 COLUMNS = ["pruner", "quadrant", "gain", "low", "high", "overhead", "best", "problems"]
 
@@ -36,7 +36,7 @@ def taxonomy_data(group: Group) -> pd.DataFrame:
     )
 
 
-def _overhead(method: Judged, prefix: int) -> float:
+def _overhead(method: Method, prefix: int) -> float:
     pool = method.pool
     mask = kept_mask(pool, method.values, keep_of(pool.n), prefix)
     return float(sum(c.flops for c in method.checks) / generation_cost(pool, mask, prefix)[1].sum())

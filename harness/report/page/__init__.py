@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
+from harness.replay.stats import Interval
 from harness.report import Group
 from harness.report.rows import ORACLE, Row
 from harness.report.tables import BRIEF, cells, columns, notes
-from harness.stats import Interval
-from harness.store import writable
+from harness.store.files import writable
 
 LINES = {"all (no pruning)": "no pruning", "random (expected)": "random"}  # rows whose curve has another name
 FOLDERS = re.compile(r"(?<==)~?/[^,]*/(?=[^,])")  # of an option's value

@@ -1,0 +1,1 @@
+"""The Hugging Face engine: decoding over an arena of KV, [STOP] tokens over stored prefixes."""

@@ -1,0 +1,258 @@
+"""The one training loop of every learned pruner: soft BCE, on Accelerate, resumable, best validation epoch kept.
+
+STOP's loss (arXiv 2604.16029, sec. 3.1): L = -[s log sigma(z) + (1 - s) log(1 - sigma(z))] with s the success rate of
+a prefix. Splits are by problem, so sibling prefixes never stand on both sides. Under ``accelerate launch`` every
+process computes its part of each batch, and the gradients are summed: the same loss, whatever their number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from harness.api import Check, LabelledPrefix, PathpruneError
+from harness.replay.stats import soft_auroc
+from harness.rng import derive
+from harness.store.files import writable
+
+STATE = "training.pt"
+SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
+WARM_UP = 30  # steps
+MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones found
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear decay after a short warm-up; stops after ``patience`` epochs without a lower validation BCE.
+
+    ``batch`` examples make one step, in ``accumulate`` parts that fit the memory."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    seed: int = 0
+    balanced: bool = False  # weigh successes by failures / successes in the training loss
+    accumulate: int = 1
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch, self.accumulate, self.patience) < 1 or self.learning_rate <= 0:
+            raise PathpruneError("epochs, batch, accumulate and patience are 1 or more, and lr is positive")
+
+
+def fit(
+    modules: Sequence[torch.nn.Module],
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    examples: Sequence[LabelledPrefix],
+    schedule: Schedule,
+    check: Check,
+    log: Callable[[str], None],
+) -> dict[str, Any]:
+    """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices)`` gives one logit each, ``[b]``.
+
+    The parameters of the epoch with the lowest validation loss are restored. Returns the metrics of the card. With
+    ``check.scratch`` a killed training goes on where it stood, to the same weights.
+    """
+    training = Training(modules, logits_of, examples, schedule, check.scratch)
+    log(f"{sum(p.numel() for p in training.parameters):,} trained parameters, {len(training.train):,} prefixes")
+    for epoch in range(training.epoch, schedule.epochs + 1):
+        if epoch - 1 - training.chosen >= schedule.patience and training.history:
+            log(f"stopped early: no lower validation BCE in {schedule.patience} epochs")
+            break
+        log(training.one_epoch(lambda done, note: check.progress(done, training.steps, note)))
+    return training.finish()
+
+
+def drawn(examples: Sequence[LabelledPrefix], most: int, seed: int) -> list[LabelledPrefix]:
+    """At most so many of the examples, at random, in their order."""
+    chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return [examples[i] for i in sorted(chosen)]
+
+
+class Training:
+    """All that a training is at one moment: what ``save`` writes is what ``_restore`` reads."""
+
+    def __init__(
+        self,
+        modules: Sequence[torch.nn.Module],
+        logits_of: Callable[[torch.Tensor], torch.Tensor],
+        examples: Sequence[LabelledPrefix],
+        schedule: Schedule,
+        scratch: Path | None,
+    ) -> None:
+        self.modules, self.logits_of, self.schedule = modules, logits_of, schedule
+        half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=not torch.cuda.is_available())
+        self.success = torch.tensor([e.success for e in examples], dtype=torch.float32)
+        self.problems = [e.prefix.problem.id for e in examples]
+        held = torch.tensor([e.validation for e in examples], dtype=torch.bool)
+        self.train, self.validation = (~held).nonzero().squeeze(-1), held.nonzero().squeeze(-1)
+        if not len(self.train) or not len(self.validation):
+            raise PathpruneError(
+                f"{len(self.train)} training and {len(self.validation)} validation prefixes; label more problems"
+            )
+        self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.steps = steps = schedule.epochs * self._batches
+        self.decay = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda s: min(1.0, (s + 1) / WARM_UP) * max(0.0, 1 - s / steps)
+        )
+        share = self.success[self.train].mean().clamp(1e-6, 1 - 1e-6)
+        self.weight = (1 - share) / share if schedule.balanced else None
+        self.prior = bce(share.logit().expand(len(self.validation)), self.success[self.validation]).item()
+        self.history: list[dict[str, Any]] = []
+        self.best: list[torch.Tensor] = []
+        self.lowest, self.chosen, self.epoch, self.start = float("inf"), 0, 1, 0
+        self.losses: list[float] = []
+        self.file = scratch / STATE if scratch else None
+        if self.file and self.file.exists():
+            self._restore(self.file)
+        self.accelerator.wait_for_everyone()  # nobody saves before all have looked
+
+    @property
+    def _batches(self) -> int:
+        return -(-len(self.train) // self.schedule.batch)
+
+    def one_epoch(self, progress: Callable[[int, str], None]) -> str:
+        """Train on every prefix once, from where an interrupted epoch stood; returns the line to show."""
+        draw = torch.Generator().manual_seed(derive(self.schedule.seed, "epoch", self.epoch) >> 1)
+        batches = self.train[torch.randperm(len(self.train), generator=draw)].split(self.schedule.batch)
+        self._switch(training=True)
+        saved = time.monotonic()
+        for batch in batches[self.start :]:
+            self.losses.append(self._step(batch))
+            self.start += 1
+            note = f"epoch {self.epoch}, training BCE {np.mean(self.losses[-100:]):.4f}"
+            progress((self.epoch - 1) * self._batches + self.start, note)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        line = self._validate()
+        self.epoch, self.start, self.losses = self.epoch + 1, 0, []
+        self.save()
+        return line
+
+    def _step(self, batch: torch.Tensor) -> float:
+        """One step of the optimizer; returns the batch's mean loss."""
+        mine = self._share_of(batch)
+        size = -(-len(mine) // self.schedule.accumulate)
+        total = torch.zeros(())
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in mine.split(max(1, size)) if len(mine) else ():
+            with self.accelerator.autocast():
+                logits = self.logits_of(part)
+            loss = bce(logits.float(), self.success[part], pos_weight=self.weight, reduction="sum") / len(batch)
+            self.accelerator.backward(loss)
+            total += loss.detach().cpu()
+        if self.accelerator.num_processes > 1:
+            for p in self.parameters:
+                p.grad = self._summed(torch.zeros_like(p) if p.grad is None else p.grad)
+            total = self._summed(total)
+        self.accelerator.clip_grad_norm_(self.parameters, MAX_NORM)
+        self.optimizer.step()
+        self.decay.step()
+        return float(total)
+
+    @torch.no_grad()
+    def _validate(self) -> str:
+        """Loss and AUROC on the held-out problems; remembers the parameters when they are the best so far."""
+        self._switch(training=False)
+        logits = torch.zeros(len(self.validation))
+        mine = self._share_of(torch.arange(len(self.validation)))
+        for part in mine.split(4 * self.schedule.batch) if len(mine) else ():
+            with self.accelerator.autocast():
+                logits[part] = self.logits_of(self.validation[part]).float().cpu()
+        if self.accelerator.num_processes > 1:
+            logits = self._summed(logits)
+        success = self.success[self.validation]
+        validated = bce(logits, success).item()
+        groups = np.array([self.problems[i] for i in self.validation.tolist()])
+        within, pooled = soft_auroc(logits.numpy(), success.numpy(), groups)
+        trained = float(np.mean(self.losses))
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "train": round(trained, 4),
+                "validation": round(validated, 4),
+                "within_auroc": _rounded(within),
+                "pooled_auroc": _rounded(pooled),
+            }
+        )
+        if validated < self.lowest:
+            self.lowest, self.chosen = validated, self.epoch
+            self.best = [p.detach().cpu().clone() for p in self.parameters]
+        return (
+            f"epoch {self.epoch}/{self.schedule.epochs}: training BCE {trained:.4f}, validation BCE {validated:.4f} "
+            f"(a constant: {self.prior:.4f}), AUROC within problems {within:.3f}, pooled {pooled:.3f}"
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Put the best parameters back; the metrics."""
+        if not self.best:
+            raise PathpruneError(
+                f"training diverged: no epoch has a finite validation loss at lr={self.schedule.learning_rate}"
+            )
+        for parameter, value in zip(self.parameters, self.best, strict=True):
+            parameter.data.copy_(value)
+        self._switch(training=False)
+        return {
+            "history": self.history,
+            "best_epoch": self.chosen,
+            "prior": round(self.prior, 4),
+            "prefixes": len(self.train),
+        }
+
+    def _share_of(self, indices: torch.Tensor) -> torch.Tensor:
+        return indices[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _summed(self, value: torch.Tensor) -> torch.Tensor:
+        home = value.device
+        summed: Any = self.accelerator.reduce(value.to(self.accelerator.device), reduction="sum")
+        return summed.to(home)
+
+    def _switch(self, training: bool) -> None:
+        for module in self.modules:
+            module.train(training)
+
+    def save(self) -> None:
+        """Write the state whole or not at all; of several processes the first one does."""
+        if self.file is None or not self.accelerator.is_main_process:
+            return
+        state = {
+            "parameters": [p.detach().cpu() for p in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "decay": self.decay.state_dict(),
+            "best": self.best,
+            "progress": [self.history, self.lowest, self.chosen, self.epoch, self.start, self.losses],
+            "rng": torch.get_rng_state(),
+        }
+        with writable(self.file) as part:
+            torch.save(state, part)
+
+    def _restore(self, file: Path) -> None:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.data.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.decay.load_state_dict(state["decay"])
+            self.best = state["best"]
+            self.history, self.lowest, self.chosen, self.epoch, self.start, self.losses = state["progress"]
+            torch.set_rng_state(state["rng"])
+        except (OSError, KeyError, ValueError, RuntimeError, EOFError) as error:
+            raise PathpruneError(f"training state {file} is damaged ({error}); delete it and train again") from error
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)

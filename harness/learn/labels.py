@@ -1,0 +1,338 @@
+"""Monte-Carlo success labels for learned pruners, and the Monte-Carlo oracle.
+
+STOP's recipe (arXiv 2604.16029, sec. 3.1 and App. B): sample paths, drop problems that are nearly always right or
+nearly always wrong, cut the rest at L, continue each prefix K times; the label is the share that is correct. A
+path's own ending is the first of its K continuations: it is one fair sample, and already paid for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from harness import grading
+from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
+from harness.pools.bank import Bank
+from harness.rng import derive
+from harness.store.files import writable
+from harness.store.keys import digest
+from harness.store.provenance import provenance
+
+FORMAT = "pathprune-labels/1"
+KINDS = ("monte-carlo", "single", "outcome")
+NAME = re.compile(r"problems-(\d+)-(\d+)\.parquet")
+PATIENCE = 1.0  # seconds between looks at what other processes are making
+TENTH, FEW_HELD = 10, 4  # one problem in ten is held out for validation, and of few problems four
+SCHEMA = pa.schema(
+    {
+        "problem": pa.string(),
+        "index": pa.int32(),
+        "kind": pa.string(),  # monte-carlo: tokens are a prefix; outcome: tokens are a finished path
+        "tokens": pa.list_(pa.int32()),
+        "success": pa.float32(),
+        "continuations": pa.int32(),
+        "validation": pa.bool_(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class LabelCost:
+    """What labels took: problems looked at and kept, paths and tokens of the two stages, seconds of each."""
+
+    problems: int = 0
+    kept: int = 0
+    prefixes: int = 0
+    launched: int = 0
+    launched_tokens: int = 0
+    launched_seconds: float = 0.0
+    continued: int = 0
+    continued_tokens: int = 0
+    continued_seconds: float = 0.0
+
+    def __add__(self, other: LabelCost) -> LabelCost:
+        return LabelCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def part(self, share: float) -> LabelCost:
+        """What a share of the problems took, as far as they are alike."""
+        values = (getattr(self, f.name) * share for f in fields(self))
+        return LabelCost(
+            *(round(v, 2) if f.type == "float" else round(v) for v, f in zip(values, fields(self), strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled.
+
+    The defaults are STOP's (arXiv 2604.16029, App. B); how many prefixes of a problem it takes is not stated."""
+
+    problems: int = 1024
+    n: int = 32
+    continuations: int = 32
+    per_problem: int = 16
+    bounds: tuple[float, float] = (4 / 32, 28 / 32)
+    prefixes: tuple[int, ...] = ()
+    max_tokens: int = 0
+    seed: int = 1
+    harvest: int | None = None  # label test problems from this one on, from paths that the bank holds
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bounds[0] <= self.bounds[1] <= 1:
+            raise PathpruneError(f"pass rates {self.bounds} are not two shares, the lower one first")
+        if self.harvest is not None and self.continuations != 1:
+            raise PathpruneError("harvested labels are those of finished paths alone: --continuations is 1")
+        if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
+            raise PathpruneError("problems, paths, continuations and prefixes per problem are 1 or more")
+        if any(not 1 <= length < self.max_tokens for length in self.prefixes):
+            raise PathpruneError(f"prefix lengths {self.prefixes} are not between 1 and {self.max_tokens} - 1")
+
+
+class Labels:
+    """A folder of Parquet parts, one per run of problems; a part is whole or absent, so a killed run continues.
+
+    A part's name says which problems of the label split it covers, so another ``group`` or a larger number of problems
+    goes on with what is there. A label does not depend on the problems beside it.
+    """
+
+    def __init__(self, root: FilePath, task: Task, engine: Engine, recipe: LabelRecipe, group: int = 64) -> None:
+        self.task, self.engine, self.recipe, self.group = task, engine, recipe, group
+        there = len(self._problems(0, recipe.problems))
+        if not there:
+            raise PathpruneError(f"task {task.name} has no problems to label")
+        self.recipe = recipe = replace(recipe, problems=there)
+        # What a recipe leaves at a default that older labels did not know is not part of their key.
+        shape = {k: v for k, v in asdict(recipe).items() if k != "problems" and (k != "harvest" or v is not None)}
+        spec = {"task": task.name, "task_version": task.version, "engine": dict(engine.spec), **shape}
+        self.key = digest(spec)
+        self.folder = root / f"{task.name}-{self.key}"
+
+    def parts(self) -> list[tuple[int, int, FilePath]]:
+        """(first problem, one past the last, file) of the parts that are there and needed, in order."""
+        named = ((NAME.fullmatch(f.name), f) for f in sorted(self.folder.glob("problems-*.parquet")))
+        found = [(int(m[1]), int(m[2]) + 1, f) for m, f in named if m]
+        return [part for part in found if part[0] < self.recipe.problems]
+
+    def missing(self) -> Iterator[tuple[int, int]]:
+        """Runs of at most ``group`` problems that no part covers."""
+        at = 0
+        for start, stop, _ in [*self.parts(), (self.recipe.problems, 0, None)]:
+            while at < start:
+                end = min(start, (at // self.group + 1) * self.group)
+                yield at, end
+                at = end
+            at = max(at, stop)
+
+    def make(self, progress: Callable[[int, int], None], bank: Bank | None = None) -> int:
+        """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
+
+        Any number of processes may make the same labels side by side: each claims a run of problems at a time, and a
+        claim dies with its process. Returns when all parts are there.
+        """
+        engine = Harvest(bank, self.recipe) if bank else self.engine
+        spent = 0
+        while waiting := list(self.missing()):
+            progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
+            if (run := self._claimed(waiting)) is None:
+                time.sleep(PATIENCE)  # the rest is being made by others
+                continue
+            with run as (start, stop):
+                spent += self._write(engine, start, stop)
+        progress(self.recipe.problems, spent)
+        return spent
+
+    def _claimed(self, runs: Sequence[tuple[int, int]]) -> AbstractContextManager[tuple[int, int]] | None:
+        """The first run that nobody else is making; None when there is none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for start, stop in runs:
+            lock = FileLock(self.folder / f".{start:06d}.lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                continue
+            if not any(first <= start < end for first, end, _ in self.parts()):
+                return _held(lock, (start, stop))
+            lock.release()  # made by another between our look and our claim
+        return None
+
+    def _write(self, engine: Any, start: int, stop: int) -> int:
+        """Label problems ``start..stop`` and write their part; returns the tokens generated."""
+        rows, cost = label_group(self.task, engine, self._problems(start, stop - start), self.recipe)
+        about = {"format": FORMAT, "cost": asdict(cost), "recipe": asdict(self.recipe), "provenance": provenance()}
+        said = {f"pathprune.{key}": json.dumps(value) for key, value in about.items()}
+        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
+        with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
+            pq.write_table(table, file, compression="zstd")
+        return cost.launched_tokens + cost.continued_tokens
+
+    def cost(self) -> LabelCost:
+        """What all parts took together; of a part with more problems than are asked for, its share."""
+        total = LabelCost()
+        for start, stop, part in self.parts():
+            said = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
+            if said is None:
+                raise PathpruneError(f"label file {part} does not say what it cost; delete it and run the same command")
+            wanted = min(stop, self.recipe.problems) - start
+            total += LabelCost(**json.loads(said)).part(wanted / (stop - start))
+        return total
+
+    def tokens(self, kind: str) -> int:
+        """Tokens generated for labels of a kind, dropped problems included."""
+        cost = self.cost()
+        return cost.launched_tokens + (cost.continued_tokens if kind == "monte-carlo" else 0)
+
+    def digest(self, kind: str) -> str:
+        """SHA-256 over the labels of a kind: what a pruner was trained on."""
+        hashed = hashlib.sha256()
+        for row in self._rows(kind):
+            hashed.update(json.dumps([row["problem"], row["index"], len(row["tokens"]), row["success"]]).encode())
+        return hashed.hexdigest()[:16]
+
+    def examples(self, kind: str) -> list[LabelledPrefix]:
+        """All labels of one kind: "monte-carlo"; "single", the same prefixes with their own path's outcome alone; or
+        "outcome", finished paths."""
+        known = {p.id: p for p in self._problems(0, self.recipe.problems)}
+        rows = self._rows(kind)
+        # Parts are written one by one and say what holds of many problems; of few, more are held out.
+        held = held_out({row["problem"] for row in rows})
+        out = []
+        for row in rows:
+            tokens = tuple(row["tokens"])
+            prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, self.engine.decode(tokens))
+            out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["problem"] in held))
+        return out
+
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
+        if kind not in KINDS:
+            raise PathpruneError(f"labels are {', '.join(KINDS)}, not {kind!r}")
+        wanted = {p.id for p in self._problems(0, self.recipe.problems)}
+        rows: list[dict[str, Any]] = []
+        for _, _, part in self.parts():
+            rows += _opened(pq.read_table, part).select(SCHEMA.names).to_pylist()
+        rows = [row for row in rows if row["problem"] in wanted]
+        if kind != "single":
+            return [row for row in rows if row["kind"] == kind]
+        outcome = {(row["problem"], row["index"]): row["success"] for row in rows if row["kind"] == "outcome"}
+        cut = (row for row in rows if row["kind"] == "monte-carlo")
+        return [row | {"success": outcome[row["problem"], row["index"]], "continuations": 1} for row in cut]
+
+    def _problems(self, start: int, count: int) -> list[Problem]:
+        if self.recipe.harvest is None:
+            return self.task.problems("label", count, start)
+        return self.task.problems("test", count, self.recipe.harvest + start)
+
+
+@contextmanager
+def _held(lock: FileLock, run: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """A claimed run; its lock file goes when the run is written, and is free again when it is not."""
+    try:
+        yield run
+        FilePath(lock.lock_file).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+class Harvest:
+    """An engine of finished paths that a bank holds: labels without any rollout."""
+
+    def __init__(self, bank: Bank, recipe: LabelRecipe) -> None:
+        self.bank, self.recipe = bank, recipe
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        groups = [self.bank.get(p, seed)[:n] for p in problems]
+        for problem, group in zip(problems, groups, strict=True):
+            if len(group) < n:
+                raise PathpruneError(
+                    f"the bank holds {len(group)} of {n} paths of {problem.id}; bench that many problems and paths first"
+                )
+        return groups
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        assert not paths, "harvested labels have no continuations"
+        return []
+
+
+def _opened(read: Callable[[FilePath], Any], part: FilePath) -> Any:
+    try:
+        return read(part)
+    except (OSError, pa.ArrowException) as error:
+        raise PathpruneError(f"label file {part} is damaged; delete it and run the same command") from error
+
+
+def label_group(
+    task: Task, engine: Any, problems: Sequence[Problem], recipe: LabelRecipe
+) -> tuple[list[dict[str, Any]], LabelCost]:
+    """Rows of SCHEMA for some problems, and what they took."""
+    began = time.perf_counter()
+    groups = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
+    launched = time.perf_counter() - began
+    rows: list[dict[str, Any]] = []
+    cuts: list[tuple[Path, bool]] = []
+    kept = 0
+    for group in groups:
+        right = grading.right(task, group)
+        if not recipe.bounds[0] <= np.mean(right) <= recipe.bounds[1]:
+            continue
+        kept += 1
+        rows += [_row(p, "outcome", float(r), 1) for p, r in zip(group, right, strict=True)]
+        for length in recipe.prefixes:
+            long = [(p, r) for p, r in zip(group, right, strict=True) if len(p.tokens) > length]
+            cuts += [(p.cut(length, lambda tokens: ""), r) for p, r in long[: recipe.per_problem]]
+    began = time.perf_counter()
+    success, tokens = continue_often(task, engine, [p for p, _ in cuts], recipe.continuations - 1, recipe.max_tokens)
+    continued = time.perf_counter() - began
+    for (prefix, own), more in zip(cuts, success, strict=True):
+        rate = (own + more) / recipe.continuations
+        rows.append(_row(prefix, "monte-carlo", rate, recipe.continuations))
+    spent = 0 if recipe.harvest is not None else sum(len(p.tokens) for group in groups for p in group)
+    return rows, LabelCost(
+        len(problems), kept, len(cuts), recipe.n * len(problems), spent, round(launched, 2),
+        len(cuts) * (recipe.continuations - 1), tokens, round(continued, 2),
+    )  # fmt: skip
+
+
+def continue_often(
+    task: Task, engine: Engine, prefixes: Sequence[Path], times: int, max_tokens: int
+) -> tuple[np.ndarray, int]:
+    """How many of ``times`` fresh continuations of each prefix are right, ``[n]``, and the tokens it took."""
+    copies = [
+        replace(p, stats=None, seed=derive(p.seed, "continuation", len(p.tokens), k))
+        for p in prefixes
+        for k in range(times)
+    ]
+    finished = engine.resume(copies, max_tokens)
+    right = grading.right(task, finished)
+    spent = sum(len(b.tokens) - len(a.tokens) for a, b in zip(copies, finished, strict=True))
+    return np.array(right, dtype=float).reshape(len(prefixes), times).sum(1), spent
+
+
+def held_out(problems: Collection[str]) -> set[str]:
+    """Problems to validate on: a tenth by hash, and of few problems four, or a quarter where that is less."""
+    least = min(FEW_HELD, len(problems) // 4)
+    ranked = sorted(problems, key=lambda p: (derive("validation", p) % TENTH, derive("validation", p)))
+    return {p for i, p in enumerate(ranked) if i < least or derive("validation", p) % TENTH == 0}
+
+
+def _row(path: Path, kind: str, success: float, continuations: int) -> dict[str, Any]:
+    return {
+        "problem": path.problem.id,
+        "index": path.index,
+        "kind": kind,
+        "tokens": list(path.tokens),
+        "success": success,
+        "continuations": continuations,
+        # By problem, never by prefix: siblings of a validation prefix are never trained on.
+        "validation": derive("validation", path.problem.id) % TENTH == 0,
+    }

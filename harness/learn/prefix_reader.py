@@ -1,0 +1,71 @@
+"""What a learned pruner is trained on: an adapter's states over prefixes whose KV is computed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from harness.api import Path
+
+
+class PrefixReader:
+    """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
+
+    Prefix KV carries none. A prefix of another one has no KV of its own, so that many L cost what the longest does.
+    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch (``encode_batch``).
+    ``seconds`` is the time that went into it.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[Path]], torch.Tensor],
+        encode_batch: Callable[[Sequence[Path]], torch.Tensor],
+        paths: Sequence[Path],
+        lengths: torch.Tensor,
+        adapter: Any,
+        open_cache: Callable[[torch.Tensor], Any],
+        fits: Callable[[int, int], bool],
+    ) -> None:
+        self.encode, self.paths, self.lengths, self.adapter = encode_batch, paths, lengths, adapter
+        self.open_cache = open_cache
+        self.longest, self.rows = sharing(paths)
+        self.seconds = 0.0
+        whole = fits(len(self.longest), int(lengths.max()))
+        self.held = self._timed(encode, self.longest) if whole else None
+
+    def __call__(self, indices: torch.Tensor) -> torch.Tensor:
+        lengths, rows = self.lengths[indices], self.rows[indices]
+        width = int(lengths.max())
+        held = self.held
+        if held is None:
+            needed = [self.paths[i] for i in indices.tolist()]
+            held, rows = self._timed(self.encode, needed), torch.arange(len(indices))
+        block = held[..., :width, :][:, :, rows].to(self.adapter.branch.dtype)
+        # What stands behind a prefix in its row, a longer one's tokens, is masked.
+        seen = torch.arange(width) < lengths.unsqueeze(-1)
+        mask = torch.cat([seen, seen.new_ones(len(rows), self.adapter.tokens)], 1).long().to(block.device)
+        positions = (lengths + self.adapter.tokens).to(block.device)
+        return self.adapter(self.open_cache(block), positions, mask).float().cpu()
+
+    def _timed(self, encode: Callable[[Sequence[Path]], torch.Tensor], paths: Sequence[Path]) -> torch.Tensor:
+        began = time.perf_counter()
+        block = encode(paths)
+        self.seconds += time.perf_counter() - began
+        return block
+
+
+def sharing(paths: Sequence[Path]) -> tuple[list[Path], torch.Tensor]:
+    """Paths that are no prefix of another one, and for every path ``[n]`` which of them it is a prefix of."""
+    order = sorted(range(len(paths)), key=lambda i: (paths[i].problem.prompt, paths[i].tokens), reverse=True)
+    longest: list[Path] = []
+    rows = torch.zeros(len(paths), dtype=torch.long)
+    for i in order:
+        path = paths[i]
+        last = longest[-1] if longest else None
+        if last is None or last.problem.prompt != path.problem.prompt or last.tokens[: len(path.tokens)] != path.tokens:
+            longest.append(path)
+        rows[i] = len(longest) - 1
+    return longest, rows

@@ -1,0 +1,1 @@
+"""Sampled paths on disk: the bank, generated once and pruned many times."""

@@ -1,0 +1,149 @@
+"""Generate once, prune many: finished pools on disk, and an engine that replays them.
+
+``Banked`` is itself an engine. Pruning at a prefix does not change how a kept path continues, so any pruner, prefix
+length, retention ratio or budget can be replayed on the stored paths, and only what is missing is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.api import Engine, Path, PathpruneError, Problem, Task, TokenStats
+from harness.store.files import writable
+from harness.store.keys import digest
+
+COLUMNS = tuple(TokenStats.__dataclass_fields__)
+
+
+def pool_spec(task: Task, engine: Engine, seed: int, max_tokens: int) -> dict[str, Any]:
+    """What decides the paths of a pool, except how many there are: more can be added later."""
+    return {
+        "task": task.name,
+        "task_version": task.version,
+        "engine": dict(engine.spec),
+        "seed": seed,
+        "max_tokens": max_tokens,
+    }
+
+
+class Bank:
+    """One Parquet file per problem under ``root/<pool key>/``, written whole or not at all."""
+
+    def __init__(self, root: FilePath, spec: dict[str, Any]) -> None:
+        self.folder = root / f"{spec['task']}-{digest(spec | {'statistics': COLUMNS})}"
+
+    def get(self, problem: Problem, seed: int) -> list[Path]:
+        """The stored finished paths of a problem in index order; empty when there are none."""
+        file = self.folder / f"{problem.id}.parquet"
+        if not file.exists():
+            return []
+        try:
+            rows = pq.read_table(file).to_pydict()
+            return [
+                Path(
+                    problem,
+                    index,
+                    seed,
+                    tuple(tokens),
+                    text,
+                    TokenStats(*(np.asarray(rows[c][i], dtype=np.float16) for c in COLUMNS)),
+                    finish,
+                )
+                for i, (index, tokens, text, finish) in enumerate(
+                    zip(rows["index"], rows["tokens"], rows["text"], rows["finish"], strict=True)
+                )
+            ]
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise PathpruneError(f"bank file {file} is damaged ({_line(error)}); delete it and run again") from error
+
+    def put(self, problem: Problem, paths: Sequence[Path]) -> None:
+        columns: dict[str, Any] = {
+            "index": pa.array([p.index for p in paths], pa.int32()),
+            "tokens": pa.array([list(p.tokens) for p in paths], pa.list_(pa.int32())),
+            "text": [p.text for p in paths],
+            "finish": [p.finish for p in paths],
+        }
+        for column in COLUMNS:
+            values = [getattr(p.stats, column) for p in paths]
+            columns[column] = pa.array(values, pa.list_(pa.float16()))
+        with writable(self.folder / f"{problem.id}.parquet") as part:
+            pq.write_table(pa.table(columns), part, compression="zstd")
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+class Banked:
+    """An engine that samples only what its bank lacks. ``sampled`` counts tokens really generated."""
+
+    def __init__(self, engine: Any, bank: Any, max_tokens: int) -> None:
+        self.inner, self.bank, self.max_tokens = engine, bank, max_tokens
+        self.spec, self.provides = engine.spec, engine.provides
+        self.sampled = 0
+        self._pools: dict[str, dict[int, Path]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def pool(self, problem: Problem, seed: int) -> dict[int, Path]:
+        """Stored finished paths by index."""
+        if problem.id not in self._pools:
+            self._pools[problem.id] = {p.index: p for p in self.bank.get(problem, seed)}
+        return self._pools[problem.id]
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        fresh = [p for p in problems if not self.pool(p, seed)]
+        launched = self.inner.launch(fresh, n, max_tokens, seed) if fresh else []
+        self.sampled += sum(len(path.tokens) for group in launched for path in group)
+        groups = {p.id: group for p, group in zip(fresh, launched, strict=True)}
+        for problem in problems:
+            if problem.id not in groups:
+                self._extend(problem, n, seed)
+                stored = self.pool(problem, seed)
+                groups[problem.id] = [stored[i].cut(max_tokens, self.inner.decode) for i in range(n)]
+        return [groups[p.id] for p in problems]
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        def stored(path: Path) -> Path | None:
+            found = self.pool(path.problem, path.seed).get(path.index)
+            return found if found is not None and found.tokens[: len(path.tokens)] == path.tokens else None
+
+        found = [stored(p) for p in paths]
+        missing = [p for p, f in zip(paths, found, strict=True) if f is None]
+        new = iter(self._sample(missing, max_tokens))
+        return [next(new) if f is None else f.cut(max_tokens, self.inner.decode) for f in found]
+
+    def finish(self, groups: Sequence[Sequence[Path]]) -> list[list[Path]]:
+        """Resume whole pools to the end and store the new ones; returns finished paths."""
+        done = iter(self.resume([p for group in groups for p in group], self.max_tokens))
+        finished = [[next(done) for _ in group] for group in groups]
+        for pool in finished:
+            problem = pool[0].problem
+            if len(self.pool(problem, pool[0].seed)) < len(pool):
+                self.bank.put(problem, pool)
+                self._pools[problem.id] = {p.index: p for p in pool}
+        return finished
+
+    def forget(self, problems: Sequence[Problem]) -> None:
+        """Drop pools from memory; they stay on disk."""
+        for problem in problems:
+            self._pools.pop(problem.id, None)
+
+    def _extend(self, problem: Problem, n: int, seed: int) -> None:
+        stored = self.pool(problem, seed)
+        missing = [Path(problem, i, seed) for i in range(n) if i not in stored]
+        if missing:
+            stored |= {p.index: p for p in self._sample(missing, self.max_tokens)}
+            self.bank.put(problem, [stored[i] for i in sorted(stored)])
+
+    def _sample(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        longer: list[Path] = self.inner.resume(paths, max_tokens) if paths else []
+        self.sampled += sum(len(b.tokens) - len(a.tokens) for a, b in zip(paths, longer, strict=True))
+        return longer

@@ -1,0 +1,1 @@
+"""A pool and one score per path become accuracy and cost: arrays only, no engine and no file."""

@@ -1,0 +1,227 @@
+"""A pool and one score per path -> accuracy and cost, for any number kept. No engine, arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from harness import vote
+from harness.api import Cost, FlopModel
+from harness.loop import Ended, select
+from harness.rng import generator
+
+BINS = 4  # path-length quantiles per problem of the length-matched comparison
+DRAWS = 200  # random subsets per problem for votes, which have no closed form
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Finished paths of Q problems, N each; rows are problems in the pool file's order."""
+
+    problems: tuple[str, ...]
+    correct: np.ndarray  # bool [Q, N]
+    answers: np.ndarray  # int [Q, N], coded per problem in order of appearance; -1: no answer
+    lengths: np.ndarray  # int [Q, N], generated tokens
+    stopped: np.ndarray  # bool [Q, N]; False: cut at the token limit
+    prompts: np.ndarray  # int [Q], prompt tokens
+    flops: FlopModel
+
+    @classmethod
+    def from_record(cls, header: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], n: int) -> Pool:
+        rows = [row for row in lines.values() if len(row["answers"]) >= n]
+        return cls(
+            problems=tuple(r["problem"] for r in rows),
+            correct=np.array([r["correct"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
+            answers=np.array([_coded(r["answers"][:n]) for r in rows], dtype=int).reshape(len(rows), n),
+            lengths=np.array([r["lengths"][:n] for r in rows], dtype=int).reshape(len(rows), n),
+            stopped=np.array([r["stopped"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
+            prompts=np.array([r["prompt"] for r in rows], dtype=int),
+            flops=FlopModel(**header["flops"]),
+        )
+
+    @property
+    def n(self) -> int:
+        return self.correct.shape[1]
+
+    def subset(self, problems: Sequence[str]) -> Pool:
+        if tuple(problems) == self.problems:
+            return self
+        where = {p: i for i, p in enumerate(self.problems)}
+        rows = [where[p] for p in problems]
+        arrays = {f: getattr(self, f)[rows] for f in ("correct", "answers", "lengths", "stopped", "prompts")}
+        return replace(self, problems=tuple(problems), **arrays)
+
+    def mixed(self, low: float = 4 / 32, high: float = 28 / 32) -> np.ndarray:
+        """Problems on which selection can matter, bool ``[Q]``."""
+        rate = self.correct.mean(1)
+        return (rate >= low) & (rate <= high)
+
+
+def _coded(answers: Sequence[str | None]) -> list[int]:
+    codes: dict[str, int] = {}
+    return [-1 if a is None else codes.setdefault(a, len(codes)) for a in answers]
+
+
+@dataclass(frozen=True, eq=False)
+class PerProblem:
+    """Per problem, ``[Q]``: what a method reaches and what it spends."""
+
+    accuracy: np.ndarray  # avg@k|n: mean correctness of the kept paths
+    voted: np.ndarray  # cons@k: is the majority answer right
+    generated: np.ndarray  # tokens that the model sampled, as STOP's paper counts
+    tokens: np.ndarray  # and those that were appended, read again or generated elsewhere
+    flops: np.ndarray
+    kept_length: np.ndarray
+    truncated: np.ndarray
+
+
+def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: Ended = "count") -> np.ndarray:
+    """Which paths are finished, bool ``[Q, N]``, by the very rule of the loop."""
+    mask = np.zeros(pool.correct.shape, dtype=bool)
+    inside = (pool.lengths <= prefix) & pool.stopped
+    for row, (values, over) in enumerate(zip(scores, inside, strict=True)):
+        mask[row, list(select(values, over.tolist(), keep, ended))] = True
+    return mask
+
+
+def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None) -> PerProblem:
+    """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem."""
+    kept = mask.sum(1)
+    generated, flops = generation_cost(pool, mask, prefix)
+    tokens = generated
+    if checks is not None:
+        tokens = generated + np.array([c.tokens for c in checks])
+        flops = flops + np.array([c.flops for c in checks])
+    return PerProblem(
+        accuracy=(pool.correct * mask).sum(1) / kept,
+        voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        generated=generated.astype(float),
+        tokens=tokens.astype(float),
+        flops=flops,
+        kept_length=(pool.lengths * mask).sum(1) / kept,
+        truncated=(~pool.stopped * mask).sum(1) / kept,
+    )
+
+
+def generation_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and FLOPs of generating every prefix and the rest of the kept paths, ``[Q]`` each.
+
+    ``mask`` may be fractional (a probability of being kept), as may the share of paths that is ``launched``: both
+    are linear in them, so expectations are exact. The prompt is computed once, however many paths there are.
+    """
+    cut = np.minimum(pool.lengths, prefix)
+    start = pool.prompts[:, None]
+    tokens = launched * cut.sum(1) + ((pool.lengths - cut) * mask).sum(1)
+    launch = pool.flops(0, pool.prompts) + launched * pool.flops(start, start + cut).sum(1)
+    rest = pool.flops(start + cut, start + pool.lengths) * mask
+    return tokens, launch + rest.sum(1)
+
+
+def no_pruning(pool: Pool) -> PerProblem:
+    """Every path is finished: avg@N and cons@N."""
+    return replay(pool, np.ones(pool.correct.shape, dtype=bool), prefix=int(pool.lengths.max()))
+
+
+def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
+    """Expectation over a uniformly random ``keep`` of N: exact, except the vote, which is the mean of DRAWS draws."""
+    share = np.full(pool.correct.shape, keep / pool.n)
+    tokens, flops = generation_cost(pool, share, prefix)
+    order = generator("random pruning", pool.n).random((DRAWS, pool.n)).argsort(1)
+    draws = order < keep
+    return PerProblem(
+        accuracy=pool.correct.mean(1),
+        voted=vote_correct(pool, np.broadcast_to(draws, (len(pool.problems), *draws.shape))).mean(1),
+        generated=tokens,
+        tokens=tokens,
+        flops=flops,
+        kept_length=pool.lengths.mean(1),
+        truncated=(~pool.stopped).mean(1),
+    )
+
+
+def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
+    """Is the majority answer right, float ``[Q, R]`` for R subsets of each problem, ``masks`` bool ``[Q, R, N]``.
+
+    Ties go to the answer seen first (lowest index) among the subset, as in ``harness.vote``.
+    """
+    out = np.zeros(masks.shape[:2])
+    for row, subsets in enumerate(masks):
+        codes = pool.answers[row]
+        voters = codes >= 0
+        if not voters.any():
+            continue
+        onehot = np.eye(codes.max() + 1)[codes[voters]]
+        weights = subsets[:, voters].astype(float)
+        counts = weights @ onehot
+        # The first voter of each answer breaks ties: an earlier one is worth a little more, less than one vote.
+        first = np.where(counts > 0, (weights[:, :, None] * onehot[None]).argmax(1), len(codes))
+        best = (counts - first / (len(codes) + 1)).argmax(1)
+        truth = np.zeros(onehot.shape[1])
+        truth[codes[pool.correct[row] & voters]] = 1
+        out[row] = truth[best] * (counts.max(1) > 0)
+    return out
+
+
+def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:
+    """Is the answer of the largest total weight right, float ``[Q]``; ``weights`` ``[Q, N]``, 0 for who does not vote."""
+    out = np.zeros(len(pool.problems))
+    for q, (codes, weight) in enumerate(zip(pool.answers, weights, strict=True)):
+        voters = (codes >= 0) & (weight > 0)
+        if voters.any():
+            totals = np.bincount(codes[voters], weight[voters])
+            winner = next(c for c in codes[voters] if totals[c] == totals.max())
+            out[q] = pool.correct[q][codes == winner].any()
+    return out
+
+
+def vote_weights(pool: Pool, mask: np.ndarray, scores: np.ndarray, rule: str) -> np.ndarray:
+    """Weights ``[Q, N]`` that a vote of ``harness.vote`` gives the kept paths that have an answer."""
+    out = np.zeros(mask.shape)
+    for q, voters in enumerate(mask & (pool.answers >= 0)):
+        out[q, voters] = vote.weights(rule, scores[q, voters])
+    return out
+
+
+def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequence[Cost]) -> PerProblem:
+    """What a decision rule of its own gives and costs; ``spent`` and ``weights`` as in ``harness.api.Decision``.
+
+    A problem on which no path is left to vote has no answer: its accuracy and its vote are 0.
+    """
+    mask = weights > 0
+    kept = np.maximum(1, mask.sum(1))
+    start = pool.prompts[:, None]
+    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + spent).sum(1)
+    return PerProblem(
+        accuracy=(pool.correct * mask).sum(1) / kept,
+        voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        generated=spent.sum(1).astype(float),
+        tokens=(spent.sum(1) + np.array([c.tokens for c in checks])).astype(float),
+        flops=flops + np.array([c.flops for c in checks]),
+        kept_length=(pool.lengths * mask).sum(1) / kept,
+        truncated=(~pool.stopped * mask).sum(1) / kept,
+    )
+
+
+def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
+    """Accuracy that the kept paths' full lengths alone would give, ``[Q]``; 0 where nothing is kept.
+
+    Each kept path counts as the mean correctness of its problem's paths in the same length quantile: a pruner
+    that only picks short paths gains nothing over this.
+    """
+    return (of_like_length(pool) * mask).sum(1) / np.maximum(1, mask.sum(1))
+
+
+@lru_cache(maxsize=8)
+def of_like_length(pool: Pool) -> np.ndarray:
+    """Mean correctness of the paths of each path's length quantile, ``[Q, N]``."""
+    out = np.zeros(pool.lengths.shape)
+    for q, (lengths, correct) in enumerate(zip(pool.lengths, pool.correct, strict=True)):
+        edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
+        bins = np.searchsorted(edges, lengths, side="left")
+        counts = np.bincount(bins, minlength=BINS)
+        out[q] = (np.bincount(bins, correct, minlength=BINS) / np.maximum(1, counts))[bins]
+    return out

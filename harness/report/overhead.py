@@ -1,0 +1,55 @@
+"""Seconds of Launch, Check and Resume, from the records of live runs: rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from harness.api import Cost
+from harness.loop import STAGES
+from harness.store.records import Record
+
+HEADS = ("pruner", *STAGES, "check / generation", "avg of kept", "vote", "tokens", "problems", "errors")
+TITLE = "live: only kept paths are finished; seconds are sums over problems"
+
+
+def summary(records: Sequence[Record]) -> Table:
+    """Seconds per stage, Check as a share of generation, accuracy and tokens; a row per pruner."""
+    table = Table(title=TITLE, title_justify="left")
+    for head in HEADS:
+        table.add_column(head, justify="left" if head == "pruner" else "right")
+    for record in records:
+        table.add_row(*_cells(record))
+    return table
+
+
+def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
+    """The live tables of a pool's folder: (where they were timed, cells), one per device, n, k and prefix length."""
+    tables: dict[str, list[list[str]]] = {}
+    for file in sorted((folder / "live").glob("*.jsonl")):
+        record = Record.read(file)
+        spec, device = record.header["spec"], record.header["device"]["device"]
+        place = f"L = {spec['prefix']}, {spec['keep']} of {spec['n']} finished, on {device}"
+        tables.setdefault(place, []).append(_cells(record))
+    return list(tables.items())
+
+
+def _cells(record: Record) -> list[str]:
+    rows = [r for r in record.lines.values() if "voted" in r]
+    name = record.header["spec"]["pruner"]
+    if not rows:
+        return [name, *["-"] * 7, "0", str(len(record.lines))]
+    spent = {s: sum(r["seconds"][s] for r in rows) for s in STAGES}
+    kept = sum(len(r["kept"]) for r in rows)
+    return [
+        name,
+        *(f"{spent[s]:.2f}" for s in STAGES),
+        f"{spent['check'] / (spent['launch'] + spent['resume']):.2%}",
+        f"{sum(r['right'] for r in rows) / kept:.3f}",
+        f"{sum(r['correct'] for r in rows) / len(rows):.3f}",
+        f"{sum(Cost(**r['cost']).tokens for r in rows) / len(rows):,.0f}",
+        str(len(rows)),
+        str(len(record.lines) - len(rows)),
+    ]

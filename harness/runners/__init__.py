@@ -1,0 +1,1 @@
+"""What runs pruners on paths: replayed from a bank, live, in this process or on a cluster."""

@@ -1,0 +1,1 @@
+"""What lies on disk: keys of specs, files written whole or not at all, provenance, and append-only records."""

@@ -1,0 +1,146 @@
+"""What STOP's paper found (arXiv 2604.16029, sec. 4 and 5), each claim against our own intervals.
+
+A claim is a difference with a sign. It is confirmed when the 95 % interval lies on the claimed side of 0, not confirmed
+when it lies on the other one, and undecided in between. Nothing is chosen by hand: rivals are the best of their
+type on these very problems, which favours them. Where two trainings are compared, the interval covers the problems and
+the luck of both trainings, which the seeds ablation measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from harness.api import PathpruneError
+from harness.replay.stats import Interval, bootstrap
+from harness.report import Group, Method, matched
+from harness.report.figures.chosen import gains, methods
+from harness.report.matched import Curve
+from harness.report.tables import line, shown, write_part
+
+TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
+BUDGETS = (1 / 8, 1 / 4)
+HEADS = ("finding", "the paper", "here: difference of gains", "interval", "verdict")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``measured`` says which difference ``value`` is; the paper claims that it is positive."""
+
+    text: str
+    paper: str
+    measured: str
+    value: Interval
+
+    @property
+    def verdict(self) -> str:
+        if isnan(self.value.mean):
+            return "not tried"
+        if self.value.low > 0:
+            return "confirmed"
+        return "not confirmed" if self.value.high < 0 else "undecided"
+
+
+def claims(ablations: Path, group: Group) -> list[Claim]:
+    """The trade-off from a group's records, the rest from the tables of ``pathprune ablation``."""
+    return [*_trade_off(group), *_ablated(ablations)]
+
+
+def _trade_off(group: Group) -> Iterator[Claim]:
+    """STOP against the best method of each other type: at equal paths, and within equal tokens."""
+    every = {m.name: m for m in methods(group)}
+    if "stop" not in every:
+        raise PathpruneError(f"{group.folder} has no record of stop at L = {group.prefix}; run: make bench PRUNER=stop")
+    stop, whole = every["stop"], [m for m in every.values() if m.pool.problems == group.pool.problems]
+    text, keep = "Type IV has the best trade-off", group.pool.n // 8
+    told = {"I": "37.9 against 26.3", "II": "37.9 against 32.5", "III": "37.9 against 32.9"}
+    best = {}
+    for kind, quadrant in TYPES.items():
+        ranked = [m for m in whole if m.quadrant == quadrant]
+        if ranked:
+            best[kind] = rival = max(ranked, key=lambda m: float(gains(m, group.prefix).mean()))
+            value = bootstrap(gains(stop, group.prefix) - gains(rival, group.prefix))
+            measured = f"stop - {rival.name} (best Type {kind}), avg@{keep}\\|{group.pool.n}"
+            yield Claim(text, f"{told[kind]} (1.5B, AIME24)", measured, value)
+    drawn = {c.name: c for c in matched.curves(_only(group, [stop, *best.values()]))}
+    full = float(drawn["no pruning"].costs("tokens").max())
+    for rival in best.values():
+        for share in BUDGETS:
+            value = _within(drawn["stop"], drawn[rival.name], share * full)
+            yield Claim(
+                text, "fewest tokens of the four", f"stop - {rival.name}, cons within {share:.0%} of the tokens", value
+            )
+
+
+def _within(one: Curve, other: Curve, budget: float) -> Interval:
+    """Paired difference of cons at a budget of tokens, each with its own cross-fitted share of kept paths."""
+    return bootstrap(one.crossfitted(budget, "tokens", "voted") - other.crossfitted(budget, "tokens", "voted"))
+
+
+def _only(group: Group, judged: list[Method]) -> Group:
+    return Group(group.folder, group.spec, group.pool, group.prefix, judged)
+
+
+ROWS = (
+    # finding, the paper, ablation, minuend and subtrahend: labels of its variants
+    ("Several [STOP] tokens beat one", "4 tokens 36.9, 1 token 30.1 (avg@32\\|256)", "tokens", "tokens=4", "tokens=1"),
+    ("Too many [STOP] tokens hurt", "6 tokens 37.7, 9 tokens 33.7", "tokens", "tokens=6", "tokens=9"),
+    ("The LoRA needs rank", "r = 128 36.7, r = 32 32.5 (of width 1,536)", "rank", "rank=16", "rank=2"),
+    ("More rank than enough does not help", "r = 128 36.7, r = 256 35.8", "rank", "rank=16", "rank=64"),
+    ("Monte-Carlo labels beat final correctness", "K = 32 36.7, K = 1 35.4; same prefixes", "labels", "K = 32, equal tokens", "K = 1, the prefixes of K = 32"),
+    ("", "not compared", "labels", "K = 8, equal tokens", "K = 1, the prefixes of K = 8"),
+    ("... also for the same label tokens", "not compared", "labels", "K = 32, equal tokens", "K = 1"),
+    ("", "not compared", "labels", "K = 8, equal tokens", "K = 1"),
+    ("The adapter is needed", "with 36.7, without 31.7", "adapter", "STOP", "no adapter"),
+)  # fmt: skip
+
+
+def _ablated(root: Path) -> Iterator[Claim]:
+    """Claims whose ablation has not been run have no value."""
+    text, spread = "", luck(root)
+    for said, paper, name, one, other in ROWS:
+        text = said or text
+        file = root / f"{name}-gains.csv"
+        value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
+        yield Claim(text, paper, f"{one} - {other}", value)
+
+
+def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
+    """Gain of a variant minus that of another; the interval is over problems and trainings."""
+    table = pd.read_csv(file)
+    if not {one, other} <= set(table):
+        raise PathpruneError(f"{file} has no {one!r} or no {other!r}; delete it and run its ablation again")
+    found = bootstrap((table[one] - table[other]).to_numpy())
+    low, high = (float(np.hypot(end - found.mean, spread)) for end in (found.low, found.high))
+    return Interval(found.mean, found.mean - low, found.mean + high, found.p)
+
+
+def luck(root: Path) -> float:
+    """Half the 95 % interval that the difference of two trainings has from their seeds alone (Student's t)."""
+    file = root / "seeds-gains.csv"
+    if not file.exists():
+        raise PathpruneError(f"no table at {file}; run: make ablation NAME=seeds")
+    means = pd.read_csv(file, index_col="problem").mean()
+    return float(student.ppf(0.975, len(means) - 1) * np.sqrt(2) * means.std(ddof=1))
+
+
+def _note(root: Path) -> str:
+    means = pd.read_csv(root / "seeds-gains.csv", index_col="problem").mean()
+    return (
+        f"Each variant was trained once. {len(means)} trainings that differ in nothing but the seed gain {means.min():+.3f} to "
+        f"{means.max():+.3f} over random; that luck, +-{luck(root):.3f} for a difference, is part of the intervals between trainings."
+    )
+
+
+def write(made: list[Claim], ablations: Path, file: Path) -> None:
+    """A table and a note into a Markdown file, or between the markers of a README."""
+    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in made]
+    lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
+    text = "\n".join([*lines, "", _note(ablations), ""])
+    write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)
