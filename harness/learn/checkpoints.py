@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError
-from harness.registry import Plugin
+from harness.plugins import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
@@ -37,8 +37,8 @@ def base_of(engine: Any) -> dict[str, Any]:
 
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     """Load a learned pruner's weights; returns what identifies them, and other models a method reads with."""
-    external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    external = plugin.identity()
+    if not plugin.needs_checkpoint:
         return external
     found = locate(plugin, engine.fingerprint)
     card = read_card(found)
@@ -60,13 +60,13 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(
             f"checkpoint {found} is damaged: its files are not those its card describes; train it again"
         )
-    plugin.pruner.load(found)  # type: ignore[attr-defined]
+    plugin.pruner.load(found)
     return external | {"checkpoint": digest}
 
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
     """What the training labels of a learned pruner cost, once, in generated tokens."""
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    if not plugin.needs_checkpoint:
         return None
     cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
     return cost
@@ -74,12 +74,12 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
 
 def unavailable(plugin: Plugin, engine: Any) -> str:
     """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
-    lacking = plugin.pruner.needs - engine.provides
+    lacking = plugin.traits.needs - engine.provides
     if lacking:
         return f"needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
-    if reason := getattr(plugin.pruner, "on_request", ""):
-        return str(reason)
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    if plugin.traits.on_request:
+        return plugin.traits.on_request
+    if not plugin.needs_checkpoint:
         return ""
     try:
         locate(plugin, engine.fingerprint)
