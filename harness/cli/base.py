@@ -1,4 +1,4 @@
-"""What all verbs share: the group, where a verb works, and its progress bar."""
+"""What all verbs share: the group, on what a verb works, where records lie, and its progress bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from harness import registry
 from harness.api import PathpruneError, Sampling
 
 console = Console(width=None if sys.stdout.isatty() else 200)
-published = click.option("--results", default="results/published", show_default=True, type=click.Path(path_type=Path))
+PUBLISHED, LOCAL = "results/published", "results/local"
+
+
+def recorded() -> str:
+    """The folder of records that a verb reads by default: published ones, or where there are none those of bench."""
+    return LOCAL if Path(LOCAL).is_dir() and not Path(PUBLISHED).is_dir() else PUBLISHED
+
+
+published = click.option(
+    "--results", default=recorded, show_default=f"{PUBLISHED}, or {LOCAL} without it", type=click.Path(path_type=Path)
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -29,7 +39,10 @@ def cli() -> None:
 
 @dataclass(frozen=True)
 class Where:
-    """On what a verb works, as it was asked for; ``task`` and ``engine`` are opened once, at first use."""
+    """On what a verb works, as it was asked for; ``task`` and ``engine`` are opened once, at first use.
+
+    What was not asked for is the task's default. Lengths are in tokens.
+    """
 
     task_spec: str
     model_given: str | None
@@ -60,7 +73,10 @@ class Where:
         return self.open(self.task)
 
     def open(self, task: Any) -> Any:
-        """The engine, with the task's own sampling where no other was asked for."""
+        """The engine, with the task's own sampling where no other was asked for.
+
+        Raises PathpruneError for an engine, an option of it or of the sampling that does not exist.
+        """
         name, options = registry.options_of(self.engine_spec)
         wanted = registry.options_of(f"sampling:{self.sampling}")[1]
         known = [f.name for f in fields(Sampling)]
@@ -101,6 +117,7 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given(value: int | None, default: int) -> int:
+    """An option's value, which may be 0, or its default where it was left out."""
     return default if value is None else value
 
 
@@ -117,6 +134,7 @@ def steps(label: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar with an ETA whose total is known: ``(done, note)``."""
     with steps(label) as progress:
         progress(0, total, "")
         yield lambda done, note: progress(done, total, note)
@@ -140,11 +158,11 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def split_specs(specs: str) -> list[str]:
-    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
-    out: list[str] = []
+    """The specs of a list: ``a:x=1,y=2,b`` is two, as a part with ``=`` before any ``:`` belongs to the one before it."""
+    split: list[str] = []
     for part in filter(None, specs.split(",")):
-        if out and "=" in part.partition(":")[0]:
-            out[-1] += f",{part}"
+        if split and "=" in part.partition(":")[0]:
+            split[-1] += f",{part}"
         else:
-            out.append(part)
-    return out
+            split.append(part)
+    return split
