@@ -238,6 +238,28 @@ def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_p
     assert code == 2 and "nothing*" in out and readme.read_text() == text
 
 
+def test_training_never_samples_labels_unasked(run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out = run_cli("train", "linear-probe", "--problems", "100")
+    assert code == 2 and "labels of 100 of 100 problems are missing in results/labels/hands-" in out.replace("\n", " ")
+    assert all(way in out for way in ("--labels DIR", "--labels hf://", "--make-labels", "pathprune label"))
+    assert not list(tmp_path.iterdir())  # and nothing is written
+
+
+def test_verbs_that_read_take_the_records_of_bench_where_none_are_published(
+    run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out = run_cli("leaderboard", "--keep", "2")
+    assert code == 2 and "no results folder at results/published; run: pathprune bench" in out
+    run_cli("bench", *TOY, "--pruner", "logprob")
+    code, out = run_cli("leaderboard", "--keep", "2")
+    assert code == 0 and "| logprob |" in (tmp_path / "results" / "leaderboard.md").read_text()
+    assert run_cli("plot")[0] == 0 and list((tmp_path / "results" / "figures").glob("*.png"))
+    (tmp_path / "results" / "published").mkdir()
+    assert "no records under results/published" in run_cli("leaderboard", "--keep", "2")[1]
+
+
 def test_a_vote_is_shown_and_refused_where_it_cannot_be_taken(run_cli: Run, folders: tuple[str, ...]) -> None:
     """Every method's own vote by default; borda for all; weighted not for scores below zero, in a table or live."""
     shown = {}

@@ -172,6 +172,44 @@ def test_a_killed_label_run_continues_to_the_same_files(labels: Any) -> None:
     assert made.make(lambda done, tokens: None) == 0
 
 
+def test_missing_labels_are_one_line_that_says_what_they_take(labels: Any) -> None:
+    """Nothing is sampled unasked: how many problems, in which folder, at what cost, and the ways to get them."""
+    made = labels(group=4)
+    with pytest.raises(PathpruneError) as error:
+        made.require()
+    line = str(error.value)
+    assert f"labels of 10 of 10 problems are missing in {made.folder}" in line and "\n" not in line
+    assert "120 paths and up to 960 continuations" in line  # 10 x 12; as many prefixes at 2 lengths x (5 - 1)
+    assert all(way in line for way in ("LABELS=DIR", "LABELS=hf://OWNER/NAME", "MAKE_LABELS=1", "make label"))
+    made.make(lambda done, tokens: None)
+    made.require()
+    made.parts()[-1][2].unlink()
+    with pytest.raises(PathpruneError) as error:
+        made.require()
+    about = float(f"{2 * made.cost().tokens / 8:.2g}")  # of 8 problems that are there, for 2 more
+    assert f"labels of 2 of 10 problems are missing in {made.folder}; making them takes about {about:,.0f}" in str(
+        error.value
+    )
+
+
+def test_a_label_folder_of_any_name_is_read_and_another_recipes_is_refused(labels: Any, tmp_path: Path) -> None:
+    made = labels()
+    made.make(lambda done, tokens: None)
+    downloaded = tmp_path / "downloaded"
+    shutil.copytree(made.folder, downloaded)
+    task, engine = made.task, made.engine
+    copied = Labels(downloaded, task, engine, made.recipe)
+    copied.require()
+    assert copied.folder == downloaded and copied.digest("monte-carlo") == made.digest("monte-carlo")
+    assert Labels(downloaded, task, engine, replace(made.recipe, problems=5)).digest("outcome")
+    with pytest.raises(
+        PathpruneError, match=r"made with n 12, continuations 5, and n 16, continuations 8 is asked for"
+    ):
+        Labels(downloaded, task, engine, replace(made.recipe, continuations=8, n=16))
+    with pytest.raises(PathpruneError, match="another task, model or sampling"):
+        Labels(downloaded, task, registry.engine("toy", "toy", task.defaults.sampling, skill=0.1), made.recipe)
+
+
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 9)), min_size=1, max_size=6))
 def test_parts_of_any_sizes_cover_every_problem_once(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int]]

@@ -1,4 +1,4 @@
-"""What all verbs share: the group, where a verb works, and its progress bar."""
+"""What all verbs share: the group, on what a verb works, where records lie, and its progress bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from harness.where import Where
 from harness.where import given as given
 
 console = Console(width=None if sys.stdout.isatty() else 200)
-published = click.option("--results", default="results/published", show_default=True, type=click.Path(path_type=Path))
+PUBLISHED, LOCAL = "results/published", "results/local"
+
+
+def recorded() -> str:
+    """The folder of records that a verb reads by default: published ones, or where there are none those of bench."""
+    return LOCAL if Path(LOCAL).is_dir() and not Path(PUBLISHED).is_dir() else PUBLISHED
+
+
+published = click.option(
+    "--results", default=recorded, show_default=f"{PUBLISHED}, or {LOCAL} without it", type=click.Path(path_type=Path)
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

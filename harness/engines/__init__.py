@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import advice
 from harness.api import PathpruneError, Sampling, Signal
 
 
@@ -65,7 +66,8 @@ def open_remote(
     """A running ``vllm serve``, which ``url`` names; ``model`` and ``dtype`` say what it serves."""
     where, spec, options = _described("vllm-http", model, sampling, revision, dtype, REMOTE, options)
     if "url" not in options:
-        raise PathpruneError("engine vllm-http needs the server's address: ENGINE=vllm-http:url=http://host:8000")
+        address = advice.option(engine="vllm-http:url=http://host:8000")
+        raise PathpruneError(f"engine vllm-http needs the server's address: {address}")
 
     def make() -> Any:
         from harness.engines.vllm.remote import RemoteEngine

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from harness import advice
 from harness.api import PathpruneError, UnavailableError
 
 EMBEDDED = ("hands", "slips")
@@ -25,7 +26,7 @@ def locate(model: str) -> str:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
     if model in MADE:
         if not Path(MADE[model], "config.json").exists():
-            raise PathpruneError(f"model {model} is not there yet; get it with: make {model}")
+            raise PathpruneError(f"model {model} is not there yet; get it with: {advice.target(model)}")
         return MADE[model]
     path = Path(model).expanduser()
     if path.suffix == ".gguf":

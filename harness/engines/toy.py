@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import advice
 from harness.api import Engine, FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
 from harness.engines import EVERYTHING
 from harness.rng import derive, uniforms
@@ -66,7 +67,9 @@ class ToyEngine(Engine):
         return np.stack([self._state(p.tokens) for p in paths])[:, None, :]
 
     def new_adapter(self, folder: Any = None, **options: Any) -> Any:
-        raise PathpruneError("the toy engine has no weights, so no adapter can be trained on it; use ENGINE=hf")
+        raise PathpruneError(
+            f"the toy engine has no weights, so no adapter can be trained on it; use {advice.option(engine='hf')}"
+        )
 
     def decode(self, tokens: Sequence[int]) -> str:
         words = {ANSWER: "answer", END: "", **{ANSWER + 1 + d: str(d) for d in range(10)}}

@@ -1,4 +1,4 @@
-"""Train one learned pruner on labels and write its checkpoint folder with a card."""
+"""One learned pruner, from labels to a checkpoint folder with its card."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.store.provenance import provenance
 
 
 def writes() -> bool:
-    """Is this the process that writes and speaks? Under ``accelerate launch`` each of several takes its GPU here."""
+    """Whether this is the process that writes and speaks; under ``accelerate launch`` each process takes its GPU here."""
     import torch
     from accelerate import PartialState
 
@@ -38,21 +38,23 @@ def train_pruner(
     kind: str = "",
     prefix: int = 0,
 ) -> Path:
-    """Fit, then write the checkpoint; killed at any point, the same call goes on.
+    """Fit a pruner, write its checkpoint under ``out``, and return the checkpoint's folder.
 
-    ``kind`` of labels is the pruner's own by default; ``prefix`` takes those of prefixes of this length alone."""
+    ``kind`` of labels is the pruner's own by default. With ``prefix`` only labels of prefixes of this many tokens are
+    trained on. A call that was killed goes on when it is repeated. Raises PathpruneError where labels are too few.
+    """
     pruner: Any = plugin.pruner
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
     began = time.monotonic()
-    place = checkpoints.folder(out, plugin, engine.fingerprint)
+    checkpoint = checkpoints.folder(out, plugin, engine.fingerprint)
     run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind), "prefix": prefix})
-    scratch = place.with_name(f".{place.name}-{run}")  # of another recipe or other labels nothing is taken over
+    scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     metrics = pruner.fit(examples, check, log)
     if not writes():
-        return place
+        return checkpoint
     new = scratch / "checkpoint"
     pruner.save(new)
     checkpoints.write_card(
@@ -76,8 +78,8 @@ def train_pruner(
             "provenance": provenance(),
         },
     )
-    if place.exists():
-        shutil.rmtree(place)
-    new.rename(place)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    new.rename(checkpoint)
     shutil.rmtree(scratch)
-    return place
+    return checkpoint

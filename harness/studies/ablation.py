@@ -166,7 +166,7 @@ class Study:
         if variant.continuations:
             recipe = replace(recipe, continuations=variant.continuations, prefixes=(variant.trained_at,))
         task = registry.task(variant.source) if variant.source else self.labels.task
-        labels = Labels(self.labels.folder.parent, task, self.labels.engine, recipe, self.labels.group)
+        labels = Labels(self.labels.root, task, self.labels.engine, recipe, self.labels.group)
         labels.make(lambda done, tokens: self.progress(done, recipe.problems, f"problems labelled, {tokens:,} tokens"))
         return labels
 

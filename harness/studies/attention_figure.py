@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
-from harness import registry
+from harness import advice, registry
 from harness.api import Path as Sampled
 from harness.api import PathpruneError, Task
 from harness.learn import checkpoints
@@ -37,7 +37,7 @@ def scored(
     adapter = getattr(plugin.pruner, "adapter", None)
     if adapter is None:
         raise PathpruneError(
-            f"{pruner} appends no tokens to a prefix, so it has no attention to show; take PRUNER=stop"
+            f"{pruner} appends no tokens to a prefix, so it has no attention to show; take {advice.option(pruner='stop')}"
         )
     return paths, scores, adapter
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness import advice
 from harness.api import Path, PathpruneError, Problem, Sampling
 from harness.engines import loading
 from harness.engines.prompts import Prompts, end_tokens
@@ -154,4 +155,4 @@ class Asking(Prompts):
 
 
 def trains_nothing() -> PathpruneError:
-    return PathpruneError("vLLM trains nothing: train with ENGINE=hf, then score with this engine")
+    return PathpruneError(f"vLLM trains nothing: train with {advice.option(engine='hf')}, then score with this engine")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from harness import advice
 from harness.api import PathpruneError
 from harness.engines.vllm.ids import SLOTS, TOKENS
 
@@ -54,7 +55,7 @@ def inspect(folder: Path, hidden: int, base: str) -> tuple[int, int]:
             unsupported = [k for k in ("use_dora", "use_bdlora", "lora_bias") if json.loads(config.read_text()).get(k)]
             if unsupported:
                 raise PathpruneError(
-                    f"adapter in {folder} uses {unsupported[0]}, which engine vllm does not serve; use ENGINE=hf"
+                    f"adapter in {folder} uses {unsupported[0]}, which engine vllm does not serve; use {advice.option(engine='hf')}"
                 )
             with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as file:
                 shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118
