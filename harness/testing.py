@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from harness.api import ASKED, Check, Cost, Engine, Path, Streaming, Task
+from harness import registry
+from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 from harness.plugins import Plugin
+from harness.runners.bench import bench
+from harness.runners.run import Run
+from harness.spec import RunSpec, Stage
 
 TOLERANCE = 1e-4  # the same prefix in another batch, fp32
 PATHS = 8
@@ -153,7 +159,7 @@ def _disturbs(score: Any, prefixes: Sequence[Path], engine: Any, task: Task) -> 
 
 
 def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: int = 0) -> Iterator[Finding]:
-    """Check an engine: interruption, batch composition and the ledger change nothing."""
+    """Check an engine: interruption, batch composition and the ledger change nothing, and a bench runs on it."""
     problems = task.problems("dev", 3)
     max_tokens = task.defaults.max_tokens
     whole = engine.launch(problems, PATHS, max_tokens, seed)
@@ -172,6 +178,23 @@ def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: in
     total = sum(len(t) for group in tokens for t in group)
     short = f"{ledger.cost.generated} of {total} tokens" if ledger.cost.generated != total else None
     yield "every generated token is in the ledger", short
+    yield from _bench_on(engine, task, cuts[0], seed)
+
+
+def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Finding]:
+    """A bench of the controls on an engine stores its paths, reads them again and scores them, whatever signals it has."""
+    with TemporaryDirectory() as folder:
+        spec = RunSpec.of(task, engine, PATHS, task.defaults.max_tokens, [Stage(prefix, PATHS // 2)], seed=seed)
+        run = Run(spec, task, engine, 3, FilePath(folder) / "results", FilePath(folder) / "bank")
+        plugins = [registry.pruner(name) for name in ("first", "random")]
+        try:
+            first, again = (bench(run, plugins, lambda done, note: None) for _ in range(2))
+        except PathpruneError as error:
+            yield "a bench runs on it", str(error)
+            return
+        yield "a bench runs on it", f"failed: {first.failures}" if first.failures else None
+        sampled = f"{again.sampled} tokens were sampled again" if again.sampled else None
+        yield "a second bench samples nothing", sampled
 
 
 def task_conformance(task: Task) -> Iterator[Finding]:

@@ -5,11 +5,14 @@ Holds for methods that score paths one by one: the score of a survivor does not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from harness.api import Cost
+from harness.ledger import costs_of
 from harness.loop import select
 from harness.replay.pool import PerProblem, Pool, random_pruning, vote_correct
 from harness.spec import Ended, Stage
@@ -24,6 +27,26 @@ class Checks:
     path_flops: np.ndarray  # [Q, N]
     shared_tokens: np.ndarray  # [Q]
     shared_flops: np.ndarray  # [Q]
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
+    """The checks of the first n paths of each problem, from rows of a record.
+
+    Raises:
+        KeyError: a row that does not say what of its cost is each path's.
+    """
+    scores = np.array([row["scores"][:n] for row in rows], dtype=np.float32).reshape(len(rows), n)
+    own = [costs_of(row["each"] if any(row["cost"].values()) else {}, len(row["scores"])) for row in rows]
+    total = [Cost(**row["cost"]) for row in rows]
+    tokens = np.array([[c.tokens for c in costs] for costs in own], dtype=float)
+    flops = np.array([[c.flops for c in costs] for costs in own], dtype=float)
+    return Checks(
+        scores,
+        tokens[:, :n],
+        flops[:, :n],
+        np.array([c.tokens for c in total]) - tokens.sum(1),
+        np.array([c.flops for c in total]) - flops.sum(1),
+    )
 
 
 def survivors(

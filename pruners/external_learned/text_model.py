@@ -82,8 +82,8 @@ class TextModel:
         self.model.eval()
         ids = self.encode(prefixes)
         parts = [self.last_logits(ids[i : i + batch]) for i in range(0, len(ids), batch)]
-        for row in ids:
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+        for row, path in zip(ids, prefixes, strict=True):
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path)
         return torch.cat(parts).double().sigmoid().numpy()
 
     def save(self, folder: FilePath) -> None:

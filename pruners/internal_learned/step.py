@@ -25,6 +25,7 @@ class Step:
     quadrant = "internal-learned"
     needs = frozenset({"trace", "text"})
     fidelity = "adapted"
+    pointwise = True
     cost_class = "probe"
     vote = "weighted"
     labels = "outcome"
