@@ -1,4 +1,4 @@
-"""What all verbs share: the group, on what a verb works, where records lie, and its progress bar."""
+"""What all verbs share: the group, where a verb works, and its progress bar."""
 
 from __future__ import annotations
 
@@ -39,10 +39,7 @@ def cli() -> None:
 
 @dataclass(frozen=True)
 class Where:
-    """On what a verb works, as it was asked for; ``task`` and ``engine`` are opened once, at first use.
-
-    What was not asked for is the task's default. Lengths are in tokens.
-    """
+    """On what a verb works, as it was asked for; ``task`` and ``engine`` are opened once, at first use."""
 
     task_spec: str
     model_given: str | None
@@ -73,10 +70,7 @@ class Where:
         return self.open(self.task)
 
     def open(self, task: Any) -> Any:
-        """The engine, with the task's own sampling where no other was asked for.
-
-        Raises PathpruneError for an engine, an option of it or of the sampling that does not exist.
-        """
+        """The engine, with the task's own sampling where no other was asked for."""
         name, options = registry.options_of(self.engine_spec)
         wanted = registry.options_of(f"sampling:{self.sampling}")[1]
         known = [f.name for f in fields(Sampling)]
@@ -117,7 +111,6 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given(value: int | None, default: int) -> int:
-    """An option's value, which may be 0, or its default where it was left out."""
     return default if value is None else value
 
 
@@ -134,7 +127,6 @@ def steps(label: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar with an ETA whose total is known: ``(done, note)``."""
     with steps(label) as progress:
         progress(0, total, "")
         yield lambda done, note: progress(done, total, note)
@@ -158,11 +150,11 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def split_specs(specs: str) -> list[str]:
-    """The specs of a list: ``a:x=1,y=2,b`` is two, as a part with ``=`` before any ``:`` belongs to the one before it."""
-    split: list[str] = []
+    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
+    out: list[str] = []
     for part in filter(None, specs.split(",")):
-        if split and "=" in part.partition(":")[0]:
-            split[-1] += f",{part}"
+        if out and "=" in part.partition(":")[0]:
+            out[-1] += f",{part}"
         else:
-            split.append(part)
-    return split
+            out.append(part)
+    return out

@@ -138,11 +138,11 @@ def farthest_first(similarity: np.ndarray) -> np.ndarray:
 
     Max-min distance 1 - similarity; a tie goes to the lower row.
     """
-    place = np.full(len(similarity), -1)
+    turn_of = np.full(len(similarity), -1)
     nearest = np.full(len(similarity), -np.inf)
     chosen = int(centrality(similarity).argmax())
     for turn in range(len(similarity)):
-        place[chosen] = turn
+        turn_of[chosen] = turn
         nearest = np.maximum(nearest, similarity[chosen])
-        chosen = int(np.where(place < 0, nearest, np.inf).argmin())
-    return place
+        chosen = int(np.where(turn_of < 0, nearest, np.inf).argmin())
+    return turn_of

@@ -71,11 +71,11 @@ class ZebraLogic(Benchmark):
         super().__init__(**files)
 
     def _rows(self, split: str) -> tuple[list[Row], str]:
-        rows, place = super()._rows(split)
-        small = [self._whole(row) for row in rows if not self.largest or max(_size(row, place)) <= self.largest]
+        rows, source = super()._rows(split)
+        small = [self._whole(row) for row in rows if not self.largest or max(_size(row, source)) <= self.largest]
         if not small:
-            raise PathpruneError(f"{place} has no puzzle of at most {self.largest} rows and columns")
-        return small, place
+            raise PathpruneError(f"{source} has no puzzle of at most {self.largest} rows and columns")
+        return small, source
 
     @staticmethod
     def _whole(row: Row) -> Row:
@@ -83,9 +83,9 @@ class ZebraLogic(Benchmark):
         return {**row, "question": f"{row['puzzle']}\n\n{row['question']}"} if "puzzle" in row else row
 
 
-def _size(row: Row, place: str) -> tuple[int, int]:
+def _size(row: Row, source: str) -> tuple[int, int]:
     """Rows and columns, which stand in the puzzle's id (lgp-test-5x6-16#mc-3) or in its field "size" (5*6)."""
-    found = re.search(r"(\d+)\s*[x*]\s*(\d+)", str(row.get("size") or row.get("id")))
-    if not found:
-        raise PathpruneError(f"{place}: a puzzle's size is neither in its id {row.get('id')!r} nor in a field 'size'")
-    return int(found[1]), int(found[2])
+    size = re.search(r"(\d+)\s*[x*]\s*(\d+)", str(row.get("size") or row.get("id")))
+    if not size:
+        raise PathpruneError(f"{source}: a puzzle's size is neither in its id {row.get('id')!r} nor in a field 'size'")
+    return int(size[1]), int(size[2])

@@ -86,9 +86,9 @@ def batches(task: EmbeddedTask, recipe: LabelRecipe) -> Iterator[tuple[torch.Ten
     index = {w: i for i, w in enumerate(VOCABULARY)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
     mix = torch.Generator().manual_seed(recipe.seed)
-    made = 0
+    batch_number = 0
     while True:
-        early = made < recipe.short_until * recipe.steps
+        early = batch_number < recipe.short_until * recipe.steps
         rows = []
         for _ in range(512):
             use_short = early and torch.rand((), generator=mix).item() < recipe.short_share
@@ -100,7 +100,7 @@ def batches(task: EmbeddedTask, recipe: LabelRecipe) -> Iterator[tuple[torch.Ten
         rows.sort(key=lambda r: len(r[0]))
         cuts = _cuts([len(r[0]) for r in rows], recipe.batch_tokens)
         for i in torch.randperm(len(cuts), generator=mix).tolist():
-            made += 1
+            batch_number += 1
             yield _pad(rows[slice(*cuts[i])])
 
 
