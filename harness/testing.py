@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import ASKED, Check, Engine, Path, Streaming, Task
+from harness.api import ASKED, Check, Cost, Engine, Path, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
+from harness.plugins import Plugin
 
 TOLERANCE = 1e-4  # the same prefix in another batch, fp32
 PATHS = 8
@@ -22,9 +23,13 @@ PATHS = 8
 Finding = tuple[str, str | None]
 
 
-def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
-    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split."""
-    if hasattr(method, "decide"):
+def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
+    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split.
+
+    What it declares of itself was checked when it was loaded (``harness.plugins.traits_of``).
+    """
+    method, traits = plugin.pruner, plugin.traits
+    if traits.decides:
         yield from _conformance_of_rule(method, task, engine, prefix, seed)
         return
     groups = engine.launch(task.problems("dev", 2), PATHS, prefix, seed)
@@ -45,15 +50,33 @@ def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0
     for future in _futures(engine, groups[0], task, 2):
         cuts = [p.cut(prefix, engine.decode) for p in future]
         yield "text after the prefix changes nothing", _differs(scores[0], score(cuts))
-    if method.needs & ASKED:
+    if traits.pointwise:
+        yield from _conformance_of_pointwise(method, groups[0], scores[0], task, engine, seed)
+    if traits.needs & ASKED:
         counting = _Counting(engine)
-        spent = check(method, groups[0], counting, task, seed)[1]
+        spent = check(method, groups[0], counting, task, seed)[1].cost
         wrong = spent.probed != counting.read or not spent.flops
         yield (
             "its engine calls are all charged",
             f"read {counting.read} tokens, was charged {spent.probed}" if wrong else None,
         )
         yield "probing leaves the continuation as it was", _disturbs(score, groups[0], engine, task)
+
+
+def _conformance_of_pointwise(
+    method: Any, paths: Sequence[Path], scores: np.ndarray, task: Task, engine: Any, seed: int
+) -> Iterator[Finding]:
+    """A method that says it scores paths one by one gives some of them the same scores alone, for their share of the cost."""
+    some = list(range(0, len(paths), 2))
+    alone, spent = check(method, [paths[i] for i in some], engine, task, seed)
+    yield "scores a path the same whatever stands beside it, as pointwise says", _differs(scores[some], alone)
+    together = check(method, paths, engine, task, seed)[1]
+    rest = sum((c for i, p in enumerate(paths) if i not in some for c in [together.each.get(p.index, Cost())]), Cost())
+    expected, paid = together.cost.tokens - rest.tokens, spent.cost.tokens
+    yield (
+        "some of the paths cost what is charged to each of them",
+        f"{paid} tokens, and {expected} by what all of them were charged" if paid != expected else None,
+    )
 
 
 def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> list[list[Path]]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.lm_eval_loading import load, set_shots
 
 SHOTS_SEED = 1234  # lm-eval's own default, so that prompts are those of its command line
@@ -29,7 +29,7 @@ CLOSINGS = ("\n#### ", "\nThe answer is ", "\nThe final answer is \\boxed{", "\n
 PROBES = ("7", "7.", "7}", "7}$.")
 
 
-class LMEval:
+class LMEval(Task):
     """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path)."""
 
     def __init__(self, task: str, include: str = "", shots: int | None = None) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults, UnavailableError
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
 from tasks.answers import canonical, extract
 
@@ -19,7 +19,7 @@ ASK = "Please reason step by step, and put your final answer within \\boxed{}."
 NUMBER = re.compile(r"\$?[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?\$?")
 
 
-class ReasoningGym:
+class ReasoningGym(Task):
     """One of reasoning-gym's datasets. Options besides ``seed`` are the dataset's own, e.g. ``max_terms=2``.
 
     An answer is what stands in the last \\boxed{} (or behind "the answer is"); a score of 1 by the dataset's scorer is right,

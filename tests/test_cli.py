@@ -160,9 +160,7 @@ def test_a_read_only_results_folder(run_cli: Run, tmp_path: Path) -> None:
 
 
 def shipped(name: str, engine: Any) -> Path:
-    return checkpoints.folder(
-        Path(checkpoints.__file__).parents[2] / "pruners" / "checkpoints", registry.pruner(name), engine.fingerprint
-    )
+    return checkpoints.folder(Path("pruners").resolve() / "checkpoints", registry.pruner(name), engine.fingerprint)
 
 
 @pytest.mark.parametrize("damage", ["card", "weights", "head", "other model"])
@@ -218,7 +216,7 @@ def test_interrupt_says_how_to_go_on(run_cli: Run, folders: tuple[str, ...], mon
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.runners.bench.bench", interrupted)
+    monkeypatch.setattr("harness.session.bench_banked", interrupted)
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "first")
     assert code == 130 and "the same command continues" in out
 

@@ -27,9 +27,10 @@ from harness.learn import checkpoints
 from harness.learn import fitting as learning
 from harness.learn.labels import LabelRecipe, Labels, held_out
 from harness.learn.prefix_reader import sharing
-from harness.pools.bank import Bank, pool_spec
+from harness.pools.bank import Bank
 from harness.replay.stats import auroc, soft_auroc
 from harness.rng import derive
+from harness.spec import bank_spec
 from harness.studies.official import adopt
 from tasks.embedded.hands import Hands
 
@@ -282,7 +283,7 @@ def test_single_labels_are_the_paths_own_outcomes(open_labels: Any) -> None:
 
 def test_labels_are_harvested_from_the_bank_without_a_token(open_labels: Any, tmp_path: Path) -> None:
     fresh = open_labels()
-    pool = pool_spec(fresh.task, fresh.engine, 0, 48)
+    pool = bank_spec(fresh.task, fresh.engine, 0, 48)
     bank = Bank(tmp_path / "bank", pool)
     with pytest.raises(PathpruneError, match="0 of 12 paths"):
         open_labels(harvest=3, continuations=1, seed=0).make(lambda done, tokens: None, bank)

@@ -27,8 +27,8 @@ from tasks.toy import Toy
 
 
 def path(text: str = "", index: int = 0, tokens: int = 1, **stats: Sequence[float]) -> Path:
-    """A path whose unnamed statistics are zeros."""
-    columns = {f: np.array(stats.get(f, [0.0] * tokens), dtype=np.float16) for f in TokenStats.__dataclass_fields__}
+    """A path that has the named statistics and no others."""
+    columns = {name: np.array(values, dtype=np.float16) for name, values in stats.items()}
     return Path(Problem("p", "q", "0"), index, 0, tuple(range(tokens)), text, TokenStats(**columns), "stop")
 
 
@@ -168,11 +168,11 @@ def test_consensus_runs_through_the_harness_without_the_answer() -> None:
     """The pruner's paths carry no gold answer, and what the model says does not depend on it."""
     engine = registry.engine("toy", "toy", Toy().defaults.sampling)
     prefixes = engine.launch(Toy().problems("dev", 1), 12, 5, 0)[0]
-    got, cost = run_check(registry.pruner("consensus").pruner, prefixes, engine, Toy(), 0)
+    got, spent = run_check(registry.pruner("consensus").pruner, prefixes, engine, Toy(), 0)
     direct = Check(np.random.default_rng(0), answer=Toy().answer, closing="answer")
     direct.engine = MeteredProbe(engine, direct)
     assert got.tolist() == pytest.approx(list(registry.pruner("consensus").pruner.score(prefixes, direct)))
-    assert cost.probed == 36
+    assert spent.cost.probed == 36
 
 
 def test_a_path_that_has_ended_is_not_forced() -> None:

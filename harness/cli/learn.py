@@ -17,9 +17,11 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import Where, bar, cli, console, given, split_specs, steps, where
+from harness.cli.base import bar, cli, console, steps, where
 from harness.learn.labels import KINDS, LabelRecipe, Labels
-from harness.pools.bank import Bank, pool_spec
+from harness.pools.bank import Bank
+from harness.spec import Stage, bank_spec
+from harness.where import Where
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +73,7 @@ def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
-    wanted = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
+    wanted = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.limit, seed=seed, **chosen)
     return Labels(root, on.task, on.engine, wanted, group)
 
 
@@ -86,7 +88,7 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | None:
     wanted = labels.recipe
     if wanted.harvest is None:
         return None
-    return Bank(bank, pool_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))
+    return Bank(bank, bank_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))
 
 
 def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
@@ -170,7 +172,7 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ma
 
     speaks = writes()
     plugin = registry.pruner(spec)
-    if not hasattr(plugin.pruner, "fit"):
+    if not plugin.traits.learns:
         raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
     if make or labels.recipe.harvest is not None:  # harvesting samples nothing
         make_labels(labels, bank)
@@ -200,14 +202,13 @@ def ablation(
 
     Makes the labels that are missing, and trains and benches each variant.
     """
-    from harness.runners.bench import Settings
+    from harness.session import run_of
     from harness.studies.ablation import Study
 
-    count = given(test_problems, on.task.defaults.problems)
-    settings = Settings(on.task, on.engine, count, paths, on.prefix, on.max_tokens, on.seed, out, bank)
+    run = run_of(on, paths, (Stage(on.prefix, max(1, paths // 8)),), test_problems, out, bank)
     make_labels(labels, bank)
     with steps("ablation") as progress:
-        data = Study(name, settings, labels, out, console.print, progress, source).run()
+        data = Study(name, run, labels, out, console.print, progress, source).run()
     for row in data.itertuples():
         console.print(
             f"{row.label:<28}{row.label_tokens:>14,} label tokens  {row.gain:+.3f} [{row.low:.3f}, {row.high:.3f}]  "
@@ -266,11 +267,12 @@ def export(specs: str, on: Where, out: Path) -> None:
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
     from harness.learn import checkpoints
+    from harness.session import split_specs
 
     adapters = []
     for plugin in map(registry.pruner, split_specs(specs)):
         checkpoints.attach(plugin, on.engine)
-        if (adapter := getattr(plugin.pruner, "folder", None)) is None:
+        if (adapter := plugin.adapter_folder) is None:
             raise PathpruneError(
                 f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
             )

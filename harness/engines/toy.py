@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import advice
-from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
+from harness.api import Engine, FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
 from harness.engines import EVERYTHING
 from harness.rng import derive, uniforms
 
@@ -28,7 +28,7 @@ def truth(prompt: str) -> int:
     return derive("toy", prompt) % 10
 
 
-class ToyEngine:
+class ToyEngine(Engine):
     """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
 
     provides: frozenset[Signal] = EVERYTHING
@@ -53,7 +53,6 @@ class ToyEngine:
             "dtype": "float64",
             "sampling": asdict(sampling or Sampling()),
         }
-        self.fingerprint = str(self.spec["fingerprint"])
         self.generated = 0
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:

@@ -16,7 +16,7 @@ from typing import Any
 from harness import advice
 from harness.api import PathpruneError
 from harness.learn.hub import is_address, pull
-from harness.registry import Plugin
+from harness.plugins import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
@@ -45,8 +45,8 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     Raises PathpruneError where there is no checkpoint, where it is damaged, and where it was trained for another model,
     dtype or pruner.
     """
-    external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    external = plugin.identity()
+    if not plugin.needs_checkpoint:
         return external
     checkpoint = locate(plugin, engine.fingerprint)
     card = read_card(checkpoint)
@@ -69,13 +69,13 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(
             f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
         )
-    plugin.pruner.load(checkpoint)  # type: ignore[attr-defined]
+    plugin.pruner.load(checkpoint)
     return external | {"checkpoint": digest}
 
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
     """What the training labels of a learned pruner cost, once, in generated tokens; None where nobody said."""
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    if not plugin.needs_checkpoint:
         return None
     cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
     return cost
@@ -83,12 +83,12 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
 
 def unavailable(plugin: Plugin, engine: Any) -> str:
     """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
-    lacking = plugin.pruner.needs - engine.provides
+    lacking = plugin.traits.needs - engine.provides
     if lacking:
         return f"needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
-    if reason := getattr(plugin.pruner, "on_request", ""):
-        return str(reason)
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    if plugin.traits.on_request:
+        return plugin.traits.on_request
+    if not plugin.needs_checkpoint:
         return ""
     try:
         locate(plugin, engine.fingerprint)

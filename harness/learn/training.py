@@ -15,7 +15,7 @@ from harness.api import Check
 from harness.learn import checkpoints
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.registry import Plugin
+from harness.plugins import Plugin
 from harness.store.keys import digest
 from harness.store.provenance import provenance
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.rng import derive
 from tasks.answers import canonical, choice, equivalent, extract
 from tasks.benchmarks import fields
@@ -23,7 +23,7 @@ PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
 LONGEST = 1_000_000  # characters of a problem; no context window holds more
 
 
-class Benchmark:
+class Benchmark(Task):
     """A list of problems with one answer each, free or multiple choice.
 
     ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned

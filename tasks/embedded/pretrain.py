@@ -35,7 +35,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class LabelRecipe:
+class PretrainRecipe:
     """Everything that decides the weights, besides library versions and the number of threads."""
 
     task: str
@@ -81,7 +81,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(task: EmbeddedTask, recipe: LabelRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(inputs, targets), right-padded, each of about ``batch_tokens`` tokens; lengths are sorted within a pool."""
     index = {w: i for i, w in enumerate(VOCABULARY)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
@@ -120,7 +120,7 @@ def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.T
     return ids[:, :-1], targets[:, 1:]
 
 
-def optimizers(model: LlamaForCausalLM, recipe: LabelRecipe) -> list[torch.optim.Optimizer]:
+def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
@@ -138,7 +138,7 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -
     return cross_entropy(logits.float(), targets[wanted])
 
 
-def train(recipe: LabelRecipe, out: Path) -> None:
+def train(recipe: PretrainRecipe, out: Path) -> None:
     model = build_model(recipe.seed)
     optims = optimizers(model, recipe)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
@@ -181,7 +181,7 @@ def train(recipe: LabelRecipe, out: Path) -> None:
     state_file.unlink(missing_ok=True)
 
 
-def _restore(file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
+def _restore(file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True)
@@ -197,7 +197,7 @@ def _restore(file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log
 
 
 def _keep(
-    file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log: list[dict[str, float]], step: int
+    file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], log: list[dict[str, float]], step: int
 ) -> None:
     state = {
         "recipe": asdict(recipe),
@@ -210,7 +210,7 @@ def _keep(
     file.with_suffix(".part").replace(file)
 
 
-def _save(model: LlamaForCausalLM, recipe: LabelRecipe, log: list[dict[str, float]], out: Path) -> None:
+def _save(model: LlamaForCausalLM, recipe: PretrainRecipe, log: list[dict[str, float]], out: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(out)
     build_tokenizer().save_pretrained(out)
     record = {
@@ -235,7 +235,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    train(LabelRecipe(task=args.task, seed=args.seed, steps=args.steps or STEPS[args.task]), args.out)
+    train(PretrainRecipe(task=args.task, seed=args.seed, steps=args.steps or STEPS[args.task]), args.out)
 
 
 if __name__ == "__main__":
