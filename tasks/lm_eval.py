@@ -159,10 +159,12 @@ class LMEval(Task):
 
 
 def safe(name: str) -> str:
+    """A task's name as part of an id and of a file's name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
 
 
 def problem_id(task: str, split: str, index: int) -> str:
+    """The id of a document of a split."""
     return f"lm_eval-{safe(task)}-{split}-{index:05d}"
 
 
@@ -174,6 +176,7 @@ def sampling(kwargs: Mapping[str, Any]) -> Sampling:
 
 
 def max_tokens(kwargs: Mapping[str, Any]) -> int:
+    """The longest path in tokens that a task's generation options allow."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     return int(normalize_gen_kwargs(dict(kwargs), MAX_TOKENS)["max_gen_toks"])

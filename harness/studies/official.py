@@ -26,11 +26,16 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def is_official(folder: Path) -> bool:
+    """Whether a folder has the official repository's layout."""
     return (folder / HEAD).exists() or (folder / CONFIG).exists()
 
 
 def adopt(folder: Path, engine: Any, out: Path) -> Path:
-    """Write ``out``, a checkpoint for ``stop:checkpoint=out``; refuses what does not fit the engine's model."""
+    """Write ``out``, a checkpoint for ``stop:checkpoint=out``, and return it.
+
+    Raises PathpruneError where ``out`` exists, where ``folder`` is damaged or would run code when read, and where it does
+    not fit the engine's model.
+    """
     if out.exists():
         raise PathpruneError(f"{out} exists; choose another folder")
     try:

@@ -45,6 +45,7 @@ class WordCounts:
         return counts
 
     def cosines(self, a: slice, b: slice) -> np.ndarray:
+        """Cosines of the word sets, float32 ``[len(a), len(b)]``."""
         counts = self.shared(a, b)
         counts /= np.sqrt(np.outer(self.sizes[a], self.sizes[b]))
         return counts
@@ -57,6 +58,7 @@ class UnitRows:
         self.rows = rows
 
     def cosines(self, a: slice, b: slice) -> np.ndarray:
+        """Cosines of two blocks of rows, float64 ``[len(a), len(b)]``."""
         return self.rows[a] @ self.rows[b].T
 
 

@@ -47,6 +47,7 @@ class Redundancy:
         return self.space.identity()
 
     def split(self, path: Path, check: Check) -> list[Thought]:
+        """The thoughts of a path, in order; the last one is still running."""
         return thoughts(path.tokens, check.decode, self.phrases, self.min_tokens)
 
     def loser(self, pair: tuple[int, int], own: tuple[Any, Any], check: Check) -> int:

@@ -11,35 +11,43 @@ from tasks.benchmarks.files import Hub, Row
 
 
 class AIME24(Benchmark):
+    """The American Invitational Mathematics Examination of 2024: 30 problems, each answer an integer from 0 to 999."""
+
     name = "aime24"
     hub = Hub("HuggingFaceH4/aime_2024", split="train")
 
 
 class AIME25(Benchmark):
+    """The examination of 2025."""
+
     name = "aime25"
     hub = Hub("MathArena/aime_2025", split="train")
 
 
 class BRUMO25(Benchmark):
+    """The Brown University Math Olympiad of 2025."""
+
     name = "brumo25"
     hub = Hub("MathArena/brumo_2025", split="train")
 
 
 class HMMT25(Benchmark):
-    """The February tournament."""
+    """The Harvard-MIT Mathematics Tournament of February 2025."""
 
     name = "hmmt25"
     hub = Hub("MathArena/hmmt_feb_2025", split="train")
 
 
 class MATH500(Benchmark):
+    """500 problems of the MATH test set."""
+
     name = "math500"
     hub = Hub("HuggingFaceH4/MATH-500")
     max_tokens = 16384
 
 
 class GSM8K(Benchmark):
-    """The one with a training split, which is what learned pruners get their labels on."""
+    """Grade-school word problems. The only one with a training split, on which learned pruners get their labels."""
 
     name = "gsm8k"
     hub = Hub("openai/gsm8k", "main")
