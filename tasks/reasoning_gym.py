@@ -33,7 +33,7 @@ class ReasoningGym(Task):
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
         self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-        self._made("test", 0, 1)  # a wrong option is found before anything runs
+        self._dataset("test", 0, 1)  # a wrong option is found before anything runs
         self.defaults = TaskDefaults(
             model="smollm2",
             sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
@@ -60,11 +60,11 @@ class ReasoningGym(Task):
         return [self._problem(split, i) for i in range(start, last)]
 
     def answer(self, text: str) -> str | None:
-        said = extract(text)
-        if said is None:
+        extracted = extract(text)
+        if extracted is None:
             return None
-        said = " ".join(said.split())
-        return canonical(said) if NUMBER.fullmatch(said) else said
+        written = " ".join(extracted.split())
+        return canonical(written) if NUMBER.fullmatch(written) else written
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
@@ -80,7 +80,7 @@ class ReasoningGym(Task):
     def _block(self, split: str, index: int) -> tuple[list[dict[str, Any]], Any]:
         key = (split, index // BLOCK)
         if key not in self._blocks:
-            dataset = self._made(*key, BLOCK)
+            dataset = self._dataset(*key, BLOCK)
             self._blocks[key] = ([dataset[i] for i in range(BLOCK)], dataset)
         return self._blocks[key]
 
@@ -88,7 +88,7 @@ class ReasoningGym(Task):
     def _blocks(self) -> dict[tuple[str, int], tuple[list[dict[str, Any]], Any]]:
         return {}
 
-    def _made(self, split: str, block: int, size: int) -> Any:
+    def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
         if self.dataset not in module.factory.DATASETS:
             from difflib import get_close_matches

@@ -24,22 +24,22 @@ def folders(tmp_path: Path) -> list[str]:
 
 
 def test_the_adapter_ablation_is_paired_and_resumes(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    code, said = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
-    assert code == 0, said
+    code, out = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
+    assert code == 0, out
     data = pd.read_csv(tmp_path / "out" / "adapter.csv")
     assert data.label.tolist() == ["STOP", "no adapter", "linear probe", "MLP probe"]
     assert data.difference[0] == 0 and data.label_tokens.nunique() == 1
     assert (data.low <= data.gain).all() and (data.gain <= data.high).all()
     assert data.gain.to_numpy() - data.gain[0] == pytest.approx(data.difference.to_numpy(), abs=2e-5)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/**/*") if f.is_file()}
-    code, said = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
-    assert code == 0 and "trained parameters" not in said, said
+    code, out = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
+    assert code == 0 and "trained parameters" not in out, out
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/**/*") if f.is_file()} == before
 
 
 def test_an_unknown_ablation_is_one_line(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    code, said = run_cli("ablation", "adaptor", *SMALL, *folders(tmp_path))
-    assert code == 2 and "did you mean adapter" in said
+    code, out = run_cli("ablation", "adaptor", *SMALL, *folders(tmp_path))
+    assert code == 2 and "did you mean adapter" in out
 
 
 @pytest.fixture

@@ -167,18 +167,20 @@ def shipped(name: str, engine: Any) -> Path:
 def test_damaged_or_foreign_adapters_are_refused(
     damage: str, run_cli: Run, folders: tuple[str, ...], tmp_path: Path, hands_engine: Any
 ) -> None:
-    place = tmp_path / "adapter"
-    shutil.copytree(shipped("stop", hands_engine), place)
+    folder = tmp_path / "adapter"
+    shutil.copytree(shipped("stop", hands_engine), folder)
     if damage == "card":
-        (place / "checkpoint.json").write_text("{")
+        (folder / "checkpoint.json").write_text("{")
     elif damage == "other model":
-        card = json.loads((place / "checkpoint.json").read_text())
+        card = json.loads((folder / "checkpoint.json").read_text())
         card["base"] = {"model": "another", "fingerprint": "0" * 64}
-        (place / "checkpoint.json").write_text(json.dumps(card))
+        (folder / "checkpoint.json").write_text(json.dumps(card))
     else:
-        (place / {"weights": "stop_embeddings.safetensors", "head": "head.safetensors"}[damage]).write_bytes(b"\0" * 64)
+        (folder / {"weights": "stop_embeddings.safetensors", "head": "head.safetensors"}[damage]).write_bytes(
+            b"\0" * 64
+        )
     code, out = run_cli(
-        "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={place}"
+        "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={folder}"
     )
     assert "Traceback" not in out and "train" in out
     assert code == 2

@@ -98,10 +98,10 @@ def test_mav_is_the_share_of_approvals_and_asks_again_where_none_was_given() -> 
     flip = {"True": "False", "False": "True"}
 
     def reply(prompt: str, i: int) -> str:
-        said = [word for aspect, word in checks.items() if ASPECTS[aspect] in prompt]
-        if not said:
+        verdicts = [word for aspect, word in checks.items() if ASPECTS[aspect] in prompt]
+        if not verdicts:
             return "hard to say"
-        return f"Hm.\n{MARKER}" + (said[0] if "\nx\n" in prompt else flip[said[0]])
+        return f"Hm.\n{MARKER}" + (verdicts[0] if "\nx\n" in prompt else flip[verdicts[0]])
 
     fake = Scripted(reply, lambda prompt, text: (0.02, 0.01) if "\nx\n" in prompt else (0.01, 0.02))
     pruner = MAV("m", aspects="math_steps+general_edge+logic_steps", max_tokens=7)

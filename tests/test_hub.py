@@ -54,22 +54,22 @@ class Hub(BaseHTTPRequestHandler):
         info = re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/.+)?", asked)
         tree = re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)/tree/.*", asked)
         file = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/[^/]+/(.+)", asked)
-        found = info or tree or file
-        held = self.repositories.get(found[1]) if found else None
-        if held is None or found is None:
+        matched = info or tree or file
+        held = self.repositories.get(matched[1]) if matched else None
+        if held is None or matched is None:
             self.say({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         elif info:
             names = [{"rfilename": n} for n in held]
-            self.say({"id": found[1], "sha": self.commits[found[1]], "siblings": names, "private": False})
+            self.say({"id": matched[1], "sha": self.commits[matched[1]], "siblings": names, "private": False})
         elif tree:
             rows = [
                 {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()} for n, b in held.items()
             ]
             self.say(rows)
         else:
-            content = held.get(found[2])
-            said = {"X-Repo-Commit": self.commits[found[1]], "ETag": hashlib.sha1(content or b"").hexdigest()}
-            self.send(404 if content is None else 200, content or b"", said)
+            content = held.get(matched[2])
+            headers = {"X-Repo-Commit": self.commits[matched[1]], "ETag": hashlib.sha1(content or b"").hexdigest()}
+            self.send(404 if content is None else 200, content or b"", headers)
 
     @property
     def base(self) -> str:

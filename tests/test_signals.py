@@ -132,13 +132,13 @@ def test_clue_is_nearest_centroid_and_needs_both_outcomes() -> None:
     """Deltas (2) for success and (-2) for failure, one layer: a delta of 1 is 3 from failure and 1 from success."""
     engine = FakeStates({0: [[[0.0], [2.0]]], 1: [[[0.0], [-2.0]]], 2: [[[0.0], [1.0]]]})
     check = Check(np.random.default_rng(0), engine)
-    made = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
+    examples = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
     pruner = Clue()
-    metrics = pruner.fit(made, check, lambda line: None)
+    metrics = pruner.fit(examples, check, lambda line: None)
     assert metrics["validation_auroc"] == 1.0
     assert pruner.score([path(index=2, tokens=2)], check).tolist() == pytest.approx([2.0])
     with pytest.raises(PathpruneError, match="same success"):
-        Clue().fit(made[:2], check, lambda line: None)
+        Clue().fit(examples[:2], check, lambda line: None)
 
 
 @given(st.integers(1, 50), st.booleans(), st.floats(0.25, 4))
@@ -159,8 +159,8 @@ def test_consensus_counts_agreement_and_charges_its_tokens() -> None:
     got = np.asarray(registry.pruner("consensus").pruner.score(prefixes, check))
     texts = MeteredProbe(engine, Check(np.random.default_rng(0))).force(prefixes, "answer", 16)
     assert all(t.startswith(f"{p.text} answer ") for t, p in zip(texts, prefixes, strict=True))
-    said = [Toy().answer(t) for t in texts]
-    assert got.tolist() == pytest.approx([(said.count(s) - 1) / 11 for s in said])
+    answers = [Toy().answer(t) for t in texts]
+    assert got.tolist() == pytest.approx([(answers.count(s) - 1) / 11 for s in answers])
     assert check.cost.probed == 12 * 3 and check.cost.generated == 0
 
 

@@ -1,4 +1,4 @@
-"""What all verbs share: the group, on what a verb works, where records lie, and its progress bar."""
+"""What all verbs share: the group, where a verb works, and its progress bar."""
 
 from __future__ import annotations
 

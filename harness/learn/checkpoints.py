@@ -74,7 +74,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
 
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
-    """What the training labels of a learned pruner cost, once, in generated tokens; None where nobody said."""
+    """What the training labels of a learned pruner cost, once, in generated tokens; None where its card does not say."""
     if not plugin.needs_checkpoint:
         return None
     cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")

@@ -57,29 +57,27 @@ def train_pruner(
         return checkpoint
     new = scratch / "checkpoint"
     pruner.save(new)
-    checkpoints.write_card(
-        new,
-        {
-            "pruner": plugin.name,
-            "code": plugin.code,
-            "digest": checkpoints.digest_of(new),
-            "base": checkpoints.base_of(engine),
-            "task": labels.task.name,
-            "labels": {
-                "key": labels.key,
-                "kind": kind,
-                "tokens": labels.tokens(kind),
-                "digest": labels.digest(kind),
-                **asdict(labels.recipe),
-                **({"prefixes": [prefix]} if prefix else {}),
-            },
-            "metrics": metrics,
-            "seconds": round(time.monotonic() - began, 1),
-            "provenance": provenance(),
-        },
-    )
+    card = {
+        "pruner": plugin.name,
+        "code": plugin.code,
+        "digest": checkpoints.digest_of(new),
+        "base": checkpoints.base_of(engine),
+        "task": labels.task.name,
+        "labels": _of_labels(labels, kind, prefix),
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - began, 1),
+        "provenance": provenance(),
+    }
+    checkpoints.write_card(new, card)
     if checkpoint.exists():
         shutil.rmtree(checkpoint)
     new.rename(checkpoint)
     shutil.rmtree(scratch)
     return checkpoint
+
+
+def _of_labels(labels: Labels, kind: str, prefix: int) -> dict[str, Any]:
+    """What a card says of the labels that a pruner was trained on: their key, recipe, digest and cost in tokens."""
+    trained_at = {"prefixes": [prefix]} if prefix else {}
+    what = {"key": labels.key, "kind": kind, "tokens": labels.tokens(kind), "digest": labels.digest(kind)}
+    return what | asdict(labels.recipe) | trained_at

@@ -118,9 +118,9 @@ def _lengths(study: Study) -> list[Variant]:
     """One training, read at its own L, between and beyond them; and at the bench's L a training of its own."""
     usual, trained = study.run_on.spec.prefixes[0], study.labels.recipe.prefixes
     lengths = sorted({*trained, *(int(usual * share) for share in SHARES)} - {usual})
-    own = Variant(f"L = {usual}, trained there alone", trained_at=usual)
+    alone = Variant(f"L = {usual}, trained there alone", trained_at=usual)
     swept = [Variant(f"L = {n}" + " (not trained)" * (n not in trained), prefix=n) for n in (usual, *lengths)]
-    return [*swept, own]
+    return [*swept, alone]
 
 
 def _transfer(study: Study) -> list[Variant]:
@@ -176,13 +176,13 @@ class Study:
             raise PathpruneError(registry.unknown("ablation", self.name, sorted(ABLATIONS)))
         wanted = ABLATIONS[self.name]
         variants = list(wanted.variants(self))
-        places = []
+        trained = []
         for number, variant in enumerate(variants, 1):
             self.log(f"{self.name}, {number} of {len(variants)}: {variant.label}")
-            places.append(self._trained(variant))
-        judged = [self._benched(v, p) for v, p in zip(variants, places, strict=True)]
+            trained.append(self._trained(variant))
+        judged = [self._benched(v, c) for v, c in zip(variants, trained, strict=True)]
         known = {v.label: gains(j, self._prefix_of(v)) for v, j in zip(variants, judged, strict=True)}
-        rows = [self._row(v, p, j, known) for v, p, j in zip(variants, places, judged, strict=True)]
+        rows = [self._row(v, c, j, known) for v, c, j in zip(variants, trained, judged, strict=True)]
         data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
         with writable(self.root / f"{self.name}-gains.csv") as part:
             pd.DataFrame(known, index=pd.Index(judged[0].pool.problems, name="problem")).round(6).to_csv(part)
@@ -192,9 +192,11 @@ class Study:
     def _prefix_of(self, variant: Variant) -> int:
         return variant.prefix or self.run_on.spec.prefixes[0]
 
-    def _row(self, variant: Variant, place: Path, judged: report.Method, known: dict[str, np.ndarray]) -> list[Any]:
+    def _row(
+        self, variant: Variant, checkpoint: Path, judged: report.Method, known: dict[str, np.ndarray]
+    ) -> list[Any]:
         against = variant.against or next(iter(known))
-        values, card = known[variant.label], checkpoints.read_card(place)
+        values, card = known[variant.label], checkpoints.read_card(checkpoint)
         paired = bootstrap(values - known[against])
         auroc = bootstrap(within_auroc(judged.values, judged.pool.correct))
         about = [variant.label, variant.spec, card["task"], card["labels"]["kind"], self._prefix_of(variant)]
@@ -208,18 +210,18 @@ class Study:
         kind = variant.kind or plugin.pruner.labels
         run = f"{labels.key}-{labels.recipe.problems}-{kind}" + f"-L{variant.trained_at}" * bool(variant.trained_at)
         out = self.root / "checkpoints" / run
-        place = checkpoints.folder(out, plugin, self.run_on.engine.fingerprint)
-        if (place / checkpoints.CARD).exists():
-            card = checkpoints.read_card(place)
+        checkpoint = checkpoints.folder(out, plugin, self.run_on.engine.fingerprint)
+        if (checkpoint / checkpoints.CARD).exists():
+            card = checkpoints.read_card(checkpoint)
             if card["labels"]["digest"] == labels.digest(kind) and card.get("code") == plugin.code:
-                return place
+                return checkpoint
         engine = self.run_on.engine
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
 
-    def _benched(self, variant: Variant, place: Path) -> report.Method:
+    def _benched(self, variant: Variant, checkpoint: Path) -> report.Method:
         """The variant's scores of the test prefixes, whose KV the engine keeps from one variant to the next."""
         separator = "," if ":" in variant.spec else ":"
-        plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={place}")
+        plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={checkpoint}")
         stage = Stage(self._prefix_of(variant), self.run_on.spec.keep)
         run = replace(self.run_on, spec=replace(self.run_on.spec, stages=(stage,)), results=self.root / "records")
         bench(run, [plugin], lambda done, note: self.progress(done, run.problems, note))

@@ -92,11 +92,11 @@ class Frozen(Charged):
         """
         self.charge(rows, paths, check)
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
-        found: dict[int, np.ndarray] = {}
+        outputs: dict[int, np.ndarray] = {}
         for start in range(0, len(order), batch):
             members = order[start : start + batch]
-            found.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
-        return [found[i] for i in range(len(rows))]
+            outputs.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
+        return [outputs[i] for i in range(len(rows))]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         width, pad = max(map(len, rows)), self.model.config.pad_token_id or 0

@@ -31,8 +31,8 @@ class Pooled(Charged):
             config = AutoConfig.from_pretrained(where)
             tokenizer = AutoTokenizer.from_pretrained(where)
             with torch.device("meta"):
-                made: Any = CLASSES[kind]
-                model = made.from_config(config) if hasattr(made, "from_config") else made(config)
+                opener: Any = CLASSES[kind]
+                model = opener.from_config(config) if hasattr(opener, "from_config") else opener(config)
         super().__init__(where, tokenizer, config, flops_of(model))
         # Every token's classes, and not only those at a step tag that the configuration would have to name.
         every = {"pooler_config": _every_token()} if architecture else {}
@@ -58,5 +58,5 @@ class Pooled(Charged):
         self.charge(rows, paths, check)
         prompts = [{"prompt_token_ids": list(row)} for row in rows]
         wanted = PoolingParams(use_activation=activation)
-        said = self.llm.encode(prompts, wanted, pooling_task=task, use_tqdm=False)
-        return [s.outputs.data.double().numpy() for s in said]
+        outputs = self.llm.encode(prompts, wanted, pooling_task=task, use_tqdm=False)
+        return [o.outputs.data.double().numpy() for o in outputs]

@@ -70,6 +70,7 @@ class FrozenReward:
 
     @cached_property
     def pooled(self) -> Pooled:
+        """The model in vLLM's pooling runner, loaded at first use."""
         from harness.engines.identity import locate
         from pruners.external_learned.pooled import Pooled
 
@@ -77,6 +78,7 @@ class FrozenReward:
 
     @cached_property
     def frozen(self) -> Frozen:
+        """The model in transformers, loaded at first use."""
         from harness.engines.identity import locate
         from pruners.external_learned.frozen import Frozen
 
@@ -84,6 +86,7 @@ class FrozenReward:
 
     @property
     def tokenizer(self) -> Any:
+        """The model's tokenizer, by whichever runner reads."""
         return (self.pooled if self.runner == "vllm" else self.frozen).tokenizer
 
 
@@ -132,4 +135,5 @@ class ProcessReward(FrozenReward):
         return self.frozen.read([ids for ids, _ in encoded], prefixes, self.batch, check, at_marks)
 
     def lacks(self, what: str) -> PathpruneError:
+        """The error to raise where the tokenizer ``what``, such as "has no chat template"."""
         return PathpruneError(f"the tokenizer of {self.model} {what}; give a model made as {self.published} is")

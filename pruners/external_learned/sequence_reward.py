@@ -48,6 +48,7 @@ class SequenceReward(FrozenReward):
         return np.array(self.frozen.read(rows, prefixes, batch, check, rewards))
 
     def encode(self, path: Path) -> list[int]:
+        """Token ids of the chat of problem and path; of problem, newline and path where there is no template."""
         tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             plain: list[int] = tokenizer(f"{path.problem.prompt}\n{path.text}").input_ids

@@ -49,10 +49,12 @@ class PretrainRecipe:
     short_until: float = 1 / 3
 
     def rate(self, step: int) -> float:
+        """The share of the learning rate at a step: a linear warm-up, then a linear decay to 0."""
         return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A token per word of the vocabulary."""
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCABULARY)}, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
@@ -62,6 +64,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(seed: int) -> LlamaForCausalLM:
+    """The untrained model in float32, the same for the same seed."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
@@ -86,9 +89,9 @@ def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.
     index = {w: i for i, w in enumerate(VOCABULARY)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
     mix = torch.Generator().manual_seed(recipe.seed)
-    made = 0
+    batch_number = 0
     while True:
-        early = made < recipe.short_until * recipe.steps
+        early = batch_number < recipe.short_until * recipe.steps
         rows = []
         for _ in range(512):
             use_short = early and torch.rand((), generator=mix).item() < recipe.short_share
@@ -100,7 +103,7 @@ def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.
         rows.sort(key=lambda r: len(r[0]))
         cuts = _cuts([len(r[0]) for r in rows], recipe.batch_tokens)
         for i in torch.randperm(len(cuts), generator=mix).tolist():
-            made += 1
+            batch_number += 1
             yield _pad(rows[slice(*cuts[i])])
 
 
@@ -121,6 +124,7 @@ def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.T
 
 
 def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for all other parameters."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
@@ -130,6 +134,7 @@ def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.op
 
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the targets ``[b, T]`` that are not IGNORED, a scalar."""
     # Right padding under a causal mask needs no attention mask: no trained position sees a pad.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
@@ -139,6 +144,7 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -
 
 
 def train(recipe: PretrainRecipe, out: Path) -> None:
+    """Train a model and write it with its tokenizer and ``training.json`` to ``out``; a killed run goes on there."""
     model = build_model(recipe.seed)
     optims = optimizers(model, recipe)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
@@ -226,6 +232,7 @@ def _save(model: LlamaForCausalLM, recipe: PretrainRecipe, log: list[dict[str, f
 
 
 def main() -> None:
+    """The command line: see ``make model``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)
