@@ -6,15 +6,17 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from harness.api import Engine, PathpruneError, Sampling, Signal, Task
+from harness.api import Engine, PathpruneError, Pruner, Sampling, Signal, Task
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
+from harness.plugins import traits_of
 from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
@@ -129,14 +131,35 @@ def of_object(given: Any) -> Plugin:
     Its name is that of its class, with the plain values that the instance holds in public attributes as options.
     """
     built = _made("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
-    values = {
-        k: v for k, v in sorted(vars(built).items()) if not k.startswith("_") and isinstance(v, str | int | float)
-    }
-    options = {k: v for k, v in values.items() if not (isinstance(v, str) and set(v) & set(",=:"))}
-    shown = ",".join(f"{k}={v}" for k, v in options.items())
     name = type(built).__name__
+    traits_of(built, name)
+    options = _told_apart(built, name)
+    shown = ",".join(f"{k}={v}" for k, v in options.items())
     code = code_digest(type(built))  # type: ignore[arg-type]
     return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code)
+
+
+def _told_apart(built: Any, name: str) -> dict[str, Any]:
+    """What tells an object from others of its class: plain public values as they are, all else by a digest.
+
+    Records of one object must not be taken for those of another.
+    """
+    held = getattr(built, "__dict__", {})
+    options = {k: v for k, v in sorted(held.items()) if not k.startswith("_") and _plain(v)}
+    rest = {k: v for k, v in sorted(held.items()) if k not in options and v is not None}
+    if rest and getattr(type(built), "identity", Pruner.identity) is Pruner.identity:
+        try:
+            options["state"] = hashlib.sha256(pickle.dumps(rest)).hexdigest()[:8]
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise PathpruneError(
+                f"{name} holds {', '.join(rest)}, which no record can name ({error}); give the class a method identity() "
+                "that names what it holds"
+            ) from error
+    return options
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and not set(value) & set(",=:@ "))
 
 
 @cache

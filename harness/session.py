@@ -26,6 +26,8 @@ from harness.runners.run import Run
 from harness.runners.work import Crew, alone
 from harness.spec import Ended, RunSpec, Stage, parse_stages
 from harness.store.records import Record
+from harness.text import unknown
+from harness.vote import VOTES
 from harness.where import Where, given
 
 RESULTS, BANK = FilePath("results/local"), FilePath("results/bank")
@@ -122,6 +124,8 @@ def bench(
         PathpruneError: whatever a user can mend, in one line.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
+    if vote is not None and vote not in VOTES:
+        raise PathpruneError(unknown("vote", vote, list(VOTES)))
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, ended=ended)
     plugins, left_out = choose(pruners, run.engine)
     for plugin in plugins:

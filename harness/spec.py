@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.api import Engine, PathpruneError, Task
 from harness.store.keys import digest
+from harness.text import unknown
 from harness.vote import VOTES
 
 Ended = Literal["count", "bypass"]
@@ -56,7 +57,7 @@ class RunSpec:
         if not self.stages:
             raise PathpruneError("a run has one stage or more: --prefix and --keep, or --stages 16:32,43:8")
         if self.vote not in VOTES:
-            raise PathpruneError(f"unknown vote {self.vote!r}; known: {', '.join(VOTES)}")
+            raise PathpruneError(unknown("vote", self.vote, list(VOTES)))
         before = Stage(0, self.n)
         for stage in self.stages:
             _in_order(before, stage, self.n, self.limit)
