@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import inspect
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.api import PathpruneError, Pruner, Sampling, Task
+from harness.code import code_digest
 
 Kind = Literal["pruners", "tasks", "engines"]
 FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
@@ -28,7 +27,7 @@ class Plugin:
     name: str  # canonical spec: name and sorted options
     options: dict[str, Any]
     source: str  # distribution and version, or the file's SHA-256
-    code: str  # SHA-256 of the module that defines it: a row of older code is marked stale
+    code: str  # digest of what its modules compute (harness.code): a row of other code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
     spec: str = ""  # as it was asked for
 
@@ -92,50 +91,6 @@ def pruner(spec: str) -> Plugin:
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
     )
-
-
-@cache
-def code_digest(made: Any) -> str:
-    """SHA-256 over the module that defines it and the modules of the same package that it imports, however deep."""
-    file = inspect.getsourcefile(made)
-    if not file:
-        return ""
-    files, waiting = {made.__module__: Path(file)}, [made.__module__]
-    while waiting:
-        for name in _imported(waiting.pop(), files):
-            origin = _origin(name) if name not in files else None
-            if origin:
-                files[name] = origin
-                waiting.append(name)
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(name.encode() + files[name].read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _imported(module: str, files: dict[str, Path]) -> list[str]:
-    """Names of the same package that a module's source may import, inside functions too."""
-    if files[module].suffix != ".py":
-        return []
-    found = []
-    parent = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(files[module].read_bytes())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.partition(".")[0] == module.partition(".")[0]]
-
-
-def _origin(name: str) -> Path | None:
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None  # a name inside a module, or an optional one that is not installed
-    origin = Path(found.origin) if found and found.origin else None
-    return origin if origin and origin.is_file() else None
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from harness.api import Cost, PathpruneError
 from harness.learn.labels import continue_often
 from harness.pools.bank import Bank, Banked
-from harness.report.rows import ORACLE
 from harness.runners.bench import Progress, Settings
 from harness.store.keys import digest
 from harness.store.records import Record
+
+ORACLE = "oracle"
 
 
 def score_oracle(settings: Settings, continuations: int, progress: Progress) -> int:
@@ -19,7 +20,7 @@ def score_oracle(settings: Settings, continuations: int, progress: Progress) -> 
     file = settings.folder / f"L{settings.prefix}-{ORACLE}-{digest(spec, 8)}.jsonl"
     if continuations < 1:
         raise PathpruneError("--continuations is 1 or more")
-    about = {"quadrant": "reference", "fidelity": f"K = {continuations}"}
+    about = {"role": "oracle", "quadrant": "reference", "fidelity": f"K = {continuations}"}
     record = Record.open(file, spec, **about, source="pathprune")
     base = {k: v for k, v in settings.pool.items() if k != "n"}
     banked = Banked(settings.engine, Bank(settings.bank, base), settings.max_tokens)
