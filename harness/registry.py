@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import inspect
 import pickle
 import sys
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.api import Engine, PathpruneError, Pruner, Sampling, Signal, Task
+from harness.code import code_digest
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
 from harness.plugins import traits_of
@@ -160,50 +159,6 @@ def _told_apart(built: Any, name: str) -> dict[str, Any]:
 
 def _plain(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and not set(value) & set(",=:@ "))
-
-
-@cache
-def code_digest(made: Any) -> str:
-    """SHA-256 over the module that defines it and the modules of the same package that it imports, however deep."""
-    file = inspect.getsourcefile(made)
-    if not file:
-        return ""
-    files, waiting = {made.__module__: Path(file)}, [made.__module__]
-    while waiting:
-        for name in _imported(waiting.pop(), files):
-            origin = _origin(name) if name not in files else None
-            if origin:
-                files[name] = origin
-                waiting.append(name)
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(name.encode() + files[name].read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _imported(module: str, files: dict[str, Path]) -> list[str]:
-    """Names of the same package that a module's source may import, inside functions too."""
-    if files[module].suffix != ".py":
-        return []
-    found = []
-    parent = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(files[module].read_bytes())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.partition(".")[0] == module.partition(".")[0]]
-
-
-def _origin(name: str) -> Path | None:
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None  # a name inside a module, or an optional one that is not installed
-    origin = Path(found.origin) if found and found.origin else None
-    return origin if origin and origin.is_file() else None
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from harness.replay.pool import kept_mask
 from harness.report import Group, budgets, groups_of, latex
 from harness.report.rows import Row, rows
 from harness.report.sheet import sheet
-from harness.store.records import Record
+from harness.store.records import Record, names, pools, records
 from tests.test_matched import group
 
 ROOT = Path(__file__).parent.parent
@@ -209,11 +209,11 @@ def test_degenerate_pools_have_rows() -> None:
 
 def test_replay_is_live_on_the_published_records() -> None:
     """Paths kept and votes of the live runs on the embedded model are those that replay gives, method by method."""
-    (folder,) = (p.parent for p in (ROOT / "results/published").rglob("live"))
+    (folder,) = (f for f in pools(ROOT / "results/published") if names(f, "live"))
     pool = Record.read(folder / "pool.jsonl")
     (made,) = (g for g in groups_of(folder) if g.prefix == 22)
     scored = {m.name: m for m in made.judged}
-    live = [Record.read(file) for file in sorted((folder / "live").glob("*.jsonl"))]
+    live = list(records(folder, "live"))
     compared = same = 0
     for record in live:
         name, keep = record.header["spec"]["pruner"], record.header["spec"]["keep"]

@@ -207,8 +207,8 @@ def test_pools_on_which_nothing_can_be_selected(kind: str) -> None:
 
 def test_perfect_scores_scale_above_random() -> None:
     pool, _ = benchmark(20, 16, 0.0)
-    sizes, best, cost = scaling(pool, pool.correct.astype(float), 0.5, 12)
-    _, chance, chance_cost = scaling(pool, None, 0.5, 12)
+    sizes, best, cost = scaling(pool, pool.correct.astype(float), [0.5], 12)[0.5]
+    _, chance, chance_cost = scaling(pool, None, [0.5, 0.25], 12)[0.5]
     assert sizes == [2, 4, 8, 16]
     assert (best.mean(1) >= chance.mean(1)).all() and best[-1].mean() > chance[-1].mean()
     assert (np.diff(cost.mean(1)) > 0).all() and chance_cost.shape == cost.shape

@@ -80,8 +80,8 @@ def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
 
 
 def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
-    from harness.report.figures import scaling_data
     from harness.report.page import write_page
+    from harness.report.scaling import scaling_data
 
     write_page(large, {group.slug: scaling_data(group) for group, _ in large}, keep, out)
 
@@ -227,9 +227,34 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path) -> None:
-    """Spec, provenance and problem count of one record file."""
-    from harness.store.records import Record
+    """Spec, provenance and problem count of one record, by its journal's path; of a snapshot, the records in it."""
+    from harness.store import packed
+    from harness.store.records import Record, snapshot_records
 
-    record = Record.read(file)
-    errors = sum("error" in line for line in record.lines.values())
-    console.print_json(json.dumps(record.header | {"problems": len(record.lines), "errors": errors}))
+    if file.suffix == packed.SUFFIX:
+        for record in snapshot_records(file):
+            role = record.header.get("role", "pool")
+            about = ", ".join(f"{number} {what}" for what, number in _counts(record).items())
+            click.echo(f"{record.file.relative_to(file.parent).as_posix()}: {role}, {about}")
+    else:
+        record = Record.read(file)
+        console.print_json(json.dumps(record.header | _counts(record)))
+
+
+def _counts(record: Any) -> dict[str, int]:
+    return {"problems": len(record.lines), "errors": sum("error" in row for row in record.lines.values())}
+
+
+@cli.command()
+@click.argument("folder", default="results/published", type=click.Path(path_type=Path))
+def pack(folder: Path) -> None:
+    """Put the journals of a results folder into snapshots, one Parquet file per pool and prefix length."""
+    from harness.report.staleness import restated
+    from harness.store import records
+
+    pools = records.pools(folder)
+    if not pools:
+        raise PathpruneError(f"no records under {folder}; run: make bench PRUNER=stop")
+    for pool in pools:
+        for file in records.pack(pool, restated):
+            console.print(f"wrote {file}")

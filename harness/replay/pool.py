@@ -12,6 +12,7 @@ import numpy as np
 from harness import vote
 from harness.api import Cost, FlopModel
 from harness.loop import Ended, select
+from harness.replay.votes import leaders, small
 from harness.rng import generator
 
 BINS = 4  # path-length quantiles per problem of the length-matched comparison
@@ -131,10 +132,10 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
     share = np.full(pool.correct.shape, keep / pool.n)
     tokens, flops = generation_cost(pool, share, prefix)
     order = generator("random pruning", pool.n).random((DRAWS, pool.n)).argsort(1)
-    draws = order < keep
+    kept = np.nonzero(order < keep)[1].reshape(DRAWS, keep)
     return PerProblem(
         accuracy=pool.correct.mean(1),
-        voted=vote_correct(pool, np.broadcast_to(draws, (len(pool.problems), *draws.shape))).mean(1),
+        voted=votes_right(pool, slice(None), kept[None], [keep])[0].mean(1),
         generated=tokens,
         tokens=tokens,
         flops=flops,
@@ -144,26 +145,58 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
 
 
 def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
-    """Is the majority answer right, float ``[Q, R]`` for R subsets of each problem, ``masks`` bool ``[Q, R, N]``.
+    """Is the majority answer right, float ``[Q, R]`` for R subsets of each problem, ``masks`` bool ``[Q, R, N]``."""
+    ballots = ballots_of(pool)
+    column = np.where(masks, ballots.column[:, None, :], ballots.none)
+    problems, subsets, n = masks.shape
+    first = leaders(
+        column.reshape(-1, n).T, np.broadcast_to(np.arange(n)[:, None], (n, problems * subsets)), ballots.none
+    )
+    return ballots.won(np.arange(problems).repeat(subsets), first).astype(float).reshape(problems, subsets)
 
-    Ties go to the answer seen first (lowest index) among the subset, as in ``harness.vote``.
-    """
-    out = np.zeros(masks.shape[:2])
-    for row, subsets in enumerate(masks):
-        codes = pool.answers[row]
-        voters = codes >= 0
-        if not voters.any():
-            continue
-        onehot = np.eye(codes.max() + 1)[codes[voters]]
-        weights = subsets[:, voters].astype(float)
-        counts = weights @ onehot
-        # The first voter of each answer breaks ties: an earlier one is worth a little more, less than one vote.
-        first = np.where(counts > 0, (weights[:, :, None] * onehot[None]).argmax(1), len(codes))
-        best = (counts - first / (len(codes) + 1)).argmax(1)
-        truth = np.zeros(onehot.shape[1])
-        truth[codes[pool.correct[row] & voters]] = 1
-        out[row] = truth[best] * (counts.max(1) > 0)
-    return out
+
+def votes_right(
+    pool: Pool, problems: slice, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Is the vote of the first k of the ``kept`` paths right, bool ``[sizes, Q, R]`` for R subsets of each problem.
+
+    ``kept`` int ``[Q, R, k]`` holds indices of paths, ``[1, R, k]`` where all problems have the same subsets. ``weights``
+    ``[problems of the pool, N]``; one vote each where None."""
+    ballots, number = ballots_of(pool), np.arange(len(pool.problems), dtype=np.int32)[problems]
+    kept = np.broadcast_to(kept, (len(number), *kept.shape[1:]))
+    path = np.ascontiguousarray(kept.reshape(-1, kept.shape[2]).T)  # [k, Q R]: voters lie one behind the other
+    problem = number.repeat(kept.shape[1])
+    flat = path + problem * np.int32(pool.n)
+    column, path = small(ballots.column, ballots.none).take(flat), small(path, pool.n)
+    weight = None if weights is None else weights.take(flat)
+    right = [
+        ballots.won(problem, leaders(column[:k], path[:k], ballots.none, None if weight is None else weight[:k]))
+        for k in sizes
+    ]
+    return np.stack(right).reshape(len(right), *kept.shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class Ballots:
+    """The answers of a pool as votes need them."""
+
+    column: np.ndarray  # int [Q, N], the answer's code; ``none``: no answer
+    right: np.ndarray  # bool [Q, N], is the answer that the path gives right
+    none: int
+
+    def won(self, problem: np.ndarray, leader: np.ndarray) -> np.ndarray:
+        """Is the answer of these paths right, bool; -1 for a vote that nobody took part in."""
+        return self.right[problem, leader] & (leader >= 0)
+
+
+@lru_cache(maxsize=8)
+def ballots_of(pool: Pool) -> Ballots:
+    none = int(pool.answers.max(initial=-1)) + 1
+    column = np.where(pool.answers >= 0, pool.answers, none)
+    truth = np.zeros((len(pool.problems), none + 1), dtype=bool)
+    problem, path = np.nonzero(pool.correct & (pool.answers >= 0))
+    truth[problem, column[problem, path]] = True
+    return Ballots(column, np.take_along_axis(truth, column, 1), none)
 
 
 def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:

@@ -36,20 +36,38 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
     are widened as Student's t widens the normal's (Hesterberg 2015, The American Statistician 69(4), sec. 4.2). The
     resamples depend on Q alone, so every method is resampled alike.
     """
-    q = len(values)
+    values = np.ascontiguousarray(values, dtype=float)
+    return _bootstrap(values.tobytes(), level, resamples)
+
+
+@lru_cache(maxsize=8192)
+def _bootstrap(values: bytes, level: float, resamples: int) -> Interval:
+    """Tables ask for the same column more than once: every row of no pruning, a gain and its p-value."""
+    column = np.frombuffer(values)
+    q = len(column)
     if q < 2:
-        mean = float(np.mean(values)) if q else float("nan")
+        mean = float(np.mean(column)) if q else float("nan")
         return Interval(mean, float("nan"), float("nan"), float("nan"))
-    return interval_of(float(values.mean()), resampled(values, resamples), q, level)
+    return interval_of(float(column.mean()), resampled(column, resamples), q, level)
 
 
 def interval_of(mean: float, means: np.ndarray, q: int, level: float = 0.95) -> Interval:
     """The interval of any statistic from its values on resamples of q problems."""
-    wider = np.sqrt(q / (q - 1))
-    low, high = np.quantile(means, norm.cdf(wider * student.ppf([(1 - level) / 2, (1 + level) / 2], q - 1)))
+    low, high = np.quantile(means, _tails(q, level))
     tail = (min((means <= 0).mean(), (means >= 0).mean()) * len(means) + 0.5) / (len(means) + 1)
-    p = min(1.0, 2 * float(student.cdf(norm.ppf(min(0.5, tail)) / wider, q - 1)))
-    return Interval(mean, float(low), float(high), p)
+    return Interval(mean, float(low), float(high), _p_value(min(0.5, float(tail)), q))
+
+
+@lru_cache(maxsize=64)
+def _tails(q: int, level: float) -> np.ndarray:
+    """Which quantiles of the resamples bound an interval, wider than the level's own where problems are few."""
+    return np.asarray(norm.cdf(np.sqrt(q / (q - 1)) * student.ppf([(1 - level) / 2, (1 + level) / 2], q - 1)))
+
+
+@lru_cache(maxsize=4096)
+def _p_value(tail: float, q: int) -> float:
+    """Two-sided, of a share of resamples beyond zero."""
+    return min(1.0, 2 * float(student.cdf(norm.ppf(tail) / np.sqrt(q / (q - 1)), q - 1)))
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> Interval:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from harness.api import Cost
-from harness.replay.pool import Pool, generation_cost, of_like_length
+from harness.replay.pool import Pool, generation_cost, of_like_length, votes_right
 from harness.rng import generator
 
 DRAWS = 1000
@@ -95,27 +95,35 @@ def kept_probability(pool: int, n: int, k: int) -> np.ndarray:
 def votes(
     pool: Pool, ranks: np.ndarray | None, settings: Sequence[Setting], draws: int, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Share of draws whose vote is right, ``[S, Q]``; ties go to the answer seen first (lowest index), as in the loop."""
+    """Share of draws whose vote is right, ``[S, Q]``; ties go to the answer seen first (lowest index), as in the loop.
+
+    ``ranks`` int ``[Q, N]``, 0 for the best; None: random in every draw. ``weights`` float ``[Q, N]``: each path's vote,
+    one each where None."""
     out = np.zeros((len(settings), len(pool.problems)))
     by_n: dict[int, list[int]] = {}
     for row, (n, _) in enumerate(settings):
         by_n.setdefault(n, []).append(row)
-    for q in range(len(pool.problems)):
-        ballot = _ballot(pool.answers[q], pool.correct[q], share=weights is None)
+    for launched, order in _drawn(pool.n, draws):
         for n, rows in by_n.items():
+            alike = n == pool.n and ranks is not None  # whole pools are the same launch in every draw
+            paths = launched[: 1 if alike else None, :n]
             ks = sorted({settings[row][1] for row in rows})
-            right = np.zeros(len(ks))
-            for places, order in _drawn(pool.n, draws):
-                better = order if ranks is None else ranks[q]
-                weight = None if weights is None else weights[q].astype(float)
-                right += _winners(ballot, places < n, better, ks, weight)
-            for row in rows:
-                out[row, q] = right[ks.index(settings[row][1])] / draws
-    return out
+            for problems in _runs(len(pool.problems), paths.size):
+                kept = _best_random(order, paths, ks[-1]) if ranks is None else _best(ranks[problems], paths, ks[-1])
+                right = votes_right(pool, problems, kept, ks, weights).sum(2) * (len(launched) if alike else 1)
+                for row in rows:
+                    out[row, problems] += right[ks.index(settings[row][1])]
+    return out / draws
+
+
+def _runs(problems: int, size: int) -> Iterator[slice]:
+    """Problems in runs, so that an array of ``size`` elements for each stays within ``CHUNK``."""
+    step = max(1, CHUNK // max(1, size))
+    return (slice(start, min(problems, start + step)) for start in range(0, problems, step))
 
 
 def _drawn(pool: int, draws: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunks of ``[R, N]``: each path's place in the launch order of a draw, and a random rank for the random control."""
+    """Chunks of ``[R, N]``: the paths of a draw in the order of their launch, and a random rank for the random control."""
     size = max(1, min(draws, CHUNK // pool))
     for start in range(0, draws, size):
         yield _orders(pool, start, min(size, draws - start))
@@ -124,80 +132,39 @@ def _drawn(pool: int, draws: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 @lru_cache(maxsize=8)
 def _orders(pool: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = generator("sweep", pool, start)
-    return rng.random((count, pool)).argsort(1), rng.random((count, pool)).argsort(1)
+    places = rng.random((count, pool)).argsort(1)
+    return places.argsort(1), rng.random((count, pool)).argsort(1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Ballot:
-    """One problem's answers as columns. Wrong answers that only one path gives share a column of at most one vote.
-
-    Such an answer can win only when no answer has two votes, and then the first seen wins: which of them does not matter.
-    """
-
-    column: np.ndarray  # int [N]; -1: no answer
-    truth: np.ndarray  # bool [A]
-    single: int  # the shared column, or -1
+def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
+    """Of each launch in ``paths`` ``[R, n]`` the best k by ``ranks`` ``[Q, N]``, the best first: indices ``[Q, R, k]``."""
+    size = ranks.shape[1]
+    # Rank and index in one number: sorting it sorts both. Numbers of 32 bits are those that numpy sorts fastest.
+    coded = (ranks * size + np.arange(size)).astype(np.uint32 if size < 1 << 16 else np.uint64)
+    drawn = coded.take(paths.ravel(), axis=1).reshape(len(ranks), *paths.shape)
+    drawn.sort(axis=2)
+    return np.asarray(drawn[:, :, :k] % size)
 
 
-def _ballot(codes: np.ndarray, correct: np.ndarray, share: bool) -> _Ballot:
-    answered = codes >= 0
-    counts = np.bincount(codes[answered], minlength=1)
-    right = np.zeros(len(counts), dtype=bool)
-    right[codes[correct & answered]] = True
-    shared = (counts == 1) & ~right & share
-    own = np.cumsum(~shared) - 1
-    single = int((~shared).sum()) if shared.any() else -1
-    column = np.where(answered, np.where(shared[codes], single, own[codes]), -1)
-    truth = np.concatenate([right[~shared], np.zeros(int(shared.any()), dtype=bool)])
-    return _Ballot(column, truth, single)
-
-
-def _winners(
-    ballot: _Ballot, inside: np.ndarray, rank: np.ndarray, ks: Sequence[int], weight: np.ndarray | None
-) -> np.ndarray:
-    """How many of R launches ``inside`` ``[R, N]`` have a right vote among their best k by ``rank``, for each k, ``[K]``.
-
-    ``rank`` ``[N]``, or ``[R, N]`` where it differs between draws.
-    """
-    draws, n = inside.shape
-    if rank.ndim == 1:  # a method ranks paths the same in every draw
-        place = np.cumsum(inside[:, rank.argsort()], 1)[:, rank] - 1
-    else:
-        place = np.take_along_axis(np.cumsum(np.take_along_axis(inside, rank.argsort(1), 1), 1), rank, 1) - 1
-    step = np.searchsorted(ks, np.arange(n), side="right")[place]  # the first k of ``ks`` at which a path is kept
-    voters = inside & (ballot.column >= 0) & (step < len(ks))
-    if weight is not None:
-        voters &= weight > 0
-    # Paths from the last to the first, so that of several the lowest index is written last.
-    draw, path = np.nonzero(voters[:, ::-1])
-    path = n - 1 - path
-    columns = len(ballot.truth)
-    shape = (draws, len(ks), columns)
-    key = (draw * len(ks) + step[draw, path]) * columns + ballot.column[path]
-    size = int(np.prod(shape))
-    total = np.bincount(key, None if weight is None else weight[path], size).reshape(shape).cumsum(1)
-    first = np.full(size, n)
-    first[key] = path
-    seen = np.minimum.accumulate(first.reshape(shape), axis=1)
-    if ballot.single >= 0:
-        total[:, :, ballot.single] = np.minimum(total[:, :, ballot.single], 1)
-    most = total.max(2)
-    leader = np.where(total == most[:, :, None], seen, n + 1).argmin(2)
-    return np.asarray((ballot.truth[leader] & (most > 0)).sum(0), dtype=float)
+def _best_random(order: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
+    """The best k of each launch by ranks ``order`` ``[R, N]`` that differ between draws and not between problems."""
+    chosen = np.take_along_axis(order, paths, 1).argsort(1)[:, :k]
+    return np.take_along_axis(paths, chosen, 1)[None]
 
 
 def scaling(
     pool: Pool,
     scores: np.ndarray | None,
-    gamma: float,
+    gammas: Sequence[float],
     prefix: int,
     checks: Sequence[Cost] | None = None,
     draws: int = 200,
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """cons@N and tokens against N (STOP, Fig. 4): ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
+) -> dict[float, tuple[list[int], np.ndarray, np.ndarray]]:
+    """cons@N and tokens against N (STOP, Fig. 4), by gamma: ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
 
-    For each N = 2, 4, ... of which the best gamma N, and at least one, are finished.
-    """
+    For each N = 2, 4, ... of which the best gamma N, and at least one, are finished."""
     sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
-    swept = sweep(pool, scores, prefix, [(n, max(1, round(gamma * n))) for n in sizes], checks, draws)
-    return sizes, swept.voted, swept.tokens
+    wanted = {gamma: [(n, max(1, round(gamma * n))) for n in sizes] for gamma in gammas}
+    swept = sweep(pool, scores, prefix, list(dict.fromkeys(s for ss in wanted.values() for s in ss)), checks, draws)
+    rows = {gamma: [swept.at(setting) for setting in settings] for gamma, settings in wanted.items()}
+    return {gamma: (sizes, swept.voted[row], swept.tokens[row]) for gamma, row in rows.items()}

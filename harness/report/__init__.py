@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from harness import advice, registry
 from harness.api import Cost, PathpruneError
 from harness.replay.pool import Pool
+from harness.report.staleness import is_stale
+from harness.store import records
 from harness.store.records import Record
+from harness.store.roles import Role, role_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,17 @@ class Method:
     label_tokens: int | None  # one-off cost of its training labels; None: it has none, or they are not recorded
     errors: int
     stale: bool
+    role: Role = "method"
+
+    @property
+    def top_k(self) -> bool:
+        """Does it keep k paths at L? Methods with a rule of their own are not matched in k, so not compared by it."""
+        return self.spent is None
+
+    @property
+    def ranks(self) -> bool:
+        """Does it choose paths at L by scores of its own? What has a closed form and oracles do not."""
+        return self.role in ("method", "control") and self.top_k and len(self.pool.problems) > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +77,8 @@ class Group:
 
 def groups(root: Path, n: int | None = None) -> Iterator[Group]:
     """Every (pool, prefix length) under a results folder, in a fixed order."""
-    if not root.is_dir():
-        raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
-    for file in sorted(root.rglob("pool.jsonl")):
-        yield from groups_of(file.parent, n)
+    for folder in records.pools(root):
+        yield from groups_of(folder, n)
 
 
 def groups_of(
@@ -84,19 +95,17 @@ def groups_of(
         pool = Pool.from_record(record.header, record.lines, size)
         if problems is not None:
             pool = pool.subset([p for p in problems if p in set(pool.problems)])
-    files = sorted(folder.glob("L*.jsonl")) + sorted(folder.glob("own-rule-*.jsonl"))
     by_prefix: dict[int, list[Method]] = {}
-    for path in files:
-        other = Record.read(path)
-        with _blamed(path):
-            by_prefix.setdefault(int(other.header["spec"]["prefix"]), []).extend(_judged(other, pool))
+    for judged in records.records(folder, "judged"):
+        with _blamed(judged.file):
+            by_prefix.setdefault(int(judged.header["spec"]["prefix"]), []).extend(_judged(judged, pool))
     if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
         by_prefix[prefix or 1] = []
-    own = [j for j in by_prefix.pop(0, []) if size == record.header["spec"]["n"]]  # decided on the whole pool
-    if prefix and own:
+    own_rules = [m for m in by_prefix.pop(0, []) if size == record.header["spec"]["n"]]  # decided on the whole pool
+    if prefix and own_rules:
         by_prefix.setdefault(prefix, [])
-    for length, judged in sorted(by_prefix.items()):
-        yield Group(folder, record.header["spec"], pool, length, _distinct(judged + own))
+    for length, methods in sorted(by_prefix.items()):
+        yield Group(folder, record.header["spec"], pool, length, _distinct(methods + own_rules))
 
 
 @contextmanager
@@ -114,7 +123,10 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
     if not rows and not errors:
         return []
     header = record.header
-    own = header["spec"]["prefix"] == 0
+    role = role_of(header)
+    if role is None:
+        raise ValueError("its header names no pruner")
+    own_rule = role == "own-rule"
 
     def column(name: str, kind: Any) -> np.ndarray:
         return np.array([r[name][: pool.n] for r in rows.values()], dtype=kind).reshape(len(rows), pool.n)
@@ -127,27 +139,20 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
             vote=header.get("vote", "majority"),
             key=record.file.stem.rpartition("-")[2],
             pool=pool.subset(list(rows)),
-            values=column("weights" if own else "scores", np.float32),
-            spent=column("spent", int) if own else None,
+            values=column("weights" if own_rule else "scores", np.float32),
+            spent=column("spent", int) if own_rule else None,
             checks=[Cost(**r["cost"]) for r in rows.values()],
             label_tokens=header.get("label_tokens"),
             errors=errors,
-            stale=_stale(header),
+            stale=is_stale(header),
+            role=role,
         )
     ]
 
 
-def _distinct(judged: list[Method]) -> list[Method]:
+def _distinct(methods: list[Method]) -> list[Method]:
     """One row per method: older code's rows give way to the present code's, other doubles carry their key."""
-    fresh = {j.name for j in judged if not j.stale}
-    shown = [j for j in judged if not (j.stale and j.name in fresh)]
-    counts = Counter(j.name for j in shown)
-    return [j if counts[j.name] == 1 else replace(j, name=f"{j.name} ({j.key})") for j in shown]
-
-
-def _stale(header: dict[str, Any]) -> bool:
-    """Was the row made by other code than is installed now? Pruners that are not installed cannot be judged."""
-    name = header["spec"]["pruner"].partition(":")[0]
-    if name not in registry.names("pruners"):
-        return False
-    return bool(registry.code_digest(registry.load("pruners", name)[0]) != header["spec"]["code"])
+    fresh = {m.name for m in methods if not m.stale}
+    shown = [m for m in methods if not (m.stale and m.name in fresh)]
+    counts = Counter(m.name for m in shown)
+    return [m if counts[m.name] == 1 else replace(m, name=f"{m.name} ({m.key})") for m in shown]

@@ -83,7 +83,7 @@ def markdown(made: Budgets, most: int | None = None) -> str:
         line(heads), "|" + "---|" * len(heads),
     ]  # fmt: skip
     rows = made.within[_middle(made)]
-    best = [w.name for w in rows if w.quadrant != "control" or most is None][:most]
+    best = [w.name for w in rows if w.role == "method" or most is None][:most]
     lines += [line(_cells(made, w.name)) for w in rows if w.name in (*best, "no pruning", "random")]
     spans = [
         f"gamma 1/{g.denominator}: {s[0]:,.0f} to {s[1]:,.0f}" if s else f"gamma 1/{g.denominator}: n/a"

@@ -28,7 +28,7 @@ def table(group: Group, rows: Sequence[Row], keep: int) -> str:
     heads = " & ".join(h.replace("{keep}", str(keep)).replace("{n}", str(group.pool.n)) for h in HEADS)
     marks = emphasis(rows)
     lines = [" & ".join(_cells(row, marks.get(id(row), "{}"))) + r" \\" for row in rows]
-    exact = [r for r in rows if r.fidelity == "exact" and r.quadrant == "control" and r.gain is None]
+    exact = [r for r in rows if r.role == "closed-form"]
     lines.insert(len(exact), r"\midrule")
     few = " Few problems: read the intervals." if len(group.pool.problems) < FEW else ""
     caption = (

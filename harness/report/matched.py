@@ -18,8 +18,8 @@ from harness.replay.pool import Pool
 from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
-from harness.report.rows import ranks
 from harness.rng import generator
+from harness.store.roles import Role
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as shares of what finishing all paths costs
@@ -47,6 +47,7 @@ class Curve:
     pool: Pool
     swept: Sweep
     gammas: tuple[Fraction, ...]
+    role: Role = "method"
 
     def rows(self, gamma: Fraction) -> list[int]:
         """Where the settings of a gamma are; no pruning has but one."""
@@ -103,12 +104,12 @@ def curves(group: Group, draws: int = DRAWS) -> list[Curve]:
     everything = sweep(group.pool, None, int(group.pool.lengths.max()), whole, draws=draws)
     chance = sweep(group.pool, None, group.prefix, pruned, draws=draws)
     out = [
-        Curve("no pruning", "control", group.pool, everything, WHOLE),
-        Curve("random", "control", group.pool, chance, _possible(group.pool.n)),
+        Curve("no pruning", "control", group.pool, everything, WHOLE, "closed-form"),
+        Curve("random", "control", group.pool, chance, _possible(group.pool.n), "closed-form"),
     ]
     for method in filter(lambda m: comparable(m, group), group.judged):
         swept = sweep(method.pool, method.values, group.prefix, pruned, method.checks, draws)
-        out.append(Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n)))
+        out.append(Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n), method.role))
     return out
 
 
@@ -118,7 +119,7 @@ def _possible(n: int) -> tuple[Fraction, ...]:
 
 def comparable(method: Method, group: Group) -> bool:
     """Does it rank all of the group's problems, so that it can be paired with every other?"""
-    return ranks(method) and method.pool.problems == group.pool.problems
+    return method.ranks and method.pool.problems == group.pool.problems
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Within:
     gain: Interval | None
     adjusted_p: float | None
     behind: Interval | None
+    role: Role = "method"
 
 
 def at_budget(
@@ -149,7 +151,7 @@ def at_budget(
         else:
             values[curve.name] = curve.within(np.array([budget]), gamma or WHOLE[0], cost, metric)[0]
     chance = values["random"]
-    pruners = [c.name for c in made if c.quadrant != "control" and np.isfinite(values[c.name]).all()]
+    pruners = [c.name for c in made if c.role == "method" and np.isfinite(values[c.name]).all()]
     adjusted = dict(zip(pruners, holm([bootstrap(values[p] - chance).p for p in pruners]), strict=True))
     best = max(pruners, key=lambda p: values[p].mean(), default=None)
     out = []
@@ -166,6 +168,7 @@ def at_budget(
                 bootstrap(mine - chance) if paired else None,
                 adjusted.get(curve.name),
                 bootstrap(mine - values[best]) if rival and best else None,
+                curve.role,
             )
         )
     return sorted(out, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)

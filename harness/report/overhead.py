@@ -9,7 +9,7 @@ from rich.table import Table
 
 from harness.api import Cost
 from harness.loop import STAGES
-from harness.store.records import Record
+from harness.store.records import Record, records
 
 HEADS = ("pruner", *STAGES, "check / generation", "avg of kept", "vote", "tokens", "problems", "errors")
 TITLE = "live: only kept paths are finished; seconds are sums over problems"
@@ -28,8 +28,7 @@ def summary(records: Sequence[Record]) -> Table:
 def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
     """The live tables of a pool's folder: (where they were timed, cells), one per device, n, k and prefix length."""
     tables: dict[str, list[list[str]]] = {}
-    for file in sorted((folder / "live").glob("*.jsonl")):
-        record = Record.read(file)
+    for record in records(folder, "live"):
         spec, device = record.header["spec"], record.header["device"]["device"]
         place = f"L = {spec['prefix']}, {spec['keep']} of {spec['n']} finished, on {device}"
         tables.setdefault(place, []).append(_cells(record))

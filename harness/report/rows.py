@@ -22,17 +22,10 @@ from harness.replay.pool import (
 )
 from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
 from harness.report import Group, Method
+from harness.store.roles import Role
 
-EXACT = ("all", "random")  # drawn from the pool in closed form, whether or not they were run
-ORACLE = "oracle"
 NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN, NAN)
-
-
-def ranks(method: Method) -> bool:
-    """Does it keep k paths at L by scores of its own? Exact controls, the oracle and own decision rules do not."""
-    named = method.name.partition(":")[0] not in EXACT and not method.name.startswith(ORACLE)
-    return named and method.spent is None and len(method.pool.problems) > 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +57,7 @@ class Row:
     truncated: float = NAN
     label_tokens: int | None = None
     note: str = ""
+    role: Role = "method"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +73,9 @@ class Replayed:
         return self.result.accuracy - self.method.pool.correct.mean(1)
 
     @property
-    def top_k(self) -> bool:
-        """Does it keep k paths at L? Methods with a rule of their own are not matched in k, so not compared by it."""
-        return self.method.spent is None
-
-    @property
-    def oracle(self) -> bool:
-        return self.method.name.startswith(ORACLE)
+    def competes(self) -> bool:
+        """Is it compared with the others, which keep as many paths at L by what a prefix shows?"""
+        return self.method.ranks
 
 
 def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = None) -> list[Row]:
@@ -98,21 +88,23 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     everything, chance = no_pruning(group.pool), random_pruning(group.pool, keep, group.prefix)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [
-        Row("all (no pruning)", "control", "exact", note=few, **_numbers(everything, everything)),
-        Row("random (expected)", "control", "exact", **_numbers(chance, everything)),
+        Row("all (no pruning)", "control", "exact", note=few, role="closed-form", **_numbers(everything, everything)),
+        Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything)),
     ]
-    shown = [m for m in group.judged if m.name.partition(":")[0] not in EXACT]
-    judged = [_judge(m, keep, group.prefix, ended) for m in shown if len(m.pool.problems)]
-    competing = [j for j in judged if j.top_k and not j.oracle]
-    adjusted = dict(zip(competing, holm([bootstrap(j.gain).p for j in competing]), strict=True))
-    best = max(competing, key=lambda j: j.gain.mean(), default=None)
-    oracle = next((j for j in judged if j.oracle), None)
-    made = [_row(j, group, adjusted.get(j), best, oracle, vote) for j in judged]
-    made.sort(key=lambda r: (r.name.startswith(ORACLE), -(r.gain.mean if r.gain else -9.0)))
+    shown = [m for m in group.judged if m.role != "closed-form"]
+    replayed = [_judge(m, keep, group.prefix, ended) for m in shown if len(m.pool.problems)]
+    competing = [r for r in replayed if r.competes]
+    adjusted = dict(zip(competing, holm([bootstrap(r.gain).p for r in competing]), strict=True))
+    best = max(competing, key=lambda r: r.gain.mean(), default=None)
+    oracle = next((r for r in replayed if r.method.role == "oracle"), None)
+    ranked = [_row(r, group, adjusted.get(r), best, oracle, vote) for r in replayed]
+    ranked.sort(key=lambda row: (row.role == "oracle", -(row.gain.mean if row.gain else -9.0)))
     failed = [
-        Row(m.name, m.quadrant, m.fidelity, note=_note(m, group, None)) for m in shown if not len(m.pool.problems)
+        Row(m.name, m.quadrant, m.fidelity, note=_note(m, group, None), role=m.role)
+        for m in shown
+        if not len(m.pool.problems)
     ]
-    return exact + made + failed + [_leaky(group, keep, everything)]
+    return exact + ranked + failed + [_leaky(group, keep, everything)]
 
 
 def _judge(method: Method, keep: int, prefix: int, ended: Ended) -> Replayed:
@@ -124,27 +116,28 @@ def _judge(method: Method, keep: int, prefix: int, ended: Ended) -> Replayed:
 
 
 def _row(
-    j: Replayed, group: Group, adjusted: float | None, best: Replayed | None, oracle: Replayed | None, vote: str | None
+    replayed: Replayed, group: Group, adjusted: float | None, best: Replayed | None, oracle: Replayed | None, vote: str | None
 ) -> Row:  # fmt: skip
-    method, pool = j.method, j.method.pool
-    behind = _paired(j, best) if best and j.top_k and not j.oracle and j is not best else None
-    share = _paired(j, oracle) if oracle and j.top_k else None
-    scores = method.values if j.top_k else None
+    method, pool = replayed.method, replayed.method.pool
+    behind = _paired(replayed, best) if best and replayed.competes and replayed is not best else None
+    share = _paired(replayed, oracle) if oracle and method.top_k else None
+    scores = method.values if method.top_k else None
     return Row(
         method.name,
         method.quadrant,
         method.fidelity,
-        gain=bootstrap(j.gain),
+        gain=bootstrap(replayed.gain),
         adjusted_p=adjusted,
-        matched=bootstrap(j.result.accuracy - length_matched(pool, j.mask)),
+        matched=bootstrap(replayed.result.accuracy - length_matched(pool, replayed.mask)),
         behind=bootstrap(behind[0] - behind[1]) if behind and len(behind[0]) else None,
         oracle_share=ratio(*share) if share and share[1].sum() > 0 else None,
-        own_vote=_own_vote(j, vote),
+        own_vote=_own_vote(replayed, vote),
         within=None if scores is None else bootstrap(within_auroc(scores, pool.correct)),
         pooled=None if scores is None else auroc(scores, pool.correct),
         label_tokens=method.label_tokens,
-        note=_note(method, group, j),
-        **_numbers(j.result, no_pruning(pool)),
+        note=_note(method, group, replayed),
+        role=method.role,
+        **_numbers(replayed.result, no_pruning(pool)),
     )
 
 
@@ -163,29 +156,30 @@ def _numbers(result: PerProblem, everything: PerProblem) -> dict[str, Any]:
     }
 
 
-def _own_vote(j: Replayed, asked: str | None) -> tuple[str, Interval] | None:
+def _own_vote(replayed: Replayed, asked: str | None) -> tuple[str, Interval] | None:
     """The method's native vote, or the one asked for, on the same kept paths; None where it cannot be taken."""
-    rule, scores = asked or j.method.vote, j.method.values
-    if not j.top_k:
-        return None if asked else (rule, bootstrap(weighted_vote(j.method.pool, scores)))
+    pool, scores = replayed.method.pool, replayed.method.values
+    rule = asked or replayed.method.vote
+    if not replayed.method.top_k:
+        return None if asked else (rule, bootstrap(weighted_vote(pool, scores)))
     if rule == "majority" or (rule in ("weighted", "filtered") and (scores < 0).any()):
         return None
-    return rule, bootstrap(weighted_vote(j.method.pool, vote_weights(j.method.pool, j.mask, scores, rule)))
+    return rule, bootstrap(weighted_vote(pool, vote_weights(pool, replayed.mask, scores, rule)))
 
 
 def _paired(one: Replayed, other: Replayed) -> tuple[np.ndarray, np.ndarray]:
     """Gains of two methods on the problems that both have judged."""
-    mine, theirs = (dict(zip(j.method.pool.problems, j.gain, strict=True)) for j in (one, other))
+    mine, theirs = (dict(zip(r.method.pool.problems, r.gain, strict=True)) for r in (one, other))
     common = [p for p in mine if p in theirs]
     return np.array([mine[p] for p in common]), np.array([theirs[p] for p in common])
 
 
-def _note(method: Method, group: Group, j: Replayed | None) -> str:
+def _note(method: Method, group: Group, replayed: Replayed | None) -> str:
     total, count = len(group.pool.problems), len(method.pool.problems)
     notes = [f"{method.errors} errors"] * bool(method.errors) + ["stale"] * method.stale
     notes += [f"{count} of {total} problems"] * (0 < count < total)
-    if j and not j.top_k:
-        kept = j.mask.sum(1)
+    if replayed and not method.top_k:
+        kept = replayed.mask.sum(1)
         notes.append(f"own rule: {kept.mean():.1f} of {group.pool.n} paths vote")
         notes += [f"no path left on {int((kept == 0).sum())} problems"] * bool((kept == 0).any())
     return ", ".join(notes)
@@ -202,5 +196,6 @@ def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
         "reference",
         "sees the future",
         gain=gain,
+        role="oracle",
         **_numbers(result, everything),
     )

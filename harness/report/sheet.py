@@ -13,6 +13,7 @@ from harness.report import Group
 from harness.report.rows import Row
 
 DIGITS = 6
+UNSHOWN = {"role"}  # which the type and the place of a line say
 
 
 def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
@@ -31,6 +32,8 @@ def _where(group: Group, keep: int) -> dict[str, Any]:
 def _numbers(row: Row) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for field in fields(row):
+        if field.name in UNSHOWN:
+            continue
         value = getattr(row, field.name)
         if field.name == "own_vote":
             out["own_vote_rule"], value = value or (None, None)

@@ -27,6 +27,19 @@ def writable(file: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def settled(folder: Path) -> None:
+    """Make the names in a folder durable, those of files that were just written or replaced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # not every system opens folders
+        return
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def refused(file: Path, error: OSError) -> PathpruneError:
     """The one line that a disk or its permissions cause."""
     return PathpruneError(

@@ -12,11 +12,12 @@ import pandas as pd
 
 from harness.report.figures.calibration import calibration_figure
 from harness.report.figures.overhead import overhead_figure
-from harness.report.figures.scaling import GAMMAS, scaling_data, scaling_figure
+from harness.report.figures.scaling import scaling_figure
 from harness.report.figures.style import VENUES
 from harness.report.figures.success import success_figure
 from harness.report.figures.survival import survival_figure
 from harness.report.figures.taxonomy import taxonomy_figure
+from harness.report.scaling import GAMMAS, scaling_data
 
 FIGURES: dict[str, Callable[..., pd.DataFrame | None]] = {
     "scaling": scaling_figure,

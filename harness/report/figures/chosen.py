@@ -6,7 +6,6 @@ import numpy as np
 
 from harness.replay.pool import kept_mask
 from harness.report import Group, Method
-from harness.report.rows import ranks
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
 RESAMPLES = 2000
@@ -19,9 +18,8 @@ def keep_of(n: int) -> int:
 def methods(group: Group) -> list[Method]:
     """Pruners that score at L and have judged a problem.
 
-    Left out: the exact controls, which have closed forms, the oracle, and methods with a rule of their own, which are not
-    matched in k."""
-    return [m for m in group.judged if ranks(m)]
+    Left out: what has a closed form, oracles, and methods with a rule of their own, which are not matched in k."""
+    return [m for m in group.judged if m.ranks]
 
 
 def gains(method: Method, prefix: int) -> np.ndarray:
@@ -36,7 +34,7 @@ def best_of_quadrants(group: Group, controls: bool = False) -> list[Method]:
     """The method of each quadrant with the largest mean gain, best first; random stands for the controls.
 
     Chosen on the problems that are shown, so a picture to read and not a test: the tables have every method."""
-    shown = [m for m in methods(group) if controls or m.quadrant != "control"]
+    shown = [m for m in methods(group) if controls or m.role != "control"]
     ranked = sorted(shown, key=lambda m: (-gains(m, group.prefix).mean(), m.name))
     firsts: dict[str, Method] = {}
     for method in ranked:

@@ -13,10 +13,9 @@ from harness.loop import STAGES
 from harness.replay.stats import bootstrap, ratio
 from harness.report import Group
 from harness.report.figures import style
-from harness.store.records import Record
+from harness.store.records import Record, records
 
 LOOKS = {"launch": ("0.8", ""), "check": ("black", ""), "resume": ("white", "////")}
-PLAIN = "all"
 COLUMNS = [
     "pruner", "n", "keep", *STAGES, "total", "total_low", "total_high", "check_share", "share_low", "share_high", "problems", "device",
 ]  # fmt: skip
@@ -32,18 +31,22 @@ def overhead_data(group: Group) -> pd.DataFrame:
 
 def _timed(group: Group) -> Iterator[tuple[Record, np.ndarray]]:
     """Live records with seconds ``[Q, 3]``; plain generation stands at every L, since it prunes at none."""
-    for file in sorted((group.folder / "live").glob("*.jsonl")):
-        record = Record.read(file)
-        spec = record.header["spec"]
+    for record in records(group.folder, "live"):
         rows = [r["seconds"] for r in record.lines.values() if "seconds" in r]
-        if rows and (spec["prefix"] == group.prefix or spec["pruner"] == PLAIN):
+        if rows and (record.header["spec"]["prefix"] == group.prefix or _plain(record)):
             yield record, np.array([[row[stage] for stage in STAGES] for row in rows], dtype=float)
+
+
+def _plain(record: Record) -> bool:
+    """Is it generation without pruning? What has a closed form and finished every path."""
+    n, role = record.header["spec"]["n"], record.header["role"]
+    return role == "closed-form" and all(len(r["kept"]) == n for r in record.lines.values() if "kept" in r)
 
 
 def _row(record: Record, taken: np.ndarray) -> tuple[Any, ...]:
     spec, total = record.header["spec"], bootstrap(taken.sum(1))
     share = ratio(taken[:, 1], taken[:, 0] + taken[:, 2])
-    keep = spec["n"] if spec["pruner"] == PLAIN else spec["keep"]
+    keep = spec["n"] if _plain(record) else spec["keep"]
     device = (record.header.get("device") or {}).get("device", "")
     return (
         spec["pruner"], spec["n"], keep, *taken.mean(0), total.mean, total.low, total.high, share.mean, share.low, share.high,
@@ -85,9 +88,9 @@ def _reach(data: pd.DataFrame) -> np.ndarray:
 
 
 def _shares(axis: Any, data: pd.DataFrame, places: np.ndarray) -> None:
-    for place, row in zip(places, data.itertuples(), strict=True):
+    for place, row, plain in zip(places, data.itertuples(), data.keep == data.n, strict=True):
         end = np.nanmax([row.total, row.total_high])
-        text = "no Check" if row.pruner == PLAIN else f"Check {row.check_share:.2%}"
+        text = "no Check" if plain else f"Check {row.check_share:.2%}"
         axis.annotate(
             text,
             (end, place),
@@ -100,12 +103,9 @@ def _shares(axis: Any, data: pd.DataFrame, places: np.ndarray) -> None:
 
 def _names(data: pd.DataFrame) -> list[str]:
     """Names, with k of N where records differ in it."""
-    alike = len({(r.n, r.keep) for r in data.itertuples() if r.pruner != PLAIN}) < 2
+    plain = data.keep == data.n
+    alike = len(data.loc[~plain, ["n", "keep"]].drop_duplicates()) < 2
     return [
-        f"{r.pruner!s} (no pruning)"
-        if r.pruner == PLAIN
-        else str(r.pruner)
-        if alike
-        else f"{r.pruner!s} ({r.n}→{r.keep})"
-        for r in data.itertuples()
+        f"{r.pruner} (no pruning)" if whole else str(r.pruner) if alike else f"{r.pruner} ({r.n}→{r.keep})"
+        for r, whole in zip(data.itertuples(), plain, strict=True)
     ]

@@ -5,50 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from harness.replay.pool import own_rule
-from harness.replay.stats import bootstrap
-from harness.replay.sweep import scaling
 from harness.report import Group
 from harness.report.figures import style
-from harness.report.rows import EXACT, ORACLE
-
-GAMMAS = (1 / 2, 1 / 8)
-
-
-def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFrame:
-    """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N).
-
-    Methods with a decision rule of their own are one point each, at gamma 0.
-    """
-    shown = [
-        m
-        for m in group.judged
-        if len(m.pool.problems) and m.name.partition(":")[0] not in EXACT and not m.name.startswith(ORACLE)
-    ]  # fmt: skip
-    curves: list[tuple[str, str, Any, Any, Any]] = [("random", "control", group.pool, None, None)]
-    curves += [(m.name, m.quadrant, m.pool, m.values, m.checks) for m in shown if m.spent is None]
-    rows = []
-    for gamma in (*gammas, 1.0):
-        for name, quadrant, pool, scores, checks in (
-            curves if gamma < 1 else [("no pruning", "control", group.pool, None, None)]
-        ):
-            sizes, voted, tokens = scaling(pool, scores, gamma, group.prefix, checks)
-            for size, v, t in zip(sizes, voted, tokens, strict=True):
-                rows.append(_point(gamma, name, quadrant, size, v, t))
-    for m in shown:
-        if m.spent is not None:
-            result = own_rule(m.pool, m.spent, m.values, m.checks)
-            rows.append(_point(0.0, m.name, m.quadrant, group.pool.n, result.voted, result.tokens))
-    names = ["gamma", "pruner", "quadrant", "N", "tokens", "cons", "low", "high", "problems"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _point(gamma: float, name: str, quadrant: str, size: int, voted: np.ndarray, tokens: np.ndarray) -> tuple[Any, ...]:
-    interval = bootstrap(voted, resamples=2000)
-    return gamma, name, quadrant, size, tokens.mean(), interval.mean, interval.low, interval.high, len(voted)
+from harness.report.scaling import GAMMAS, scaling_data
 
 
 def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
@@ -58,11 +19,12 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
     data = scaling_data(group)
     if not len(data) or data.N.max() < 2:
         return None
-    order = ["no pruning", "random", *_best_of_quadrants(data)]
+    order = ["no pruning", "random", *_best_of_quadrants(data)]  # intervals where a reader compares: up to the best
     with style.canvas(venue, 1, len(GAMMAS), height=1.45, sharey=True) as (figure, axes):
         for axis, gamma in zip(axes[0], GAMMAS, strict=True):
             for name in order:
-                _draw(axis, data[(data.pruner == name) & (data.gamma == (1.0 if name == "no pruning" else gamma))])
+                line = data[(data.pruner == name) & (data.gamma == (1.0 if name == "no pruning" else gamma))]
+                _draw(axis, line, banded=name in order[:3])
             for point in data[(data.gamma == 0)].nlargest(1, "cons").itertuples():
                 axis.plot(point.tokens, point.cons, marker="X", ls="", color="black", label=point.pruner)
             axis.set(
@@ -78,12 +40,12 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
     return data
 
 
-def _draw(axis: Any, line: pd.DataFrame) -> None:
-    """One curve against tokens, with its interval where a reader compares."""
+def _draw(axis: Any, line: pd.DataFrame, banded: bool) -> None:
+    """One curve against tokens; ``banded``: with its interval."""
     name, quadrant = str(line.pruner.iloc[0]), str(line.quadrant.iloc[0])
     mark = {"random": style.RANDOM, "no pruning": style.NO_PRUNING}.get(name) or style.mark(quadrant)
     axis.plot(line.tokens, line.cons, **mark.line(label=name))
-    if name in ("random", "stop", "no pruning"):
+    if banded:
         axis.fill_between(line.tokens, line.low, line.high, color=mark.colour, alpha=0.12, lw=0)
 
 

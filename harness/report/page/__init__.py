@@ -16,7 +16,7 @@ import pandas as pd
 
 from harness.replay.stats import Interval
 from harness.report import Group
-from harness.report.rows import ORACLE, Row
+from harness.report.rows import Row
 from harness.report.tables import BRIEF, cells, columns, notes
 from harness.store.files import writable
 
@@ -121,7 +121,7 @@ def _row(row: Row, lines: set[str]) -> dict[str, Any]:
             text if value is None else _plain(value(row)) for text, (_, value) in zip(texts, COLUMNS, strict=True)
         ],
         "line": line if line in lines else None,
-        "muted": row.quadrant in ("control", "reference") or row.name.startswith(ORACLE),
+        "muted": row.role in ("control", "closed-form", "oracle"),
         "stale": "stale" in row.note,
         "competes": row.adjusted_p is not None,
     }

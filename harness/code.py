@@ -1,0 +1,328 @@
+"""Digests of code: a row that other code made is marked stale, one that differs in a comment is not.
+
+``code_digest`` is over what code computes. Taken are the syntax trees of the module that defines a class and of the modules
+of the same package that it imports, however deep, without docstrings, comments, annotations and layout. Local variables
+of functions count by the order in which they are bound, not by name; parameters, attributes and what a module defines keep
+their names. Members that say how a row may be used and change no score (``USES``) do not count. Of imports it counts which object of which distribution a name stands for, where the name is used. So a digest
+survives a renamed local, a better docstring, other type hints, imports in another order and a helper that moves within its
+distribution; a changed constant, operator, call, default or helper changes it.
+
+A class without a source file (a notebook's) is digested from its compiled code and that of its bases, and of the functions
+and constants of its module that they use; such a digest holds for one minor version of Python.
+
+Digests start with the version of their rules. Those of records from before ``a1`` have none: they were SHA-256 over the bytes
+of the same modules (``bytes_digest``), which a docstring changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+SOURCE = "a1:"  # of syntax trees
+COMPILED = "c1:"  # of code objects
+LENGTH = 12
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+SILENT = {
+    "ctx",
+    "annotation",
+    "returns",
+    "type_comment",
+    "kind",
+    "simple",
+    "type_ignores",
+}  # fields that compute nothing
+USES = {"pointwise", "closed_form"}
+BY_NAME = {"locals", "vars", "eval", "exec", "dir"}  # what may look local variables up by their names
+PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
+
+
+@cache
+def code_digest(made: Any) -> str:
+    """Digest of the code of a class or function, e.g. ``a1:0123456789ab``."""
+    files = _files(made)
+    if not files:
+        return COMPILED + _sha(f"{sys.version_info[:2]}", *sorted(set(_compiled(made, made.__module__, set()))))
+    return SOURCE + _sha(*sorted(_normal(file, file.stat().st_mtime_ns) for file in files.values()))
+
+
+@cache
+def bytes_digest(made: Any) -> str:
+    """What ``code_digest`` was in records from before ``a1``; "" without a source file."""
+    files = _files(made)
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + files[name].read_bytes())
+    return digest.hexdigest()[:LENGTH] if files else ""
+
+
+def is_present(code: str, made: Any) -> bool:
+    """Was this digest, of whatever rules, taken of the code that a class has now?"""
+    return code == (code_digest(made) if ":" in code else bytes_digest(made))
+
+
+def _sha(*texts: str) -> str:
+    return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()[:LENGTH]
+
+
+def _files(made: Any) -> dict[str, Path]:
+    """Sources by module: the defining one and those of the same package that it imports; empty where there is none."""
+    try:
+        file = inspect.getsourcefile(made)
+    except (TypeError, OSError):  # a class of an interactive session
+        file = None
+    if not file or not Path(file).is_file():
+        return {}
+    files, waiting = {made.__module__: Path(file)}, [made.__module__]
+    while waiting:
+        for name in _imported(waiting.pop(), files):
+            origin = _origin(name) if name not in files else None
+            if origin:
+                files[name] = origin
+                waiting.append(name)
+    return files
+
+
+def _imported(module: str, files: Mapping[str, Path]) -> list[str]:
+    """Names of the same package that a module's source may import, inside functions too."""
+    if files[module].suffix != ".py":
+        return []
+    names = []
+    parent = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(_tree(files[module], files[module].stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.partition(".")[0] == module.partition(".")[0]]
+
+
+@cache
+def _origin(name: str) -> Path | None:
+    """The file of a module, found without importing anything; None for a name inside a module, or one that is not there."""
+    top, *inside = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for depth in range(1, len(inside) + 1):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(".".join([top, *inside[:depth]]), [*spec.submodule_search_locations])
+    origin = Path(spec.origin) if spec and spec.origin else None
+    return origin if origin and origin.is_file() else None
+
+
+@lru_cache(maxsize=512)
+def _tree(file: Path, changed: int) -> ast.Module:
+    return ast.parse(file.read_bytes())
+
+
+@lru_cache(maxsize=512)
+def _normal(file: Path, changed: int) -> str:
+    """What a module computes, as text; the bytes of what is no Python source."""
+    return normal_form(_tree(file, changed)) if file.suffix == ".py" else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def normal_form(tree: ast.Module) -> str:
+    """A module's syntax tree as text that is the same for code that computes the same, by the rules above."""
+    writer = _Writer()
+    body = writer.body(tree.body)
+    return "\n".join([*sorted({f"{name}={target}" for name, target in _bound(tree) if name in writer.used}), body])
+
+
+def _bound(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Names that imports bind, and for what they stand: distribution and object, without the modules in between."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
+        elif isinstance(node, ast.ImportFrom):
+            top = "." if node.level else (node.module or "").partition(".")[0]
+            yield from ((alias.asname or alias.name, f"{top}:{alias.name}") for alias in node.names)
+
+
+class _Writer:
+    """Writes trees as text. ``scopes``: what local variables of the functions around are called, the innermost last."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, str]] = []
+        self.count = 0
+        self.used: set[str] = set()  # names that are read and are no local variables
+
+    def body(self, statements: Sequence[ast.stmt], fields: bool = False) -> str:
+        """Statements but docstrings, imports and what only a type checker reads; ``fields``: those of a class."""
+        said = statements[1:] if statements and _is_text(statements[0]) else statements
+        return f"[{','.join(self.node(s, fields) for s in said if not self._idle(s, fields)) or 'Pass'}]"
+
+    def _idle(self, node: ast.stmt, fields: bool) -> bool:
+        if isinstance(node, ast.If):
+            return getattr(node.test, "attr", getattr(node.test, "id", "")) == "TYPE_CHECKING" and not node.orelse
+        if fields and isinstance(node, ast.Assign) and all(getattr(t, "id", "") in USES for t in node.targets):
+            return True
+        bare = isinstance(node, ast.AnnAssign) and node.value is None and not fields
+        return bare or isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass))
+
+    def node(self, node: ast.AST, fields: bool = False) -> str:
+        match node:
+            case ast.Name():
+                return self.name(node.id)
+            case ast.Constant():
+                return repr(node.value)
+            case ast.AnnAssign(value=ast.AST() as value) if not fields:  # in a class it may be a dataclass' field
+                return f"Assign(targets=[{self.node(node.target)}],value={self.node(value)})"
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                return self._function(node)
+            case ast.ClassDef():
+                return self._class(node)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                return self._comprehension(node)
+        parts = ((n, v) for n, v in ast.iter_fields(node) if n not in SILENT and v is not None and v != [])
+        return f"{type(node).__name__}({','.join(f'{n}={self._value(n, v)}' for n, v in parts)})"
+
+    def _value(self, field: str, value: Any) -> str:
+        if isinstance(value, ast.AST):
+            return self.node(value)
+        if isinstance(value, list):
+            if value and isinstance(value[0], ast.stmt):
+                return self.body(value)
+            return f"[{','.join(self._value(field, v) for v in value)}]"
+        # An exception's or a pattern's name is a string in the tree, and a variable all the same.
+        return self.name(value) if field in ("name", "rest") and isinstance(value, str) else repr(value)
+
+    def name(self, name: str) -> str:
+        for scope in reversed(self.scopes):
+            if name in scope:
+                return scope[name]
+        self.used.add(name)
+        return repr(name)
+
+    def _open(self, names: Iterable[str]) -> None:
+        """A scope whose variables are numbered in this order."""
+        self.scopes.append({name: f"${number}" for number, name in enumerate(names, self.count)})
+        self.count += len(self.scopes[-1])
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> str:
+        around = [self.node(n) for n in (node.args, *getattr(node, "decorator_list", []))]  # evaluated outside
+        name = "" if isinstance(node, ast.Lambda) else self.name(node.name)
+        self._open(_locals(node))
+        self.scopes[-1] |= {a.arg: repr(a.arg) for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        body = self.node(node.body) if isinstance(node, ast.Lambda) else self.body(node.body)
+        self.scopes.pop()
+        return f"{type(node).__name__}({name},{','.join(around)},{body})"
+
+    def _class(self, node: ast.ClassDef) -> str:
+        around = [self.node(n) for n in (*node.bases, *node.keywords, *node.decorator_list)]
+        name = self.name(node.name)
+        self.scopes.append({n: repr(n) for statement in node.body for n in _binds(statement)})  # attributes
+        body = self.body(node.body, fields=True)
+        self.scopes.pop()
+        return f"ClassDef({name},{','.join(around)},{body})"
+
+    def _comprehension(self, node: Any) -> str:
+        """Its variables are its own; the first iterable is taken outside of it."""
+        sources = [self.node(node.generators[0].iter)]
+        targets = [t for g in node.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)]
+        self._open(dict.fromkeys(t.id for t in targets if isinstance(t.ctx, ast.Store)))
+        sources += [self.node(g.iter) for g in node.generators[1:]]
+        loops = [
+            f"{self.node(g.target)} in {source} if {self._value('ifs', g.ifs)} {g.is_async}"
+            for g, source in zip(node.generators, sources, strict=True)
+        ]
+        values = [self.node(v) for v in ([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])]
+        self.scopes.pop()
+        return f"{type(node).__name__}({','.join([*values, *loops])})"
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
+    """Local variables that a function binds itself, in the order of first binding; none where names may matter."""
+    body = [function.body] if isinstance(function, ast.Lambda) else function.body
+    inside = [n for part in body for n in ast.walk(part)]
+    if any(isinstance(n, ast.Name) and n.id in BY_NAME for n in inside):
+        return []
+    elsewhere = {name for n in inside if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
+    elsewhere |= {name for part in body for name, _ in _bound(part)}
+    return [n for n in dict.fromkeys(n for part in body for n in _binds(part)) if n not in elsewhere]
+
+
+def _binds(node: ast.AST) -> Iterator[str]:
+    """Names that a statement or an expression binds in its own scope, in the order of the source."""
+    if isinstance(node, NAMED):
+        yield node.name
+    elif isinstance(node, COMPREHENSIONS):  # whose variables are its own, but not what := binds
+        yield from (n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+    elif isinstance(node, ast.Name):
+        yield from [node.id] * isinstance(node.ctx, (ast.Store, ast.Del))
+    elif not isinstance(node, ast.Lambda):
+        name = None if isinstance(node, ast.alias) else getattr(node, "name", None) or getattr(node, "rest", None)
+        yield from [name] if isinstance(name, str) else []
+        for child in ast.iter_child_nodes(node):
+            yield from _binds(child)
+
+
+def _compiled(item: Any, module: str, seen: set[Any]) -> Iterator[str]:
+    """Code objects and constants of a class or function without a source file, and of what it uses of its module."""
+    if item in seen:
+        return
+    seen.add(item)
+    if isinstance(item, type):
+        for base in item.__mro__[1:]:
+            if base.__module__ not in ("builtins", "typing", "harness.api"):
+                yield from _compiled(base, module, seen)
+        for name, value in vars(item).items():
+            functions = [getattr(value, part, None) for part in ("__func__", "fget", "fset", "fdel")]
+            for function in [value, *functions]:
+                if isinstance(function, (FunctionType, type)):
+                    yield from _compiled(function, module, seen)
+            if not name.startswith("__") and name not in USES and (value is None or isinstance(value, PLAIN)):
+                yield f"{item.__qualname__}.{name}={_constant(value)}"
+    else:
+        defaults = _constant([item.__defaults__, item.__kwdefaults__])
+        yield f"{item.__qualname__}{_code(item.__code__, item.__doc__)}{defaults}"
+        for name in _names(item.__code__) & item.__globals__.keys():
+            value = item.__globals__[name]
+            if isinstance(value, (FunctionType, type)) and value.__module__ == module:
+                yield from _compiled(value, module, seen)
+            elif isinstance(value, PLAIN):
+                yield f"{name}={_constant(value)}"
+
+
+def _names(code: CodeType) -> set[str]:
+    return {*code.co_names}.union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+
+def _code(code: CodeType, docstring: str | None = None) -> str:
+    """A code object without names of local variables, lines and docstring."""
+    constants = ["" if docstring and c == docstring else _constant(c) for c in code.co_consts]
+    return f"({code.co_code.hex()},{constants},{code.co_names})"
+
+
+def _constant(value: Any) -> str:
+    """A value's text, the same in every process; the type of what has none."""
+    match value:
+        case CodeType():
+            return _code(value)
+        case set() | frozenset():
+            return f"{{{','.join(sorted(map(_constant, value)))}}}"
+        case tuple() | list():
+            return f"({','.join(map(_constant, value))})"
+        case dict():
+            return f"{{{','.join(sorted(f'{_constant(k)}:{_constant(v)}' for k, v in value.items()))}}}"
+    return repr(value) if value is None or value is ... or isinstance(value, PLAIN) else type(value).__name__

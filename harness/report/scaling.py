@@ -1,0 +1,45 @@
+"""cons@N against tokens per problem as N grows (STOP, Fig. 4), as data: what a vote costs with and without pruning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.replay.pool import own_rule
+from harness.replay.stats import bootstrap
+from harness.replay.sweep import scaling
+from harness.report import Group
+
+GAMMAS = (1 / 2, 1 / 8)
+RESAMPLES = 2000
+COLUMNS = ["gamma", "pruner", "quadrant", "N", "tokens", "cons", "low", "high", "problems"]
+
+
+def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFrame:
+    """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N).
+
+    Methods with a decision rule of their own are one point each, at gamma 0."""
+    shown = [m for m in group.judged if len(m.pool.problems) and m.role in ("method", "control", "own-rule")]
+    curves = [("random", "control", scaling(group.pool, None, gammas, group.prefix))]
+    for method in shown:
+        if method.top_k:
+            curve = scaling(method.pool, method.values, gammas, group.prefix, method.checks)
+            curves.append((method.name, method.quadrant, curve))
+    rows = []
+    for gamma in gammas:
+        for name, quadrant, curve in curves:
+            rows += [_point(gamma, name, quadrant, *point) for point in zip(*curve[gamma], strict=True)]
+    everything = scaling(group.pool, None, [1.0], group.prefix)[1.0]
+    rows += [_point(1.0, "no pruning", "control", *point) for point in zip(*everything, strict=True)]
+    for m in shown:
+        if m.spent is not None:
+            result = own_rule(m.pool, m.spent, m.values, m.checks)
+            rows.append(_point(0.0, m.name, m.quadrant, group.pool.n, result.voted, result.tokens))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _point(gamma: float, name: str, quadrant: str, size: int, voted: np.ndarray, tokens: np.ndarray) -> tuple[Any, ...]:
+    interval = bootstrap(voted, resamples=RESAMPLES)
+    return gamma, name, quadrant, size, tokens.mean(), interval.mean, interval.low, interval.high, len(voted)

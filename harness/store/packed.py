@@ -1,0 +1,193 @@
+"""Snapshots of records: one Parquet file (zstd) for all records of one kind in a pool's folder.
+
+``pool.parquet``, ``L22.parquet``, ``own-rule.parquet`` and ``live.parquet`` hold what ``pool.jsonl``, ``L22-*.jsonl``,
+``own-rule-*.jsonl`` and ``live/*.jsonl`` held. A record is a row group; its name (that of its journal, relative to the
+folder) and its header stand in the file's metadata as JSON. Rows come back as they were: what a column cannot hold to
+the last digit, and every key that has no column, is kept as JSON in the column ``rest``. The same records give the
+same bytes, and bytes that changed are found by checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from harness.api import PathpruneError
+from harness.store.files import writable
+
+FORMAT = "pathprune-records/1"
+SUFFIX = ".parquet"
+REST = "rest"
+FLOATS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.int32()), pa.list_(pa.string())
+COLUMNS: dict[str, pa.DataType] = {
+    "problem": pa.string(),
+    "prompt": pa.int32(),
+    "paths": pa.string(),
+    "scores": FLOATS,
+    "spent": INTS,
+    "weights": FLOATS,
+    "kept": INTS,
+    "answers": TEXTS,
+    "correct": INTS,
+    "lengths": INTS,
+    "stopped": INTS,
+    "error": pa.string(),
+}
+
+Row = dict[str, Any]
+
+
+class Packed(NamedTuple):
+    """One record of a snapshot; ``name`` is its journal's path relative to the pool's folder."""
+
+    name: str
+    header: dict[str, Any]
+    rows: Sequence[Row]
+
+
+def write(file: Path, records: Sequence[Packed]) -> None:
+    """All records of a snapshot, whole or not at all. ``records`` are written in the order of their names."""
+    records = sorted(records, key=lambda r: r.name)
+    tables = [_table(record.rows) for record in records]
+    schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if any(name in t.column_names for t in tables)])
+    about = json.dumps([{"name": r.name, "rows": len(r.rows), "header": r.header} for r in records])
+    metadata = {"pathprune.format": FORMAT, "pathprune.records": about, "pathprune.sha256": _sha(about)}
+    schema = schema.append(pa.field(REST, pa.string()))
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
+    with writable(file) as part:
+        with pq.ParquetWriter(part, schema, store_schema=False, write_page_checksum=True, **options) as stream:
+            for table in filter(len, tables):
+                columns = [
+                    table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type)
+                    for f in schema
+                ]
+                stream.write_table(pa.table(columns, schema=schema), row_group_size=len(table))
+            stream.add_key_value_metadata(metadata)
+        for record in records:
+            if list(map(_text, rows(part, record.name))) != list(map(_text, record.rows)):
+                raise PathpruneError(f"{file} would not hold the rows of {record.name} as they are; it is not written")
+
+
+def headers(file: Path) -> dict[str, dict[str, Any]]:
+    """Headers by the records' names, in order; nothing where there is no such file. They are shared: change none."""
+    return {name: header for name, (header, _) in _contents(file).items()}
+
+
+def rows(file: Path, name: str) -> list[Row]:
+    """The rows of one record, as they were written."""
+    group = _contents(file)[name][1]
+    if group is None:
+        return []
+    with blamed(file):
+        with pq.ParquetFile(file, page_checksum_verification=True) as stream:
+            table = stream.read_row_group(group)
+        columns = {c: _decoded(table[c].combine_chunks()) for c in table.column_names}
+        made: list[Row] = []
+        for number, rest in enumerate(columns.pop(REST)):
+            row = {c: values[number] for c, values in columns.items() if values[number] is not None}
+            made.append(row if rest is None else row | json.loads(rest))
+        return made
+
+
+def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
+    """Header and row group of every record, None for one without rows; read once for every state of a file."""
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
+    return _contents_of(file, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _contents_of(file: Path, *state: int) -> dict[str, tuple[dict[str, Any], int | None]]:
+    with blamed(file):
+        found = pq.read_metadata(file).metadata or {}
+        if found.get(b"pathprune.format") != FORMAT.encode():
+            raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
+        about = found[b"pathprune.records"].decode()
+        if found[b"pathprune.sha256"].decode() != _sha(about):
+            raise ValueError("its headers are not those that were written")
+        groups = count()
+        return {r["name"]: (r["header"], next(groups) if r["rows"] else None) for r in json.loads(about)}
+
+
+@contextmanager
+def blamed(file: Path) -> Iterator[None]:
+    """Whatever a reader finds wrong with a snapshot is one line that names it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PathpruneError(
+            f"{file} is damaged ({reason}); restore it from where you have it, or delete it and run again"
+        ) from error
+
+
+def _text(row: Row) -> str:
+    return json.dumps(row, sort_keys=True)
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table(records: Sequence[Row]) -> pa.Table:
+    """Rows as columns; what a column does not give back exactly goes to ``rest``."""
+    columns, rest = {}, [dict(row) for row in records]
+    for name, kind in COLUMNS.items():
+        values = [row[name] if _fits(kind, row.get(name)) else None for row in records]
+        array = pa.array(values, kind)
+        if kind == FLOATS:
+            read = _decoded(array)
+            values = [v if v is not None and repr(v) == repr(r) else None for v, r in zip(values, read, strict=True)]
+            array = pa.array(values, kind)
+        if array.null_count < len(array):
+            columns[name] = array
+        for row, value in zip(rest, values, strict=True):
+            if value is not None:
+                del row[name]
+    columns[REST] = pa.array([json.dumps(row, separators=(",", ":")) if row else None for row in rest], pa.string())
+    return pa.table(columns)
+
+
+def _fits(kind: pa.DataType, value: Any) -> bool:
+    if kind == pa.string():
+        return isinstance(value, str) and _encodes(value)
+    if kind == pa.int32():
+        return type(value) is int and abs(value) < 1 << 31
+    if not isinstance(value, list):
+        return False
+    if kind == TEXTS:
+        return all(v is None or (isinstance(v, str) and _encodes(v)) for v in value)
+    if kind == INTS:
+        return all(type(v) is int and abs(v) < 1 << 31 for v in value)
+    return all(type(v) is float for v in value)
+
+
+def _encodes(text: str) -> bool:
+    """JSON may hold halves of surrogate pairs, which UTF-8 does not."""
+    return text.isascii() or text.encode(errors="ignore").decode() == text
+
+
+def _decoded(array: pa.Array) -> list[Any]:
+    """Values of a column. A float32 becomes the float that its shortest text reads as, which records hold."""
+    if array.type != FLOATS:
+        return list(array.to_pylist())
+    flat = array.flatten().cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).tolist()
+    ends = np.cumsum([0 if size is None else size for size in pc.list_value_length(array).to_pylist()])
+    valid = array.is_valid().to_pylist()
+    starts = np.concatenate([[0], ends[:-1]])
+    return [flat[a:b] if there else None for a, b, there in zip(starts, ends, valid, strict=True)]
