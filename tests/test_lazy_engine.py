@@ -55,5 +55,7 @@ def test_an_attribute_error_while_opening_is_not_taken_for_a_missing_member() ->
     def broken() -> Any:
         return object().weights  # type: ignore[attr-defined]
 
-    with pytest.raises(RuntimeError, match="engine toy could not be opened: 'object' object has no attribute 'weights'"):
+    with pytest.raises(
+        RuntimeError, match="engine toy could not be opened: 'object' object has no attribute 'weights'"
+    ):
         hasattr(lazy(broken), "rows")

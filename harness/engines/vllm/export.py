@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.api import PathpruneError
 from harness.engines.served.names import adapter_name, base_name
-from harness.engines.served.slots import digest, inspect
-from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, Ids
+from harness.engines.served.slots import SlotAdapter, digest
+from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS, IdLayout
 from harness.store.files import writable
 
 WEIGHTS = 64 << 20  # bytes; larger files of the base model are linked, not copied
@@ -35,16 +35,16 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) ->
                 shutil.copyfile(file, out / file.name)
     names = [base_name(fingerprint)]
     for slot, folder in enumerate(adapters):
-        inspect(folder, config["hidden_size"], where)
+        SlotAdapter.read(folder, slot, where, config["hidden_size"], TOKENS)  # refused before anything is served
         shutil.copytree(folder, out / f"adapter-{slot}", dirs_exist_ok=True)
         names.append(adapter_name(slot, digest(folder)))
-    ids = Ids(config["vocab_size"], config["hidden_size"], tuple(f"adapter-{i}" for i in range(len(adapters))))
+    layout = IdLayout(config["vocab_size"], config["hidden_size"], tuple(f"adapter-{i}" for i in range(len(adapters))))
     with writable(out / "config.json") as part:
-        part.write_text(json.dumps(config | ids.overrides(ARCHITECTURES[architecture]), indent=1) + "\n")
+        part.write_text(json.dumps(config | layout.overrides(ARCHITECTURES[architecture]), indent=1) + "\n")
     return (
         # `vllm serve` by its module: the command line of the CPU build does not start.
         f"VLLM_USE_V2_MODEL_RUNNER=0 python -m vllm.entrypoints.openai.api_server --model {out} --enforce-eager --no-async-scheduling --generation-config vllm "
-        f"--enable-prompt-tokens-details --max-logprobs {ids.width} --logits-processors harness.engines.vllm.draw:Draw "
+        f"--enable-prompt-tokens-details --max-logprobs {layout.width} --logits-processors harness.engines.vllm.draw:Draw "
         f"--served-model-name {' '.join(names)}"
     )
 
