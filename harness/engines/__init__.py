@@ -34,27 +34,35 @@ class LazyEngine:
         self._engine: Any = None
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """See ``harness.api.Engine``."""
         return self._loaded().launch(problems, n, max_tokens, seed)
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """See ``harness.api.Engine``."""
         return self._loaded().resume(paths, max_tokens)
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """See ``harness.api.Engine``."""
         return self._loaded().decode(tokens)
 
     def encode(self, text: str) -> tuple[int, ...]:
+        """See ``harness.api.Engine``."""
         return self._loaded().encode(text)
 
     def prompt_length(self, problem: Problem) -> int:
+        """See ``harness.api.Engine``."""
         return self._loaded().prompt_length(problem)
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        """See ``harness.api.Probing``."""
         return self._loaded().probe(paths, adapter)
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """See ``harness.api.Probing``."""
         return self._loaded().trace(paths, reduce)
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
+        """See ``harness.api.Probing``."""
         return self._loaded().new_adapter(folder, **options)
 
     def describe(self) -> dict[str, str]:

@@ -90,12 +90,12 @@ class VLLMEngine(ProbingEngine):
         from vllm.sampling_params import RequestOutputKind
 
         # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
-        wanted = {"logprobs": request.top} if request.top else {"logprob_token_ids": list(request.logprob_ids)}
+        report = {"logprobs": request.top} if request.top else {"logprob_token_ids": list(request.logprob_ids)}
         return SamplingParams(
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
-            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **wanted,
+            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report,
         )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def _reply(request: Request, completion: Mapping[str, Any]) -> Reply:
     # With return_tokens_as_token_ids, a token's name is "token_id:<id>".
     by_id = [{int(k.rpartition(":")[2]): v for k, v in top.items()} for top in choice["logprobs"]["top_logprobs"]]
     drawn = choice["logprobs"]["token_logprobs"]
-    rows = [[own, *(top[i] for i in request.logprob_ids)] for own, top in zip(drawn, by_id, strict=True)]
+    rows = [[logprob, *(top[i] for i in request.logprob_ids)] for logprob, top in zip(drawn, by_id, strict=True)]
     top = [(list(entries), list(entries.values())) for entries in by_id] if request.top else []
     return Reply(
         tuple(choice["token_ids"]), finish_of(choice["finish_reason"]), np.array(rows, dtype=float), top, cached
