@@ -42,8 +42,9 @@ bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L
 	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live) \
 	    $(if $(WORKERS),--workers '$(WORKERS)')
 
-train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS= HARVEST=]
-	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(HARVEST),--harvest $(HARVEST)) $(if $(OUT),--out $(OUT))
+train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS= K= N= LABELS=DIR|hf://OWNER/NAME HARVEST= MAKE_LABELS=1]
+	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(HARVEST),--harvest $(HARVEST)) $(if $(OUT),--out $(OUT)) \
+	    $(if $(K),--continuations $(K)) $(if $(N),--n $(N)) $(if $(LABELS),--labels '$(LABELS)') $(if $(filter-out 0,$(MAKE_LABELS)),--make-labels)
 
 label: $(STAMP)  ## success labels, and what they cost [TASK= MODEL= L= PROBLEMS= K= N= WORKERS=]
 	$(BIN)/pathprune label $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) $(if $(N),--n $(N)) \
@@ -142,12 +143,12 @@ REAL = --task 'reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min
 REAL_ROWS = $(REFERENCE) $(REAL) --problems 64 --n 32 --keep 8 --pruner
 real: $(SMOLLM2)/config.json
 	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
-	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 --n 16 --continuations 2 && $(REAL_ROWS) $$P || exit 1; done
+	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 --n 16 --continuations 2 --make-labels && $(REAL_ROWS) $$P || exit 1; done
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
 	test -f results/models/hands-seed1/model.safetensors || $(MAKE) model SEED=1 OUT=results/models/hands-seed1
-	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 512
+	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 512 --make-labels
 	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop:seed=1,logprob,deepconf,jaccard || exit 1; done
 
 check: $(STAMP)

@@ -14,6 +14,7 @@ import numpy as np
 
 Signal = Literal["text", "token_stats", "hidden", "trace", "forced"]
 ASKED: frozenset[Signal] = frozenset({"hidden", "trace", "forced"})  # what a method asks an engine for
+Role = Literal["method", "control", "closed-form", "oracle", "own-rule"]  # what a row of a table is
 CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
 
@@ -49,11 +50,15 @@ class Sampling:
             raise PathpruneError(f"{self}: temperature is 0 or more, top_p in (0, 1], top_k a whole number, 0 or more")
 
 
-@dataclass(frozen=True, eq=False)
+STATISTICS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
+
+
 class TokenStats:
     """One float16 per generated token, from the raw (temperature 1, unfiltered) next-token distribution P_t.
 
-    All in nats. Shapes ``[T]``.
+    All in nats, shapes ``[T]``. Each statistic may be missing: an engine gives those that it has, by name. Reading one
+    that is missing raises ``UnavailableError``, so that no score is ever made of a number that nobody measured;
+    ``known`` names those that are there.
     """
 
     logprob: np.ndarray  # log P_t(y_t) of the token that was sampled
@@ -63,11 +68,43 @@ class TokenStats:
     margin: np.ndarray  # P_t of the most likely token minus P_t of the second
     top_entropy: np.ndarray  # entropy of the K = 20 largest P_t(j), renormalised
 
+    def __init__(
+        self,
+        logprob: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+        entropy: np.ndarray | None = None,
+        self_certainty: np.ndarray | None = None,
+        margin: np.ndarray | None = None,
+        top_entropy: np.ndarray | None = None,
+    ) -> None:
+        values = (logprob, confidence, entropy, self_certainty, margin, top_entropy)
+        self.__dict__.update((n, v) for n, v in zip(STATISTICS, values, strict=True) if v is not None)
+        if len({len(v) for v in self.__dict__.values()}) > 1:
+            raise ValueError(f"token statistics of unlike lengths: { {n: len(v) for n, v in self.__dict__.items()} }")
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in STATISTICS:
+            raise UnavailableError(
+                f"these paths have no token statistic {name!r}; they have {', '.join(self.known) or 'none'}"
+            )
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("token statistics are read-only")
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the statistics that are there, in the order of ``STATISTICS``."""
+        return tuple(n for n in STATISTICS if n in self.__dict__)
+
     def cut(self, length: int) -> TokenStats:
-        return TokenStats(*(getattr(self, f.name)[:length] for f in fields(self)))
+        """The statistics of the first ``length`` tokens."""
+        return TokenStats(**{n: getattr(self, n)[:length] for n in self.known})
 
     def join(self, rest: TokenStats) -> TokenStats:
-        return TokenStats(*(np.concatenate([getattr(self, f.name), getattr(rest, f.name)]) for f in fields(self)))
+        """These and, behind them, those of the tokens that follow: the statistics that both have."""
+        both = [n for n in self.known if n in rest.known]
+        return TokenStats(**{n: np.concatenate([getattr(self, n), getattr(rest, n)]) for n in both})
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +137,14 @@ class Cost:
     """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
 
     generated: int = 0  # sampled tokens, those of dropped paths included
-    probed: int = (
-        0  # tokens appended to cached prefixes to read them: [STOP] tokens, forced answers, a last token again
-    )
+    probed: int = 0  # appended to cached prefixes to read them: [STOP] tokens, forced answers, a last token again
     reread: int = 0  # tokens another model encodes
     verifier: int = 0  # tokens another model generates
     flops: float = 0.0
 
     @property
     def tokens(self) -> int:
+        """All tokens, whoever computed them."""
         return self.generated + self.probed + self.reread + self.verifier
 
     def __add__(self, other: Cost) -> Cost:
@@ -130,22 +166,35 @@ class FlopModel:
 
 @runtime_checkable
 class Task(Protocol):
-    """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``."""
+    """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``.
+
+    ``version`` changes whenever problems, grading, ``defaults.closing`` or ``defaults.step`` do: records of another
+    version are never mixed. A class that inherits from this one has ``ended`` at its default.
+    """
 
     name: str
     version: str
     defaults: TaskDefaults
 
-    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]: ...
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        """At most ``n`` problems of a split from number ``start`` on, all of them where ``n`` is None.
 
-    def answer(self, text: str) -> str | None:
-        """The answer a text gives, in canonical form, or None; equal strings are one vote.
-
-        Of a path that reached the token limit it is not asked, unless the task has a method ``ended(text) -> bool``
-        that says the text is complete all the same.
+        Splits are "test", "dev" and "label". The same call gives the same problems, and no problem is in two splits.
         """
 
-    def correct(self, answer: str | None, problem: Problem) -> bool: ...
+    def answer(self, text: str) -> str | None:
+        """The answer a text gives, in canonical form, or None; equal strings are one vote."""
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        """Is this answer, as ``answer`` returns it, the problem's? None never is."""
+
+    def ended(self, text: str) -> bool:
+        """Is the text of a path complete although the token limit cut it? A path that is cut off answers nothing.
+
+        Optional. True where an answer can be complete before the model stops, as with stop strings that are read
+        afterwards.
+        """
+        return False
 
 
 @dataclass(frozen=True)
@@ -164,25 +213,62 @@ class TaskDefaults:
 
 @runtime_checkable
 class Engine(Protocol):
-    """A language model that samples paths. ``spec`` holds everything that decides its tokens."""
+    """A language model that samples paths. Registered in the entry-point group ``pathprune.engines``.
+
+    The factory that is registered is called as ``open(model, sampling, **options)``. Inherit from this class to have what is
+    optional at its default; the methods without a default, ``spec``, ``provides`` and ``flops`` are every engine's own.
+
+    ``spec``: everything that decides the tokens, as JSON: two engines of equal specs sample equal paths. Keys that tables
+    read: ``engine`` and ``model`` (names), ``fingerprint`` (of the weights, any string), ``dtype``, and ``sampling`` (of
+    ``dataclasses.asdict(sampling)``).
+    ``provides``: the signals it can give. "text" needs ``decode``; "token_stats" that its paths carry ``stats``; "forced"
+    ``encode``; "hidden" and "trace" the methods of ``Probing``.
+    ``flops``: what a token costs. ``rows``: how many paths it likes to work on at once.
+    """
 
     spec: Mapping[str, Any]
     provides: frozenset[Signal]
     flops: FlopModel
-    rows: int  # how many paths it likes to work on at once
+    rows: int = 256
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights: a learned pruner's checkpoint belongs to one fingerprint."""
+        return str(self.spec["fingerprint"])
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        """The first ``max_tokens`` tokens of ``n`` paths for each problem; prefix KV is kept where possible."""
+        """The first ``max_tokens`` tokens of ``n`` paths, with index 0 to n - 1, for each problem.
+
+        A path's tokens depend on (seed, problem.id, index) and on nothing else: not on ``n``, nor on what shares its
+        batch. Prefix KV is kept where possible.
+        """
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        """Continue cut paths to at most ``max_tokens`` generated tokens in all, as if never interrupted."""
+        """Continue cut paths to at most ``max_tokens`` generated tokens in all, as if never interrupted.
 
-    def decode(self, tokens: Sequence[int]) -> str: ...
+        In the order given. A path that has stopped, or is that long already, is returned as it is. A path may have no
+        tokens yet: then it is launched.
+        """
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens."""
+
+    def prompt_length(self, problem: Problem) -> int:
+        """Tokens of the problem's prompt, as the model reads it."""
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text that goes on behind others: no special tokens."""
+        """Tokens of a text that goes on behind others: no special tokens. For "forced", and for models that read."""
+        raise PathpruneError(f"engine {self.spec['engine']} does not encode text, which this needs")
 
-    def prompt_length(self, problem: Problem) -> int: ...
+    def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
+        """log P of each of ``tokens`` to come next, nats, float32 ``[len(paths), len(tokens)]``. For models that judge."""
+        raise PathpruneError(
+            f"engine {self.spec['engine']} gives no log-probabilities of chosen tokens, which this needs"
+        )
+
+    def describe(self) -> dict[str, str]:
+        """What it runs on, for records of timed runs: ``device`` and versions."""
+        return {"device": "not stated"}
 
 
 class Probing(Engine, Protocol):
@@ -197,8 +283,23 @@ class Probing(Engine, Protocol):
 
         Entry 0 is the embedding output. Only what ``reduce`` returns is kept."""
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
-        """A trainable or loaded set of appended tokens and LoRA weights over this engine's frozen model."""
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
+        """Appended tokens and LoRA weights over this engine's frozen model: loaded from ``folder``, or to be trained.
+
+        ``options`` of a new one: ``tokens`` T_s, ``rank`` and ``alpha`` of the LoRA, ``dropout``, ``seed``."""
+
+    def reader(self, paths: Sequence[Path], adapter: Adapter) -> Callable[[Any], Any]:
+        """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those paths, with gradient."""
+
+
+class Adapter(Protocol):
+    """What ``Probing.new_adapter`` gives: ``tokens`` = T_s appended tokens read with a LoRA of so many parameters."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def low_rank_parameters(self) -> int: ...
 
 
 class Reader(Protocol):
@@ -228,6 +329,7 @@ class Check:
     rng: np.random.Generator
     engine: Any = None
     cost: Cost = field(default_factory=Cost)
+    each: dict[int, Cost] = field(default_factory=dict)  # by a path's index, what of ``cost`` is its own
     answer: Callable[[str], str | None] = _unavailable
     closing: str = ""
     step: str = "\n\n"
@@ -236,26 +338,49 @@ class Check:
     scratch: FilePath | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
 
-    def charge(self, cost: Cost) -> None:
-        """Add what the method computes outside the engine: its own models' tokens and FLOPs."""
+    def charge(self, cost: Cost, path: Path | None = None) -> None:
+        """Add what the method computes outside the engine: its own models' tokens and FLOPs.
+
+        Name the ``path`` that a cost belongs to: what is spent on no single path (a shared prompt) is charged to the
+        problem, once, however many of its paths are scored.
+        """
         self.cost = self.cost + cost
+        if path is not None:
+            self.each[path.index] = self.each.get(path.index, Cost()) + cost
 
 
 @runtime_checkable
 class Pruner(Protocol):
     """Scores the prefixes of one problem. Registered in the entry-point group ``pathprune.pruners``.
 
-    Optional attributes: ``cost_class`` (CostClass, default "free"), ``vote`` (name of the method's native vote in
-    ``harness.vote``), ``on_request`` (why ``all-registered`` leaves it out, e.g. a download), and a method
-    ``identity() -> dict`` that names external weights for the record.
+    ``quadrant``, ``needs`` and ``score`` are every pruner's own. Inherit from this class to have the rest at its default;
+    a class that does not inherit may leave the same members out.
+
+    ``needs``: the signals that it reads. ``fidelity``: how close it is to what was published.
+    ``vote``: its native vote over the kept paths, a name in ``harness.vote``. ``cost_class``: what a Check costs.
+    ``pointwise``: True if a prefix's score depends on that prefix alone, not on those beside it; then any schedule of
+    cuts can be replayed from its scores.
+    ``keeps_all``: True if it keeps every path, whatever number is asked for.
+    ``closed_form``: the control that reports draw in closed form in its place, "all" or "random".
+    ``on_request``: why ``all-registered`` leaves it out, such as a download.
     """
 
     quadrant: Quadrant
     needs: frozenset[Signal]
-    fidelity: str
+    fidelity: str = "not stated"
+    vote: str = "majority"
+    cost_class: CostClass = "free"
+    pointwise: bool = False
+    keeps_all: bool = False
+    closed_form: str = ""
+    on_request: str = ""
 
     def score(self, prefixes: Sequence[Path], check: Check) -> Sequence[float] | np.ndarray:
         """One finite number per prefix, higher means keep. Order of the prefixes must not matter."""
+
+    def identity(self) -> dict[str, Any]:
+        """Names the external weights that it reads with, for the record, as JSON."""
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,10 +401,18 @@ class Streaming(Protocol):
 
     quadrant: Quadrant
     needs: frozenset[Signal]
-    fidelity: str
     warmup: int
+    fidelity: str = "not stated"
+    vote: str = "majority"
+    cost_class: CostClass = "free"
+    on_request: str = ""
 
-    def decide(self, paths: Sequence[Path], check: Check) -> Decision: ...
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        """What becomes of the problem's paths, one entry each in the order given."""
+
+    def identity(self) -> dict[str, Any]:
+        """Names the external weights that it reads with, for the record, as JSON."""
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,10 +427,15 @@ class LabelledPrefix:
 
 @runtime_checkable
 class Learnable(Pruner, Protocol):
-    """A pruner that is trained. ``fit`` returns its metrics; ``save`` and ``load`` use a folder."""
+    """A pruner that is trained, on ``labels`` of a kind: "monte-carlo", "single" or "outcome"."""
 
-    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]: ...
+    labels: str
 
-    def save(self, folder: FilePath) -> None: ...
+    def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
+        """Train on ``examples``; returns the metrics that the checkpoint's card holds, as JSON."""
 
-    def load(self, folder: FilePath) -> None: ...
+    def save(self, folder: FilePath) -> None:
+        """Write what was learned; the folder may not exist yet."""
+
+    def load(self, folder: FilePath) -> None:
+        """Take up what ``save`` wrote."""

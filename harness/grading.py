@@ -13,10 +13,7 @@ from harness.api import Path, Task
 
 def ended(task: Task, path: Path) -> bool:
     """Did the path come to an end of its own, rather than to the token limit?"""
-    if path.finish == "stop":
-        return True
-    by_text = getattr(task, "ended", None)
-    return by_text is not None and bool(by_text(path.text))
+    return path.finish == "stop" or bool(task.ended(path.text))
 
 
 def answer(task: Task, path: Path) -> str | None:

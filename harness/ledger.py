@@ -1,9 +1,9 @@
-"""The ledger: every token that a method spends passes through ``Metered``."""
+"""The ledger: every token that a method spends passes through ``Metered``, and is charged to the path that it is for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -30,7 +30,7 @@ class MeteredProbe:
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)
             flops = self._engine.flops(at, at + appended) + low_rank * appended
-            self._check.charge(Cost(probed=appended, flops=flops))
+            self._check.charge(Cost(probed=appended, flops=flops), path)
         return states
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ class MeteredProbe:
         traced: list[np.ndarray] = self._engine.trace(paths, reduce)
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)
-            self._check.charge(Cost(probed=1, flops=self._engine.flops(at - 1, at)))
+            self._check.charge(Cost(probed=1, flops=self._engine.flops(at - 1, at)), path)
         return traced
 
     def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
@@ -54,16 +54,16 @@ class MeteredProbe:
             replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
             for p in paths
         ]
-        said = [str(self._engine.decode(p.tokens)) for p in paths]
+        texts = [str(self._engine.decode(p.tokens)) for p in paths]
         for length in {len(p.tokens) for p in asked}:
-            places = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
-            longer = self._engine.resume([asked[i] for i in places], length + max_tokens)
-            for i, path in zip(places, longer, strict=True):
+            alike = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
+            longer = self._engine.resume([asked[i] for i in alike], length + max_tokens)
+            for i, path in zip(alike, longer, strict=True):
                 start = self.prompt_length(path.problem) + len(paths[i].tokens)
                 stop = self.prompt_length(path.problem) + len(path.tokens)
-                self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)))
-                said[i] = str(self._engine.decode(path.tokens))
-        return said
+                self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)), path)
+                texts[i] = str(self._engine.decode(path.tokens))
+        return texts
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         return self._engine.new_adapter(folder, **options)
@@ -104,4 +104,23 @@ class Metered(MeteredProbe):
         for start, path in zip(before, paths, strict=True):
             prompt, end = self.prompt_length(path.problem), len(path.tokens)
             flops = self._engine.flops(prompt + start, prompt + end)
-            self._check.charge(Cost(generated=end - start, flops=flops))
+            self._check.charge(Cost(generated=end - start, flops=flops), path)
+
+
+def columns(each: Mapping[int, Cost], paths: Sequence[Path]) -> dict[str, Any]:
+    """What of a Check's cost belongs to single paths, for a record: by kind of cost one number per path, in their order.
+
+    One number alone where all paths cost the same; a kind that cost nothing is left out.
+    """
+    table: dict[str, Any] = {}
+    for kind in fields(Cost):
+        numbers = [getattr(each.get(p.index, Cost()), kind.name) for p in paths]
+        if any(numbers):
+            table[kind.name] = numbers[0] if len(set(numbers)) == 1 else numbers
+    return table
+
+
+def costs_of(table: Mapping[str, Any], n: int) -> list[Cost]:
+    """The costs of n paths from ``columns``."""
+    spread = {kind: v if isinstance(v, list) else [v] * n for kind, v in table.items()}
+    return [Cost(**{kind: v[i] for kind, v in spread.items()}) for i in range(n)]

@@ -28,9 +28,9 @@ from tqdm import tqdm
 from harness import grading, registry
 from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.learn import checkpoints
-from harness.loop import Plan, ScoringError, prune
+from harness.loop import ScoringError, prune
 from harness.runners.bench import check_signals
-from harness.runners.work import native
+from harness.spec import RunSpec, Stage
 from tasks.lm_eval import ends, max_tokens, problem_id, sampling, stopped
 
 
@@ -53,12 +53,13 @@ class Pathprune(LM):
         if not 1 <= keep <= n:
             raise PathpruneError(f"keep={keep} is not between 1 and n={n}")
         self._plugin = registry.pruner(pruner.replace(";", ","))
-        if native(self._plugin):
+        if self._plugin.traits.decides:
             raise PathpruneError(
                 f"{self._plugin.name} has a decision rule of its own, which is replayed; use pathprune bench"
             )
-        everything = getattr(self._plugin.pruner, "keeps_all", False)
-        self._plan = Plan(n, n if everything else keep, prefix, max_tokens, seed, ended, vote)
+        self._n, self._keep = n, n if self._plugin.traits.keeps_all else keep
+        self._prefix, self._limit = prefix, max_tokens
+        self._rest: dict[str, Any] = {"seed": seed, "ended": ended, "vote": vote}
         self._drawn: dict[str, Any] = {
             k: v for k, v in (("temperature", temperature), ("top_p", top_p), ("top_k", top_k)) if v is not None
         }
@@ -102,17 +103,19 @@ class Pathprune(LM):
         """What lm-eval writes into its results: what decided the paths, and what they cost."""
         made = {"pruner": self._plugin.name, "code": self._plugin.code, "source": self._plugin.source} | self._identity
         spec = dict(self._engine.spec) if self._engine else {}
-        return {"pathprune": {"engine": spec, "plan": asdict(self._plan), **made, "cost": asdict(self._cost)}}
+        plan = {"n": self._n, "keep": self._keep, "prefix": self._prefix, "max_tokens": self._limit} | self._rest
+        return {"pathprune": {"engine": spec, "plan": plan, **made, "cost": asdict(self._cost)}}
 
     def _respond(self, problem: Problem, kwargs: Mapping[str, Any]) -> str:
-        limit = self._plan.max_tokens or max_tokens(kwargs)
-        plan = replace(self._plan, max_tokens=limit, prefix=self._plan.prefix or max(1, limit // 8))
-        if plan.prefix >= limit:
-            raise PathpruneError(f"prefix={plan.prefix} is not between 1 and the token limit {limit} - 1")
+        limit = self._limit or max_tokens(kwargs)
+        prefix = self._prefix or max(1, limit // 8)
+        if prefix >= limit:
+            raise PathpruneError(f"prefix={prefix} is not between 1 and the token limit {limit} - 1")
         engine = self._open(replace(sampling(kwargs), **self._drawn))
         reader = _Reader(self._reader, kwargs, engine.spec["model"])
+        spec = RunSpec.of(reader, engine, self._n, limit, [Stage(prefix, self._keep)], **self._rest)
         try:
-            outcome = prune(problem, reader, engine, self._plugin.pruner, plan)
+            outcome = prune(problem, reader, engine, self._plugin.pruner, spec)
         except ScoringError as error:
             raise PathpruneError(f"{self._plugin.name} failed on {problem.id}: {error}") from error
         self._cost += outcome.cost

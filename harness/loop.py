@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneErr
 from harness.ledger import Metered, MeteredProbe
 from harness.reader import open_reader
 from harness.rng import generator
+from harness.spec import Ended as Ended
+from harness.spec import RunSpec
+from harness.text import reason
 from harness.vote import vote
 
-Ended = Literal["count", "bypass"]
+Result = TypeVar("Result")
 STAGES = ("launch", "check", "resume")  # that a live run times
 
 
@@ -27,58 +30,98 @@ class ScoringError(Exception):
     ``__cause__`` is what it raised, if it raised."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """N paths, cut at ``prefix`` tokens, ``keep`` of them finished to at most ``max_tokens``."""
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One stage of one problem: which paths were scored (indices ``[m]``), their scores ``[m]``, and which went on."""
 
-    n: int
-    keep: int
-    prefix: int
-    max_tokens: int
-    seed: int = 0
-    ended: Ended = "count"
-    vote: str = "majority"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one problem: ``finished`` and ``answers`` of the paths ``kept``, ``seconds`` of Launch, Check, Resume."""
-
+    scored: tuple[int, ...]
     scores: np.ndarray
     kept: tuple[int, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of one problem. ``finished`` and ``answers`` are of the paths ``kept``; ``seconds`` of Launch, Check, Resume."""
+
+    rounds: tuple[Round, ...]
     finished: tuple[Path, ...]
     answers: tuple[str | None, ...]
     voted: str | None
     cost: Cost
     seconds: tuple[float, float, float]
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Indices of the paths that were finished, ascending."""
+        return self.rounds[-1].kept
 
-def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, plan: Plan) -> Outcome:
-    """One problem, end to end; every token is charged to the outcome's cost."""
+    @property
+    def scores(self) -> dict[int, float]:
+        """The last score of each path that was scored, by its index."""
+        return {i: float(s) for r in self.rounds for i, s in zip(r.scored, r.scores, strict=True)}
+
+
+def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, spec: RunSpec) -> Outcome:
+    """One problem, end to end: launch -> (check, keep)* -> resume -> vote; every token is charged to the outcome's cost."""
     ledger = Check(np.random.default_rng())
     meter = Metered(engine, ledger)
-    clock = [time.perf_counter()]
-    prefixes = meter.launch([problem], plan.n, plan.prefix, plan.seed)[0]
-    clock.append(time.perf_counter())
-    scores, spent = check(pruner, prefixes, engine, task, plan.seed)
-    clock.append(time.perf_counter())
-    kept = select(scores, [p.finish == "stop" for p in prefixes], plan.keep, plan.ended)
-    finished = meter.resume([prefixes[i] for i in kept], plan.max_tokens)
-    clock.append(time.perf_counter())
+    clock = Stopwatch()
+    alive = clock.time("launch", lambda: meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
+    rounds: list[Round] = []
+    for stage in spec.stages:
+        if rounds:
+            alive = clock.time("resume", partial(meter.resume, alive, stage.prefix))
+        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed))
+        on = select(scores, [p.finish == "stop" for p in alive], stage.keep, spec.ended)
+        scored = tuple(p.index for p in alive)
+        alive, scores_on = [alive[i] for i in on], scores[list(on)]
+        rounds.append(Round(scored, scores, tuple(p.index for p in alive), spent.cost))
+    finished = clock.time("resume", partial(meter.resume, alive, spec.limit))
     answers = tuple(grading.answer(task, p) for p in finished)
     try:
-        voted = vote(plan.vote, answers, scores[list(kept)])
+        voted = vote(spec.vote, answers, scores_on)
     except PathpruneError as error:  # a vote that these scores do not allow
         raise ScoringError(reason(error)) from error
-    launch, checked, resume = np.diff(clock).tolist()
-    return Outcome(scores, kept, tuple(finished), answers, voted, ledger.cost + spent, (launch, checked, resume))
+    cost = sum((r.cost for r in rounds), ledger.cost)
+    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, clock.seconds)
 
 
-def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[np.ndarray, Cost]:
+class Stopwatch:
+    """Seconds of each of STAGES, added up."""
+
+    def __init__(self) -> None:
+        self.spent = dict.fromkeys(STAGES, 0.0)
+
+    def time(self, stage: str, work: Callable[[], Result]) -> Result:
+        """Do the work and add what it took."""
+        began = time.perf_counter()
+        done = work()
+        self.spent[stage] += time.perf_counter() - began
+        return done
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        """In the order of STAGES."""
+        launch, check, resume = self.spent.values()
+        return launch, check, resume
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a Check cost: in all, and by path index what of it belongs to single paths."""
+
+    cost: Cost
+    each: Mapping[int, Cost]
+
+
+def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[np.ndarray, Spent]:
     """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
 
-    The pruner sees only the signals it declared. Whatever it raises, a wrong count or a value that is not finite
-    is a ``ScoringError`` that says so.
+    The pruner sees only the signals it declared.
+
+    Raises:
+        ScoringError: whatever the pruner raises, a wrong count, or a value that is not finite.
     """
     ledger, seen = opened(pruner, prefixes, engine, task, seed)
     try:
@@ -89,15 +132,15 @@ def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, see
         raise ScoringError(f"returned shape {scores.shape} for {len(prefixes)} prefixes")
     if not np.isfinite(scores).all():
         raise ScoringError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
-    return scores, ledger.cost
+    return scores, Spent(ledger.cost, ledger.each)
 
 
 def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[Decision, Cost]:
     """What a method's own rule does to one problem's finished paths, and what it cost besides generating them."""
     ledger, seen = opened(method, paths, engine, task, seed)
     try:
-        made = method.decide(seen, ledger)
-        decision = Decision(np.asarray(made.spent, dtype=int), np.asarray(made.weights, dtype=np.float32))
+        given = method.decide(seen, ledger)
+        decision = Decision(np.asarray(given.spent, dtype=int), np.asarray(given.weights, dtype=np.float32))
     except Exception as error:
         raise ScoringError(reason(error)) from error
     lengths = np.array([len(p.tokens) for p in paths])
@@ -113,12 +156,6 @@ def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, se
     if (decision.weights[decision.spent < lengths] > 0).any():
         raise ScoringError("an aborted path votes")
     return decision, ledger.cost
-
-
-def reason(error: Exception) -> str:
-    """One line; a user's mistake already reads as one."""
-    text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
 
 
 def opened(

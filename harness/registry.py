@@ -7,30 +7,22 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from harness.api import PathpruneError, Pruner, Sampling, Task
+from harness.api import Engine, PathpruneError, Sampling, Signal, Task
+from harness.engines import LazyEngine
+from harness.plugins import Plugin as Plugin
+from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
 FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A pruner ready to run, with what a record says of it."""
-
-    pruner: Pruner
-    name: str  # canonical spec: name and sorted options
-    options: dict[str, Any]
-    source: str  # distribution and version, or the file's SHA-256
-    code: str  # SHA-256 of the module that defines it: a row of older code is marked stale
-    checkpoint: str | None = None  # folder asked for with checkpoint=
-    spec: str = ""  # as it was asked for
+# What a plug-in has of its own, as harness.api says; the rest has defaults there.
+ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
+SPEC = ("engine", "model", "fingerprint")
+TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
 def names(kind: Kind) -> list[str]:
@@ -50,26 +42,63 @@ def load(kind: Kind, name: str) -> tuple[Any, str]:
         raise PathpruneError(f"{kind[:-1]} {name!r} of {source} cannot be imported ({error}); reinstall it") from error
 
 
-def unknown(noun: str, name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
-
-
 def task(spec: str) -> Task:
     """``name``, ``name:k=v,k=v``, ``name:what,k=v`` where a task takes one thing by position, or a file of problems."""
     head, _, tail = spec.partition(":")
     if spec.endswith(FILES) and head not in names("tasks"):
-        own: Task = load("tasks", "file")[0](spec)
-        return own
+        from_file: Task = load("tasks", "file")[0](spec)
+        return from_file
     first, _, rest = tail.partition(",")
     by_position = [first] if first and "=" not in first else []
     options = _options(spec, rest if by_position else tail)
-    named: Task = _made("task", head, load("tasks", head)[0], by_position, options)
+    named: Task = complete_task(_made("task", head, load("tasks", head)[0], by_position, options), head)
     return named
 
 
 def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
-    return load("engines", name)[0](model, sampling, **options)
+    """The engine of a registered name, opened and checked against ``harness.api.Engine``."""
+    return complete(load("engines", name)[0](model, sampling, **options), name)
+
+
+def complete(opened: Any, name: str) -> Any:
+    """An engine with all that ``harness.api.Engine`` asks for: what is optional there has its default if it was left out.
+
+    Raises:
+        PathpruneError: members, or keys of ``spec``, that every engine has of its own and this one lacks.
+    """
+    if isinstance(opened, LazyEngine):  # whose members are there once its weights are
+        return opened
+    missing = [m for m in ENGINE if not hasattr(opened, m)]
+    missing = missing or [f"spec[{key!r}]" for key in SPEC if key not in opened.spec]
+    if missing:
+        raise PathpruneError(f"{name!r} is not an engine: it has no {', '.join(missing)} (see harness.api.Engine)")
+    for signal in opened.provides:
+        if signal not in get_args(Signal):
+            raise PathpruneError(f"engine {name!r} provides {unknown('signal', str(signal), list(get_args(Signal)))}")
+    return opened if isinstance(opened, Engine) else WithDefaults(opened, Engine)
+
+
+def complete_task(opened: Any, name: str) -> Any:
+    """A task with all that ``harness.api.Task`` asks for, likewise."""
+    missing = [m for m in TASK if not hasattr(opened, m)]
+    if missing:
+        raise PathpruneError(f"{name!r} is not a task: it has no {', '.join(missing)} (see harness.api.Task)")
+    return opened if isinstance(opened, Task) else WithDefaults(opened, Task)
+
+
+class WithDefaults:
+    """An object whose class does not inherit from a contract, with the contract's defaults for what it leaves out."""
+
+    def __init__(self, inner: Any, contract: type) -> None:
+        self._inner, self._contract = inner, contract
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if hasattr(self._inner, name):
+            return getattr(self._inner, name)
+        default = inspect.getattr_static(self._contract, name)
+        return default.__get__(self) if hasattr(default, "__get__") else default
 
 
 def pruner(spec: str) -> Plugin:
@@ -84,7 +113,7 @@ def pruner(spec: str) -> Plugin:
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
     return Plugin(
-        pruner=_build(head, made, options),
+        pruner=_made("pruner", head, made, [], options),
         name=f"{name}:{shown}" if shown else name,
         options=options,
         source=source,
@@ -92,6 +121,22 @@ def pruner(spec: str) -> Plugin:
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
     )
+
+
+def of_object(given: Any) -> Plugin:
+    """A pruner that was made in Python: an instance, or a class that is made without options.
+
+    Its name is that of its class, with the plain values that the instance holds in public attributes as options.
+    """
+    built = _made("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
+    values = {
+        k: v for k, v in sorted(vars(built).items()) if not k.startswith("_") and isinstance(v, str | int | float)
+    }
+    options = {k: v for k, v in values.items() if not (isinstance(v, str) and set(v) & set(",=:"))}
+    shown = ",".join(f"{k}={v}" for k, v in options.items())
+    name = type(built).__name__
+    code = code_digest(type(built))  # type: ignore[arg-type]
+    return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code)
 
 
 @cache
@@ -161,18 +206,6 @@ def _literal(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def _build(name: str, made: Any, options: dict[str, Any]) -> Pruner:
-    built = _made("pruner", name, made, [], options)
-    missing = [a for a in ("quadrant", "needs", "fidelity") if not hasattr(built, a)]
-    if hasattr(built, "decide"):
-        missing += ["warmup"] if not hasattr(built, "warmup") else []
-    elif not hasattr(built, "score"):
-        missing.append("score")
-    if missing:
-        raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
-    return built
 
 
 def _made(noun: str, name: str, made: Any, by_position: list[str], options: dict[str, Any]) -> Any:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from harness.api import ASKED, Check, Engine, Path, Streaming, Task
+from harness import registry
+from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
+from harness.plugins import Plugin
+from harness.runners.bench import bench
+from harness.runners.run import Run
+from harness.spec import RunSpec, Stage
 
 TOLERANCE = 1e-4  # the same prefix in another batch, fp32
 PATHS = 8
@@ -22,9 +29,13 @@ PATHS = 8
 Finding = tuple[str, str | None]
 
 
-def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
-    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split."""
-    if hasattr(method, "decide"):
+def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
+    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split.
+
+    What it declares of itself was checked when it was loaded (``harness.plugins.traits_of``).
+    """
+    method, traits = plugin.pruner, plugin.traits
+    if traits.decides:
         yield from _conformance_of_rule(method, task, engine, prefix, seed)
         return
     groups = engine.launch(task.problems("dev", 2), PATHS, prefix, seed)
@@ -45,15 +56,33 @@ def conformance(method: Any, task: Task, engine: Any, prefix: int, seed: int = 0
     for future in _futures(engine, groups[0], task, 2):
         cuts = [p.cut(prefix, engine.decode) for p in future]
         yield "text after the prefix changes nothing", _differs(scores[0], score(cuts))
-    if method.needs & ASKED:
+    if traits.pointwise:
+        yield from _conformance_of_pointwise(method, groups[0], scores[0], task, engine, seed)
+    if traits.needs & ASKED:
         counting = _Counting(engine)
-        spent = check(method, groups[0], counting, task, seed)[1]
+        spent = check(method, groups[0], counting, task, seed)[1].cost
         wrong = spent.probed != counting.read or not spent.flops
         yield (
             "its engine calls are all charged",
             f"read {counting.read} tokens, was charged {spent.probed}" if wrong else None,
         )
         yield "probing leaves the continuation as it was", _disturbs(score, groups[0], engine, task)
+
+
+def _conformance_of_pointwise(
+    method: Any, paths: Sequence[Path], scores: np.ndarray, task: Task, engine: Any, seed: int
+) -> Iterator[Finding]:
+    """A method that says it scores paths one by one gives some of them the same scores alone, for their share of the cost."""
+    some = list(range(0, len(paths), 2))
+    alone, spent = check(method, [paths[i] for i in some], engine, task, seed)
+    yield "scores a path the same whatever stands beside it, as pointwise says", _differs(scores[some], alone)
+    together = check(method, paths, engine, task, seed)[1]
+    rest = sum((c for i, p in enumerate(paths) if i not in some for c in [together.each.get(p.index, Cost())]), Cost())
+    expected, paid = together.cost.tokens - rest.tokens, spent.cost.tokens
+    yield (
+        "some of the paths cost what is charged to each of them",
+        f"{paid} tokens, and {expected} by what all of them were charged" if paid != expected else None,
+    )
 
 
 def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> list[list[Path]]:
@@ -130,7 +159,7 @@ def _disturbs(score: Any, prefixes: Sequence[Path], engine: Any, task: Task) -> 
 
 
 def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: int = 0) -> Iterator[Finding]:
-    """Check an engine: interruption, batch composition and the ledger change nothing."""
+    """Check an engine: interruption, batch composition and the ledger change nothing, and a bench runs on it."""
     problems = task.problems("dev", 3)
     max_tokens = task.defaults.max_tokens
     whole = engine.launch(problems, PATHS, max_tokens, seed)
@@ -149,6 +178,23 @@ def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: in
     total = sum(len(t) for group in tokens for t in group)
     short = f"{ledger.cost.generated} of {total} tokens" if ledger.cost.generated != total else None
     yield "every generated token is in the ledger", short
+    yield from _bench_on(engine, task, cuts[0], seed)
+
+
+def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Finding]:
+    """A bench of the controls on an engine stores its paths, reads them again and scores them, whatever signals it has."""
+    with TemporaryDirectory() as folder:
+        spec = RunSpec.of(task, engine, PATHS, task.defaults.max_tokens, [Stage(prefix, PATHS // 2)], seed=seed)
+        run = Run(spec, task, engine, 3, FilePath(folder) / "results", FilePath(folder) / "bank")
+        plugins = [registry.pruner(name) for name in ("first", "random")]
+        try:
+            first, again = (bench(run, plugins, lambda done, note: None) for _ in range(2))
+        except PathpruneError as error:
+            yield "a bench runs on it", str(error)
+            return
+        yield "a bench runs on it", f"failed: {first.failures}" if first.failures else None
+        sampled = f"{again.sampled} tokens were sampled again" if again.sampled else None
+        yield "a second bench samples nothing", sampled
 
 
 def task_conformance(task: Task) -> Iterator[Finding]:

@@ -13,11 +13,13 @@ from harness.api import PathpruneError
 
 
 def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write tensors by name; the folder is made where it is missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
 
 
 def load_tensors(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The tensors of a file; PathpruneError where it is missing or damaged, or lacks one of ``names``."""
     try:
         tensors: dict[str, np.ndarray] = load_file(file)
     except (OSError, SafetensorError) as error:

@@ -45,29 +45,29 @@ def spoken(text: str) -> str | None:
     if _CHANNEL.match(text.lstrip()):
         parts = _BARE_FINAL.split(text)
         return _END.sub("", parts[-1]) if len(parts) > 1 else None
-    said = text.rpartition("</think>")[2]
-    return None if "<think>" in said else said
+    behind = text.rpartition("</think>")[2]
+    return None if "<think>" in behind else behind
 
 
 def extract(text: str) -> str | None:
     """The answer as written, or None: the last box, else the last JSON field, else the last answer sentence."""
-    said = spoken(text)
-    if said is None:
+    reply = spoken(text)
+    if reply is None:
         return None
     for source in (_boxes, _fields, _sentences):
-        if found := source(said):
-            return found[-1]
+        if answers := source(reply):
+            return answers[-1]
     return None
 
 
 def choice(text: str, letters: str = "ABCD") -> str | None:
     """The chosen letter of a multiple-choice answer, or None: JSON field, else box, else answer sentence."""
-    said = spoken(text)
-    if said is None:
+    reply = spoken(text)
+    if reply is None:
         return None
     for source in (_fields, _boxes, _sentences):
-        for found in reversed(source(said)):
-            if letter := _letter(found, letters, anycase=source is not _sentences):
+        for answer in reversed(source(reply)):
+            if letter := _letter(answer, letters, anycase=source is not _sentences):
                 return letter
     return None
 
@@ -85,40 +85,41 @@ def _letter(answer: str, letters: str, anycase: bool) -> str | None:
     return match[1] if match else None
 
 
-def _boxes(said: str) -> list[str]:
+def _boxes(reply: str) -> list[str]:
     """The contents of all balanced boxes, ``\\boxed 5`` included, in the order they end; of nested ones the inner."""
-    found: list[str] = []
-    opened: list[tuple[int, int] | None] = []  # for each open brace, if it opens a box: where, and boxes found so far
-    for match in _BRACE.finditer(said):
+    boxes: list[str] = []
+    # For each open brace, if it opens a box: where its content begins, and how many boxes end before it.
+    opened: list[tuple[int, int] | None] = []
+    for match in _BRACE.finditer(reply):
         if match["word"]:
-            found.append(match["word"])
+            boxes.append(match["word"])
         elif match[0].endswith("{") and match[0] != "\\{":
-            opened.append((match.end(), len(found)) if match["box"] else None)
-        elif match[0] == "}" and opened and (box := opened.pop()) and len(found) == box[1]:
-            found.append(said[box[0] : match.start()].strip())
-    return [answer for answer in found if answer]
+            opened.append((match.end(), len(boxes)) if match["box"] else None)
+        elif match[0] == "}" and opened and (box := opened.pop()) and len(boxes) == box[1]:
+            boxes.append(reply[box[0] : match.start()].strip())
+    return [answer for answer in boxes if answer]
 
 
-def _fields(said: str) -> list[str]:
+def _fields(reply: str) -> list[str]:
     """The values of all JSON answer fields. Models rarely escape LaTeX, so ``\\f`` is a backslash and an f."""
-    found = []
-    for match in _JSON.finditer(said):
+    values = []
+    for match in _JSON.finditer(reply):
         value = match["string"] if match["string"] is not None else match["list"] or match["bare"]
         value = value.replace("\\\\", "\\").replace('\\"', '"').strip()
-        found += [value] if value and (match["bare"] is None or value.lower() != "null") else []
-    return found
+        values += [value] if value and (match["bare"] is None or value.lower() != "null") else []
+    return values
 
 
-def _sentences(said: str) -> list[str]:
+def _sentences(reply: str) -> list[str]:
     """What follows "answer is" or "answer:" up to the end of the sentence, without bold and dollar signs."""
-    found = []
-    marks = list(_SENTENCE.finditer(said))
-    ends = [*(m.start() for m in marks), len(said)][1:]
+    answers = []
+    marks = list(_SENTENCE.finditer(reply))
+    ends = [*(m.start() for m in marks), len(reply)][1:]
     for mark, end in zip(marks, ends, strict=True):
-        answer = _BOLD.sub(r"\2", said[mark.end() : end].partition("\n")[0]).strip("*_ ")
+        answer = _BOLD.sub(r"\2", reply[mark.end() : end].partition("\n")[0]).strip("*_ ")
         if math := _LEADING_MATH.match(answer):
             answer = math[0]
         elif stop := _SENTENCE_END.search(answer):
             answer = answer[: stop.start()]
-        found.append(answer.strip(" .*`"))
-    return [answer for answer in found if answer]
+        answers.append(answer.strip(" .*`"))
+    return [answer for answer in answers if answer]

@@ -143,13 +143,17 @@ def _expression(text: str) -> Any:
     rules = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="last")
     reader = LatexExtractionConfig(try_extract_without_anchor=False, boxed_match_priority=0, normalization_config=rules)
     try:
-        found = parse(rf"\boxed{{{text}}}", [reader], "no_fallback", parsing_timeout=SECONDS, raise_on_error=True)
+        expressions = parse(rf"\boxed{{{text}}}", [reader], "no_fallback", parsing_timeout=SECONDS, raise_on_error=True)
     except TimeoutException:
         return None
     endless = (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan)
-    if not found or _digits(_exact(found[0])) > DIGITS or (isinstance(found[0], sympy.Expr) and found[0].has(*endless)):
+    if (
+        not expressions
+        or _digits(_exact(expressions[0])) > DIGITS
+        or (isinstance(expressions[0], sympy.Expr) and expressions[0].has(*endless))
+    ):
         return None
-    return found[0]
+    return expressions[0]
 
 
 @lru_cache(maxsize=65536)

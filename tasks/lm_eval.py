@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.lm_eval_loading import load, set_shots
 
 SHOTS_SEED = 1234  # lm-eval's own default, so that prompts are those of its command line
@@ -29,7 +29,7 @@ CLOSINGS = ("\n#### ", "\nThe answer is ", "\nThe final answer is \\boxed{", "\n
 PROBES = ("7", "7.", "7}", "7}$.")
 
 
-class LMEval:
+class LMEval(Task):
     """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path)."""
 
     def __init__(self, task: str, include: str = "", shots: int | None = None) -> None:
@@ -67,8 +67,8 @@ class LMEval:
         return [Problem(name, prompts[i], self._gold(docs[i])) for i, name in enumerate(ids, start)]
 
     def answer(self, text: str) -> str | None:
-        found = self._pipe(stopped(text, self._task.config.generation_kwargs))
-        return None if found == self._none else str(found)
+        extracted = self._pipe(stopped(text, self._task.config.generation_kwargs))
+        return None if extracted == self._none else str(extracted)
 
     def ended(self, text: str) -> bool:
         """A stop string in the text is the end of it, however many tokens follow."""
@@ -153,16 +153,18 @@ class LMEval:
         graded = [config.get(key) for key in ("generation_kwargs", "filter_list", "metric_list", "process_results")]
         asked = [(p.prompt, p.answer) for p in self.problems("test")]
         text = json.dumps(
-            [asked, graded], sort_keys=True, default=lambda made: getattr(made, "__name__", repr(type(made)))
+            [asked, graded], sort_keys=True, default=lambda value: getattr(value, "__name__", repr(type(value)))
         )
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def safe(name: str) -> str:
+    """A task's name as part of an id and of a file's name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
 
 
 def problem_id(task: str, split: str, index: int) -> str:
+    """The id of a document of a split."""
     return f"lm_eval-{safe(task)}-{split}-{index:05d}"
 
 
@@ -174,6 +176,7 @@ def sampling(kwargs: Mapping[str, Any]) -> Sampling:
 
 
 def max_tokens(kwargs: Mapping[str, Any]) -> int:
+    """The longest path in tokens that a task's generation options allow."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     return int(normalize_gen_kwargs(dict(kwargs), MAX_TOKENS)["max_gen_toks"])
@@ -193,10 +196,10 @@ def stopped(text: str, kwargs: Mapping[str, Any]) -> str:
 
 
 def _prompt(task: Any, doc: Any) -> str:
-    made = task.fewshot_context(doc, num_fewshot=task.config.num_fewshot, gen_prefix=task.doc_to_prefix(doc))
-    if not isinstance(made, str):
+    prompt = task.fewshot_context(doc, num_fewshot=task.config.num_fewshot, gen_prefix=task.doc_to_prefix(doc))
+    if not isinstance(prompt, str):
         raise PathpruneError(f"lm-eval task {task.config.task} has several prompts per problem; choose another task")
-    return made
+    return prompt
 
 
 @contextmanager

@@ -29,15 +29,15 @@ def load(name: str, include: str) -> Any:
     if name in [*manager.all_groups, *manager.all_tags]:
         raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
     try:
-        made = list(manager.load([name])["tasks"].values())
+        loaded = list(manager.load([name])["tasks"].values())
     except ImportError as error:
         raise UnavailableError(f"lm-eval task {name} needs a package that is missing ({error}); install it") from error
     except Exception as error:  # whatever a YAML, its Python or its data set raises is its author's to mend
         raise PathpruneError(f"lm-eval task {name} cannot be loaded: {' '.join(str(error).split())}") from error
-    if len(made) != 1 or not isinstance(made[0], Theirs):
+    if len(loaded) != 1 or not isinstance(loaded[0], Theirs):
         raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
-    _check(made[0])
-    return made[0]
+    _check(loaded[0])
+    return loaded[0]
 
 
 def _check(task: Any) -> None:
@@ -55,9 +55,9 @@ def _check(task: Any) -> None:
 
 def set_shots(task: Any, shots: int | None) -> None:
     """As lm-eval's --num_fewshot: a task that fixes 0 examples stays without."""
-    own = task.config.num_fewshot
-    if shots is not None and (shots < 0 or (own == 0 and shots)):
+    fixed = task.config.num_fewshot
+    if shots is not None and (shots < 0 or (fixed == 0 and shots)):
         raise PathpruneError(
-            f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {own or '0 or more'}"
+            f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {fixed or '0 or more'}"
         )
-    task.set_config(key="num_fewshot", value=(own or 0) if shots is None else shots)
+    task.set_config(key="num_fewshot", value=(fixed or 0) if shots is None else shots)

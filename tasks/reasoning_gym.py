@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults, UnavailableError
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
 from tasks.answers import canonical, extract
 
@@ -19,7 +19,7 @@ ASK = "Please reason step by step, and put your final answer within \\boxed{}."
 NUMBER = re.compile(r"\$?[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?\$?")
 
 
-class ReasoningGym:
+class ReasoningGym(Task):
     """One of reasoning-gym's datasets. Options besides ``seed`` are the dataset's own, e.g. ``max_terms=2``.
 
     An answer is what stands in the last \\boxed{} (or behind "the answer is"); a score of 1 by the dataset's scorer is right,
@@ -33,7 +33,7 @@ class ReasoningGym:
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
         self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-        self._made("test", 0, 1)  # a wrong option is found before anything runs
+        self._dataset("test", 0, 1)  # a wrong option is found before anything runs
         self.defaults = TaskDefaults(
             model="smollm2",
             sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
@@ -60,11 +60,11 @@ class ReasoningGym:
         return [self._problem(split, i) for i in range(start, last)]
 
     def answer(self, text: str) -> str | None:
-        said = extract(text)
-        if said is None:
+        extracted = extract(text)
+        if extracted is None:
             return None
-        said = " ".join(said.split())
-        return canonical(said) if NUMBER.fullmatch(said) else said
+        written = " ".join(extracted.split())
+        return canonical(written) if NUMBER.fullmatch(written) else written
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
@@ -80,7 +80,7 @@ class ReasoningGym:
     def _block(self, split: str, index: int) -> tuple[list[dict[str, Any]], Any]:
         key = (split, index // BLOCK)
         if key not in self._blocks:
-            dataset = self._made(*key, BLOCK)
+            dataset = self._dataset(*key, BLOCK)
             self._blocks[key] = ([dataset[i] for i in range(BLOCK)], dataset)
         return self._blocks[key]
 
@@ -88,7 +88,7 @@ class ReasoningGym:
     def _blocks(self) -> dict[tuple[str, int], tuple[list[dict[str, Any]], Any]]:
         return {}
 
-    def _made(self, split: str, block: int, size: int) -> Any:
+    def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
         if self.dataset not in module.factory.DATASETS:
             from difflib import get_close_matches

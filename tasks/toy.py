@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from harness.api import Problem, Sampling, TaskDefaults
+from harness.api import Problem, Sampling, Task, TaskDefaults
 from harness.rng import derive
 
 
-class Toy:
+class Toy(Task):
     name = "toy"
     version = "2"
     defaults = TaskDefaults(

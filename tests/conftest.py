@@ -13,20 +13,24 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at the hub's import: no test wa
 
 from harness import registry
 from harness.api import Sampling
-from harness.runners.bench import Settings
+from harness.runners.run import Run
+from harness.spec import RunSpec
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 
 
 @pytest.fixture
-def toy_settings(tmp_path: Path) -> Callable[..., Settings]:
-    """Settings over the toy engine in an empty folder; every call opens a fresh engine."""
+def toy_run(tmp_path: Path) -> Callable[..., Run]:
+    """Runs on the toy engine in an empty folder; every call opens a fresh engine."""
 
-    def make(**options: Any) -> Settings:
-        given: dict[str, Any] = {"problems": 6, "n": 8, "prefix": 5, "max_tokens": 48, "seed": 0}
-        engine = options.pop("engine", None) or registry.engine("toy", "toy", Sampling())
-        folders = {"results": tmp_path / "results", "bank": tmp_path / "bank"}
-        return Settings(task=Toy(), engine=engine, **(given | folders | options))
+    def make(
+        n: int = 8, prefix: int = 5, keep: int = 3, limit: int = 48, seed: int = 0, ended: Any = "count", stages: Any = (), **where: Any
+    ) -> Run:  # fmt: skip
+        task, engine = Toy(), where.pop("engine", None) or registry.engine("toy", "toy", Sampling())
+        schedule = stages or [(prefix, min(keep, n))]
+        spec = RunSpec.of(task, engine, n, limit, schedule, seed=seed, ended=ended)
+        folders: dict[str, Any] = {"problems": 6, "results": tmp_path / "results", "bank": tmp_path / "bank"}
+        return Run(spec, task, engine, **(folders | where))
 
     return make
 

@@ -12,7 +12,8 @@ import pytest
 from harness import registry
 from harness.api import PathpruneError
 from harness.learn.labels import LabelRecipe, Labels
-from harness.runners.bench import Settings
+from harness.runners.run import Run
+from harness.spec import RunSpec
 from harness.studies.ablation import ABLATIONS, Study
 
 SMALL = ("--problems", "24", "--n", "8", "--test-problems", "6", "--paths", "8", "--prefix", "11")
@@ -23,22 +24,22 @@ def folders(tmp_path: Path) -> list[str]:
 
 
 def test_the_adapter_ablation_is_paired_and_resumes(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    code, said = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
-    assert code == 0, said
+    code, out = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
+    assert code == 0, out
     data = pd.read_csv(tmp_path / "out" / "adapter.csv")
     assert data.label.tolist() == ["STOP", "no adapter", "linear probe", "MLP probe"]
     assert data.difference[0] == 0 and data.label_tokens.nunique() == 1
     assert (data.low <= data.gain).all() and (data.gain <= data.high).all()
     assert data.gain.to_numpy() - data.gain[0] == pytest.approx(data.difference.to_numpy(), abs=2e-5)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/**/*") if f.is_file()}
-    code, said = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
-    assert code == 0 and "trained parameters" not in said, said
+    code, out = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
+    assert code == 0 and "trained parameters" not in out, out
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/**/*") if f.is_file()} == before
 
 
 def test_an_unknown_ablation_is_one_line(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    code, said = run_cli("ablation", "adaptor", *SMALL, *folders(tmp_path))
-    assert code == 2 and "did you mean adapter" in said
+    code, out = run_cli("ablation", "adaptor", *SMALL, *folders(tmp_path))
+    assert code == 2 and "did you mean adapter" in out
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def study(tmp_path: Path) -> Study:
     recipe = LabelRecipe(problems=40, n=8, continuations=2, prefixes=(4,), max_tokens=48)
     labels = Labels(tmp_path, task, engine, recipe, 8)
     labels.make(lambda done, tokens: None)
-    settings = Settings(task, engine, 4, 8, 4, 48, 0, tmp_path / "out", tmp_path / "bank")
-    return Study("labels", settings, labels, tmp_path / "out", lambda line: None, lambda done, total, note: None)
+    run = Run(RunSpec.of(task, engine, 8, 48, [(4, 1)]), task, engine, 4, tmp_path / "out", tmp_path / "bank")
+    return Study("labels", run, labels, tmp_path / "out", lambda line: None, lambda done, total, note: None)
 
 
 def test_budgets_are_equal_in_tokens(study: Study) -> None:
@@ -66,7 +67,7 @@ def test_many_continuations_cost_what_many_problems_do(study: Study) -> None:
     every, *rest = ABLATIONS["labels"].variants(study)
     for single, many in zip(rest[::2], rest[1::2], strict=True):
         assert many.against == single.label and many.problems == single.problems
-        assert many.trained_at == single.trained_at == every.trained_at == study.settings.prefix
+        assert many.trained_at == single.trained_at == every.trained_at == study.run_on.spec.prefixes[0]
         made = study.labels_of(many)
         assert made.recipe.continuations == many.continuations
         # The estimate of a run's cost before it is made; toy problems differ much.

@@ -12,15 +12,16 @@ import pytest
 
 from harness import registry, report
 from harness.api import PathpruneError, UnavailableError
-from harness.loop import Plan, prune, select
+from harness.loop import prune, select
 from harness.registry import Plugin
 from harness.replay.pool import Pool, kept_mask, random_pruning, replay
 from harness.report.rows import rows
-from harness.runners.bench import Settings, bench
+from harness.runners.bench import bench
 from harness.runners.live import run_live
+from harness.runners.run import Run
 from harness.store.records import Record
 
-Make = Callable[..., Settings]
+Make = Callable[..., Run]
 NAMES = ("random", "first", "jaccard", "logprob", "deepconf")
 
 
@@ -38,17 +39,17 @@ def contents(folder: Path) -> dict[str, Any]:
     return {f.name: Record.read(f).lines for f in files}
 
 
-def test_second_run_calls_no_engine(toy_settings: Make) -> None:
-    first = bench(toy_settings(), plugins(*NAMES), quiet)
-    settings = toy_settings()
-    before = contents(settings.results)
-    second = bench(settings, plugins(*NAMES), quiet)
-    assert first.sampled > 0 and second.sampled == 0 and settings.engine.generated == 0
-    assert contents(settings.results) == before
+def test_second_run_calls_no_engine(toy_run: Make) -> None:
+    first = bench(toy_run(), plugins(*NAMES), quiet)
+    run = toy_run()
+    before = contents(run.results)
+    second = bench(run, plugins(*NAMES), quiet)
+    assert first.sampled > 0 and second.sampled == 0 and run.engine.generated == 0
+    assert contents(run.results) == before
 
 
-def test_a_later_pruner_replays_the_bank(toy_settings: Make) -> None:
-    together, apart = toy_settings(), toy_settings()
+def test_a_later_pruner_replays_the_bank(toy_run: Make) -> None:
+    together, apart = toy_run(), toy_run()
     bench(together, plugins("first", "logprob"), quiet)
     expected = contents(together.results)
     for file in together.results.rglob("L5-logprob*"):
@@ -57,42 +58,40 @@ def test_a_later_pruner_replays_the_bank(toy_settings: Make) -> None:
     assert done.sampled == 0 and contents(apart.results) == expected
 
 
-def test_more_paths_and_problems_extend_a_pool(toy_settings: Make) -> None:
-    bench(toy_settings(problems=3), plugins("logprob"), quiet)
-    small = toy_settings(n=8).engine
-    more = toy_settings(problems=6, n=16, engine=small)
+def test_more_paths_and_problems_extend_a_pool(toy_run: Make) -> None:
+    bench(toy_run(problems=3), plugins("logprob"), quiet)
+    small = toy_run(n=8).engine
+    more = toy_run(problems=6, n=16, engine=small)
     bench(more, plugins("logprob"), quiet)
-    fresh = toy_settings(problems=6, n=16, results=more.results / "x", bank=more.bank / "x")
+    fresh = toy_run(problems=6, n=16, results=more.results / "x", bank=more.bank / "x")
     bench(fresh, plugins("logprob"), quiet)
     assert contents(fresh.folder) == contents(more.folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ended", ["count", "bypass"])
-def test_replay_is_live(name: str, ended: Any, toy_settings: Make) -> None:
+def test_replay_is_live(name: str, ended: Any, toy_run: Make) -> None:
     """Same kept paths, same vote, same tokens, same FLOPs, whether the dropped paths were ever finished or not."""
-    settings = toy_settings(prefix=9)
-    bench(settings, plugins(name), quiet)
-    group = next(report.groups(settings.results))
+    run = toy_run(prefix=9, ended=ended)
+    bench(run, plugins(name), quiet)
+    group = next(report.groups(run.results))
     judged = group.judged[0]
     mask = kept_mask(judged.pool, judged.values, 3, 9, ended)
     result = replay(judged.pool, mask, 9, judged.checks)
-    plan = Plan(settings.n, 3, 9, settings.max_tokens, 0, ended)
-    for row, problem in enumerate(settings.task.problems("test", settings.problems)):
-        live = prune(problem, settings.task, toy_settings().engine, registry.pruner(name).pruner, plan)
+    for row, problem in enumerate(run.task.problems("test", run.problems)):
+        live = prune(problem, run.task, toy_run().engine, registry.pruner(name).pruner, run.spec)
         assert live.kept == tuple(np.flatnonzero(mask[row]))
-        assert settings.task.correct(live.voted, problem) == bool(result.voted[row])
+        assert run.task.correct(live.voted, problem) == bool(result.voted[row])
         assert live.cost.tokens == result.tokens[row]
         assert live.cost.flops == pytest.approx(result.flops[row])
 
 
-def test_live_records_hold_every_stage(toy_settings: Make) -> None:
-    settings = toy_settings()
-    plan = Plan(settings.n, 3, settings.prefix, settings.max_tokens)
-    records = run_live(settings, plugins("logprob", "all"), plan, quiet)
-    for record, kept in zip(records, (3, settings.n), strict=True):
+def test_live_records_hold_every_stage(toy_run: Make) -> None:
+    run = toy_run()
+    records = run_live(run, plugins("logprob", "all"), quiet)
+    for record, kept in zip(records, (3, run.spec.n), strict=True):
         rows = list(record.lines.values())
-        assert len(rows) == settings.problems
+        assert len(rows) == run.problems
         assert all(len(r["kept"]) == kept and set(r["seconds"]) == {"launch", "check", "resume"} for r in rows)
 
 
@@ -101,12 +100,12 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("calls", [1, 3, 4])
-def test_a_killed_bench_continues_to_the_same_files(calls: int, toy_settings: Make, monkeypatch: Any) -> None:
+def test_a_killed_bench_continues_to_the_same_files(calls: int, toy_run: Make, monkeypatch: Any) -> None:
     """Interrupted in the middle of a group, then run again with the same command."""
-    whole = toy_settings(results=toy_settings().results / "whole", bank=toy_settings().bank / "whole")
+    whole = toy_run(results=toy_run().results / "whole", bank=toy_run().bank / "whole")
     bench(whole, plugins("first", "logprob"), quiet)
-    settings = toy_settings()
-    engine, left = settings.engine, [calls]
+    run = toy_run()
+    engine, left = run.engine, [calls]
     engine.rows = 16  # two problems a group, three groups
     true_resume = engine.resume
 
@@ -118,19 +117,19 @@ def test_a_killed_bench_continues_to_the_same_files(calls: int, toy_settings: Ma
 
     monkeypatch.setattr(engine, "resume", dies)
     with pytest.raises(KilledError):
-        bench(settings, plugins("first", "logprob"), quiet)
-    bench(toy_settings(), plugins("first", "logprob"), quiet)
-    assert contents(settings.folder) == contents(whole.folder)
+        bench(run, plugins("first", "logprob"), quiet)
+    bench(toy_run(), plugins("first", "logprob"), quiet)
+    assert contents(run.folder) == contents(whole.folder)
 
 
-def test_a_torn_last_line_is_mended(toy_settings: Make) -> None:
-    settings = toy_settings()
-    bench(settings, plugins("logprob"), quiet)
-    expected = contents(settings.results)
-    file = next(settings.results.rglob("L5-*"))
+def test_a_torn_last_line_is_mended(toy_run: Make) -> None:
+    run = toy_run()
+    bench(run, plugins("logprob"), quiet)
+    expected = contents(run.results)
+    file = next(run.results.rglob("L5-*"))
     file.write_bytes(file.read_bytes()[:-37])
-    bench(toy_settings(), plugins("logprob"), quiet)
-    assert contents(settings.results) == expected
+    bench(toy_run(), plugins("logprob"), quiet)
+    assert contents(run.results) == expected
 
 
 class Broken:
@@ -148,16 +147,16 @@ class Broken:
 @pytest.mark.parametrize(
     ("how", "says"), [("nan", "1 of 8 scores are not finite"), ("count", "shape (1,)"), ("raises", "no such luck")]
 )
-def test_a_failing_pruner_is_an_error_record_and_hurts_no_other(how: str, says: str, toy_settings: Make) -> None:
-    settings = toy_settings()
+def test_a_failing_pruner_is_an_error_record_and_hurts_no_other(how: str, says: str, toy_run: Make) -> None:
+    run = toy_run()
     broken = Plugin(Broken(how), f"broken-{how}", {}, "test", "0")
-    done = bench(settings, [broken, *plugins("logprob")], quiet)
-    assert done.failures[f"broken-{how}"][0] == settings.problems and says in done.failures[f"broken-{how}"][1]
-    table = rows(next(report.groups(settings.results)), 3)
+    done = bench(run, [broken, *plugins("logprob")], quiet)
+    assert done.failures[f"broken-{how}"][0] == run.problems and says in done.failures[f"broken-{how}"][1]
+    table = rows(next(report.groups(run.results)), 3)
     by_name = {row.name: row for row in table}
     assert by_name[f"broken-{how}"].problems == 0 and by_name[f"broken-{how}"].gain is None
-    assert by_name["logprob"].problems == settings.problems and not by_name["logprob"].note
-    lines = next(settings.results.rglob("*broken*")).read_text().splitlines()[1:]
+    assert by_name["logprob"].problems == run.problems and not by_name["logprob"].note
+    lines = next(run.results.rglob("*broken*")).read_text().splitlines()[1:]
     assert all("scores" not in json.loads(line) for line in lines)
 
 
@@ -167,10 +166,10 @@ def test_select_keeps_k_and_breaks_ties_low() -> None:
     assert select(scores, [True, False, False, False, False], 2, "bypass") == (0, 1, 2)
 
 
-def test_exact_controls_equal_many_random_draws(toy_settings: Make) -> None:
-    settings = toy_settings(problems=30)
-    bench(settings, plugins("first"), quiet)
-    pool: Pool = next(report.groups(settings.results)).pool
+def test_exact_controls_equal_many_random_draws(toy_run: Make) -> None:
+    run = toy_run(problems=30)
+    bench(run, plugins("first"), quiet)
+    pool: Pool = next(report.groups(run.results)).pool
     exact = random_pruning(pool, 3, 5)
     rng = np.random.default_rng(1)
     draws = [replay(pool, kept_mask(pool, rng.random(pool.correct.shape), 3, 5), 5) for _ in range(300)]
@@ -188,43 +187,43 @@ class Lacking:
         raise UnavailableError("no weights")
 
 
-def test_what_is_not_there_is_tried_once_a_run(toy_settings: Make) -> None:
+def test_what_is_not_there_is_tried_once_a_run(toy_run: Make) -> None:
     """Every problem has its error record; the next run tries again; the other pruner is unharmed."""
-    settings, lacking = toy_settings(), Lacking()
+    run, lacking = toy_run(), Lacking()
     plugin = Plugin(lacking, "lacking", {}, "test", "0")
-    done = bench(settings, [plugin, *plugins("logprob")], quiet)
-    assert lacking.calls == 1 and done.failures == {"lacking": (settings.problems, "no weights")}
-    bench(toy_settings(), [plugin, *plugins("logprob")], quiet)
+    done = bench(run, [plugin, *plugins("logprob")], quiet)
+    assert lacking.calls == 1 and done.failures == {"lacking": (run.problems, "no weights")}
+    bench(toy_run(), [plugin, *plugins("logprob")], quiet)
     assert lacking.calls == 2
-    table = {row.name: row for row in rows(next(report.groups(settings.results)), 3)}
-    assert table["logprob"].problems == settings.problems and table["lacking"].problems == 0
+    table = {row.name: row for row in rows(next(report.groups(run.results)), 3)}
+    assert table["logprob"].problems == run.problems and table["lacking"].problems == 0
 
 
-def test_a_method_that_cannot_be_opened_leaves_the_others_unharmed(toy_settings: Make) -> None:
-    settings = toy_settings()
-    done = bench(settings, plugins("qwen-prm:model=/nowhere", "logprob"), quiet)
+def test_a_method_that_cannot_be_opened_leaves_the_others_unharmed(toy_run: Make) -> None:
+    run = toy_run()
+    done = bench(run, plugins("qwen-prm:model=/nowhere", "logprob"), quiet)
     assert "no model folder at /nowhere" in done.failures["qwen-prm:model=/nowhere"][1]
-    assert {r.name: r for r in rows(next(report.groups(settings.results)), 3)}["logprob"].problems == settings.problems
+    assert {r.name: r for r in rows(next(report.groups(run.results)), 3)}["logprob"].problems == run.problems
     with pytest.raises(PathpruneError, match="nowhere"):
-        bench(toy_settings(), plugins("qwen-prm:model=/nowhere"), quiet)
+        bench(toy_run(), plugins("qwen-prm:model=/nowhere"), quiet)
 
 
-def test_own_rules_alone_make_a_table(toy_settings: Make) -> None:
-    settings = toy_settings()
-    bench(settings, plugins("deepconf-offline"), quiet)
-    shown = next(report.groups_of(settings.folder, prefix=5))
+def test_own_rules_alone_make_a_table(toy_run: Make) -> None:
+    run = toy_run()
+    bench(run, plugins("deepconf-offline"), quiet)
+    shown = next(report.groups_of(run.folder, prefix=5))
     assert shown.prefix == 5 and "deepconf-offline" in [r.name for r in rows(shown, 3)]
-    assert next(report.groups(settings.results)).judged
+    assert next(report.groups(run.results)).judged
 
 
-def test_own_rules_are_rows_without_a_prefix_length(toy_settings: Make) -> None:
+def test_own_rules_are_rows_without_a_prefix_length(toy_run: Make) -> None:
     """One record serves every L; what is spent is what the rule let run; nobody is compared with it at equal k."""
     specs = ("logprob", "deepconf-online:warmup=2,window=2", "deepconf-offline")
-    bench(toy_settings(prefix=5), plugins(*specs), quiet)
-    settings = toy_settings(prefix=9)
-    assert bench(settings, plugins(*specs), quiet).sampled == 0
-    assert len(list(settings.results.rglob("own-rule-*"))) == 2
-    for group in report.groups(settings.results):
+    bench(toy_run(prefix=5), plugins(*specs), quiet)
+    run = toy_run(prefix=9)
+    assert bench(run, plugins(*specs), quiet).sampled == 0
+    assert len(list(run.results.rglob("own-rule-*"))) == 2
+    for group in report.groups(run.results):
         table = {row.name: row for row in rows(group, 3)}
         online, offline = table[specs[1]], table["deepconf-offline"]
         assert offline.accuracy == table["all (no pruning)"].accuracy and offline.saved == 0

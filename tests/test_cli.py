@@ -160,27 +160,27 @@ def test_a_read_only_results_folder(run_cli: Run, tmp_path: Path) -> None:
 
 
 def shipped(name: str, engine: Any) -> Path:
-    return checkpoints.folder(
-        Path(checkpoints.__file__).parents[1] / "pruners" / "checkpoints", registry.pruner(name), engine.fingerprint
-    )
+    return checkpoints.folder(Path("pruners").resolve() / "checkpoints", registry.pruner(name), engine.fingerprint)
 
 
 @pytest.mark.parametrize("damage", ["card", "weights", "head", "other model"])
 def test_damaged_or_foreign_adapters_are_refused(
     damage: str, run_cli: Run, folders: tuple[str, ...], tmp_path: Path, hands_engine: Any
 ) -> None:
-    place = tmp_path / "adapter"
-    shutil.copytree(shipped("stop", hands_engine), place)
+    folder = tmp_path / "adapter"
+    shutil.copytree(shipped("stop", hands_engine), folder)
     if damage == "card":
-        (place / "checkpoint.json").write_text("{")
+        (folder / "checkpoint.json").write_text("{")
     elif damage == "other model":
-        card = json.loads((place / "checkpoint.json").read_text())
+        card = json.loads((folder / "checkpoint.json").read_text())
         card["base"] = {"model": "another", "fingerprint": "0" * 64}
-        (place / "checkpoint.json").write_text(json.dumps(card))
+        (folder / "checkpoint.json").write_text(json.dumps(card))
     else:
-        (place / {"weights": "stop_embeddings.safetensors", "head": "head.safetensors"}[damage]).write_bytes(b"\0" * 64)
+        (folder / {"weights": "stop_embeddings.safetensors", "head": "head.safetensors"}[damage]).write_bytes(
+            b"\0" * 64
+        )
     code, out = run_cli(
-        "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={place}"
+        "bench", *folders, "--n", "4", "--keep", "2", "--problems", "2", "--pruner", f"stop:checkpoint={folder}"
     )
     assert "Traceback" not in out and "train" in out
     assert code == 2
@@ -216,7 +216,7 @@ def test_interrupt_says_how_to_go_on(run_cli: Run, folders: tuple[str, ...], mon
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.bench.bench", interrupted)
+    monkeypatch.setattr("harness.session.bench_banked", interrupted)
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "first")
     assert code == 130 and "the same command continues" in out
 
@@ -238,6 +238,28 @@ def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_p
     assert code == 2 and "no results folder" in out
     code, out = run_cli("leaderboard", *results, "--keep", "2", "--only", "nothing*", "--out", str(readme))
     assert code == 2 and "nothing*" in out and readme.read_text() == text
+
+
+def test_training_never_samples_labels_unasked(run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out = run_cli("train", "linear-probe", "--problems", "100")
+    assert code == 2 and "labels of 100 of 100 problems are missing in results/labels/hands-" in out.replace("\n", " ")
+    assert all(way in out for way in ("--labels DIR", "--labels hf://", "--make-labels", "pathprune label"))
+    assert not list(tmp_path.iterdir())  # and nothing is written
+
+
+def test_verbs_that_read_take_the_records_of_bench_where_none_are_published(
+    run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out = run_cli("leaderboard", "--keep", "2")
+    assert code == 2 and "no results folder at results/published; run: pathprune bench" in out
+    run_cli("bench", *TOY, "--pruner", "logprob")
+    code, out = run_cli("leaderboard", "--keep", "2")
+    assert code == 0 and "| logprob |" in (tmp_path / "results" / "leaderboard.md").read_text()
+    assert run_cli("plot")[0] == 0 and list((tmp_path / "results" / "figures").glob("*.png"))
+    (tmp_path / "results" / "published").mkdir()
+    assert "no records under results/published" in run_cli("leaderboard", "--keep", "2")[1]
 
 
 def test_a_vote_is_shown_and_refused_where_it_cannot_be_taken(run_cli: Run, folders: tuple[str, ...]) -> None:

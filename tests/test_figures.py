@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from harness import registry
 from harness.api import Cost, FlopModel, PathpruneError
 from harness.learn import checkpoints
-from harness.loop import Plan, check
+from harness.loop import check
 from harness.replay.pool import Pool
 from harness.report import Group, Method, groups_of
 from harness.report.figures import FIGURES, calibration, chosen, style, success, survival, taxonomy
-from harness.runners.bench import Settings, bench
+from harness.runners.bench import bench
 from harness.runners.live import run_live
+from harness.runners.run import Run
 from harness.studies import attention_figure as looks
 from harness.studies.attention import read_attention
 from tasks.embedded.hands import Hands
@@ -260,15 +261,15 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         assert (here / name).read_bytes() == (there / name).read_bytes(), name
 
 
-def test_overhead_of_live_records(toy_settings: Callable[..., Settings], tmp_path: Path) -> None:
+def test_overhead_of_live_records(toy_run: Callable[..., Run], tmp_path: Path) -> None:
     """Stages are those of the records, of this L alone; plain generation has no Check to speak of."""
-    made = toy_settings()
+    made = toy_run()
     plugins = [registry.pruner(name) for name in ("all", "shortest", "random")]
     bench(made, plugins, lambda *_: None)
     group = next(iter(groups_of(made.folder)))
     assert FIGURES["overhead"](group, tmp_path / "before") is None
-    records = run_live(made, plugins, Plan(made.n, 2, made.prefix, made.max_tokens), lambda *_: None)
-    run_live(made, plugins[1:2], Plan(made.n, 2, made.prefix + 1, made.max_tokens), lambda *_: None)
+    records = run_live(toy_run(keep=2), plugins, lambda *_: None)
+    run_live(toy_run(keep=2, prefix=6), plugins[1:2], lambda *_: None)
     data = FIGURES["overhead"](group, tmp_path / "after")
     assert data is not None and (tmp_path / "after.pdf").exists()
     assert sorted(data.pruner) == ["all", "random", "shortest"]
@@ -292,9 +293,11 @@ def test_attention_is_that_of_the_ordinary_forward(read: Any, hands: Hands, hand
     before = {b: b.kv.clone() for b in blocks}
     reading = read_attention(hands_engine, paths, adapter)
     assert reading.prefix.shape == (24, hands_engine.layers, adapter.tokens, 22)
-    total = reading.prompt + reading.prefix.sum(-1) + reading.own.sum(-1)
-    assert np.abs(total - 1).max() < 1e-5 and min(a.min() for a in (reading.prompt, reading.prefix, reading.own)) >= 0
-    assert np.triu(reading.own[0, 0], 1).max() == 0  # a [STOP] token sees no later one
+    total = reading.prompt + reading.prefix.sum(-1) + reading.appended.sum(-1)
+    assert (
+        np.abs(total - 1).max() < 1e-5 and min(a.min() for a in (reading.prompt, reading.prefix, reading.appended)) >= 0
+    )
+    assert np.triu(reading.appended[0, 0], 1).max() == 0  # a [STOP] token sees no later one
     assert all(torch.equal(b.kv, kept) for b, kept in before.items())
     assert np.abs(reading.states - hands_engine.probe(paths, adapter)).max() < 1e-4
     plugin = registry.pruner("stop")

@@ -98,10 +98,10 @@ def test_mav_is_the_share_of_approvals_and_asks_again_where_none_was_given() -> 
     flip = {"True": "False", "False": "True"}
 
     def reply(prompt: str, i: int) -> str:
-        said = [word for aspect, word in checks.items() if ASPECTS[aspect] in prompt]
-        if not said:
+        verdicts = [word for aspect, word in checks.items() if ASPECTS[aspect] in prompt]
+        if not verdicts:
             return "hard to say"
-        return f"Hm.\n{MARKER}" + (said[0] if "\nx\n" in prompt else flip[said[0]])
+        return f"Hm.\n{MARKER}" + (verdicts[0] if "\nx\n" in prompt else flip[verdicts[0]])
 
     fake = Scripted(reply, lambda prompt, text: (0.02, 0.01) if "\nx\n" in prompt else (0.01, 0.02))
     pruner = MAV("m", aspects="math_steps+general_edge+logic_steps", max_tokens=7)
@@ -281,7 +281,8 @@ def greedy(folder: str, text: str, tokens: int) -> str:
 def test_thinkprm_through_a_real_reader(folder: str, launched: tuple[Toy, Any, list[Path]]) -> None:
     task, engine, prefixes = launched
     pruner = ThinkPRM(folder, max_tokens=6, device="cpu")
-    scores, cost = loop.check(pruner, prefixes, engine, task, 0)
+    scores, spent = loop.check(pruner, prefixes, engine, task, 0)
+    cost = spent.cost
     prompts = [chat(pruner.judge.ask(problem=p.problem.prompt, solution=p.text)) for p in prefixes]
     assert cost.verifier == 6 * 4
     assert cost.reread == sum(len(p.encode()) for p in prompts) + 4 * len(QUESTION)
@@ -294,7 +295,8 @@ def test_mav_through_a_real_reader(folder: str, launched: tuple[Toy, Any, list[P
     """Random weights never write the marker: every verdict is asked for, and costs the marker's bytes."""
     task, engine, prefixes = launched
     pruner = MAV(folder, aspects="math_steps+general_direct", max_tokens=4, device="cpu")
-    scores, cost = loop.check(pruner, prefixes, engine, task, 0)
+    scores, spent = loop.check(pruner, prefixes, engine, task, 0)
+    cost = spent.cost
     asked = [(p, a) for p in prefixes for a in ("math_steps", "general_direct")]
     prompts = [chat(pruner.judge.ask(problem=p.problem.prompt, solution=p.text, aspect=ASPECTS[a])) for p, a in asked]
     marker = f"\n\n{MARKER}"
@@ -311,7 +313,8 @@ def test_deepprune_through_a_real_reader(
     """P is above 0 and below 1: the two thresholds are one group, and as many groups as paths."""
     task, engine, prefixes = launched
     pruner = DeepPrune(folder, threshold=threshold, device="cpu")
-    scores, cost = loop.check(pruner, prefixes, engine, task, 0)
+    scores, spent = loop.check(pruner, prefixes, engine, task, 0)
+    cost = spent.cost
     pairs = pairs or [(i, j) for i in range(4) for j in range(i + 1, 4)]
     both = [(prefixes[i], prefixes[j]) for i, j in pairs]
     prompts = {chat(pruner.judge.ask(problem=a.problem.prompt, first=a.text, second=b.text)) for a, b in both}
@@ -343,7 +346,7 @@ def test_conforms_through_a_real_reader(name: str, folder: str, launched: tuple[
     task, engine, _ = launched
     prefixes = engine.launch(task.problems("dev", 1), 8, 5, 0)[0]
     assert len(set(loop.check(pruner, prefixes, engine, task, 0)[0])) > 1  # constant scores would conform anyhow
-    findings = list(conformance(pruner, task, engine, 5))
+    findings = list(conformance(registry.of_object(pruner), task, engine, 5))
     assert len(findings) >= 4
     assert [f for f in findings if f[1] is not None] == []
 

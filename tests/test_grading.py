@@ -8,8 +8,9 @@ import pytest
 
 from harness import grading, registry
 from harness.learn.labels import continue_often
-from harness.loop import Plan, prune
+from harness.loop import prune
 from harness.runners.work import _pool_row
+from harness.spec import RunSpec
 from tasks.toy import Toy
 
 
@@ -47,7 +48,10 @@ def test_loop_and_labels_agree_with_the_pool(engine) -> None:  # type: ignore[no
     row = _pool_row(task, engine, paths)
     assert 0 < sum(row["stopped"]) < 64, "the limit cuts all paths or none"
     every = registry.pruner("all").pruner
-    assert list(prune(problem, task, engine, every, Plan(64, 64, 2, limit)).answers) == row["answers"]
+    assert (
+        list(prune(problem, task, engine, every, RunSpec.of(task, engine, 64, limit, [(2, 64)])).answers)
+        == row["answers"]
+    )
     unfinished = [replace(p, finish="length") for p in paths if p.finish == "stop"]
     assert any(row["correct"]), "no path is right, so nothing is compared"
     success, spent = continue_often(task, engine, unfinished, 1, 1)  # no token left to continue with

@@ -51,25 +51,25 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked = self.path.partition("?")[0]
-        info = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/.+)?", asked)
-        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/.*", asked)
-        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", asked)
-        found = info or tree or file
-        held = self.repositories.get(found[1]) if found else None
-        if held is None or found is None:
+        info = re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/.+)?", asked)
+        tree = re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)/tree/.*", asked)
+        file = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/[^/]+/(.+)", asked)
+        matched = info or tree or file
+        held = self.repositories.get(matched[1]) if matched else None
+        if held is None or matched is None:
             self.say({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         elif info:
             names = [{"rfilename": n} for n in held]
-            self.say({"id": found[1], "sha": self.commits[found[1]], "siblings": names, "private": False})
+            self.say({"id": matched[1], "sha": self.commits[matched[1]], "siblings": names, "private": False})
         elif tree:
             rows = [
                 {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()} for n, b in held.items()
             ]
             self.say(rows)
         else:
-            content = held.get(found[2])
-            said = {"X-Repo-Commit": self.commits[found[1]], "ETag": hashlib.sha1(content or b"").hexdigest()}
-            self.send(404 if content is None else 200, content or b"", said)
+            content = held.get(matched[2])
+            headers = {"X-Repo-Commit": self.commits[matched[1]], "ETag": hashlib.sha1(content or b"").hexdigest()}
+            self.send(404 if content is None else 200, content or b"", headers)
 
     @property
     def base(self) -> str:
@@ -124,3 +124,45 @@ def test_a_pushed_checkpoint_is_the_one_that_is_pulled(hub: dict[str, str], tmp_
     absent = run("bench", "--pruner", "stop:checkpoint=hf://me/nothing", *small)
     assert absent.returncode == 2 and "Traceback" not in absent.stderr
     assert "hub repository me/nothing" in absent.stderr + absent.stdout
+
+
+READ = """
+import sys
+from pathlib import Path
+from harness import registry
+from harness.api import PathpruneError
+from harness.learn.labels import LabelRecipe, Labels
+
+task = registry.task("toy")
+engine = registry.engine("toy", "toy", task.defaults.sampling)
+recipe = LabelRecipe(problems=int(sys.argv[2]), n=8, continuations=2, bounds=(0.0, 1.0), prefixes=(4,), max_tokens=48)
+try:
+    labels = Labels(sys.argv[1], task, engine, recipe)
+    if sys.argv[3:] == ["make"]:
+        labels.make(lambda done, tokens: None)
+    labels.require()
+    print(labels.folder.name, labels.digest("monte-carlo"))
+except PathpruneError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_labels_of_a_data_set_are_read_and_never_made_there(hub: dict[str, str], tmp_path: Path) -> None:
+    def read(*args: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", READ, *args]
+        return subprocess.run(command, env=hub | changed, capture_output=True, text=True, timeout=300)
+
+    name, digest = read(str(tmp_path / "made"), "6", "make").stdout.split()
+    (part,) = (tmp_path / "made" / name).glob("problems-*.parquet")
+    Hub.commits |= {"me/labels": "1" * 40, "me/parts": "2" * 40}
+    Hub.repositories["me/labels"] = {f"{name}/{part.name}": part.read_bytes(), "other/huge.parquet": b"not asked for"}
+    Hub.repositories["me/parts"] = {part.name: part.read_bytes()}
+    assert read("hf://me/labels", "6").stdout.split() == [name, digest]
+    assert read("hf://me/parts", "6").stdout.split()[1] == digest
+    assert not list((tmp_path / "hf").rglob("huge.parquet"))  # of a data set, only what is read is downloaded
+    short = read("hf://me/labels", "9")
+    assert short.returncode == 1 and "labels of 3 of 9 problems are missing in hf://me/labels" in short.stderr
+    assert "are made in a folder" in read("hf://me/labels", "9", "make").stderr
+    assert read("hf://me/labels", "6", HF_HUB_OFFLINE="1").stdout.split() == [name, digest]  # from the cache
+    absent = read("hf://me/nothing", "6", HF_HUB_OFFLINE="1")
+    assert "hub repository me/nothing: " in absent.stderr and len(absent.stderr.splitlines()) == 1

@@ -27,9 +27,10 @@ from harness.learn import checkpoints
 from harness.learn import fitting as learning
 from harness.learn.labels import LabelRecipe, Labels, held_out
 from harness.learn.prefix_reader import sharing
-from harness.pools.bank import Bank, pool_spec
+from harness.pools.bank import Bank
 from harness.replay.stats import auroc, soft_auroc
 from harness.rng import derive
+from harness.spec import bank_spec
 from harness.studies.official import adopt
 from tasks.embedded.hands import Hands
 
@@ -122,7 +123,7 @@ def test_every_prefix_finds_a_path_that_goes_on_from_it(contents: list[tuple[str
 
 
 @pytest.fixture
-def labels(tmp_path: Path, hands: Hands) -> Any:
+def open_labels(tmp_path: Path, hands: Hands) -> Any:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
 
     def make(group: int = 4, **given: Any) -> Labels:
@@ -132,43 +133,81 @@ def labels(tmp_path: Path, hands: Hands) -> Any:
     return make
 
 
-def test_labels_are_success_rates_split_by_problem(labels: Any) -> None:
-    made = labels()
-    assert made.make(lambda done, tokens: None) > 0
-    examples = made.examples("monte-carlo")
+def test_labels_are_success_rates_split_by_problem(open_labels: Any) -> None:
+    labels = open_labels()
+    assert labels.make(lambda done, tokens: None) > 0
+    examples = labels.examples("monte-carlo")
     assert {len(e.prefix.tokens) for e in examples} == {4, 7}
     assert all(0 <= e.success <= 1 and e.success * 5 == pytest.approx(round(e.success * 5)) for e in examples)
     sides: dict[str, set[bool]] = {}
     for e in examples:
         sides.setdefault(e.prefix.problem.id, set()).add(e.validation)
     assert all(len(s) == 1 for s in sides.values())
-    assert all(e.success in (0.0, 1.0) for e in made.examples("outcome"))
+    assert all(e.success in (0.0, 1.0) for e in labels.examples("outcome"))
 
 
-def test_labels_predict_success(labels: Any) -> None:
+def test_labels_predict_success(open_labels: Any) -> None:
     """The label is an unbiased success rate: many fresh continuations agree with it on average."""
     from harness.learn.labels import continue_often
 
-    made = labels()
-    made.make(lambda done, tokens: None)
-    examples = made.examples("monte-carlo")
+    labels = open_labels()
+    labels.make(lambda done, tokens: None)
+    examples = labels.examples("monte-carlo")
     prefixes = [e.prefix for e in examples]
-    fresh = continue_often(made.task, made.engine, prefixes, 40, 48)[0] / 40
+    fresh = continue_often(labels.task, labels.engine, prefixes, 40, 48)[0] / 40
     labelled = np.array([e.success for e in examples])
     assert np.corrcoef(labelled, fresh)[0, 1] > 0.5
     assert labelled.mean() == pytest.approx(fresh.mean(), abs=0.05)
 
 
-def test_a_killed_label_run_continues_to_the_same_files(labels: Any) -> None:
-    whole = labels()
+def test_a_killed_label_run_continues_to_the_same_files(open_labels: Any) -> None:
+    whole = open_labels()
     whole.make(lambda done, tokens: None)
     expected = {file.name: pq.read_table(file) for _, _, file in whole.parts()}
     for _, _, lost in whole.parts()[1:]:
         lost.unlink()
-    made = labels()
-    made.make(lambda done, tokens: None)
-    assert {file.name: pq.read_table(file) for _, _, file in made.parts()} == expected
-    assert made.make(lambda done, tokens: None) == 0
+    labels = open_labels()
+    labels.make(lambda done, tokens: None)
+    assert {file.name: pq.read_table(file) for _, _, file in labels.parts()} == expected
+    assert labels.make(lambda done, tokens: None) == 0
+
+
+def test_missing_labels_are_one_line_that_says_what_they_take(open_labels: Any) -> None:
+    """Nothing is sampled unasked: how many problems, in which folder, at what cost, and the ways to get them."""
+    labels = open_labels(group=4)
+    with pytest.raises(PathpruneError) as error:
+        labels.require()
+    line = str(error.value)
+    assert f"labels of 10 of 10 problems are missing in {labels.folder}" in line and "\n" not in line
+    assert "120 paths and up to 960 continuations" in line  # 10 x 12; as many prefixes at 2 lengths x (5 - 1)
+    assert all(way in line for way in ("LABELS=DIR", "LABELS=hf://OWNER/NAME", "MAKE_LABELS=1", "make label"))
+    labels.make(lambda done, tokens: None)
+    labels.require()
+    labels.parts()[-1][2].unlink()
+    with pytest.raises(PathpruneError) as error:
+        labels.require()
+    about = float(f"{2 * labels.cost().tokens / 8:.2g}")  # of 8 problems that are there, for 2 more
+    assert f"labels of 2 of 10 problems are missing in {labels.folder}; making them takes about {about:,.0f}" in str(
+        error.value
+    )
+
+
+def test_a_label_folder_of_any_name_is_read_and_another_recipes_is_refused(open_labels: Any, tmp_path: Path) -> None:
+    labels = open_labels()
+    labels.make(lambda done, tokens: None)
+    downloaded = tmp_path / "downloaded"
+    shutil.copytree(labels.folder, downloaded)
+    task, engine = labels.task, labels.engine
+    copied = Labels(downloaded, task, engine, labels.recipe)
+    copied.require()
+    assert copied.folder == downloaded and copied.digest("monte-carlo") == labels.digest("monte-carlo")
+    assert Labels(downloaded, task, engine, replace(labels.recipe, problems=5)).digest("outcome")
+    with pytest.raises(
+        PathpruneError, match=r"made with n 12, continuations 5, and n 16, continuations 8 is asked for"
+    ):
+        Labels(downloaded, task, engine, replace(labels.recipe, continuations=8, n=16))
+    with pytest.raises(PathpruneError, match="another task, model or sampling"):
+        Labels(downloaded, task, registry.engine("toy", "toy", task.defaults.sampling, skill=0.1), labels.recipe)
 
 
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 9)), min_size=1, max_size=6))
@@ -190,70 +229,70 @@ def test_parts_of_any_sizes_cover_every_problem_once(
         assert not list(labels.missing())
 
 
-def test_labels_made_side_by_side_are_those_of_one(labels: Any) -> None:
+def test_labels_made_side_by_side_are_those_of_one(open_labels: Any) -> None:
     """Two makers that take turns, and one whose neighbour died with a claim in hand."""
-    one = labels(group=2)
+    one = open_labels(group=2)
     one.make(lambda done, tokens: None)
     expected = {file.name: pq.read_table(file) for _, _, file in one.parts()}
     for _, _, file in one.parts():
         file.unlink()
-    both = [labels(group=2), labels(group=2)]
+    makers = [open_labels(group=2), open_labels(group=2)]
     (one.folder / ".000004.lock").touch()  # what a killed process leaves: nobody holds it
     with ThreadPoolExecutor(2) as pool:
-        spent = list(pool.map(lambda made: made.make(lambda done, tokens: None), both))
-    assert {file.name: pq.read_table(file) for _, _, file in both[0].parts()} == expected
+        spent = list(pool.map(lambda labels: labels.make(lambda done, tokens: None), makers))
+    assert {file.name: pq.read_table(file) for _, _, file in makers[0].parts()} == expected
     assert sum(spent) == one.tokens("monte-carlo")  # nothing was done twice
     assert not list(one.folder.glob(".*"))
 
 
-def test_fewer_problems_cost_their_share_of_a_part(labels: Any) -> None:
-    whole = labels(group=10)
+def test_fewer_problems_cost_their_share_of_a_part(open_labels: Any) -> None:
+    whole = open_labels(group=10)
     whole.make(lambda done, tokens: None)
-    few = labels(group=10, problems=5)
+    few = open_labels(group=10, problems=5)
     assert few.folder == whole.folder and not list(few.missing())
     assert few.cost().problems == 5 and few.tokens("outcome") == pytest.approx(whole.tokens("outcome") / 2, abs=1)
     assert whole.cost().problems == 10
 
 
-def test_labels_do_not_depend_on_the_group(labels: Any, tmp_path: Path) -> None:
-    def rows(made: Labels) -> list[tuple[Any, ...]]:
-        return [(e.prefix.problem.id, e.prefix.tokens, e.success) for e in made.examples("monte-carlo")]
+def test_labels_do_not_depend_on_the_group(open_labels: Any, tmp_path: Path) -> None:
+    def rows(labels: Labels) -> list[tuple[Any, ...]]:
+        return [(e.prefix.problem.id, e.prefix.tokens, e.success) for e in labels.examples("monte-carlo")]
 
-    one = labels()
+    one = open_labels()
     one.make(lambda done, tokens: None)
     for _, _, file in one.parts():
         pq.read_table(file)
     expected = rows(one)
     for _, _, file in one.parts():
         file.unlink()
-    other = labels(group=1)
+    other = open_labels(group=1)
     other.make(lambda done, tokens: None)
     assert len(other.parts()) == 10
     assert rows(other) == expected
 
 
-def test_single_labels_are_the_paths_own_outcomes(labels: Any) -> None:
-    made = labels()
-    made.make(lambda done, tokens: None)
-    outcome = {(e.prefix.problem.id, e.prefix.index): e.success for e in made.examples("outcome")}
-    single = made.examples("single")
-    assert [e.prefix.tokens for e in single] == [e.prefix.tokens for e in made.examples("monte-carlo")]
+def test_single_labels_are_the_paths_own_outcomes(open_labels: Any) -> None:
+    labels = open_labels()
+    labels.make(lambda done, tokens: None)
+    outcome = {(e.prefix.problem.id, e.prefix.index): e.success for e in labels.examples("outcome")}
+    single = labels.examples("single")
+    assert [e.prefix.tokens for e in single] == [e.prefix.tokens for e in labels.examples("monte-carlo")]
     assert all(e.success == outcome[e.prefix.problem.id, e.prefix.index] for e in single)
-    assert made.tokens("single") == made.tokens("outcome") < made.tokens("monte-carlo")
+    assert labels.tokens("single") == labels.tokens("outcome") < labels.tokens("monte-carlo")
 
 
-def test_labels_are_harvested_from_the_bank_without_a_token(labels: Any, tmp_path: Path) -> None:
-    fresh = labels()
-    pool = pool_spec(fresh.task, fresh.engine, 0, 48)
+def test_labels_are_harvested_from_the_bank_without_a_token(open_labels: Any, tmp_path: Path) -> None:
+    fresh = open_labels()
+    pool = bank_spec(fresh.task, fresh.engine, 0, 48)
     bank = Bank(tmp_path / "bank", pool)
     with pytest.raises(PathpruneError, match="0 of 12 paths"):
-        labels(harvest=3, continuations=1, seed=0).make(lambda done, tokens: None, bank)
+        open_labels(harvest=3, continuations=1, seed=0).make(lambda done, tokens: None, bank)
     for problem in fresh.task.problems("test", 10, 3):
         bank.put(problem, fresh.engine.launch([problem], 12, 48, 0)[0])
-    made = labels(harvest=3, continuations=1, seed=0)
-    assert made.make(lambda done, tokens: None, bank) == 0
-    assert made.cost().launched_tokens == 0
-    examples = made.examples("monte-carlo")
+    labels = open_labels(harvest=3, continuations=1, seed=0)
+    assert labels.make(lambda done, tokens: None, bank) == 0
+    assert labels.cost().launched_tokens == 0
+    examples = labels.examples("monte-carlo")
     assert examples and {e.success for e in examples} == {0.0, 1.0}
     assert {e.prefix.problem.id for e in examples} <= {p.id for p in fresh.task.problems("test", 10, 3)}
 
@@ -347,8 +386,8 @@ def test_reading_the_prefix_is_pefts_activated_lora(
     for prefix, states in zip(prefixes, ours, strict=True):
         ids = torch.tensor([[*hands_engine.sequence(prefix), *invocation]])
         with torch.no_grad():
-            said = theirs(input_ids=ids, output_hidden_states=True).hidden_states[-1]
-        assert np.abs(said[0, -2:].numpy() - states).max() < 1e-4
+            expected = theirs(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+        assert np.abs(expected[0, -2:].numpy() - states).max() < 1e-4
     plain = hands_engine.new_adapter(tokens=2, rank=0)
     plain.embeddings.data.copy_(adapter.embeddings)
     assert np.abs(hands_engine.probe(prefixes, plain) - ours).max() > 0.01
@@ -370,8 +409,8 @@ def official(folder: Path, engine: Any, **replaced: Any) -> Path:
     vector = {"assess_token": "[ASSESS]", "special_token_id": 7, "input_embedding": torch.randn(width)}
     torch.save(head, folder / "classifier_head.pth")
     torch.save(replaced.get("embedding", vector), folder / "assess_token_embedding.pth")
-    said = {"assess_token": "[ASSESS]", "special_token_id": 7, "num_assess_tokens": 3}
-    (folder / "assess_token_config.json").write_text(json.dumps(said))
+    config = {"assess_token": "[ASSESS]", "special_token_id": 7, "num_assess_tokens": 3}
+    (folder / "assess_token_config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -380,12 +419,12 @@ def test_an_official_checkpoint_scores_as_its_softmax_does(
 ) -> None:
     torch.manual_seed(0)
     source = official(tmp_path / "official", hands_engine)
-    made = adopt(source, hands_engine, tmp_path / "ours")
-    plugin = registry.pruner(f"stop:checkpoint={made}")
+    checkpoint = adopt(source, hands_engine, tmp_path / "ours")
+    plugin = registry.pruner(f"stop:checkpoint={checkpoint}")
     checkpoints.attach(plugin, hands_engine)
     prefixes = [e.prefix for e in planted[:6]]
     scores = np.asarray(plugin.pruner.score(prefixes, Check(np.random.default_rng(0), hands_engine)))
-    states = hands_engine.probe(prefixes, hands_engine.new_adapter(made))[:, -1]
+    states = hands_engine.probe(prefixes, hands_engine.new_adapter(checkpoint))[:, -1]
     head = torch.load(source / "classifier_head.pth", weights_only=True)
     logits = torch.from_numpy(states) @ head["weight"].T + head["bias"]
     assert scores == pytest.approx(logits.softmax(-1)[:, 1].numpy(), abs=1e-5)
@@ -394,7 +433,7 @@ def test_an_official_checkpoint_scores_as_its_softmax_does(
 
 
 @pytest.mark.parametrize(
-    ("embedding", "said"),
+    ("embedding", "message"),
     [
         ({"input_embedding": torch.zeros(8)}, "belongs to another model"),
         ({"other": torch.zeros(8)}, "no tensor 'input_embedding'"),
@@ -402,19 +441,19 @@ def test_an_official_checkpoint_scores_as_its_softmax_does(
     ],
 )
 def test_another_models_or_an_unsafe_official_checkpoint_is_refused(
-    embedding: Any, said: str, hands_engine: Any, tmp_path: Path
+    embedding: Any, message: str, hands_engine: Any, tmp_path: Path
 ) -> None:
     source = official(tmp_path / "official", hands_engine, embedding=embedding)
-    with pytest.raises(PathpruneError, match=said):
+    with pytest.raises(PathpruneError, match=message):
         adopt(source, hands_engine, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
 
 def test_a_checkpoint_of_another_precision_is_refused(hands: Hands, hands_engine: Any, tmp_path: Path) -> None:
-    made = adopt(official(tmp_path / "official", hands_engine), hands_engine, tmp_path / "ours")
+    checkpoint = adopt(official(tmp_path / "official", hands_engine), hands_engine, tmp_path / "ours")
     other = registry.engine("hf", "hands", hands.defaults.sampling, device="cpu", dtype="bfloat16")
     with pytest.raises(PathpruneError, match="trained on float32 states and this engine computes bfloat16"):
-        checkpoints.attach(registry.pruner(f"stop:checkpoint={made}"), other)
+        checkpoints.attach(registry.pruner(f"stop:checkpoint={checkpoint}"), other)
 
 
 @given(st.sets(st.text("abcdef", min_size=1, max_size=6), min_size=1, max_size=200))

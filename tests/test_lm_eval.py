@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from harness import registry
 from harness.api import PathpruneError, Problem, Sampling, UnavailableError
 from harness.learn import checkpoints
-from harness.loop import Plan, check, prune, select
+from harness.loop import check, prune, select
+from harness.spec import RunSpec
 from harness.testing import task_conformance
 from harness.vote import majority
 from tasks.embedded.hands import Hands
@@ -28,7 +29,7 @@ from tasks.toy import Toy
 pytest.importorskip("lm_eval")
 
 PROBLEMS = 4
-PLAN = Plan(n=8, keep=4, prefix=22, max_tokens=300)
+N, KEEP, PREFIX, LIMIT = 8, 4, 22, 300
 LOCAL: dict[str, Any] = {
     "task": "hands-local",
     "dataset_path": "json",
@@ -153,13 +154,12 @@ def loop_outcomes(task: LMEval) -> list[tuple[str | None, bool]]:
     engine = registry.engine("hf", "hands", task.defaults.sampling, device="cpu")
     plugin = registry.pruner("stop")
     checkpoints.attach(plugin, engine)
-    voted = [prune(p, task, engine, plugin.pruner, PLAN).voted for p in task.problems("test")]
+    spec = RunSpec.of(task, engine, N, LIMIT, [(PREFIX, KEEP)])
+    voted = [prune(p, task, engine, plugin.pruner, spec).voted for p in task.problems("test")]
     return [(v, task.correct(v, p)) for v, p in zip(voted, task.problems("test"), strict=True)]
 
 
-MODEL_ARGS = (
-    f"pretrained=hands,pruner=stop,n={PLAN.n},keep={PLAN.keep},prefix={PLAN.prefix},answers=hands,engine=hf:device=cpu"
-)
+MODEL_ARGS = f"pretrained=hands,pruner=stop,n={N},keep={KEEP},prefix={PREFIX},answers=hands,engine=hf:device=cpu"
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,10 @@ from harness.report import Group, figures
 from harness.report.page import COLUMNS, page, write_page
 from harness.report.rows import Row, rows
 from harness.report.tables import BRIEF, cells, columns
-from harness.runners.bench import Settings, bench
+from harness.runners.bench import bench
+from harness.runners.run import Run
 
-Make = Callable[..., Settings]
+Make = Callable[..., Run]
 NAMES = ("first", "logprob", "jaccard", "deepconf", "hesitation", "deepconf-offline")
 HOSTILE = "<img src=x onerror=alert(1)>|\"'&amp;"
 KEYS = [key for key, _ in COLUMNS]
@@ -35,11 +36,11 @@ KEEP = 2
 
 
 @pytest.fixture
-def groups(toy_settings: Make) -> list[Group]:
+def groups(toy_run: Make) -> list[Group]:
     """Two tables of the toy task, and one of another task and model with a hostile and a stale row."""
     for prefix in (5, 9):
-        bench(toy_settings(prefix=prefix), [registry.pruner(n) for n in NAMES], lambda done, note: None)
-    made = list(report.groups(toy_settings().results))
+        bench(toy_run(prefix=prefix), [registry.pruner(n) for n in NAMES], lambda done, note: None)
+    made = list(report.groups(toy_run().results))
     spec = made[0].spec
     renamed = {"first": HOSTILE, "logprob": "old"}
     judged = [replace(j, name=renamed.get(j.name, j.name), stale=j.name == "logprob") for j in made[0].judged]
@@ -184,13 +185,13 @@ def test_the_block_holds_the_tables_and_curves(groups: list[Group], tmp_path: Pa
     assert muted == {"all (no pruning)", "random (expected)", HOSTILE, "hesitation", "shortest in full (leaky)"}
 
 
-def test_the_same_records_give_the_same_bytes(groups: list[Group], toy_settings: Make, tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes(groups: list[Group], toy_run: Make, tmp_path: Path) -> None:
     first = written(groups, tmp_path / "one.html")
-    again = list(report.groups(toy_settings().results))
+    again = list(report.groups(toy_run().results))
     assert first == written([*again, groups[2]], tmp_path / "two" / "page.html")
 
 
-def test_no_folder_of_the_machine_is_published(toy_settings: Make, tmp_path: Path) -> None:
+def test_no_folder_of_the_machine_is_published(toy_run: Make, tmp_path: Path) -> None:
     place = tmp_path / "plugins" / "mine.py"
     place.parent.mkdir()
     place.write_text(
@@ -198,8 +199,8 @@ def test_no_folder_of_the_machine_is_published(toy_settings: Make, tmp_path: Pat
         "    def __init__(self, file=''):\n        pass\n"
         "    def score(self, prefixes, check):\n        return [-float(len(p.text)) for p in prefixes]\n"
     )
-    bench(toy_settings(), [registry.pruner(f"{place}@Mine:file={place}")], lambda done, note: None)
-    html = written(list(report.groups(toy_settings().results)), tmp_path / "page.html")
+    bench(toy_run(), [registry.pruner(f"{place}@Mine:file={place}")], lambda done, note: None)
+    html = written(list(report.groups(toy_run().results)), tmp_path / "page.html")
     assert str(tmp_path) not in html and "plugins" not in Outline(html).data
     assert any(row["texts"][0] == "mine@Mine:file=mine.py" == row["line"] for row in block(html)["tables"][0]["rows"])
 

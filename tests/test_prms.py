@@ -62,9 +62,9 @@ def byte_tokenizer(special: Sequence[str] = SPECIAL, template: str | None = CHAT
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(s, special=True) for s in special])
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>")
-    made.chat_template = template
-    return made
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>")
+    wrapped.chat_template = template
+    return wrapped
 
 
 def mistral_tokenizer(*more: str) -> PreTrainedTokenizerFast:
@@ -106,8 +106,8 @@ class Written:
     def states(self, text: str, mark: str) -> torch.Tensor:
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         wanted = self.tokenizer(mark, add_special_tokens=False).input_ids[-1]
-        found = self.model(torch.tensor([ids])).last_hidden_state[0]
-        return found[[i for i, token in enumerate(ids) if token == wanted]]
+        states = self.model(torch.tensor([ids])).last_hidden_state[0]
+        return states[[i for i, token in enumerate(ids) if token == wanted]]
 
 
 @pytest.fixture
@@ -161,8 +161,8 @@ def test_qwen_steps_are_those_of_one_text_at_a_time(qwen: Written, batch: int) -
     expected = [by_hand_qwen(qwen, s) for s in steps]
     assert differ(expected)
     check = new_check()
-    for found, hand in zip(QwenPRM(str(qwen.folder), batch=batch).step_scores(paths(), check), expected, strict=True):
-        assert found.tolist() == pytest.approx(hand, abs=1e-5)
+    for scores, hand in zip(QwenPRM(str(qwen.folder), batch=batch).step_scores(paths(), check), expected, strict=True):
+        assert scores.tolist() == pytest.approx(hand, abs=1e-5)
     lengths = [len(qwen.tokenizer(qwen_chat(s)).input_ids) for s in steps]
     body = sum(p.numel() for n, p in qwen.model.named_parameters() if "embed" not in n)
     per_token = 2 * (body + sum(v.numel() for v in qwen.head.values()))
@@ -180,8 +180,8 @@ def test_skywork_steps_are_those_of_one_text_at_a_time(skywork: Written) -> None
         expected.append((1 / (1 + (-values.double()).exp())).tolist())
     assert differ(expected) and [len(e) for e in expected] == [5, 1, 1, 5, 4]
     check = new_check()
-    for found, hand in zip(SkyworkPRM(str(skywork.folder)).step_scores(paths(), check), expected, strict=True):
-        assert found.tolist() == pytest.approx(hand, abs=1e-5)
+    for scores, hand in zip(SkyworkPRM(str(skywork.folder)).step_scores(paths(), check), expected, strict=True):
+        assert scores.tolist() == pytest.approx(hand, abs=1e-5)
     assert check.cost.reread == sum(len(f"What is 2+2?\n{t}\n") + 1 for t in TEXTS)
 
 
@@ -200,8 +200,8 @@ def test_shepherd_steps_are_those_of_one_text_at_a_time(shepherd: FilePath) -> N
         read += len(ids)
     assert differ(expected)
     check = new_check()
-    found = MathShepherd(str(shepherd)).step_scores(paths(prompt="сутки"), check)
-    assert [f.tolist() for f in found] == [pytest.approx(hand, abs=1e-5) for hand in expected]
+    scores = MathShepherd(str(shepherd)).step_scores(paths(prompt="сутки"), check)
+    assert [s.tolist() for s in scores] == [pytest.approx(hand, abs=1e-5) for hand in expected]
     assert check.cost.reread == read
     swapped = MathShepherd(str(shepherd), good="-", bad="+").step_scores(paths(prompt="сутки"), check)
     assert [f.tolist() for f in swapped] == [pytest.approx([1 - s for s in hand], abs=1e-5) for hand in expected]
@@ -313,8 +313,8 @@ def test_a_tokenizer_without_the_marks_is_refused(qwen: Written, skywork: Writte
 
 
 def test_a_literal_mark_in_a_path_is_no_step(qwen: Written) -> None:
-    found = QwenPRM(str(qwen.folder)).step_scores(paths(["a<extra_0>b\n\nc"]), new_check())
-    assert found[0].tolist() == pytest.approx(by_hand_qwen(qwen, ["a b", "c"]), abs=1e-5)
+    scores = QwenPRM(str(qwen.folder)).step_scores(paths(["a<extra_0>b\n\nc"]), new_check())
+    assert scores[0].tolist() == pytest.approx(by_hand_qwen(qwen, ["a b", "c"]), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -349,17 +349,17 @@ def test_labor_leaves_out_the_first_token_only_where_it_is_no_text(qwen: Written
 
 def saved_reward(folder: FilePath, template: str | None, **config: Any) -> Any:
     torch.manual_seed(4)
-    made = Qwen2ForSequenceClassification(qwen_config(**{"num_labels": 1, **config})).eval()
-    made.save_pretrained(folder)
+    model = Qwen2ForSequenceClassification(qwen_config(**{"num_labels": 1, **config})).eval()
+    model.save_pretrained(folder)
     byte_tokenizer(template=template).save_pretrained(folder)
-    return made
+    return model
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("pad", [256, None])
 @pytest.mark.parametrize("template", [CHATML, None])
 def test_sequence_rewards_are_those_of_one_text_at_a_time(tmp_path: FilePath, template: Any, pad: Any) -> None:
-    made = saved_reward(tmp_path, template, pad_token_id=pad)
+    model = saved_reward(tmp_path, template, pad_token_id=pad)
     chats = [
         f"<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n{t}<|im_end|>\n"
         if template
@@ -367,8 +367,8 @@ def test_sequence_rewards_are_those_of_one_text_at_a_time(tmp_path: FilePath, te
         for t in TEXTS
     ]
     ids = [byte_tokenizer()(c).input_ids for c in chats]
-    states = [made.model(torch.tensor([row])).last_hidden_state[0, -1] for row in ids]
-    expected = [float(made.score(state)) for state in states]
+    states = [model.model(torch.tensor([row])).last_hidden_state[0, -1] for row in ids]
+    expected = [float(model.score(state)) for state in states]
     assert np.ptp(expected) > 0.05
     check = new_check()
     pruner = SequenceReward(str(tmp_path), batch=3)

@@ -34,7 +34,7 @@ def test_the_embedded_engine_serves_every_paradigm() -> None:
 def test_conforms_on_the_embedded_model(spec: str, hands: Any, hands_engine: Any) -> None:
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, hands_engine)
-    findings = list(conformance(plugin.pruner, hands, hands_engine, hands.defaults.prefixes[0]))
+    findings = list(conformance(plugin, hands, hands_engine, hands.defaults.prefixes[0]))
     assert len(findings) >= 4
     assert [f for f in findings if f[1] is not None] == []
 
@@ -89,13 +89,13 @@ class RuleCheats:
 @pytest.mark.parametrize("how", ["position", "warm-up", "future"])
 def test_the_suite_catches_rules(how: str) -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
-    assert any(problem for _, problem in conformance(RuleCheats(how), task, engine, 5))
+    assert any(problem for _, problem in conformance(registry.of_object(RuleCheats(how)), task, engine, 5))
 
 
 @pytest.mark.parametrize("how", ["nan", "count", "position", "memory", "answer", "undeclared"])
 def test_the_suite_catches(how: str) -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", registry.task("toy").defaults.sampling)
-    assert any(problem for _, problem in conformance(Cheats(how), task, engine, 5))
+    assert any(problem for _, problem in conformance(registry.of_object(Cheats(how)), task, engine, 5))
 
 
 def test_jaccard_by_hand() -> None:

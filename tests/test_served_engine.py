@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling, TokenStats
+from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
 from harness.engines.identity import locate
+from harness.engines.sampling import as_stats, statistics
 from harness.engines.served import asking
 from harness.engines.served.asking import Reply, Request
 from harness.engines.served.engine import ServedEngine
@@ -44,7 +46,7 @@ class TableEngine(ServedEngine):
     def _reply(self, request: Request) -> Reply:
         cached = max((len(p) for p in self.seen if request.prompt[: len(p)] == p), default=0)
         tokens = list(request.prompt)
-        rows = []
+        rows, tops = [], []
         while len(rows) < request.max_tokens:
             logprobs = self.table[tokens[-1]]
             token = int(logprobs.argmax())
@@ -53,18 +55,19 @@ class TableEngine(ServedEngine):
                 token = int(np.exp(logprobs).cumsum().searchsorted(u))
             tokens.append(token)
             rows.append([logprobs[i] for i in (token, *request.logprob_ids)])
+            likely = logprobs.argsort()[::-1][: request.top]
+            tops.append((likely.tolist(), logprobs[likely].tolist()))
             if request.stop_at_end and token in self.ends:
                 break
         self.seen.add(tuple(tokens[:-1]))
         drawn = tuple(tokens[len(request.prompt) :])
-        return Reply(drawn, "stop" if drawn[-1] in self.ends else "length", np.array(rows), cached=cached)
+        return Reply(drawn, "stop" if drawn[-1] in self.ends else "length", np.array(rows), tops, cached)
 
 
-class TellingEngine(TableEngine):
-    """A server whose log-probabilities give statistics: here, of the drawn token's only."""
+class MuteEngine(TableEngine):
+    """A server that reports no log-probabilities."""
 
-    def statistics(self, reply: Reply) -> TokenStats:
-        return TokenStats(*[reply.logprobs[:, 0].astype(np.float16)] * 6)
+    provides = frozenset({"text", "forced"})
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def flat(groups: list[list[Path]]) -> list[Path]:
 
 
 def test_launch_and_resume_are_one_uninterrupted_sample(problems: list[Problem]) -> None:
-    engine = TellingEngine()
+    engine = TableEngine()
     whole = flat(engine.launch(problems, 8, LIMIT, seed=4))
     assert {p.finish for p in whole} == {"stop", "length"} and len({p.tokens for p in whole}) > 12
     prefixes = flat(engine.launch(problems, 8, CUT, seed=4))
@@ -91,7 +94,7 @@ def test_launch_and_resume_are_one_uninterrupted_sample(problems: list[Problem])
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0)])
 def test_it_conforms(sampling: Sampling, hands: Hands) -> None:
-    assert [f for f in engine_conformance(TellingEngine(sampling), hands, cuts=(1, CUT)) if f[1]] == []
+    assert [f for f in engine_conformance(TableEngine(sampling), hands, cuts=(1, CUT)) if f[1]] == []
 
 
 def test_what_is_asked_is_the_rest_of_each_unfinished_path(problems: list[Problem]) -> None:
@@ -138,11 +141,30 @@ def test_next_logprobs_are_the_table_s(problems: list[Problem]) -> None:
     assert np.array_equal(engine.next_logprobs(prefixes, [3, 9]), np.array(expected, dtype=np.float32))
 
 
-def test_a_plain_server_provides_no_statistics_and_no_states(problems: list[Problem]) -> None:
+@pytest.mark.parametrize(
+    ("top", "known"),
+    [(0, ("logprob",)), (5, ("logprob", "margin")), (20, ("logprob", "confidence", "margin", "top_entropy"))],
+)
+def test_statistics_are_those_that_the_log_probabilities_give(
+    top: int, known: tuple[str, ...], problems: list[Problem]
+) -> None:
+    """Against the definitions over the full distribution, which this server does not report."""
     engine = TableEngine()
-    assert engine.provides == {"text", "forced"} and not hasattr(engine, "probe")
-    known = flat(TellingEngine().launch(problems, 2, CUT, seed=4))
-    unfinished = [p for p in known if p.finish == "length"]
+    engine.top = top
+    for path in flat(engine.launch(problems[:1], 3, CUT, seed=4)):
+        before = (*engine.ids(path.problem.prompt), *path.tokens)[-len(path.tokens) - 1 : -1]
+        logits = torch.tensor(engine.table[list(before)], dtype=torch.float32)
+        expected = as_stats(statistics(logits, torch.tensor(path.tokens)).numpy())
+        assert path.stats is not None and path.stats.known == known
+        for name in known:
+            assert np.allclose(getattr(path.stats, name), getattr(expected, name), rtol=2e-3, atol=1e-3), name
+
+
+def test_a_server_that_reports_nothing_provides_text(problems: list[Problem]) -> None:
+    engine = MuteEngine()
+    assert not hasattr(engine, "probe")
+    prefixes = flat(TableEngine().launch(problems, 2, CUT, seed=4))
+    unfinished = [p for p in prefixes if p.finish == "length"]
     # Statistics of the first half only would be read as those of another path.
     assert unfinished and all(p.stats is None for p in engine.resume(unfinished, LIMIT))
 

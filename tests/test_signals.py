@@ -27,8 +27,8 @@ from tasks.toy import Toy
 
 
 def path(text: str = "", index: int = 0, tokens: int = 1, **stats: Sequence[float]) -> Path:
-    """A path whose unnamed statistics are zeros."""
-    columns = {f: np.array(stats.get(f, [0.0] * tokens), dtype=np.float16) for f in TokenStats.__dataclass_fields__}
+    """A path that has the named statistics and no others."""
+    columns = {name: np.array(values, dtype=np.float16) for name, values in stats.items()}
     return Path(Problem("p", "q", "0"), index, 0, tuple(range(tokens)), text, TokenStats(**columns), "stop")
 
 
@@ -132,13 +132,13 @@ def test_clue_is_nearest_centroid_and_needs_both_outcomes() -> None:
     """Deltas (2) for success and (-2) for failure, one layer: a delta of 1 is 3 from failure and 1 from success."""
     engine = FakeStates({0: [[[0.0], [2.0]]], 1: [[[0.0], [-2.0]]], 2: [[[0.0], [1.0]]]})
     check = Check(np.random.default_rng(0), engine)
-    made = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
+    examples = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
     pruner = Clue()
-    metrics = pruner.fit(made, check, lambda line: None)
+    metrics = pruner.fit(examples, check, lambda line: None)
     assert metrics["validation_auroc"] == 1.0
     assert pruner.score([path(index=2, tokens=2)], check).tolist() == pytest.approx([2.0])
     with pytest.raises(PathpruneError, match="same success"):
-        Clue().fit(made[:2], check, lambda line: None)
+        Clue().fit(examples[:2], check, lambda line: None)
 
 
 @given(st.integers(1, 50), st.booleans(), st.floats(0.25, 4))
@@ -159,8 +159,8 @@ def test_consensus_counts_agreement_and_charges_its_tokens() -> None:
     got = np.asarray(registry.pruner("consensus").pruner.score(prefixes, check))
     texts = MeteredProbe(engine, Check(np.random.default_rng(0))).force(prefixes, "answer", 16)
     assert all(t.startswith(f"{p.text} answer ") for t, p in zip(texts, prefixes, strict=True))
-    said = [Toy().answer(t) for t in texts]
-    assert got.tolist() == pytest.approx([(said.count(s) - 1) / 11 for s in said])
+    answers = [Toy().answer(t) for t in texts]
+    assert got.tolist() == pytest.approx([(answers.count(s) - 1) / 11 for s in answers])
     assert check.cost.probed == 12 * 3 and check.cost.generated == 0
 
 
@@ -168,11 +168,11 @@ def test_consensus_runs_through_the_harness_without_the_answer() -> None:
     """The pruner's paths carry no gold answer, and what the model says does not depend on it."""
     engine = registry.engine("toy", "toy", Toy().defaults.sampling)
     prefixes = engine.launch(Toy().problems("dev", 1), 12, 5, 0)[0]
-    got, cost = run_check(registry.pruner("consensus").pruner, prefixes, engine, Toy(), 0)
+    got, spent = run_check(registry.pruner("consensus").pruner, prefixes, engine, Toy(), 0)
     direct = Check(np.random.default_rng(0), answer=Toy().answer, closing="answer")
     direct.engine = MeteredProbe(engine, direct)
     assert got.tolist() == pytest.approx(list(registry.pruner("consensus").pruner.score(prefixes, direct)))
-    assert cost.probed == 36
+    assert spent.cost.probed == 36
 
 
 def test_a_path_that_has_ended_is_not_forced() -> None:

@@ -15,6 +15,7 @@ from harness import registry
 from harness.api import Path, PathpruneError, Sampling, UnavailableError
 from harness.learn import checkpoints
 from harness.loop import check, select
+from harness.plugins import Plugin
 from harness.testing import conformance, engine_conformance
 from tasks.embedded.hands import Hands
 
@@ -39,10 +40,14 @@ def prefixes(hands_engine: Any, whole: list[list[Path]]) -> list[Path]:
     return [p.cut(L, hands_engine.decode) for group in whole for p in group]
 
 
-def attached(name: str, engine: Any) -> Any:
+def attached_plugin(name: str, engine: Any) -> Plugin:
     plugin = registry.pruner(name)
     checkpoints.attach(plugin, engine)
-    return plugin.pruner
+    return plugin
+
+
+def attached(name: str, engine: Any) -> Any:
+    return attached_plugin(name, engine).pruner
 
 
 # The same paths
@@ -104,7 +109,7 @@ def test_scores_and_selections_are_those_of_the_hugging_face_engine(
 
 @pytest.mark.parametrize("name", ["stop", "linear-probe", "consensus", "logprob"])
 def test_pruners_conform_on_it(name: str, served: Any, hands: Hands) -> None:
-    assert [f for f in conformance(attached(name, served), hands, served, L) if f[1]] == []
+    assert [f for f in conformance(attached_plugin(name, served), hands, served, L) if f[1]] == []
 
 
 def test_two_adapters_and_generation_do_not_disturb_each_other(

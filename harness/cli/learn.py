@@ -1,4 +1,4 @@
-"""Verbs that make labels, checkpoints and model folders."""
+"""Verbs that make labels, checkpoints and model folders, or move them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import Where, bar, cli, console, given, split_specs, steps, where
+from harness.cli.base import bar, cli, console, steps, where
 from harness.learn.labels import KINDS, LabelRecipe, Labels
-from harness.pools.bank import Bank, pool_spec
+from harness.pools.bank import Bank
+from harness.spec import Stage, bank_spec
+from harness.where import Where
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which labels, handed over as ``given``: shared by the verbs that make them."""
+    """The options that say which labels, handed over as ``labels``: shared by the verbs that make or read them."""
     options = [
         click.option("--problems", type=int, help="problems of the label split  [default: the task's, or 1024]"),
         click.option("--n", type=int, help="paths sampled of each  [default: the task's, or 32]"),
@@ -35,15 +37,21 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--per-problem", type=int, help="prefixes of each problem and L  [default: 16]"),
         click.option("--bounds", type=(float, float), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
         click.option("--prefixes", help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
-        click.option("--harvest", type=int, help="test problems from this one on, from paths the bank holds (K = 1)"),
+        click.option("--harvest", type=int, help="label test problems from this one on, from banked paths (K = 1)"),
         click.option(
             "--group", default=64, show_default=True, help="problems labelled side by side and written at once"
         ),
-        click.option("--labels", "root", default="results/labels", show_default=True, type=click.Path(path_type=Path)),
+        click.option(
+            "--labels",
+            "root",
+            default="results/labels",
+            show_default=True,
+            help="folder of label folders, one label folder, or a data set hf://OWNER/NAME[@REVISION] to read",
+        ),
     ]
 
     @wraps(command)
-    def called(on: Where, group: int, root: Path, prefixes: str | None, **rest: Any) -> Any:
+    def called(on: Where, group: int, root: str, prefixes: str | None, **rest: Any) -> Any:
         shape = {f.name: rest.pop(f.name) for f in fields(LabelRecipe) if f.name in rest}
         return command(on=on, labels=_labels(on, root, group, prefixes, shape), **rest)
 
@@ -52,7 +60,7 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict[str, Any]) -> Labels:
+def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[str, Any]) -> Labels:
     try:
         lengths = tuple(int(part) for part in prefixes.split(",")) if prefixes else ()
     except ValueError as error:
@@ -65,24 +73,25 @@ def _labels(on: Where, root: Path, group: int, prefixes: str | None, shape: dict
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
-    made = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.max_tokens, seed=seed, **chosen)
-    return Labels(root, on.task, on.engine, made, group)
+    wanted = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.limit, seed=seed, **chosen)
+    return Labels(root, on.task, on.engine, wanted, group)
 
 
 def make_labels(labels: Labels, bank: Path) -> None:
+    """Make the labels that are missing, behind a bar; with ``--harvest`` from the paths in ``bank``."""
     with bar("label problems", labels.recipe.problems) as progress:
         labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), _bank_of(labels, bank))
 
 
 def _bank_of(labels: Labels, bank: Path) -> Bank | None:
     """The bank that labels are harvested from, when they are."""
-    made = labels.recipe
-    if made.harvest is None:
+    wanted = labels.recipe
+    if wanted.harvest is None:
         return None
-    return Bank(bank, pool_spec(labels.task, labels.engine, made.seed, made.max_tokens))
+    return Bank(bank, bank_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))
 
 
-def _help(on: Where, root: Path, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
+def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
     """A process beside the one that was started: the GPU of its number, or its share of the cores."""
     os.environ["CUDA_VISIBLE_DEVICES"] = str(index)  # before torch looks
     import torch
@@ -106,7 +115,7 @@ def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[Non
         raise PathpruneError("--workers is 1 or more")
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = multiprocessing.get_context("spawn")
-    shared = (replace(on), labels.folder.parent, labels.recipe, labels.group, bank)
+    shared = (replace(on), labels.root, labels.recipe, labels.group, bank)
     others = [spawn.Process(target=_help, args=(*shared, i, threads), daemon=True) for i in range(1, workers)]
     for process in others:
         process.start()
@@ -120,6 +129,7 @@ def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[Non
 
 
 def show_cost(labels: Labels) -> None:
+    """Print what the labels took, stage by stage, and how many problems and prefixes they are of."""
     cost = labels.cost()
     table = Table("", "paths", "tokens", "seconds", title=f"labels in {labels.folder}")
     for name in ("launched", "continued"):
@@ -142,7 +152,7 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=cl
     "--workers", default=1, show_default=True, help="processes side by side: one per GPU, or a share of the cores each"
 )
 def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
-    """Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
+    """Make Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
     with helpers(on, labels, bank, workers):
         make_labels(labels, bank)
     show_cost(labels)
@@ -154,21 +164,26 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
 @recipe
 @BANK
 @click.option("--kind", type=click.Choice(KINDS), help="what is trained on  [default: the pruner's own]")
+@click.option("--make-labels", "make", is_flag=True, help="sample the labels that are missing first")
 @click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
-def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, out: Path) -> None:
-    """Train a learned pruner on labels, which are made first where they are missing."""
+def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, make: bool, out: Path) -> None:
+    """Train a learned pruner on labels. Nothing is sampled unless --make-labels asks for it."""
     from harness.learn.training import train_pruner, writes
 
     speaks = writes()
     plugin = registry.pruner(spec)
-    if not hasattr(plugin.pruner, "fit"):
+    if not plugin.traits.learns:
         raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
-    make_labels(labels, bank)
+    if make or labels.recipe.harvest is not None:  # harvesting samples nothing
+        make_labels(labels, bank)
+    labels.require()
+    if speaks:
+        console.print(f"labels: {labels.folder}", markup=False)
     with steps("train") as progress:
         log = console.print if speaks else lambda line: None
-        place = train_pruner(plugin, on.engine, labels, out, log, progress, kind or "")
+        checkpoint = train_pruner(plugin, on.engine, labels, out, log, progress, kind or "")
     if speaks:
-        console.print(f"checkpoint in {place}")
+        console.print(f"checkpoint in {checkpoint}", markup=False)
 
 
 @cli.command()
@@ -183,16 +198,17 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ou
 def ablation(
     name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, source: str, out: Path
 ) -> None:
-    """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer. Trains each
-    variant."""
-    from harness.runners.bench import Settings
+    """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer.
+
+    Makes the labels that are missing, and trains and benches each variant.
+    """
+    from harness.session import run_of
     from harness.studies.ablation import Study
 
-    count = given(test_problems, on.task.defaults.problems)
-    settings = Settings(on.task, on.engine, count, paths, on.prefix, on.max_tokens, on.seed, out, bank)
+    run = run_of(on, paths, (Stage(on.prefix, max(1, paths // 8)),), test_problems, out, bank)
     make_labels(labels, bank)
     with steps("ablation") as progress:
-        data = Study(name, settings, labels, out, console.print, progress, source).run()
+        data = Study(name, run, labels, out, console.print, progress, source).run()
     for row in data.itertuples():
         console.print(
             f"{row.label:<28}{row.label_tokens:>14,} label tokens  {row.gain:+.3f} [{row.low:.3f}, {row.high:.3f}]  "
@@ -208,9 +224,9 @@ def ablation(
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="bfloat16", show_default=True)
 def convert(file: Path, folder: Path, dtype: str) -> None:
     """Make a model folder, which every engine takes, of a GGUF file."""
-    from harness.engines.convert import convert as made
+    from harness.engines.convert import convert as write
 
-    console.print(f"wrote {made(file, folder, dtype)}", markup=False)
+    console.print(f"wrote {write(file, folder, dtype)}", markup=False)
 
 
 @cli.command()
@@ -219,9 +235,9 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 def adopt(folder: Path, on: Where, out: Path) -> None:
     """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
-    from harness.studies.official import adopt as made
+    from harness.studies.official import adopt as write
 
-    console.print(f"wrote {made(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
+    console.print(f"wrote {write(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
 
 
 @cli.command()
@@ -236,8 +252,10 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused
-    place = checkpoints.locate(plugin, on.engine.fingerprint)
-    console.print(f"pushed to {upload(place, checkpoints.read_card(place), repository, private)}")
+    checkpoint = checkpoints.locate(plugin, on.engine.fingerprint)
+    console.print(
+        f"pushed to {upload(checkpoint, checkpoints.read_card(checkpoint), repository, private)}", markup=False
+    )
 
 
 @cli.command()
@@ -249,15 +267,16 @@ def export(specs: str, on: Where, out: Path) -> None:
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
     from harness.learn import checkpoints
+    from harness.session import split_specs
 
-    places = []
+    adapters = []
     for plugin in map(registry.pruner, split_specs(specs)):
         checkpoints.attach(plugin, on.engine)
-        if (folder := getattr(plugin.pruner, "folder", None)) is None:
+        if (adapter := plugin.adapter_folder) is None:
             raise PathpruneError(
                 f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
             )
-        places.append(folder)
-    command = write(locate(on.model), on.engine.fingerprint, places, out)
+        adapters.append(adapter)
+    command = write(locate(on.model), on.engine.fingerprint, adapters, out)
     console.print(f"wrote {out}; on a machine with vLLM and pathprune, serve it with:", markup=False)
     click.echo(command)

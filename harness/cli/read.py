@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from harness import registry
+from harness import advice, registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, comparison, console, published
 
@@ -51,7 +51,7 @@ def leaderboard(
     chosen = [g for g in report.groups(results) if g.pool.n >= keep and fnmatch(g.slug, only)]
     large = [(group, rows(group, keep, ended, vote)) for group in chosen]
     if not large:
-        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
         console.print(f"wrote {out}")
@@ -106,7 +106,7 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if not chosen:
-        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
     made = []
     with bar("tables", len(chosen)) as progress:
         for number, group in enumerate(chosen, 1):
@@ -214,7 +214,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
             raise PathpruneError(registry.unknown("kind of figure", name, list(figures.FIGURES)))
     chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
     if not chosen:
-        raise PathpruneError(f"no records under {results} for {only}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
     for group in chosen:
         for name in kinds:
             stem = out / (group.slug if name == "scaling" else f"{group.slug}-{name}")

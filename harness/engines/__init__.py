@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from harness import advice
 from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def open_remote(
     """A running ``vllm serve`` at ``url``; ``model`` and ``dtype`` say what it serves. For arguments, see ``open_hf``."""
     where, spec, options = _resolved("vllm-http", model, sampling, revision, dtype, REMOTE, options)
     if "url" not in options:
-        raise PathpruneError("engine vllm-http needs the server's address: ENGINE=vllm-http:url=http://host:8000")
+        address = advice.option(engine="vllm-http:url=http://host:8000")
+        raise PathpruneError(f"engine vllm-http needs the server's address: {address}")
 
     def load() -> Any:
         from harness.engines.vllm.remote import RemoteEngine

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from harness import advice
 from harness.api import PathpruneError, UnavailableError
 
 EMBEDDED = ("hands", "slips")
@@ -29,7 +30,7 @@ def locate(model: str) -> str:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
     if model in FETCHED:
         if not Path(FETCHED[model], "config.json").exists():
-            raise PathpruneError(f"model {model} has not been fetched yet; run: make {model}")
+            raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(model)}")
         return FETCHED[model]
     path = Path(model).expanduser()
     if path.suffix == ".gguf":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from harness.api import Sampling, TokenStats
+from harness.api import STATISTICS, Sampling, TokenStats
 
 BLOCK = 256  # tokens of the vocabulary whose probabilities are added up first
 TOP_CONFIDENCE = 20  # DeepConf's K
-STATS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
 
 def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -66,7 +65,7 @@ def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Statistics of drawn tokens ``[n]`` under logits ``[n, V]``: float16 ``[n, len(STATS)]``, in the order of STATS.
+    """Statistics of drawn tokens ``[n]`` under logits ``[n, V]``: float16 ``[n, len(STATISTICS)]``, in the order of STATISTICS.
 
     Definitions and units in ``harness.api.TokenStats``.
     """
@@ -75,7 +74,7 @@ def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def distribution(logp: torch.Tensor) -> torch.Tensor:
-    """The statistics that do not depend on the drawn token, ``[n, len(STATS) - 1]``, of log-probabilities ``[n, V]``."""
+    """The statistics that do not depend on the drawn token, ``[n, len(STATISTICS) - 1]``, of log-probabilities ``[n, V]``."""
     vocabulary = logp.shape[-1]
     top = logp.topk(min(TOP_CONFIDENCE, vocabulary), dim=-1).values
     renormalised = top.log_softmax(-1)
@@ -90,5 +89,5 @@ def distribution(logp: torch.Tensor) -> torch.Tensor:
 
 
 def as_stats(columns: np.ndarray) -> TokenStats:
-    """Named columns, float16, from ``[T, len(STATS)]`` in the order of STATS."""
-    return TokenStats(*(np.ascontiguousarray(columns[:, i], dtype=np.float16) for i in range(len(STATS))))
+    """Named columns, float16, from ``[T, len(STATISTICS)]`` in the order of STATISTICS."""
+    return TokenStats(*(np.ascontiguousarray(columns[:, i], dtype=np.float16) for i in range(len(STATISTICS))))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
+from harness import advice
+from harness.api import Engine, FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
 from harness.engines import EVERYTHING
 from harness.rng import derive, uniforms
 
@@ -27,7 +28,7 @@ def truth(prompt: str) -> int:
     return derive("toy", prompt) % 10
 
 
-class ToyEngine:
+class ToyEngine(Engine):
     """See ``harness.api.Probing``.
 
     Args:
@@ -64,7 +65,6 @@ class ToyEngine:
             "dtype": "float64",
             "sampling": asdict(sampling or Sampling()),
         }
-        self.fingerprint = str(self.spec["fingerprint"])
         self.generated = 0
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -78,12 +78,16 @@ class ToyEngine:
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         """Shares of the token classes so far, float32 ``[n, 1, HIDDEN]``."""
         if adapter is not None:
-            raise PathpruneError("engine toy has no weights, so it cannot read an adapter; use ENGINE=hf")
+            raise PathpruneError(
+                f"engine toy has no weights, so it cannot read an adapter; use {advice.option(engine='hf')}"
+            )
         return np.stack([self._state(p.tokens) for p in paths])[:, None, :]
 
     def new_adapter(self, folder: Any = None, **options: Any) -> Any:
         """Refused: there are no weights to adapt."""
-        raise PathpruneError("engine toy has no weights, so no adapter can be trained on it; use ENGINE=hf")
+        raise PathpruneError(
+            f"engine toy has no weights, so no adapter can be trained on it; use {advice.option(engine='hf')}"
+        )
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Words w0, w1, ..., "answer" and digits, with spaces between them."""

@@ -1,7 +1,7 @@
-"""Where trained pruners live: ``<root>/<pruner>/<base model>/`` with a ``checkpoint.json`` card beside the weights.
+"""Where trained pruners lie: ``<root>/<pruner>/<base model>/``, with a card ``checkpoint.json`` beside the weights.
 
-Looked up in the user's folder first, then among those that ship. The card names the base model; a checkpoint of
-another one is refused before anything runs.
+A checkpoint is looked up in the user's folder first, then among those that ship. Its card names the base model, and
+one of another model is refused before anything runs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness import advice
 from harness.api import PathpruneError
-from harness.registry import Plugin
+from harness.learn.hub import is_address, pull
+from harness.plugins import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
@@ -22,51 +24,58 @@ LOCAL = Path("results/checkpoints")
 
 
 def slug(name: str) -> str:
+    """A pruner's name as a folder's."""
     return re.sub(r"[^A-Za-z0-9.=@_-]+", "+", name)
 
 
 def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
+    """Where a pruner's checkpoint for a base model lies under ``root``, whether it is there or not."""
     return root / slug(plugin.name) / fingerprint[:12]
 
 
 def base_of(engine: Any) -> dict[str, Any]:
-    """What a card says of the base model. The fingerprint is over weights, configuration and tokenizer."""
+    """What a card says of the base model; its fingerprint is over weights, configuration and tokenizer."""
     known = {key: engine.spec[key] for key in ("model", "revision", "dtype") if key in engine.spec}
     return known | {"fingerprint": engine.fingerprint}
 
 
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
-    """Load a learned pruner's weights; returns what identifies them, and other models a method reads with."""
-    external: dict[str, Any] = getattr(plugin.pruner, "identity", dict)()
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    """Load a learned pruner's weights; returns the digests of these and of other models that it reads with.
+
+    Raises PathpruneError where there is no checkpoint, where it is damaged, and where it was trained for another model,
+    dtype or pruner.
+    """
+    external = plugin.identity()
+    if not plugin.needs_checkpoint:
         return external
-    found = locate(plugin, engine.fingerprint)
-    card = read_card(found)
+    checkpoint = locate(plugin, engine.fingerprint)
+    card = read_card(checkpoint)
     if card["base"]["fingerprint"] != engine.fingerprint:
         raise PathpruneError(
-            f"checkpoint {found} was trained on model {card['base']['model']} ({card['base']['fingerprint'][:12]}), not on "
-            f"{engine.spec['model']} ({engine.fingerprint[:12]}); train one with: make train PRUNER={plugin.name} and that MODEL"
+            f"checkpoint {checkpoint} was trained on model {card['base']['model']} ({card['base']['fingerprint'][:12]}), not "
+            f"on {engine.spec['model']} ({engine.fingerprint[:12]}); train one for that model: "
+            + advice.command("train", pruner=plugin.name, model="...")
         )
     dtype = engine.spec.get("dtype")
     if dtype and card["base"].get("dtype", dtype) != dtype:
         raise PathpruneError(
-            f"checkpoint {found} was trained on {card['base']['dtype']} states and this engine computes {dtype}; use "
-            f"ENGINE={engine.spec['engine']}:dtype={card['base']['dtype']}, or train another"
+            f"checkpoint {checkpoint} was trained on {card['base']['dtype']} states and this engine computes {dtype}; use "
+            f"{advice.option(engine=engine.spec['engine'] + ':dtype=' + card['base']['dtype'])}, or train another"
         )
     if card["pruner"] != plugin.name:
-        raise PathpruneError(f"checkpoint {found} belongs to pruner {card['pruner']}, not to {plugin.name}")
-    digest = digest_of(found)
+        raise PathpruneError(f"checkpoint {checkpoint} belongs to pruner {card['pruner']}, not to {plugin.name}")
+    digest = digest_of(checkpoint)
     if card["digest"] != digest:
         raise PathpruneError(
-            f"checkpoint {found} is damaged: its files are not those its card describes; train it again"
+            f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
         )
-    plugin.pruner.load(found)  # type: ignore[attr-defined]
+    plugin.pruner.load(checkpoint)
     return external | {"checkpoint": digest}
 
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
-    """What the training labels of a learned pruner cost, once, in generated tokens."""
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    """What the training labels of a learned pruner cost, once, in generated tokens; None where its card does not say."""
+    if not plugin.needs_checkpoint:
         return None
     cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
     return cost
@@ -74,12 +83,12 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
 
 def unavailable(plugin: Plugin, engine: Any) -> str:
     """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
-    lacking = plugin.pruner.needs - engine.provides
+    lacking = plugin.traits.needs - engine.provides
     if lacking:
         return f"needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
-    if reason := getattr(plugin.pruner, "on_request", ""):
-        return str(reason)
-    if not hasattr(plugin.pruner, "fit") or plugin.options.get("model"):
+    if plugin.traits.on_request:
+        return plugin.traits.on_request
+    if not plugin.needs_checkpoint:
         return ""
     try:
         locate(plugin, engine.fingerprint)
@@ -89,25 +98,27 @@ def unavailable(plugin: Plugin, engine: Any) -> str:
 
 
 def locate(plugin: Plugin, fingerprint: str) -> Path:
-    if plugin.checkpoint and plugin.checkpoint.startswith("hf://"):
-        from harness.learn.hub import pull
+    """The checkpoint folder that was asked for, or the one for the base model of this fingerprint.
 
-        return pull(plugin.checkpoint)
+    Raises PathpruneError where there is none. What was asked for by folder is not looked into.
+    """
     if plugin.checkpoint:
-        return Path(plugin.checkpoint)
+        return pull(plugin.checkpoint) if is_address(plugin.checkpoint) else Path(plugin.checkpoint)
     shipped = Path(str(resources.files("pruners"))) / "checkpoints"
     for root in (LOCAL, shipped):
-        place = folder(root, plugin, fingerprint)
-        if (place / CARD).exists():
-            return place
+        checkpoint = folder(root, plugin, fingerprint)
+        if (checkpoint / CARD).exists():
+            return checkpoint
     raise PathpruneError(
-        f"no checkpoint of {plugin.name} for this model ({fingerprint[:12]}); train one with: make train PRUNER={plugin.name} "
-        "and the same TASK and MODEL, or pass checkpoint=DIR"
+        f"no checkpoint of {plugin.name} for this model ({fingerprint[:12]}); train one, with the same task and "
+        f"model: {advice.command('train', pruner=plugin.name)}, or name one: "
+        + advice.option(pruner=plugin.name + (",checkpoint=DIR" if plugin.options else ":checkpoint=DIR"))
     )
 
 
-def read_card(place: Path) -> dict[str, Any]:
-    file = place / CARD
+def read_card(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's card; PathpruneError where it is missing or lacks what every card says."""
+    file = checkpoint / CARD
     try:
         card: dict[str, Any] = json.loads(file.read_text())
         card["base"]["fingerprint"], card["base"]["model"], card["pruner"], card["digest"]
@@ -118,15 +129,16 @@ def read_card(place: Path) -> dict[str, Any]:
     return card
 
 
-def write_card(place: Path, card: dict[str, Any]) -> None:
-    with writable(place / CARD) as part:
+def write_card(checkpoint: Path, card: dict[str, Any]) -> None:
+    """Write a checkpoint's card, whole or not at all."""
+    with writable(checkpoint / CARD) as part:
         part.write_text(json.dumps(card, indent=1) + "\n")
 
 
-def digest_of(place: Path) -> str:
-    """SHA-256 over every file of the checkpoint but its card and README."""
+def digest_of(checkpoint: Path) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over every file of a checkpoint but its card and README."""
     digest = hashlib.sha256()
-    for file in sorted(place.rglob("*")):
+    for file in sorted(checkpoint.rglob("*")):
         if file.is_file() and file.name not in (CARD, "README.md"):
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]

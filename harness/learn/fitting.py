@@ -26,23 +26,21 @@ from harness.store.files import writable
 STATE = "training.pt"
 SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
 WARM_UP = 30  # steps
-MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones found
+MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones learned
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear decay after a short warm-up; stops after ``patience`` epochs without a lower validation BCE.
-
-    ``batch`` examples make one step, in ``accumulate`` parts that fit the memory."""
+    """AdamW with a short warm-up and linear decay; PathpruneError where the numbers make no schedule."""
 
     epochs: int
-    batch: int
+    batch: int  # examples of one step
     learning_rate: float
     weight_decay: float = 0.01
     seed: int = 0
     balanced: bool = False  # weigh successes by failures / successes in the training loss
-    accumulate: int = 1
-    patience: int = 2
+    accumulate: int = 1  # parts that a batch is computed in, to fit the memory
+    patience: int = 2  # epochs without a lower validation BCE before training stops
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.accumulate, self.patience) < 1 or self.learning_rate <= 0:
@@ -57,10 +55,11 @@ def fit(
     check: Check,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices)`` gives one logit each, ``[b]``.
+    """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices [b])`` gives one logit each, ``[b]``.
 
     The parameters of the epoch with the lowest validation loss are restored. Returns the metrics of the card. With
-    ``check.scratch`` a killed training goes on where it stood, to the same weights.
+    ``check.scratch`` a training that was killed goes on where it stood, to the same weights. Raises PathpruneError
+    where there is nothing to train or to validate on, and where no epoch has a finite validation loss.
     """
     training = Training(modules, logits_of, examples, schedule, check.scratch)
     log(f"{sum(p.numel() for p in training.parameters):,} trained parameters, {len(training.train):,} prefixes")
@@ -73,13 +72,13 @@ def fit(
 
 
 def drawn(examples: Sequence[LabelledPrefix], most: int, seed: int) -> list[LabelledPrefix]:
-    """At most so many of the examples, at random, in their order."""
+    """At most ``most`` of the examples, drawn at random, in their order."""
     chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
     return [examples[i] for i in sorted(chosen)]
 
 
 class Training:
-    """All that a training is at one moment: what ``save`` writes is what ``_restore`` reads."""
+    """A training at one moment: what ``save`` writes is what ``_restore`` reads."""
 
     def __init__(
         self,
@@ -125,7 +124,10 @@ class Training:
         return -(-len(self.train) // self.schedule.batch)
 
     def one_epoch(self, progress: Callable[[int, str], None]) -> str:
-        """Train on every prefix once, from where an interrupted epoch stood; returns the line to show."""
+        """Train on every prefix once, from where an interrupted epoch stood; returns the line to show.
+
+        ``progress(steps done, note)`` is called after every step.
+        """
         draw = torch.Generator().manual_seed(derive(self.schedule.seed, "epoch", self.epoch) >> 1)
         batches = self.train[torch.randperm(len(self.train), generator=draw)].split(self.schedule.batch)
         self._switch(training=True)
@@ -198,7 +200,7 @@ class Training:
         )
 
     def finish(self) -> dict[str, Any]:
-        """Put the best parameters back; the metrics."""
+        """Put the best epoch's parameters back; returns the metrics."""
         if not self.best:
             raise PathpruneError(
                 f"training diverged: no epoch has a finite validation loss at lr={self.schedule.learning_rate}"
@@ -226,7 +228,7 @@ class Training:
             module.train(training)
 
     def save(self) -> None:
-        """Write the state whole or not at all; of several processes the first one does."""
+        """Write the state whole or not at all; of several processes the first one writes."""
         if self.file is None or not self.accelerator.is_main_process:
             return
         state = {

@@ -1,4 +1,4 @@
-"""Monte-Carlo success labels for learned pruners, and the Monte-Carlo oracle.
+"""Success labels for learned pruners: the recipe, what it cost, the folder of Parquet parts, and how one is made.
 
 STOP's recipe (arXiv 2604.16029, sec. 3.1 and App. B): sample paths, drop problems that are nearly always right or
 nearly always wrong, cut the rest at L, continue each prefix K times; the label is the share that is correct. A
@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from harness import grading
+from harness import advice, grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
+from harness.learn.hub import is_address, pull_labels
 from harness.pools.bank import Bank
 from harness.rng import derive
 from harness.store.files import writable
@@ -50,11 +51,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LabelCost:
-    """What labels took: problems looked at and kept, paths and tokens of the two stages, seconds of each."""
+    """What labels took: paths, tokens and seconds of sampling (``launched``) and of continuing prefixes (``continued``)."""
 
-    problems: int = 0
-    kept: int = 0
-    prefixes: int = 0
+    problems: int = 0  # sampled
+    kept: int = 0  # whose pass rate is within the bounds
+    prefixes: int = 0  # labelled
     launched: int = 0
     launched_tokens: int = 0
     launched_seconds: float = 0.0
@@ -62,11 +63,16 @@ class LabelCost:
     continued_tokens: int = 0
     continued_seconds: float = 0.0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of both stages."""
+        return self.launched_tokens + self.continued_tokens
+
     def __add__(self, other: LabelCost) -> LabelCost:
         return LabelCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def part(self, share: float) -> LabelCost:
-        """What a share of the problems took, as far as they are alike."""
+        """What a share in [0, 1] of the problems took, if all took the same."""
         values = (getattr(self, f.name) * share for f in fields(self))
         return LabelCost(
             *(round(v, 2) if f.type == "float" else round(v) for v, f in zip(values, fields(self), strict=True))
@@ -75,17 +81,18 @@ class LabelCost:
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """``bounds`` of the pass rate are inclusive; ``per_problem`` prefixes of each surviving problem are labelled.
+    """Which problems are labelled, and how. Raises PathpruneError where that is no recipe.
 
-    The defaults are STOP's (arXiv 2604.16029, App. B); how many prefixes of a problem it takes is not stated."""
+    The defaults are STOP's (arXiv 2604.16029, App. B), which does not state how many prefixes of a problem it takes.
+    """
 
     problems: int = 1024
-    n: int = 32
-    continuations: int = 32
-    per_problem: int = 16
-    bounds: tuple[float, float] = (4 / 32, 28 / 32)
-    prefixes: tuple[int, ...] = ()
-    max_tokens: int = 0
+    n: int = 32  # paths sampled of each problem
+    continuations: int = 32  # K of each prefix, its path's own ending included
+    per_problem: int = 16  # prefixes of each problem and length, at most
+    bounds: tuple[float, float] = (4 / 32, 28 / 32)  # of the pass rate of problems that are kept, inclusive
+    prefixes: tuple[int, ...] = ()  # lengths L, in tokens
+    max_tokens: int = 0  # of a path
     seed: int = 1
     harvest: int | None = None  # label test problems from this one on, from paths that the bank holds
 
@@ -101,32 +108,83 @@ class LabelRecipe:
 
 
 class Labels:
-    """A folder of Parquet parts, one per run of problems; a part is whole or absent, so a killed run continues.
+    """The labels of one task, engine and recipe: a folder of Parquet parts, one per run of problems.
 
-    A part's name says which problems of the label split it covers, so another ``group`` or a larger number of problems
-    goes on with what is there. A label does not depend on the problems beside it.
+    ``root`` is a folder that holds label folders, one label folder itself, or ``hf://owner/name[@revision]``, a data set
+    of the hub that holds either. A part is whole or absent, so a killed run continues. A part's name says which problems
+    of the label split it covers, so another ``group`` or a larger number of problems goes on with what is there. A label
+    does not depend on the problems beside it.
     """
 
-    def __init__(self, root: FilePath, task: Task, engine: Engine, recipe: LabelRecipe, group: int = 64) -> None:
-        self.task, self.engine, self.recipe, self.group = task, engine, recipe, group
-        there = len(self._problems(0, recipe.problems))
-        if not there:
+    def __init__(self, root: FilePath | str, task: Task, engine: Engine, recipe: LabelRecipe, group: int = 64) -> None:
+        """Raises PathpruneError where there is nothing to label, where ``root`` is a folder of other labels, and where
+        the hub does not answer."""
+        self.root, self.task, self.engine, self.recipe, self.group = root, task, engine, recipe, group
+        available = len(self._problems(0, recipe.problems))
+        if not available:
             raise PathpruneError(f"task {task.name} has no problems to label")
-        self.recipe = recipe = replace(recipe, problems=there)
+        self.recipe = recipe = replace(recipe, problems=available)
         # What a recipe leaves at a default that older labels did not know is not part of their key.
         shape = {k: v for k, v in asdict(recipe).items() if k != "problems" and (k != "harvest" or v is not None)}
         spec = {"task": task.name, "task_version": task.version, "engine": dict(engine.spec), **shape}
         self.key = digest(spec)
-        self.folder = root / f"{task.name}-{self.key}"
+        self.folder = self._folder(f"{task.name}-{self.key}")
+
+    def _folder(self, name: str) -> FilePath:
+        """The label folder of this name under the root, or the root where that holds parts."""
+        root = pull_labels(self.root, name) if is_address(self.root) else FilePath(self.root)
+        parts = _parts_in(root)
+        if parts and root.name != name:
+            self._refuse_others(parts[0][2])
+        return root if parts else root / name
+
+    def _refuse_others(self, part: FilePath) -> None:
+        """Raise where a part in a folder of any name is not of this task, engine and recipe."""
+        metadata = _opened(pq.read_schema, part).metadata or {}
+        made_by, asked = (
+            json.loads(metadata.get(b"pathprune.recipe", b"{}")),
+            json.loads(json.dumps(asdict(self.recipe))),
+        )
+        differing = [k for k in asked if k != "problems" and made_by.get(k) != asked[k]]
+        if differing:
+            theirs, ours = (", ".join(f"{k} {r.get(k)}" for k in differing) for r in (made_by, asked))
+            raise PathpruneError(
+                f"labels in {part.parent} were made with {theirs}, and {ours} is asked for; ask for theirs, or name other labels"
+            )
+        key = json.loads(metadata.get(b"pathprune.key", f'"{self.key}"'))  # parts of an earlier version do not say it
+        if key != self.key:
+            raise PathpruneError(
+                f"labels in {part.parent} are of another task, model or sampling (key {key}) than "
+                f"{self.task.name} on {self.engine.spec['model']} here (key {self.key}); name other labels"
+            )
 
     def parts(self) -> list[tuple[int, int, FilePath]]:
         """(first problem, one past the last, file) of the parts that are there and needed, in order."""
-        named = ((NAME.fullmatch(f.name), f) for f in sorted(self.folder.glob("problems-*.parquet")))
-        found = [(int(m[1]), int(m[2]) + 1, f) for m, f in named if m]
-        return [part for part in found if part[0] < self.recipe.problems]
+        return [part for part in _parts_in(self.folder) if part[0] < self.recipe.problems]
+
+    def require(self) -> None:
+        """Raise PathpruneError where problems have no labels: how many, what making them takes, and how to get them."""
+        missing = sum(stop - start for start, stop in self.missing())
+        if not missing:
+            return
+        where = self.root if is_address(self.root) else self.folder
+        raise PathpruneError(
+            f"labels of {missing:,} of {self.recipe.problems:,} problems are missing in {where}; making them takes "
+            f"{self._estimate(missing)}. Point to labels with {advice.option(labels='DIR')} or "
+            f"{advice.option(labels='hf://OWNER/NAME')}, make them on the way with {advice.option(make_labels=True)}, or "
+            f"first with: {advice.command('label')}"
+        )
+
+    def _estimate(self, missing: int) -> str:
+        """What labels of so many more problems take: tokens, where parts tell how many a problem takes; else paths."""
+        cost, recipe = self.cost(), self.recipe
+        if cost.problems:
+            return f"about {float(f'{missing * cost.tokens / cost.problems:.2g}'):,.0f} tokens"
+        prefixes = missing * min(recipe.per_problem, recipe.n) * len(recipe.prefixes)
+        return f"{missing * recipe.n:,} paths and up to {prefixes * (recipe.continuations - 1):,} continuations of prefixes"
 
     def missing(self) -> Iterator[tuple[int, int]]:
-        """Runs of at most ``group`` problems that no part covers."""
+        """Runs ``(first problem, one past the last)`` of at most ``group`` problems that no part covers."""
         at = 0
         for start, stop, _ in [*self.parts(), (self.recipe.problems, 0, None)]:
             while at < start:
@@ -139,10 +197,15 @@ class Labels:
         """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
 
         Any number of processes may make the same labels side by side: each claims a run of problems at a time, and a
-        claim dies with its process. Returns when all parts are there.
+        claim dies with its process. Returns when all parts are there. With ``bank`` they are harvested from its paths.
+        Raises PathpruneError where they would have to be written to the hub.
         """
         engine = Harvest(bank, self.recipe) if bank else self.engine
         spent = 0
+        if is_address(self.root) and any(self.missing()):
+            raise PathpruneError(
+                f"labels that {self.root} lacks are made in a folder; give one with {advice.option(labels='DIR')}"
+            )
         while waiting := list(self.missing()):
             progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
             if (run := self._claimed(waiting)) is None:
@@ -170,31 +233,34 @@ class Labels:
     def _write(self, engine: Any, start: int, stop: int) -> int:
         """Label problems ``start..stop`` and write their part; returns the tokens generated."""
         rows, cost = label_group(self.task, engine, self._problems(start, stop - start), self.recipe)
-        about = {"format": FORMAT, "cost": asdict(cost), "recipe": asdict(self.recipe), "provenance": provenance()}
-        said = {f"pathprune.{key}": json.dumps(value) for key, value in about.items()}
-        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(said)
+        about = {"format": FORMAT, "key": self.key, "recipe": asdict(self.recipe), "cost": asdict(cost)}
+        metadata = {f"pathprune.{k}": json.dumps(v) for k, v in (about | {"provenance": provenance()}).items()}
+        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(metadata)
         with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
             pq.write_table(table, file, compression="zstd")
-        return cost.launched_tokens + cost.continued_tokens
+        return cost.tokens
 
     def cost(self) -> LabelCost:
-        """What all parts took together; of a part with more problems than are asked for, its share."""
+        """What all parts took together; of a part with more problems than are asked for, its share.
+
+        Raises PathpruneError for a part that is damaged or does not say what it cost.
+        """
         total = LabelCost()
         for start, stop, part in self.parts():
-            said = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
-            if said is None:
+            part_cost = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
+            if part_cost is None:
                 raise PathpruneError(f"label file {part} does not say what it cost; delete it and run the same command")
             wanted = min(stop, self.recipe.problems) - start
-            total += LabelCost(**json.loads(said)).part(wanted / (stop - start))
+            total += LabelCost(**json.loads(part_cost)).part(wanted / (stop - start))
         return total
 
     def tokens(self, kind: str) -> int:
-        """Tokens generated for labels of a kind, dropped problems included."""
+        """Tokens generated for labels of a kind, those of problems that were dropped included."""
         cost = self.cost()
-        return cost.launched_tokens + (cost.continued_tokens if kind == "monte-carlo" else 0)
+        return cost.tokens if kind == "monte-carlo" else cost.launched_tokens
 
     def digest(self, kind: str) -> str:
-        """SHA-256 over the labels of a kind: what a pruner was trained on."""
+        """The first 16 hexadecimal digits of a SHA-256 over the labels of a kind: what a pruner was trained on."""
         hashed = hashlib.sha256()
         for row in self._rows(kind):
             hashed.update(json.dumps([row["problem"], row["index"], len(row["tokens"]), row["success"]]).encode())
@@ -202,17 +268,20 @@ class Labels:
 
     def examples(self, kind: str) -> list[LabelledPrefix]:
         """All labels of one kind: "monte-carlo"; "single", the same prefixes with their own path's outcome alone; or
-        "outcome", finished paths."""
+        "outcome", finished paths. ``success`` is a share in [0, 1].
+
+        Raises PathpruneError for another kind, and for a part that is damaged.
+        """
         known = {p.id: p for p in self._problems(0, self.recipe.problems)}
         rows = self._rows(kind)
         # Parts are written one by one and say what holds of many problems; of few, more are held out.
         held = held_out({row["problem"] for row in rows})
-        out = []
+        examples = []
         for row in rows:
             tokens = tuple(row["tokens"])
             prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, self.engine.decode(tokens))
-            out.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["problem"] in held))
-        return out
+            examples.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["problem"] in held))
+        return examples
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         if kind not in KINDS:
@@ -236,7 +305,7 @@ class Labels:
 
 @contextmanager
 def _held(lock: FileLock, run: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """A claimed run; its lock file goes when the run is written, and is free again when it is not."""
+    """A claimed run: its lock file is deleted when the run is written, and released when it is not."""
     try:
         yield run
         FilePath(lock.lock_file).unlink(missing_ok=True)
@@ -245,12 +314,13 @@ def _held(lock: FileLock, run: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 class Harvest:
-    """An engine of finished paths that a bank holds: labels without any rollout."""
+    """An engine that launches the finished paths of a bank: labels without a rollout, so K is 1."""
 
     def __init__(self, bank: Bank, recipe: LabelRecipe) -> None:
         self.bank, self.recipe = bank, recipe
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """The first ``n`` banked paths of each problem; PathpruneError where the bank holds fewer."""
         groups = [self.bank.get(p, seed)[:n] for p in problems]
         for problem, group in zip(problems, groups, strict=True):
             if len(group) < n:
@@ -260,8 +330,15 @@ class Harvest:
         return groups
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """Nothing: with K = 1 no prefix is continued."""
         assert not paths, "harvested labels have no continuations"
         return []
+
+
+def _parts_in(folder: FilePath) -> list[tuple[int, int, FilePath]]:
+    """(first problem, one past the last, file) of every part in a folder, in order."""
+    names = ((NAME.fullmatch(file.name), file) for file in sorted(folder.glob("problems-*.parquet")))
+    return [(int(match[1]), int(match[2]) + 1, file) for match, file in names if match]
 
 
 def _opened(read: Callable[[FilePath], Any], part: FilePath) -> Any:
@@ -293,8 +370,8 @@ def label_group(
     began = time.perf_counter()
     success, tokens = continue_often(task, engine, [p for p, _ in cuts], recipe.continuations - 1, recipe.max_tokens)
     continued = time.perf_counter() - began
-    for (prefix, own), more in zip(cuts, success, strict=True):
-        rate = (own + more) / recipe.continuations
+    for (prefix, finished_right), more in zip(cuts, success, strict=True):
+        rate = (finished_right + more) / recipe.continuations
         rows.append(_row(prefix, "monte-carlo", rate, recipe.continuations))
     spent = 0 if recipe.harvest is not None else sum(len(p.tokens) for group in groups for p in group)
     return rows, LabelCost(
@@ -319,7 +396,7 @@ def continue_often(
 
 
 def held_out(problems: Collection[str]) -> set[str]:
-    """Problems to validate on: a tenth by hash, and of few problems four, or a quarter where that is less."""
+    """Ids of the problems to validate on: a tenth by hash, and of few problems four, or a quarter where that is less."""
     least = min(FEW_HELD, len(problems) // 4)
     ranked = sorted(problems, key=lambda p: (derive("validation", p) % TENTH, derive("validation", p)))
     return {p for i, p in enumerate(ranked) if i < least or derive("validation", p) % TENTH == 0}

@@ -12,11 +12,11 @@ from harness.api import Path
 
 
 class PrefixReader:
-    """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those prefixes, with gradient.
+    """For training: ``read(indices)`` gives the adapter's states over those prefixes, ``[b, T_s, d]`` float32.
 
-    Prefix KV carries none. A prefix of another one has no KV of its own, so that many L cost what the longest does.
-    KV is computed once and held as float16 where it ``fits``, else once per epoch, by batch (``encode_batch``).
-    ``seconds`` is the time that went into it.
+    Gradients flow into the adapter and not into the prefixes' KV. A prefix of another one shares that one's KV, so that
+    many L cost what the longest does. KV is computed once and held as float16 where it ``fits``, else by batch in every
+    epoch (``encode_batch``). ``seconds`` is the time that KV took.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class PrefixReader:
         self.open_cache = open_cache
         self.longest, self.rows = sharing(paths)
         self.seconds = 0.0
-        whole = fits(len(self.longest), int(lengths.max()))
-        self.held = self._timed(encode, self.longest) if whole else None
+        self.held = self._timed(encode, self.longest) if fits(len(self.longest), int(lengths.max())) else None
 
     def __call__(self, indices: torch.Tensor) -> torch.Tensor:
+        """States of the appended tokens behind the prefixes at ``indices`` ``[b]``, float32 ``[b, T_s, d]``."""
         lengths, rows = self.lengths[indices], self.rows[indices]
         width = int(lengths.max())
         held = self.held
@@ -58,7 +58,7 @@ class PrefixReader:
 
 
 def sharing(paths: Sequence[Path]) -> tuple[list[Path], torch.Tensor]:
-    """Paths that are no prefix of another one, and for every path ``[n]`` which of them it is a prefix of."""
+    """The paths that are no prefix of another one, and for every path the index of the one it is a prefix of, ``[n]``."""
     order = sorted(range(len(paths)), key=lambda i: (paths[i].problem.prompt, paths[i].tokens), reverse=True)
     longest: list[Path] = []
     rows = torch.zeros(len(paths), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Train one learned pruner on labels and write its checkpoint folder with a card."""
+"""One learned pruner, from labels to a checkpoint folder with its card."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harness.api import Check
 from harness.learn import checkpoints
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.registry import Plugin
+from harness.plugins import Plugin
 from harness.store.keys import digest
 from harness.store.provenance import provenance
 
 
 def writes() -> bool:
-    """Is this the process that writes and speaks? Under ``accelerate launch`` each of several takes its GPU here."""
+    """Whether this is the process that writes and speaks; under ``accelerate launch`` each process takes its GPU here."""
     import torch
     from accelerate import PartialState
 
@@ -38,46 +38,46 @@ def train_pruner(
     kind: str = "",
     prefix: int = 0,
 ) -> Path:
-    """Fit, then write the checkpoint; killed at any point, the same call goes on.
+    """Fit a pruner, write its checkpoint under ``out``, and return the checkpoint's folder.
 
-    ``kind`` of labels is the pruner's own by default; ``prefix`` takes those of prefixes of this length alone."""
+    ``kind`` of labels is the pruner's own by default. With ``prefix`` only labels of prefixes of this many tokens are
+    trained on. A call that was killed goes on when it is repeated. Raises PathpruneError where labels are too few.
+    """
     pruner: Any = plugin.pruner
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
     began = time.monotonic()
-    place = checkpoints.folder(out, plugin, engine.fingerprint)
+    checkpoint = checkpoints.folder(out, plugin, engine.fingerprint)
     run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind), "prefix": prefix})
-    scratch = place.with_name(f".{place.name}-{run}")  # of another recipe or other labels nothing is taken over
+    scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     metrics = pruner.fit(examples, check, log)
     if not writes():
-        return place
+        return checkpoint
     new = scratch / "checkpoint"
     pruner.save(new)
-    checkpoints.write_card(
-        new,
-        {
-            "pruner": plugin.name,
-            "code": plugin.code,
-            "digest": checkpoints.digest_of(new),
-            "base": checkpoints.base_of(engine),
-            "task": labels.task.name,
-            "labels": {
-                "key": labels.key,
-                "kind": kind,
-                "tokens": labels.tokens(kind),
-                "digest": labels.digest(kind),
-                **asdict(labels.recipe),
-                **({"prefixes": [prefix]} if prefix else {}),
-            },
-            "metrics": metrics,
-            "seconds": round(time.monotonic() - began, 1),
-            "provenance": provenance(),
-        },
-    )
-    if place.exists():
-        shutil.rmtree(place)
-    new.rename(place)
+    card = {
+        "pruner": plugin.name,
+        "code": plugin.code,
+        "digest": checkpoints.digest_of(new),
+        "base": checkpoints.base_of(engine),
+        "task": labels.task.name,
+        "labels": _of_labels(labels, kind, prefix),
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - began, 1),
+        "provenance": provenance(),
+    }
+    checkpoints.write_card(new, card)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    new.rename(checkpoint)
     shutil.rmtree(scratch)
-    return place
+    return checkpoint
+
+
+def _of_labels(labels: Labels, kind: str, prefix: int) -> dict[str, Any]:
+    """What a card says of the labels that a pruner was trained on: their key, recipe, digest and cost in tokens."""
+    trained_at = {"prefixes": [prefix]} if prefix else {}
+    what = {"key": labels.key, "kind": kind, "tokens": labels.tokens(kind), "digest": labels.digest(kind)}
+    return what | asdict(labels.recipe) | trained_at

@@ -14,29 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.api import Engine, Path, PathpruneError, Problem, Task, TokenStats
+from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.store.files import writable
 from harness.store.keys import digest
 
-COLUMNS = tuple(TokenStats.__dataclass_fields__)
-
-
-def pool_spec(task: Task, engine: Engine, seed: int, max_tokens: int) -> dict[str, Any]:
-    """What decides the paths of a pool, except how many there are: more can be added later."""
-    return {
-        "task": task.name,
-        "task_version": task.version,
-        "engine": dict(engine.spec),
-        "seed": seed,
-        "max_tokens": max_tokens,
-    }
-
 
 class Bank:
-    """One Parquet file per problem under ``root/<pool key>/``, written whole or not at all."""
+    """One Parquet file per problem under ``root/<pool key>/``, written whole or not at all.
+
+    ``spec``: ``RunSpec.bank``, what decides the paths."""
 
     def __init__(self, root: FilePath, spec: dict[str, Any]) -> None:
-        self.folder = root / f"{spec['task']}-{digest(spec | {'statistics': COLUMNS})}"
+        self.folder = root / f"{spec['task']}-{digest(spec | {'statistics': STATISTICS})}"
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
         """The stored finished paths of a problem in index order; empty when there are none."""
@@ -52,7 +41,7 @@ class Bank:
                     seed,
                     tuple(tokens),
                     text,
-                    TokenStats(*(np.asarray(rows[c][i], dtype=np.float16) for c in COLUMNS)),
+                    _statistics(rows, i),
                     finish,
                 )
                 for i, (index, tokens, text, finish) in enumerate(
@@ -69,11 +58,17 @@ class Bank:
             "text": [p.text for p in paths],
             "finish": [p.finish for p in paths],
         }
-        for column in COLUMNS:
-            values = [getattr(p.stats, column) for p in paths]
-            columns[column] = pa.array(values, pa.list_(pa.float16()))
+        for name in STATISTICS:
+            known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
+            columns[name] = pa.array(known, pa.list_(pa.float16()))
         with writable(self.folder / f"{problem.id}.parquet") as part:
             pq.write_table(pa.table(columns), part, compression="zstd")
+
+
+def _statistics(rows: dict[str, list[Any]], i: int) -> TokenStats | None:
+    """Those of path i that were measured; None where none was."""
+    known = {n: np.asarray(rows[n][i], dtype=np.float16) for n in STATISTICS if rows[n][i] is not None}
+    return TokenStats(**known) if known else None
 
 
 def _line(error: Exception) -> str:

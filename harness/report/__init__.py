@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import registry
+from harness import advice, registry
 from harness.api import Cost, PathpruneError
 from harness.replay.pool import Pool
 from harness.store.records import Record
@@ -65,7 +65,7 @@ class Group:
 def groups(root: Path, n: int | None = None) -> Iterator[Group]:
     """Every (pool, prefix length) under a results folder, in a fixed order."""
     if not root.is_dir():
-        raise PathpruneError(f"no results folder at {root}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
     for file in sorted(root.rglob("pool.jsonl")):
         yield from groups_of(file.parent, n)
 

@@ -7,12 +7,16 @@ job taken by another.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness import registry
 from harness.api import PathpruneError, UnavailableError
-from harness.runners.work import Finished, Job, Terms, Worker
+from harness.learn import checkpoints
+from harness.runners.work import Finished, Job, Worker
+from harness.spec import RunSpec
+from harness.where import Where
 
 ATTEMPTS = 3  # how often a job may lose its worker
 
@@ -21,28 +25,23 @@ ATTEMPTS = 3  # how often a job may lose its worker
 class Opening:
     """What a worker opens for itself: everything by name."""
 
-    task: str
-    engine: Callable[[Any], Any]  # of the task; picklable
+    where: Where
     pruners: tuple[str, ...]
-    terms: Terms
+    spec: RunSpec
 
     def open(self) -> Worker:
-        from harness import registry
-        from harness.learn import checkpoints
-
-        task = registry.task(self.task)
-        engine = self.engine(task)
+        """The worker, its pruners' checkpoints loaded."""
         plugins = [registry.pruner(spec) for spec in self.pruners]
         for plugin in plugins:
-            checkpoints.attach(plugin, engine)
-        return Worker(task, engine, plugins, self.terms)
+            checkpoints.attach(plugin, self.where.engine)
+        return Worker(self.where.task, self.where.engine, plugins, self.spec)
 
 
 class Actor:
     """Runs in a process of Ray's."""
 
-    def __init__(self, recipe: Opening) -> None:
-        self.worker = recipe.open()
+    def __init__(self, opening: Opening) -> None:
+        self.worker = opening.open()
 
     def run(self, job: Job) -> Finished:
         return self.worker.run(job)
@@ -75,7 +74,7 @@ def reachable(address: str | None) -> None:
 class Cluster:
     """A crew (``harness.runners.work.Crew``) of ``count`` actors with ``gpus`` each."""
 
-    recipe: Opening
+    opening: Opening
     address: str | None
     count: int
     gpus: int
@@ -97,8 +96,8 @@ class Cluster:
             ray.shutdown()
 
     def _finished(self, ray: Any, jobs: Iterator[Job]) -> Iterator[Finished]:
-        made = ray.remote(num_cpus=1, num_gpus=self.gpus)(Actor)
-        idle = [made.remote(self.recipe) for _ in range(self.count)]
+        remote_actor = ray.remote(num_cpus=1, num_gpus=self.gpus)(Actor)
+        idle = [remote_actor.remote(self.opening) for _ in range(self.count)]
         again: list[tuple[Job, int]] = []
         running: dict[Any, tuple[Any, Job, int]] = {}
         while True:
@@ -118,7 +117,7 @@ class Cluster:
                         f"{ATTEMPTS} workers in a row died on {job.problems[0].id} ({' '.join(str(error).split())[:200]}); what is "
                         "finished is stored: run the same command again with fewer workers or more memory"
                     ) from error
-                idle.append(made.remote(self.recipe))
+                idle.append(remote_actor.remote(self.opening))
                 again.append((job, attempt + 1))
             except ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from None

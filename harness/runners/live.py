@@ -6,49 +6,59 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.api import Problem
 from harness.learn import checkpoints
-from harness.loop import STAGES, Plan, ScoringError, prune
-from harness.registry import Plugin
-from harness.runners.bench import Progress, Settings
+from harness.loop import STAGES, Outcome, ScoringError, prune
+from harness.plugins import Plugin
+from harness.runners.bench import Progress
+from harness.runners.run import Run
 from harness.store.keys import digest
 from harness.store.records import Record
 
 
-def run_live(settings: Settings, plugins: Sequence[Plugin], plan: Plan, progress: Progress) -> list[Record]:
+def run_live(run: Run, plugins: Sequence[Plugin], progress: Progress) -> list[Record]:
     """One record per pruner under ``live/``; a problem that is there already is not run again."""
     records = []
-    problems = settings.task.problems("test", settings.problems)
+    problems = run.chosen()
     for number, plugin in enumerate(plugins):
-        record = _open(settings, plugin, plan)
+        record = _open(run, plugin)
         records.append(record)
         for i, problem in enumerate(problems):
             if "voted" not in record.lines.get(problem.id, {}):
-                record.append([_row(settings, plugin, problem, plan)])
+                record.append([_row(run, plugin, problem)])
             progress(number * len(problems) + i + 1, plugin.name)
     return records
 
 
-def _open(settings: Settings, plugin: Plugin, plan: Plan) -> Record:
-    identity = checkpoints.attach(plugin, settings.engine)
-    spec = settings.pool | asdict(plan) | {"pruner": plugin.name, "code": plugin.code, "live": True} | identity
-    file = settings.folder / "live" / f"L{plan.prefix}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
-    return Record.open(file, spec, source=plugin.source, device=settings.engine.describe())
+def _open(run: Run, plugin: Plugin) -> Record:
+    identity = checkpoints.attach(plugin, run.engine)
+    spec = run.spec.live | {"pruner": plugin.name, "code": plugin.code} | identity
+    stem = "-".join(f"L{prefix}" for prefix in run.spec.prefixes)
+    file = run.folder / "live" / f"{stem}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
+    about = {"role": plugin.traits.role, "source": plugin.source, "device": run.engine.describe()}
+    return Record.open(file, spec, **about)
 
 
-def _row(settings: Settings, plugin: Plugin, problem: Any, plan: Plan) -> dict[str, Any]:
-    if getattr(plugin.pruner, "keeps_all", False):
-        plan = Plan(**(asdict(plan) | {"keep": plan.n, "vote": "majority"}))
+def _row(run: Run, plugin: Plugin, problem: Problem) -> dict[str, Any]:
+    spec = run.spec.keeping_all() if plugin.traits.keeps_all else run.spec
     try:
-        outcome = prune(problem, settings.task, settings.engine, plugin.pruner, plan)
+        outcome = prune(problem, run.task, run.engine, plugin.pruner, spec)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {
         "problem": problem.id,
         "kept": list(outcome.kept),
+        **_rounds(outcome),
         "answers": list(outcome.answers),
         "voted": outcome.voted,
-        "correct": int(settings.task.correct(outcome.voted, problem)),
-        "right": sum(settings.task.correct(a, problem) for a in outcome.answers),
+        "correct": int(run.task.correct(outcome.voted, problem)),
+        "right": sum(run.task.correct(a, problem) for a in outcome.answers),
         "cost": asdict(outcome.cost),
         "seconds": dict(zip(STAGES, (round(s, 4) for s in outcome.seconds), strict=True)),
     }
+
+
+def _rounds(outcome: Outcome) -> dict[str, Any]:
+    """Who went on at each stage but the last, where there are several."""
+    earlier = [list(r.kept) for r in outcome.rounds[:-1]]
+    return {"earlier": earlier} if earlier else {}

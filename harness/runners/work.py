@@ -14,37 +14,32 @@ import numpy as np
 
 from harness import grading
 from harness.api import Engine, Path, Problem, Task, UnavailableError
+from harness.ledger import columns
 from harness.loop import ScoringError, check, decide
+from harness.plugins import Plugin
 from harness.pools.bank import Banked
-from harness.registry import Plugin
+from harness.spec import RunSpec
 from harness.store.keys import digest
 
-
-@dataclass(frozen=True)
-class Terms:
-    """N paths of at most ``max_tokens``, scored at ``prefix`` tokens."""
-
-    n: int
-    prefix: int
-    max_tokens: int
-    seed: int
+WHOLE = 0  # the prefix length at which decision rules of their own stand: they see whole paths
+Scoring = tuple[str, int]  # a method's name and the prefix length that it scores
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some problems, what is ``stored`` of their pools, and by method which of them it has not scored yet."""
+    """Some problems, what is ``stored`` of their pools, and by check which of them it has not been made on yet."""
 
     problems: tuple[Problem, ...]
     stored: Mapping[str, list[Path]]
-    lacking: Mapping[str, frozenset[str]]
+    lacking: Mapping[Scoring, frozenset[str]]
 
 
 @dataclass
 class Finished:
-    """Rows for the pool record and for each method's record, and the pools that are ``fresh`` for the bank."""
+    """Rows for the pool record and for each check's record, and the pools that are ``fresh`` for the bank."""
 
     pool: list[dict[str, Any]]
-    judged: dict[str, list[dict[str, Any]]]
+    judged: dict[Scoring, list[dict[str, Any]]]
     fresh: list[list[Path]]
     sampled: int
 
@@ -65,32 +60,42 @@ class Held:
 
 @dataclass
 class Worker:
+    """Samples and scores jobs with one engine and some pruners; a method found to be unavailable is not tried again."""
+
     task: Task
     engine: Any
     plugins: Sequence[Plugin]
-    terms: Terms
+    spec: RunSpec
     unavailable: dict[str, str] = field(default_factory=dict)  # by name, why a method is not tried again
 
     def run(self, job: Job) -> Finished:
-        bank, terms = Held(dict(job.stored)), self.terms
-        engine = Banked(self.engine, bank, terms.max_tokens)
-        prefixes = engine.launch(job.problems, terms.n, terms.prefix, terms.seed)
-        judged = {p.name: self._judge(p, prefixes, job) for p in self.plugins if not native(p)}
-        finished = engine.finish(prefixes)
-        judged |= {p.name: self._judge(p, finished, job) for p in self.plugins if native(p)}
+        """Prefixes at every stage's length, their scores, and the finished paths."""
+        held, spec = Held(dict(job.stored)), self.spec
+        engine = Banked(self.engine, held, spec.limit)
+        judged: dict[Scoring, list[dict[str, Any]]] = {}
+        groups = engine.launch(job.problems, spec.n, spec.prefixes[0], spec.seed)
+        for prefix in spec.prefixes:
+            if prefix != spec.prefixes[0]:
+                longer = iter(engine.resume([p for group in groups for p in group], prefix))
+                groups = [[next(longer) for _ in group] for group in groups]
+            scoring = [p for p in self.plugins if not p.traits.decides]
+            judged |= {(p.name, prefix): self._judge(p, prefix, groups, job) for p in scoring}
+        finished = engine.finish(groups)
+        deciding = [p for p in self.plugins if p.traits.decides]
+        judged |= {(p.name, WHOLE): self._judge(p, WHOLE, finished, job) for p in deciding}
         rows = [_pool_row(self.task, self.engine, paths) for paths in finished]
-        return Finished(rows, judged, list(bank.fresh.values()), engine.sampled)
+        return Finished(rows, judged, list(held.fresh.values()), engine.sampled)
 
-    def _judge(self, plugin: Plugin, groups: Sequence[Sequence[Path]], job: Job) -> list[dict[str, Any]]:
+    def _judge(self, plugin: Plugin, prefix: int, groups: Sequence[Sequence[Path]], job: Job) -> list[dict[str, Any]]:
         """A row for every problem that lacks one; a failure is a row that says why."""
         rows = []
         for paths in groups:
             name = paths[0].problem.id
-            if name not in job.lacking[plugin.name]:
+            if name not in job.lacking[plugin.name, prefix]:
                 continue
             row = {"error": self.unavailable[plugin.name]} if plugin.name in self.unavailable else {}
             try:
-                row = row or (self._decided if native(plugin) else self._scored)(plugin, paths)
+                row = row or (self._decided if plugin.traits.decides else self._scored)(plugin, paths)
             except ScoringError as error:
                 row = {"error": str(error)}
                 if isinstance(error.__cause__, UnavailableError):
@@ -99,11 +104,13 @@ class Worker:
         return rows
 
     def _scored(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
-        scores, cost = check(plugin.pruner, paths, self.engine, self.task, self.terms.seed)
-        return {"scores": _short(scores), "cost": asdict(cost)}
+        """Scores and cost; what belongs to single paths is kept where a method scores paths one by one."""
+        scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed)
+        each = {"each": columns(spent.each, paths)} if plugin.traits.pointwise else {}
+        return {"scores": _short(scores), "cost": asdict(spent.cost)} | each
 
-    def _decided(self, plugin: Any, paths: Sequence[Path]) -> dict[str, Any]:
-        decision, cost = decide(plugin.pruner, paths, self.engine, self.task, self.terms.seed)
+    def _decided(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
+        decision, cost = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed)
         return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
 
 
@@ -113,11 +120,6 @@ Crew = Callable[[Worker, Iterable[Job]], Iterator[Finished]]
 def alone(worker: Worker, jobs: Iterable[Job]) -> Iterator[Finished]:
     """One worker, in this process."""
     return map(worker.run, jobs)
-
-
-def native(plugin: Plugin) -> bool:
-    """Has it a decision rule of its own (``harness.api.Streaming``), so that no prefix length is its?"""
-    return hasattr(plugin.pruner, "decide")
 
 
 def _short(values: np.ndarray) -> list[float]:

@@ -22,7 +22,9 @@ from harness.learn.labels import Labels
 from harness.learn.training import train_pruner
 from harness.replay.stats import Interval, bootstrap, within_auroc
 from harness.report.figures.chosen import gains
-from harness.runners.bench import Settings, bench, open_record
+from harness.runners.bench import bench, open_record
+from harness.runners.run import Run
+from harness.spec import Stage
 from harness.store.files import writable
 from harness.studies.ablation_figure import ablation_figure
 
@@ -76,7 +78,7 @@ def _labels(study: Study) -> list[Variant]:
 
     All variants are trained on prefixes of the bench's L, and all but "equal prefixes" cost what the outcomes of all
     problems do."""
-    budget, length = study.labels.tokens("single"), study.settings.prefix
+    budget, length = study.labels.tokens("single"), study.run_on.spec.prefixes[0]
     every = Variant("K = 1", kind="single", trained_at=length)
     out = [every]
     for k in MANY:
@@ -91,7 +93,7 @@ def _affordable_at(study: Study, k: int, budget: float) -> int:
     """Problems of which a run with K continuations at the bench's L costs some ``budget`` tokens."""
     cost, recipe = study.labels.cost(), study.labels.recipe
     prefixes = cost.prefixes / len(recipe.prefixes) / recipe.problems
-    rest = cost.launched_tokens / cost.launched - study.settings.prefix  # tokens of a continuation
+    rest = cost.launched_tokens / cost.launched - study.run_on.spec.prefixes[0]  # tokens of a continuation
     each = cost.launched_tokens / recipe.problems + prefixes * (k - 1) * rest
     return int(max(1, min(recipe.problems, budget / each)))
 
@@ -114,11 +116,11 @@ def _growing(study: Study) -> list[Variant]:
 
 def _lengths(study: Study) -> list[Variant]:
     """One training, read at its own L, between and beyond them; and at the bench's L a training of its own."""
-    usual, trained = study.settings.prefix, study.labels.recipe.prefixes
+    usual, trained = study.run_on.spec.prefixes[0], study.labels.recipe.prefixes
     lengths = sorted({*trained, *(int(usual * share) for share in SHARES)} - {usual})
-    own = Variant(f"L = {usual}, trained there alone", trained_at=usual)
+    alone = Variant(f"L = {usual}, trained there alone", trained_at=usual)
     swept = [Variant(f"L = {n}" + " (not trained)" * (n not in trained), prefix=n) for n in (usual, *lengths)]
-    return [*swept, own]
+    return [*swept, alone]
 
 
 def _transfer(study: Study) -> list[Variant]:
@@ -147,10 +149,10 @@ ABLATIONS = {
 
 @dataclass(frozen=True)
 class Study:
-    """Where an ablation runs: ``settings`` of its benches, ``labels`` that it may use, ``root`` for all it writes."""
+    """Where an ablation runs: ``run_on`` of its benches, ``labels`` that it may use, ``root`` for all it writes."""
 
     name: str
-    settings: Settings
+    run_on: Run
     labels: Labels
     root: Path
     log: Callable[[str], None]
@@ -164,7 +166,7 @@ class Study:
         if variant.continuations:
             recipe = replace(recipe, continuations=variant.continuations, prefixes=(variant.trained_at,))
         task = registry.task(variant.source) if variant.source else self.labels.task
-        labels = Labels(self.labels.folder.parent, task, self.labels.engine, recipe, self.labels.group)
+        labels = Labels(self.labels.root, task, self.labels.engine, recipe, self.labels.group)
         labels.make(lambda done, tokens: self.progress(done, recipe.problems, f"problems labelled, {tokens:,} tokens"))
         return labels
 
@@ -174,13 +176,13 @@ class Study:
             raise PathpruneError(registry.unknown("ablation", self.name, sorted(ABLATIONS)))
         wanted = ABLATIONS[self.name]
         variants = list(wanted.variants(self))
-        places = []
+        trained = []
         for number, variant in enumerate(variants, 1):
             self.log(f"{self.name}, {number} of {len(variants)}: {variant.label}")
-            places.append(self._trained(variant))
-        judged = [self._benched(v, p) for v, p in zip(variants, places, strict=True)]
+            trained.append(self._trained(variant))
+        judged = [self._benched(v, c) for v, c in zip(variants, trained, strict=True)]
         known = {v.label: gains(j, self._prefix_of(v)) for v, j in zip(variants, judged, strict=True)}
-        rows = [self._row(v, p, j, known) for v, p, j in zip(variants, places, judged, strict=True)]
+        rows = [self._row(v, c, j, known) for v, c, j in zip(variants, trained, judged, strict=True)]
         data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
         with writable(self.root / f"{self.name}-gains.csv") as part:
             pd.DataFrame(known, index=pd.Index(judged[0].pool.problems, name="problem")).round(6).to_csv(part)
@@ -188,11 +190,13 @@ class Study:
         return data
 
     def _prefix_of(self, variant: Variant) -> int:
-        return variant.prefix or self.settings.prefix
+        return variant.prefix or self.run_on.spec.prefixes[0]
 
-    def _row(self, variant: Variant, place: Path, judged: report.Method, known: dict[str, np.ndarray]) -> list[Any]:
+    def _row(
+        self, variant: Variant, checkpoint: Path, judged: report.Method, known: dict[str, np.ndarray]
+    ) -> list[Any]:
         against = variant.against or next(iter(known))
-        values, card = known[variant.label], checkpoints.read_card(place)
+        values, card = known[variant.label], checkpoints.read_card(checkpoint)
         paired = bootstrap(values - known[against])
         auroc = bootstrap(within_auroc(judged.values, judged.pool.correct))
         about = [variant.label, variant.spec, card["task"], card["labels"]["kind"], self._prefix_of(variant)]
@@ -203,29 +207,30 @@ class Study:
     def _trained(self, variant: Variant) -> Path:
         labels = self.labels_of(variant)
         plugin = registry.pruner(variant.spec)
-        kind = variant.kind or plugin.pruner.labels  # type: ignore[attr-defined]
+        kind = variant.kind or plugin.pruner.labels
         run = f"{labels.key}-{labels.recipe.problems}-{kind}" + f"-L{variant.trained_at}" * bool(variant.trained_at)
         out = self.root / "checkpoints" / run
-        place = checkpoints.folder(out, plugin, self.settings.engine.fingerprint)
-        if (place / checkpoints.CARD).exists():
-            card = checkpoints.read_card(place)
+        checkpoint = checkpoints.folder(out, plugin, self.run_on.engine.fingerprint)
+        if (checkpoint / checkpoints.CARD).exists():
+            card = checkpoints.read_card(checkpoint)
             if card["labels"]["digest"] == labels.digest(kind) and card.get("code") == plugin.code:
-                return place
-        engine = self.settings.engine
+                return checkpoint
+        engine = self.run_on.engine
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
 
-    def _benched(self, variant: Variant, place: Path) -> report.Method:
+    def _benched(self, variant: Variant, checkpoint: Path) -> report.Method:
         """The variant's scores of the test prefixes, whose KV the engine keeps from one variant to the next."""
         separator = "," if ":" in variant.spec else ":"
-        plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={place}")
-        settings = replace(self.settings, prefix=self._prefix_of(variant), results=self.root / "records")
-        bench(settings, [plugin], lambda done, note: self.progress(done, settings.problems, note))
-        key = open_record(settings, plugin).file.stem.rpartition("-")[2]
-        for group in report.groups_of(settings.folder, settings.n):
+        plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={checkpoint}")
+        stage = Stage(self._prefix_of(variant), self.run_on.spec.keep)
+        run = replace(self.run_on, spec=replace(self.run_on.spec, stages=(stage,)), results=self.root / "records")
+        bench(run, [plugin], lambda done, note: self.progress(done, run.problems, note))
+        key = open_record(run, plugin, stage.prefix).file.stem.rpartition("-")[2]
+        for group in report.groups_of(run.folder, run.spec.n):
             for judged in group.judged:
-                if group.prefix == settings.prefix and judged.key == key:
+                if group.prefix == stage.prefix and judged.key == key:
                     return judged
-        raise PathpruneError(f"{variant.label}: no problem could be scored; see {settings.folder}")
+        raise PathpruneError(f"{variant.label}: no problem could be scored; see {run.folder}")
 
 
 def _numbers(interval: Interval) -> list[float]:

@@ -23,7 +23,7 @@ class AttentionMass:
 
     prompt: np.ndarray  # [n, layers, T_s], over all prompt tokens
     prefix: np.ndarray  # [n, layers, T_s, L], generated token t in column t; 0 behind a path's end
-    own: np.ndarray  # [n, layers, T_s, T_s], over the [STOP] tokens themselves
+    appended: np.ndarray  # [n, layers, T_s, T_s], over the [STOP] tokens themselves
     states: np.ndarray  # [n, T_s, d], as ``HFEngine.probe`` gives them
 
 
@@ -47,7 +47,7 @@ def _read(engine: Any, paths: Sequence[Path], adapter: Adapter, longest: int) ->
     width = int(batch.cache.get_seq_length()) + adapter.tokens
     weights: list[torch.Tensor] = []  # per layer [n, heads, T_s, width]
     hooks = [
-        layer.self_attn.register_forward_hook(lambda _module, _given, made: weights.append(made[1]))
+        layer.self_attn.register_forward_hook(lambda _module, _inputs, outputs: weights.append(outputs[1]))
         for layer in _decoder(adapter).layers
     ]
     try:

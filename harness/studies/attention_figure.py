@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
-from harness import registry
+from harness import advice, registry
 from harness.api import Path as Sampled
 from harness.api import PathpruneError, Task
 from harness.learn import checkpoints
@@ -37,7 +37,7 @@ def scored(
     adapter = getattr(plugin.pruner, "adapter", None)
     if adapter is None:
         raise PathpruneError(
-            f"{pruner} appends no tokens to a prefix, so it has no attention to show; take PRUNER=stop"
+            f"{pruner} appends no tokens to a prefix, so it has no attention to show; take {advice.option(pruner='stop')}"
         )
     return paths, scores, adapter
 
@@ -71,12 +71,12 @@ def attention_data(
     reading = read_attention(engine, paths, adapter)
     starts = np.cumsum([0, *map(len, problem_paths)])
     widest = int(np.argmax([np.ptp(s) for s in scores]))
-    places = starts[widest] + np.array([np.argmax(scores[widest]), np.argmin(scores[widest])])
+    extremes = starts[widest] + np.array([np.argmax(scores[widest]), np.argmin(scores[widest])])
     rows: list[tuple[Any, ...]] = []
-    for which, place in zip(ENDS, places, strict=True):
-        mass = reading.prefix[place].mean(1)  # [layers, L]
-        score = float(scores[widest][place - starts[widest]])
-        for t, token in enumerate(paths[place].tokens):
+    for which, index in zip(ENDS, extremes, strict=True):
+        mass = reading.prefix[index].mean(1)  # [layers, L]
+        score = float(scores[widest][index - starts[widest]])
+        for t, token in enumerate(paths[index].tokens):
             text = engine.decode([token])
             rows.append(("tokens", which, score, t, text, mass[-1, t], mass[:, t].mean(), np.nan, np.nan))
     kinds = _by_kind(engine, paths, reading)
@@ -94,7 +94,7 @@ def _by_kind(engine: Any, paths: Sequence[Sampled], reading: AttentionMass) -> n
     """Mass per path and kind, mean over layers and [STOP] tokens, ``[n, kinds]``; rows sum to 1."""
     out = np.zeros((len(paths), len(KINDS)))
     out[:, 0] = reading.prompt.mean((1, 2))
-    out[:, -1] = reading.own.sum(-1).mean((1, 2))
+    out[:, -1] = reading.appended.sum(-1).mean((1, 2))
     mass = reading.prefix.mean((1, 2))
     for row, path in enumerate(paths):
         for t, token in enumerate(path.tokens):
@@ -153,10 +153,10 @@ def _kinds(axis: Any, kinds: pd.DataFrame) -> None:
     }
     for which, shift in zip(ENDS, (-0.2, 0.2), strict=True):
         part = kinds[kinds.which == which]
-        places = part.place + shift
-        axis.bar(places, part["mean"], width=0.38, label=f"{which} scoring quarter", **looks[which])
+        positions = part.place + shift
+        axis.bar(positions, part["mean"], width=0.38, label=f"{which} scoring quarter", **looks[which])
         reach = np.nan_to_num(np.array([part["mean"] - part.low, part.high - part["mean"]])).clip(min=0)
-        axis.errorbar(places, part["mean"], yerr=reach, ls="", color="black", elinewidth=0.7, capsize=1.5)
+        axis.errorbar(positions, part["mean"], yerr=reach, ls="", color="black", elinewidth=0.7, capsize=1.5)
     axis.set_xticks(range(len(KINDS)), KINDS)
     axis.set(ylabel="attention mass", xlabel="kind of token (mean over layers)")
     axis.legend(loc="best")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from harness import advice
 from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, Method, matched
@@ -56,7 +57,9 @@ def _trade_off(group: Group) -> Iterator[Claim]:
     """STOP against the best method of each other type: at equal paths, and within equal tokens."""
     every = {m.name: m for m in methods(group)}
     if "stop" not in every:
-        raise PathpruneError(f"{group.folder} has no record of stop at L = {group.prefix}; run: make bench PRUNER=stop")
+        raise PathpruneError(
+            f"{group.folder} has no record of stop at L = {group.prefix}; run: {advice.command('bench', pruner='stop')}"
+        )
     stop, whole = every["stop"], [m for m in every.values() if m.pool.problems == group.pool.problems]
     text, keep = "Type IV has the best trade-off", group.pool.n // 8
     told = {"I": "37.9 against 26.3", "II": "37.9 against 32.5", "III": "37.9 against 32.9"}
@@ -125,7 +128,7 @@ def luck(root: Path) -> float:
     """Half the 95 % interval that the difference of two trainings has from their seeds alone (Student's t)."""
     file = root / "seeds-gains.csv"
     if not file.exists():
-        raise PathpruneError(f"no table at {file}; run: make ablation NAME=seeds")
+        raise PathpruneError(f"no table at {file}; run: {advice.command('ablation', name='seeds')}")
     means = pd.read_csv(file, index_col="problem").mean()
     return float(student.ppf(0.975, len(means) - 1) * np.sqrt(2) * means.std(ddof=1))
 

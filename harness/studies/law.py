@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import registry, report
+from harness import advice, registry, report
 from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, Method
@@ -37,7 +37,7 @@ def collect(results: Path, pruner: str, only: str = "") -> list[tuple[Group, Met
         found += [(group, m) for m in methods if m.name == pruner]
     if not names:
         raise PathpruneError(
-            f"no records of a pruner under {results}; run: make bench PRUNER={pruner} RESULTS={results}"
+            f"no records of a pruner under {results}; run: " + advice.command("bench", pruner=pruner, results=results)
         )
     if not found:
         raise PathpruneError(registry.unknown(f"pruner with records under {results}", pruner, sorted(names)))
@@ -45,7 +45,8 @@ def collect(results: Path, pruner: str, only: str = "") -> list[tuple[Group, Met
     if len(prefixes) < FEWEST_PREFIXES:
         raise PathpruneError(
             f"a law needs {FEWEST_PREFIXES} prefix lengths or more; {pruner} has records at L = "
-            f"{', '.join(map(str, sorted(prefixes)))} only. Add some: make bench PRUNER={pruner} L=... RESULTS={results}"
+            f"{', '.join(map(str, sorted(prefixes)))} only. Add some: "
+            + advice.command("bench", pruner=pruner, prefix="...", results=results)
         )
     return found
 

@@ -26,11 +26,16 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def is_official(folder: Path) -> bool:
+    """Whether a folder has the official repository's layout."""
     return (folder / HEAD).exists() or (folder / CONFIG).exists()
 
 
 def adopt(folder: Path, engine: Any, out: Path) -> Path:
-    """Write ``out``, a checkpoint for ``stop:checkpoint=out``; refuses what does not fit the engine's model."""
+    """Write ``out``, a checkpoint for ``stop:checkpoint=out``, and return it.
+
+    Raises PathpruneError where ``out`` exists, where ``folder`` is damaged or would run code when read, and where it does
+    not fit the engine's model.
+    """
     if out.exists():
         raise PathpruneError(f"{out} exists; choose another folder")
     try:
@@ -76,10 +81,10 @@ def _adapter(source: Path, target: Path) -> None:
     config = json.loads(configs[0].read_text())
     config["base_model_name_or_path"] = Path(config.get("base_model_name_or_path") or "").name
     (target / "adapter_config.json").write_text(json.dumps(config, indent=2))
-    found = [configs[0].parent / name for name in WEIGHTS if (configs[0].parent / name).exists()]
-    if not found:
+    weights = [configs[0].parent / name for name in WEIGHTS if (configs[0].parent / name).exists()]
+    if not weights:
         raise PathpruneError(f"{configs[0].parent} holds neither {' nor '.join(WEIGHTS)}")
-    tensors = load_file(found[0]) if found[0].suffix == ".safetensors" else _loaded(found[0])
+    tensors = load_file(weights[0]) if weights[0].suffix == ".safetensors" else _loaded(weights[0])
     save_file({k: v.contiguous() for k, v in tensors.items()}, target / WEIGHTS[0])
 
 

@@ -6,28 +6,30 @@ from dataclasses import asdict
 
 from harness.api import Cost, PathpruneError
 from harness.learn.labels import continue_often
-from harness.pools.bank import Bank, Banked
-from harness.report.rows import ORACLE
-from harness.runners.bench import Progress, Settings
+from harness.pools.bank import Banked
+from harness.runners.bench import Progress
+from harness.runners.run import Run
 from harness.store.keys import digest
 from harness.store.records import Record
 
+NAME = "oracle"
 
-def score_oracle(settings: Settings, continuations: int, progress: Progress) -> int:
+
+def score_oracle(run: Run, continuations: int, progress: Progress) -> int:
     """Write the oracle's record beside the pruners'; returns the tokens it took. Its cost is not charged to its row."""
-    spec = settings.pool | {"prefix": settings.prefix, "pruner": ORACLE, "code": "", "continuations": continuations}
-    file = settings.folder / f"L{settings.prefix}-{ORACLE}-{digest(spec, 8)}.jsonl"
     if continuations < 1:
         raise PathpruneError("--continuations is 1 or more")
-    about = {"quadrant": "reference", "fidelity": f"K = {continuations}"}
+    prefix, limit = run.spec.prefixes[0], run.spec.limit
+    spec = run.spec.scored_at(prefix) | {"pruner": NAME, "code": "", "continuations": continuations}
+    file = run.folder / f"L{prefix}-{NAME}-{digest(spec, 8)}.jsonl"
+    about = {"role": "oracle", "quadrant": "reference", "fidelity": f"K = {continuations}"}
     record = Record.open(file, spec, **about, source="pathprune")
-    base = {k: v for k, v in settings.pool.items() if k != "n"}
-    banked = Banked(settings.engine, Bank(settings.bank, base), settings.max_tokens)
+    banked = Banked(run.engine, run.opened_bank(), limit)
     spent = 0
-    for i, problem in enumerate(settings.task.problems("test", settings.problems)):
+    for i, problem in enumerate(run.chosen()):
         if problem.id not in record.lines:
-            prefixes = banked.launch([problem], settings.n, settings.prefix, settings.seed)[0]
-            right, tokens = continue_often(settings.task, settings.engine, prefixes, continuations, settings.max_tokens)
+            prefixes = banked.launch([problem], run.spec.n, prefix, run.spec.seed)[0]
+            right, tokens = continue_often(run.task, run.engine, prefixes, continuations, limit)
             spent += tokens
             scores = [float(r) / continuations for r in right]
             record.append([{"problem": problem.id, "scores": scores, "cost": asdict(Cost())}])

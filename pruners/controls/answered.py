@@ -15,6 +15,7 @@ class Answered:
     quadrant = "control"
     needs = frozenset({"text"})
     fidelity = "exact"
+    pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return np.array([float(check.answer(p.text) is not None) for p in prefixes])

@@ -19,6 +19,8 @@ class All:
     quadrant = "control"
     needs: frozenset[str] = frozenset()
     fidelity = "exact"
+    pointwise = True
+    closed_form = "all"
     keeps_all = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
@@ -31,6 +33,8 @@ class Random:
     quadrant = "control"
     needs: frozenset[str] = frozenset()
     fidelity = "exact"
+    pointwise = True
+    closed_form = "random"
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         indices = [p.index for p in prefixes]
@@ -43,6 +47,7 @@ class First:
     quadrant = "control"
     needs: frozenset[str] = frozenset()
     fidelity = "exact"
+    pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return -np.array([p.index for p in prefixes], dtype=float)

@@ -24,6 +24,7 @@ class Hesitation:
     quadrant = "control"
     needs = frozenset({"text"})
     fidelity = "adapted"
+    pointwise = True
 
     def __init__(self, markers: str = MARKERS) -> None:
         words = [re.escape(word) for word in str(markers).split("+") if word]

@@ -15,6 +15,7 @@ class Shortest:
     quadrant = "control"
     needs = frozenset({"text"})
     fidelity = "exact"
+    pointwise = True
     sign = -1.0
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

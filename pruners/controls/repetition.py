@@ -16,6 +16,7 @@ class Repetition:
     quadrant = "control"
     needs = frozenset({"text"})
     fidelity = "exact"
+    pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         raw = [p.text.encode() for p in prefixes]

@@ -33,6 +33,7 @@ class Central:
         return in_order(lambda paths: self.rank(self.space.paths(paths, check)), prefixes)
 
     def rank(self, similarity: np.ndarray) -> np.ndarray:
+        """Scores ``[n]`` from the similarities of all pairs ``[n, n]``."""
         return centrality(similarity)
 
 

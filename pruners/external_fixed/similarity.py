@@ -45,6 +45,7 @@ class WordCounts:
         return counts
 
     def cosines(self, a: slice, b: slice) -> np.ndarray:
+        """Cosines of the word sets, float32 ``[len(a), len(b)]``."""
         counts = self.shared(a, b)
         counts /= np.sqrt(np.outer(self.sizes[a], self.sizes[b]))
         return counts
@@ -57,6 +58,7 @@ class UnitRows:
         self.rows = rows
 
     def cosines(self, a: slice, b: slice) -> np.ndarray:
+        """Cosines of two blocks of rows, float64 ``[len(a), len(b)]``."""
         return self.rows[a] @ self.rows[b].T
 
 
@@ -138,11 +140,11 @@ def farthest_first(similarity: np.ndarray) -> np.ndarray:
 
     Max-min distance 1 - similarity; a tie goes to the lower row.
     """
-    place = np.full(len(similarity), -1)
+    turn_of = np.full(len(similarity), -1)
     nearest = np.full(len(similarity), -np.inf)
     chosen = int(centrality(similarity).argmax())
     for turn in range(len(similarity)):
-        place[chosen] = turn
+        turn_of[chosen] = turn
         nearest = np.maximum(nearest, similarity[chosen])
-        chosen = int(np.where(place < 0, nearest, np.inf).argmin())
-    return place
+        chosen = int(np.where(turn_of < 0, nearest, np.inf).argmin())
+    return turn_of

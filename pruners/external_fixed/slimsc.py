@@ -47,6 +47,7 @@ class Redundancy:
         return self.space.identity()
 
     def split(self, path: Path, check: Check) -> list[Thought]:
+        """The thoughts of a path, in order; the last one is still running."""
         return thoughts(path.tokens, check.decode, self.phrases, self.min_tokens)
 
     def loser(self, pair: tuple[int, int], own: tuple[Any, Any], check: Check) -> int:
@@ -76,18 +77,18 @@ class SlimSC(Redundancy):
         rows, costs = self.space.embed([text for texts in kept for text in texts])
         check.charge(sum(costs, Cost()))
         ends = np.cumsum([0, *map(len, kept)])
-        own = [rows[a:b] for a, b in pairwise(ends)]
+        vectors = [rows[a:b] for a, b in pairwise(ends)]
         first, second = np.triu_indices(len(paths), 1)
         nearest = nearest_thoughts(rows, ends)
-        places = np.full(len(paths), len(paths) - 1)
+        removal = np.full(len(paths), len(paths) - 1)
         gone: set[int] = set()
         for pair in np.argsort(-nearest, kind="stable"):
             i, j = int(first[pair]), int(second[pair])
             if i not in gone and j not in gone:
-                loser = self.loser((i, j), (own[i], own[j]), check)
-                places[loser] = len(gone)
+                loser = self.loser((i, j), (vectors[i], vectors[j]), check)
+                removal[loser] = len(gone)
                 gone.add(loser)
-        return places
+        return removal
 
 
 def nearest_thoughts(rows: Any, ends: np.ndarray) -> np.ndarray:

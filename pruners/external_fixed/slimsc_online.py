@@ -50,7 +50,7 @@ class SlimSCOnline(Redundancy):
 
     def _spent(self, chains: Sequence[Path], check: Check) -> np.ndarray:
         done = [self.split(p, check)[:-1] for p in chains]  # the last one never completes
-        stream = sorted((t.completed, c, n, t.text) for c, own in enumerate(done) for n, t in enumerate(own))
+        stream = sorted((t.completed, c, n, t.text) for c, split in enumerate(done) for n, t in enumerate(split))
         rows, costs = self.space.embed([text for *_, text in stream])
         owner = np.array([chain for _, chain, *_ in stream], dtype=int)
         spent = np.array([len(p.tokens) for p in chains])
@@ -69,6 +69,6 @@ class SlimSCOnline(Redundancy):
             similarity = np.where(rivals[:row], block[row % BLOCK, :row], -np.inf)
             if similarity.max() > self.threshold:
                 low, high = sorted((chain, int(owner[similarity.argmax()])))
-                own = rows[(owner == low) & seen], rows[(owner == high) & seen]
-                spent[self.loser((low, high), own, check)] = now
+                vectors = rows[(owner == low) & seen], rows[(owner == high) & seen]
+                spent[self.loser((low, high), vectors, check)] = now
         return spent

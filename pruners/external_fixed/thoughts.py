@@ -70,10 +70,10 @@ def thoughts(tokens: Sequence[int], decode: Decode, phrases: Sequence[str], mini
     stream, so nothing that follows can move an earlier border.
     """
     stream = Stream(tokens, decode)
-    found = (m.span() for p in phrases for m in re.finditer(rf"(?<!\w){re.escape(p)}", stream.text, re.IGNORECASE))
+    spans = (m.span() for p in phrases for m in re.finditer(rf"(?<!\w){re.escape(p)}", stream.text, re.IGNORECASE))
     out: list[Thought] = []
     start, before = 0, 0
-    for stop, end in sorted(found, key=lambda span: (span[1], span[0])):
+    for stop, end in sorted(spans, key=lambda span: (span[1], span[0])):
         after = stream.tokens_before(stop)
         if stop > start and after - before >= minimum:
             out.append(Thought(stream.text[start:stop], after - before, stream.tokens_until(end)))

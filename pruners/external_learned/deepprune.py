@@ -69,9 +69,9 @@ class DeepPrune:
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         groups = self.groups(sorted(prefixes, key=lambda p: p.index), check)
-        places = {p.index: (place, len(group)) for group in groups for place, p in enumerate(group)}
-        found = np.array([places[p.index] for p in prefixes], dtype=float)
-        return found[:, 1] / (len(prefixes) + 1) - found[:, 0]
+        standings = {p.index: (rank, len(group)) for group in groups for rank, p in enumerate(group)}
+        rank_and_size = np.array([standings[p.index] for p in prefixes], dtype=float)
+        return rank_and_size[:, 1] / (len(prefixes) + 1) - rank_and_size[:, 0]
 
     def groups(self, paths: Sequence[Path], check: Check) -> list[list[Path]]:
         """One representative at a time against all that no earlier one took: the same pairs as path by path."""

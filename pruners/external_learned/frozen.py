@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Model, Qwen2PreTrainedModel
 
-from harness.api import Check, Cost, FlopModel, PathpruneError
+from harness.api import Check, Cost, FlopModel, Path, PathpruneError
 from pruners.external_learned.text_model import flops_of, opened
 
 Values = Callable[[dict[str, torch.Tensor], list[int]], Sequence[np.ndarray]]
@@ -61,16 +61,16 @@ class Charged:
         self.where, self.tokenizer, self.config, self.flops = where, tokenizer, config, flops
         self.context: int = config.max_position_embeddings
 
-    def charge(self, rows: Sequence[Sequence[int]], check: Check) -> None:
-        """Every token of every row; a row that does not fit is refused before anything is read."""
+    def charge(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> None:
+        """Every token of every row, to the path that it is of; a row that does not fit is refused before anything is read."""
         longest = max(map(len, rows))
         if longest > self.context:
             raise PathpruneError(
                 f"a problem and its prefix are {longest} tokens for {self.where}, whose context is {self.context}; "
                 "use a shorter --prefix"
             )
-        for row in rows:
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+        for row, path in zip(rows, paths, strict=True):
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path)
 
 
 class Frozen(Charged):
@@ -83,18 +83,20 @@ class Frozen(Charged):
         super().__init__(where, tokenizer, self.model.config, flops_of(self.model))
 
     @torch.no_grad()
-    def read(self, rows: Sequence[Sequence[int]], batch: int, check: Check, values: Values) -> list[np.ndarray]:
+    def read(
+        self, rows: Sequence[Sequence[int]], paths: Sequence[Path], batch: int, check: Check, values: Values
+    ) -> list[np.ndarray]:
         """``values(inputs, members)`` of every row of token ids; every token is charged.
 
         Rows are right-padded under a real mask, and batched by length and content: their order changes nothing.
         """
-        self.charge(rows, check)
+        self.charge(rows, paths, check)
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
-        found: dict[int, np.ndarray] = {}
+        outputs: dict[int, np.ndarray] = {}
         for start in range(0, len(order), batch):
             members = order[start : start + batch]
-            found.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
-        return [found[i] for i in range(len(rows))]
+            outputs.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
+        return [outputs[i] for i in range(len(rows))]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         width, pad = max(map(len, rows)), self.model.config.pad_token_id or 0

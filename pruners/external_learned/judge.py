@@ -28,6 +28,7 @@ class Judge:
     device: str = ""
 
     def open(self, check: Check) -> Reader:
+        """The reader that asks the model; every token it reads or writes is charged to ``check``."""
         options = {k: v for k, v in (("dtype", self.dtype), ("device", self.device)) if v}
         return check.reader(self.model, self.sampling, engine=self.engine, **options)
 

@@ -61,6 +61,7 @@ class LaBoR:
 
     @cached_property
     def tokenizer(self) -> Any:
+        """The proxy's tokenizer, or the reward model's own."""
         if not self.proxy:
             return self.prm.frozen.tokenizer
         from transformers import AutoTokenizer
@@ -72,6 +73,7 @@ class LaBoR:
             return AutoTokenizer.from_pretrained(locate(self.proxy))
 
     def first_reasoning(self, text: str) -> str:
+        """The whole paragraphs among a text's first ``tokens`` proxy tokens; the text where none is whole."""
         ids = self.tokenizer(text).input_ids
         start = int(self.tokenizer.bos_token_id is not None and ids[:1] == [self.tokenizer.bos_token_id])
         paragraphs = self.tokenizer.decode(ids[start : start + self.tokens - 1]).strip().split("\n\n")

@@ -83,7 +83,7 @@ class MAV:
         prompts = [self.judge.ask(problem=p.problem.prompt, solution=p.text, aspect=a) for p, a in pairs]
         replies = [texts[0] for texts in reader.generate(prompts, self.max_tokens)]
         verdicts = [verdict(reply) for reply in replies]
-        unclear = [i for i, found in enumerate(verdicts) if found is None]
+        unclear = [i for i, approved in enumerate(verdicts) if approved is None]
         if unclear:
             begun = [f"{replies[i]}\n\n{MARKER}" for i in unclear]
             for i, approval in zip(unclear, share(reader, [prompts[i] for i in unclear], begun, WORDS), strict=True):
@@ -97,5 +97,5 @@ class MAV:
 def verdict(reply: str) -> bool | None:
     """Whether True or False is the first word behind the last marker; None where neither is, or no marker."""
     _, *behind = re.split(MARKER, reply, flags=re.IGNORECASE)
-    found = re.match(r"[\W_]*(true|false)(?![^\W_])", behind[-1], re.IGNORECASE) if behind else None
-    return found[1].lower() == "true" if found else None
+    word = re.match(r"[\W_]*(true|false)(?![^\W_])", behind[-1], re.IGNORECASE) if behind else None
+    return word[1].lower() == "true" if word else None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from harness.api import Check
+from harness.api import Check, Path
 from harness.engines.vllm.local import start
 from pruners.external_learned.frozen import CLASSES, Charged
 from pruners.external_learned.text_model import flops_of, loading
@@ -31,8 +31,8 @@ class Pooled(Charged):
             config = AutoConfig.from_pretrained(where)
             tokenizer = AutoTokenizer.from_pretrained(where)
             with torch.device("meta"):
-                made: Any = CLASSES[kind]
-                model = made.from_config(config) if hasattr(made, "from_config") else made(config)
+                opener: Any = CLASSES[kind]
+                model = opener.from_config(config) if hasattr(opener, "from_config") else opener(config)
         super().__init__(where, tokenizer, config, flops_of(model))
         # Every token's classes, and not only those at a step tag that the configuration would have to name.
         every = {"pooler_config": _every_token()} if architecture else {}
@@ -42,19 +42,21 @@ class Pooled(Charged):
             hf_overrides={"architectures": [architecture]} if architecture else {}, **every,
         )  # fmt: skip
 
-    def of_tokens(self, rows: Sequence[Sequence[int]], check: Check) -> list[np.ndarray]:
+    def of_tokens(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> list[np.ndarray]:
         """Class probabilities at every token, ``[T, classes]`` of each row."""
-        return self._pooled(rows, check, "token_classify", activation=True)
+        return self._pooled(rows, paths, check, "token_classify", activation=True)
 
-    def of_texts(self, rows: Sequence[Sequence[int]], check: Check) -> np.ndarray:
+    def of_texts(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> np.ndarray:
         """The raw logit of every row, ``[n]``."""
-        return np.concatenate(self._pooled(rows, check, "classify", activation=False))
+        return np.concatenate(self._pooled(rows, paths, check, "classify", activation=False))
 
-    def _pooled(self, rows: Sequence[Sequence[int]], check: Check, task: str, activation: bool) -> list[np.ndarray]:
+    def _pooled(
+        self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check, task: str, activation: bool
+    ) -> list[np.ndarray]:
         from vllm import PoolingParams
 
-        self.charge(rows, check)
+        self.charge(rows, paths, check)
         prompts = [{"prompt_token_ids": list(row)} for row in rows]
         wanted = PoolingParams(use_activation=activation)
-        said = self.llm.encode(prompts, wanted, pooling_task=task, use_tqdm=False)
-        return [s.outputs.data.double().numpy() for s in said]
+        outputs = self.llm.encode(prompts, wanted, pooling_task=task, use_tqdm=False)
+        return [o.outputs.data.double().numpy() for o in outputs]

@@ -47,6 +47,7 @@ class FrozenReward:
     quadrant = "external-learned"
     needs = frozenset({"text"})
     fidelity = "adapted"
+    pointwise = True
     cost_class: CostClass = "re-read"
     published: ClassVar[str]  # hub id of the weights that are meant
     kind: ClassVar[str]  # which weights a folder must hold, of ``frozen.CLASSES``
@@ -69,6 +70,7 @@ class FrozenReward:
 
     @cached_property
     def pooled(self) -> Pooled:
+        """The model in vLLM's pooling runner, loaded at first use."""
         from harness.engines.identity import locate
         from pruners.external_learned.pooled import Pooled
 
@@ -76,6 +78,7 @@ class FrozenReward:
 
     @cached_property
     def frozen(self) -> Frozen:
+        """The model in transformers, loaded at first use."""
         from harness.engines.identity import locate
         from pruners.external_learned.frozen import Frozen
 
@@ -83,6 +86,7 @@ class FrozenReward:
 
     @property
     def tokenizer(self) -> Any:
+        """The model's tokenizer, by whichever runner reads."""
         return (self.pooled if self.runner == "vllm" else self.frozen).tokenizer
 
 
@@ -120,7 +124,7 @@ class ProcessReward(FrozenReward):
         """float64 ``[steps]`` of every prefix: picked by position, so a probability of exactly 0 is a step too."""
         encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator)) for p in prefixes]
         if self.runner == "vllm":
-            read = self.pooled.of_tokens([ids for ids, _ in encoded], check)
+            read = self.pooled.of_tokens([ids for ids, _ in encoded], prefixes, check)
             return [values[marks, 1] for values, (_, marks) in zip(read, encoded, strict=True)]
 
         def at_marks(inputs: Any, members: list[int]) -> list[np.ndarray]:
@@ -128,7 +132,8 @@ class ProcessReward(FrozenReward):
             rows = [states[row, encoded[i][1]] for row, i in enumerate(members)]
             return [self.probabilities(row).double().cpu().numpy() for row in rows]
 
-        return self.frozen.read([ids for ids, _ in encoded], self.batch, check, at_marks)
+        return self.frozen.read([ids for ids, _ in encoded], prefixes, self.batch, check, at_marks)
 
     def lacks(self, what: str) -> PathpruneError:
+        """The error to raise where the tokenizer ``what``, such as "has no chat template"."""
         return PathpruneError(f"the tokenizer of {self.model} {what}; give a model made as {self.published} is")

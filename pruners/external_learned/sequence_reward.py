@@ -38,16 +38,17 @@ class SequenceReward(FrozenReward):
             raise PathpruneError(f"{self.model} has {config.num_labels} labels; a reward model has one")
         rows = [self.encode(p) for p in prefixes]
         if self.runner == "vllm":
-            return self.pooled.of_texts(rows, check)
+            return self.pooled.of_texts(rows, prefixes, check)
 
         def rewards(inputs: Any, members: list[int]) -> list[np.ndarray]:
             return list(self.frozen.model(**inputs).logits.double().cpu().numpy()[:, 0])
 
         # Without a padding token these classes cannot tell where a padded text ends.
         batch = self.batch if config.pad_token_id is not None else 1
-        return np.array(self.frozen.read(rows, batch, check, rewards))
+        return np.array(self.frozen.read(rows, prefixes, batch, check, rewards))
 
     def encode(self, path: Path) -> list[int]:
+        """Token ids of the chat of problem and path; of problem, newline and path where there is no template."""
         tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             plain: list[int] = tokenizer(f"{path.problem.prompt}\n{path.text}").input_ids

@@ -35,6 +35,7 @@ def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: 
 
 
 def flops_of(model: Any) -> FlopModel:
+    """A model's FLOPs: of each token twice its parameters without the embeddings, and of attention by its shape."""
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     body = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
@@ -52,6 +53,7 @@ class TextModel:
         self.context = self.model.config.max_position_embeddings
 
     def encode(self, prefixes: Sequence[Path]) -> list[list[int]]:
+        """Token ids of problem and prefix; PathpruneError where they exceed the model's context."""
         texts = [f"{p.problem.prompt}\n{p.text}" for p in prefixes]
         ids: list[list[int]] = self.tokenizer(texts).input_ids
         longest = max(map(len, ids))
@@ -82,8 +84,8 @@ class TextModel:
         self.model.eval()
         ids = self.encode(prefixes)
         parts = [self.last_logits(ids[i : i + batch]) for i in range(0, len(ids), batch)]
-        for row in ids:
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))))
+        for row, path in zip(ids, prefixes, strict=True):
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path)
         return torch.cat(parts).double().sigmoid().numpy()
 
     def save(self, folder: FilePath) -> None:

@@ -26,6 +26,7 @@ class Verifier:
     quadrant = "external-learned"
     needs = frozenset({"text"})
     fidelity = "adapted"
+    pointwise = True
     cost_class = "re-read"
     vote = "weighted"
     labels = "monte-carlo"

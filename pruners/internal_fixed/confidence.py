@@ -17,6 +17,7 @@ class MeanLogprob:
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
     fidelity = "exact"
+    pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return prefix_means(prefixes, "logprob")

@@ -41,6 +41,7 @@ class DeepConf:
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
     fidelity = "adapted"
+    pointwise = True
     vote = "weighted"
     statistic = "mean"
 

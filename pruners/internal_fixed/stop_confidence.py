@@ -20,6 +20,7 @@ class StopConfidence:
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
     fidelity = "as re-implemented by STOP"
+    pointwise = True
 
     def __init__(self, combine: str = "sum") -> None:
         if combine not in ("sum", "perplexity", "entropy"):

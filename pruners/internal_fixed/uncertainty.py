@@ -20,6 +20,7 @@ class ThinkJustEnough:
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
     fidelity = "adapted"
+    pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return -prefix_means(prefixes, "top_entropy") / np.log(2)
@@ -35,6 +36,7 @@ class AdaDec:
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
     fidelity = "adapted"
+    pointwise = True
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold

@@ -26,6 +26,7 @@ class Clue:
     quadrant = "internal-learned"
     needs = frozenset({"trace"})
     fidelity = "adapted"
+    pointwise = True
     cost_class = "probe"
     labels = "monte-carlo"
 

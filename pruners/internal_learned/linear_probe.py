@@ -22,6 +22,7 @@ class LinearProbe:
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
     fidelity = "adapted"
+    pointwise = True
     cost_class = "probe"
     vote = "weighted"
     labels = "monte-carlo"

@@ -25,6 +25,7 @@ class Step:
     quadrant = "internal-learned"
     needs = frozenset({"trace", "text"})
     fidelity = "adapted"
+    pointwise = True
     cost_class = "probe"
     vote = "weighted"
     labels = "outcome"
@@ -55,10 +56,10 @@ class Step:
         """Last-layer states at every path's step boundaries, ``[steps, d]`` each."""
         mark = self.boundary or check.step
         ends = {t: mark in check.decode([t]) for t in {t for p in paths for t in p.tokens}}
-        found: list[np.ndarray] = check.engine.trace(
+        boundary_states: list[np.ndarray] = check.engine.trace(
             paths, lambda states, path: states[-1][[i for i, t in enumerate(path.tokens) if ends[t]]]
         )
-        return found
+        return boundary_states
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         steps = self.states(prefixes, check)

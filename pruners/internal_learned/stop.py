@@ -31,6 +31,7 @@ class Stop:
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
     fidelity = "paper-specified"
+    pointwise = True
     cost_class = "probe"
     vote = "weighted"
     labels = "monte-carlo"

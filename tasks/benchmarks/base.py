@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.rng import derive
 from tasks.answers import canonical, choice, equivalent, extract
 from tasks.benchmarks import fields
@@ -23,7 +23,7 @@ PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
 LONGEST = 1_000_000  # characters of a problem; no context window holds more
 
 
-class Benchmark:
+class Benchmark(Task):
     """A list of problems with one answer each, free or multiple choice.
 
     ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned
@@ -65,8 +65,8 @@ class Benchmark:
     def answer(self, text: str) -> str | None:
         if self._letters:
             return choice(text, self._letters)
-        said = extract(text)
-        return None if said is None else canonical(said)
+        written = extract(text)
+        return None if written is None else canonical(written)
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
@@ -77,8 +77,8 @@ class Benchmark:
         if split not in self._files:
             raise PathpruneError(f"split {split!r} is not one of {', '.join(self._files)}")
         if split not in self._splits:
-            rows, place = self._rows(split)
-            self._splits[split] = self._read(rows, place, split)
+            rows, source = self._rows(split)
+            self._splits[split] = self._read(rows, source, split)
         return self._splits[split]
 
     def _rows(self, split: str) -> tuple[Sequence[Row], str]:
@@ -94,33 +94,33 @@ class Benchmark:
     def _published(self, split: str) -> Hub | None:
         return self.hub if split == "test" else None
 
-    def _read(self, rows: Sequence[Row], place: str, split: str) -> list[Problem]:
-        found = [self._problem(row, f"{place}, row {i}", f"{split}-{i:05d}") for i, row in enumerate(rows, 1)]
-        kinds = {bool(letters) for _, letters in found}
+    def _read(self, rows: Sequence[Row], source: str, split: str) -> list[Problem]:
+        parsed = [self._problem(row, f"{source}, row {i}", f"{split}-{i:05d}") for i, row in enumerate(rows, 1)]
+        kinds = {bool(letters) for _, letters in parsed}
         if len(kinds) > 1:
-            raise PathpruneError(f"{place}: some problems have options and some do not; make two files of it")
-        self._letters = max([self._letters, *(letters for _, letters in found)], key=len)
+            raise PathpruneError(f"{source}: some problems have options and some do not; make two files of it")
+        self._letters = max([self._letters, *(letters for _, letters in parsed)], key=len)
         first: dict[str, int] = {}
-        for i, (problem, _) in enumerate(found, 1):
+        for i, (problem, _) in enumerate(parsed, 1):
             if first.setdefault(problem.id, i) != i:
                 raise PathpruneError(
-                    f"{place}, row {i}: id {problem.id.removeprefix(self.name + '-')!r} is also that of row {first[problem.id]}"
+                    f"{source}, row {i}: id {problem.id.removeprefix(self.name + '-')!r} is also that of row {first[problem.id]}"
                 )
-        return [problem for problem, _ in found]
+        return [problem for problem, _ in parsed]
 
-    def _problem(self, row: Row, place: str, fallback: str) -> tuple[Problem, str]:
+    def _problem(self, row: Row, where: str, fallback: str) -> tuple[Problem, str]:
         """A row as (problem, letters of its options)."""
-        question = str(fields.field(row, fields.QUESTIONS, "problem", place)).strip()
+        question = str(fields.field(row, fields.QUESTIONS, "problem", where)).strip()
         if len(question) > LONGEST:
-            raise PathpruneError(f"{place}: the problem has {len(question):,} characters, more than {LONGEST:,}")
+            raise PathpruneError(f"{where}: the problem has {len(question):,} characters, more than {LONGEST:,}")
         name = next((str(row[k]) for k in fields.IDS if not missing(row.get(k))), fallback)
-        if options := fields.options(row, place):
+        if options := fields.options(row, where):
             texts, gold = options
             order = self._order(len(texts), name)
             asked = "\n".join(f"{fields.LETTERS[i]}. {texts[j]}" for i, j in enumerate(order))
             prompt, answer = f"{question}\n\n{asked}\n\n{LETTER}", fields.LETTERS[order.index(gold)]
             return Problem(f"{self.name}-{name}", prompt, answer), fields.LETTERS[: len(texts)]
-        answer = fields.gold(row, place)
+        answer = fields.gold(row, where)
         return Problem(f"{self.name}-{name}", f"{question}\n\n{BOXED}", answer), ""
 
     def _order(self, count: int, name: str) -> list[int]:

@@ -29,24 +29,24 @@ OPTIONS = ("choices", "options", "Options")
 WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
-def options(row: Row, place: str) -> tuple[list[str], int] | None:
-    """The options' texts and the place of the right one, by its text, its letter or its number; None: free answer."""
+def options(row: Row, where: str) -> tuple[list[str], int] | None:
+    """The options' texts and the index of the right one, by its text, its letter or its number; None: free answer."""
     if all(k in row for k in WRONG):
-        texts = [str(field(row, (k,), k, place)).strip() for k in ("Correct Answer", *WRONG)]
+        texts = [str(field(row, (k,), k, where)).strip() for k in ("Correct Answer", *WRONG)]
         return texts, 0
     key = next((k for k in OPTIONS if row.get(k)), None)
     if key is None:
         return None
     texts = _texts(row[key])
-    gold = field(row, ANSWERS, "answer", place)
+    gold = field(row, ANSWERS, "answer", where)
     if not 2 <= len(texts) <= len(LETTERS) or any(missing(t) for t in texts):
-        raise PathpruneError(f"{place}: {key} is not a list of 2 to {len(LETTERS)} texts")
+        raise PathpruneError(f"{where}: {key} is not a list of 2 to {len(LETTERS)} texts")
     if str(gold) in texts:
         return texts, texts.index(str(gold))
     letter = str(gold).strip("(). ").upper()
     index = gold if isinstance(gold, int) else LETTERS.find(letter) if len(letter) == 1 else -1
     if not 0 <= index < len(texts):
-        raise PathpruneError(f"{place}: the answer {str(gold)[:40]!r} is none of the {len(texts)} {key}")
+        raise PathpruneError(f"{where}: the answer {str(gold)[:40]!r} is none of the {len(texts)} {key}")
     return texts, index
 
 
@@ -57,33 +57,33 @@ def _texts(options: Any) -> list[str]:
     return [str(o).strip() for o in options] if isinstance(options, list | tuple) else []
 
 
-def field(row: Row, names: Sequence[str], noun: str, place: str) -> Any:
+def field(row: Row, names: Sequence[str], noun: str, where: str) -> Any:
     """The first of a row's fields that is there."""
     for name in names:
         if not missing(row.get(name)):
             return row[name]
     there = next((name for name in names if name in row), None)
     if there is not None:
-        raise PathpruneError(f"{place}: {there} is {row[there]!r}")
-    raise PathpruneError(f"{place}: no field {noun!r}; it has {', '.join(map(repr, row)) or 'none'}")
+        raise PathpruneError(f"{where}: {there} is {row[there]!r}")
+    raise PathpruneError(f"{where}: no field {noun!r}; it has {', '.join(map(repr, row)) or 'none'}")
 
 
-def gold(row: Row, place: str) -> str:
+def gold(row: Row, where: str) -> str:
     """The gold answer as published; of a worked solution, what it ends in."""
     key = next((k for k in ANSWERS if not missing(row.get(k))), "answer")
-    said = field(row, ANSWERS, "answer", place)
-    if isinstance(said, list | dict):
-        raise PathpruneError(f"{place}: {key} is {str(said)[:60]}, not one text or number")
-    text = str(int(said)) if isinstance(said, float) and said.is_integer() else str(said).strip()
+    published = field(row, ANSWERS, "answer", where)
+    if isinstance(published, list | dict):
+        raise PathpruneError(f"{where}: {key} is {str(published)[:60]}, not one text or number")
+    text = str(int(published)) if isinstance(published, float) and published.is_integer() else str(published).strip()
     if "####" in text:  # GSM8K's own format
         text = text.rpartition("####")[2].strip()
     elif "\\boxed" in text or key.lower() == "solution":
         boxed = extract(text)
         if boxed is None:
-            raise PathpruneError(f"{place}: {key} ends in no \\boxed{{...}} or '#### ', so it gives no answer")
+            raise PathpruneError(f"{where}: {key} ends in no \\boxed{{...}} or '#### ', so it gives no answer")
         text = boxed
     if not _balanced(text) or missing(canonical(text)):
-        raise PathpruneError(f"{place}: {key} {text[:60]!r} does not parse as an answer")
+        raise PathpruneError(f"{where}: {key} {text[:60]!r} does not parse as an answer")
     return text
 
 

@@ -21,20 +21,20 @@ class Hub(NamedTuple):
     split: str = "test"
 
 
-def read(place: str) -> list[Row]:
+def read(path: str) -> list[Row]:
     """The rows of a local file, in order; a JSON file is a list of objects, or one object that holds such a list."""
-    file = Path(place).expanduser()
+    file = Path(path).expanduser()
     if not file.is_file():
-        raise PathpruneError(f"no file of problems at {place}")
+        raise PathpruneError(f"no file of problems at {path}")
     readers = {".jsonl": _lines, ".json": _json, ".parquet": _parquet}
     if file.suffix not in readers:
-        raise PathpruneError(f"{place} is not a .json, .jsonl or .parquet file")
+        raise PathpruneError(f"{path} is not a .json, .jsonl or .parquet file")
     rows = readers[file.suffix](file)
     if not rows:
-        raise PathpruneError(f"{place} holds no problems")
+        raise PathpruneError(f"{path} holds no problems")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise PathpruneError(f"{place}, row {number}: not an object with fields but {str(row)[:40]!r}")
+            raise PathpruneError(f"{path}, row {number}: not an object with fields but {str(row)[:40]!r}")
     return rows
 
 
@@ -74,22 +74,22 @@ def _lines(file: Path) -> list[Any]:
 
 
 def _json(file: Path) -> list[Any]:
-    made = _decoded(_text(file), str(file))
-    if isinstance(made, dict):  # {"data": [...]}, {"train": [...]}
-        lists = [value for value in made.values() if isinstance(value, list)]
+    content = _decoded(_text(file), str(file))
+    if isinstance(content, dict):  # {"data": [...]}, {"train": [...]}
+        lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) != 1:
             raise PathpruneError(f"{file} is an object with {len(lists)} lists in it, not a list of problems")
-        made = lists[0]
-    if not isinstance(made, list):
-        raise PathpruneError(f"{file} is not a list of problems but {str(made)[:40]!r}")
-    return made
+        content = lists[0]
+    if not isinstance(content, list):
+        raise PathpruneError(f"{file} is not a list of problems but {str(content)[:40]!r}")
+    return content
 
 
-def _decoded(text: str, place: str) -> Any:
+def _decoded(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise PathpruneError(f"{place} is not JSON: {error}") from error
+        raise PathpruneError(f"{where} is not JSON: {error}") from error
 
 
 def _text(file: Path) -> str:

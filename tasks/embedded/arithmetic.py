@@ -39,10 +39,11 @@ class Definition:
     ops: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
-        out = [self.name, "=", str(self.operands[0])]
+        """The definition as it is written, word by word."""
+        written = [self.name, "=", str(self.operands[0])]
         for op, operand in zip(self.ops, self.operands[1:], strict=True):
-            out += [op, str(operand)]
-        return out
+            written += [op, str(operand)]
+        return written
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def _draw_operands(rng: random.Random, n: int, last: str, known: list[str], rece
 
 
 def prompt_text(definitions: Sequence[Definition], query: str) -> str:
+    """A problem as a model reads it: its definitions, then the letter whose value is asked for."""
     words = [w for d in definitions for w in [*d.words(), ";"]]
     return " ".join([*words, query, "?"])
 

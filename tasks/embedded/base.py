@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.api import PathpruneError, Problem, Sampling, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.embedded.arithmetic import Definition, Shape, draw_definitions, evaluate, final_answer, prompt_text
 
 SPLITS = ("train", "label", "dev", "test")
@@ -21,7 +21,7 @@ class Example:
     trained: list[bool]
 
 
-class EmbeddedTask(ABC):
+class EmbeddedTask(Task, ABC):
     """Problems by seed: the splits are disjoint because the split's name is part of every problem's seed."""
 
     name: str
@@ -34,7 +34,7 @@ class EmbeddedTask(ABC):
     labelled = 4096  # problems with success labels
 
     @property
-    def defaults(self) -> TaskDefaults:
+    def defaults(self) -> TaskDefaults:  # type: ignore[override]
         return TaskDefaults(
             model=self.name,
             sampling=Sampling(temperature=1.0),

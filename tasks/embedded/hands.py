@@ -31,6 +31,7 @@ class Author:
     overcounts: bool = False
 
     def apply(self, op: str, x: int, y: int) -> int:
+        """``x op y`` mod 13 as this author computes it, right or wrong."""
         if op == "-" and self.unsigned:
             return abs(x - y)
         return exact(op, x, y + 1 if op == "+" and self.overcounts and x + y >= 14 else y)

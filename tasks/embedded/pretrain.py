@@ -35,7 +35,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class LabelRecipe:
+class PretrainRecipe:
     """Everything that decides the weights, besides library versions and the number of threads."""
 
     task: str
@@ -49,10 +49,12 @@ class LabelRecipe:
     short_until: float = 1 / 3
 
     def rate(self, step: int) -> float:
+        """The share of the learning rate at a step: a linear warm-up, then a linear decay to 0."""
         return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A token per word of the vocabulary."""
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCABULARY)}, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
@@ -62,6 +64,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(seed: int) -> LlamaForCausalLM:
+    """The untrained model in float32, the same for the same seed."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
@@ -81,14 +84,14 @@ def build_model(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(task: EmbeddedTask, recipe: LabelRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(inputs, targets), right-padded, each of about ``batch_tokens`` tokens; lengths are sorted within a pool."""
     index = {w: i for i, w in enumerate(VOCABULARY)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
     mix = torch.Generator().manual_seed(recipe.seed)
-    made = 0
+    batch_number = 0
     while True:
-        early = made < recipe.short_until * recipe.steps
+        early = batch_number < recipe.short_until * recipe.steps
         rows = []
         for _ in range(512):
             use_short = early and torch.rand((), generator=mix).item() < recipe.short_share
@@ -100,7 +103,7 @@ def batches(task: EmbeddedTask, recipe: LabelRecipe) -> Iterator[tuple[torch.Ten
         rows.sort(key=lambda r: len(r[0]))
         cuts = _cuts([len(r[0]) for r in rows], recipe.batch_tokens)
         for i in torch.randperm(len(cuts), generator=mix).tolist():
-            made += 1
+            batch_number += 1
             yield _pad(rows[slice(*cuts[i])])
 
 
@@ -120,7 +123,8 @@ def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.T
     return ids[:, :-1], targets[:, 1:]
 
 
-def optimizers(model: LlamaForCausalLM, recipe: LabelRecipe) -> list[torch.optim.Optimizer]:
+def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for all other parameters."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
@@ -130,6 +134,7 @@ def optimizers(model: LlamaForCausalLM, recipe: LabelRecipe) -> list[torch.optim
 
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the targets ``[b, T]`` that are not IGNORED, a scalar."""
     # Right padding under a causal mask needs no attention mask: no trained position sees a pad.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
@@ -138,7 +143,8 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -
     return cross_entropy(logits.float(), targets[wanted])
 
 
-def train(recipe: LabelRecipe, out: Path) -> None:
+def train(recipe: PretrainRecipe, out: Path) -> None:
+    """Train a model and write it with its tokenizer and ``training.json`` to ``out``; a killed run goes on there."""
     model = build_model(recipe.seed)
     optims = optimizers(model, recipe)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
@@ -181,7 +187,7 @@ def train(recipe: LabelRecipe, out: Path) -> None:
     state_file.unlink(missing_ok=True)
 
 
-def _restore(file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
+def _restore(file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True)
@@ -197,7 +203,7 @@ def _restore(file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log
 
 
 def _keep(
-    file: Path, recipe: LabelRecipe, model: Any, optims: list[Any], log: list[dict[str, float]], step: int
+    file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], log: list[dict[str, float]], step: int
 ) -> None:
     state = {
         "recipe": asdict(recipe),
@@ -210,7 +216,7 @@ def _keep(
     file.with_suffix(".part").replace(file)
 
 
-def _save(model: LlamaForCausalLM, recipe: LabelRecipe, log: list[dict[str, float]], out: Path) -> None:
+def _save(model: LlamaForCausalLM, recipe: PretrainRecipe, log: list[dict[str, float]], out: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(out)
     build_tokenizer().save_pretrained(out)
     record = {
@@ -226,6 +232,7 @@ def _save(model: LlamaForCausalLM, recipe: LabelRecipe, log: list[dict[str, floa
 
 
 def main() -> None:
+    """The command line: see ``make model``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)
@@ -235,7 +242,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    train(LabelRecipe(task=args.task, seed=args.seed, steps=args.steps or STEPS[args.task]), args.out)
+    train(PretrainRecipe(task=args.task, seed=args.seed, steps=args.steps or STEPS[args.task]), args.out)
 
 
 if __name__ == "__main__":

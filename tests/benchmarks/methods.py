@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import registry
-from harness.api import Path, Problem, Sampling, TokenStats
+from harness.api import STATISTICS, Path, Problem, Sampling, TokenStats
 from harness.learn import checkpoints
 from harness.loop import check, decide
 from tests.benchmarks.memory import peak, reset_peak
@@ -47,7 +47,7 @@ def made_up(n: int, vocabulary: int) -> list[Path]:
     rng = np.random.default_rng(0)
     draws = np.minimum(rng.zipf(1.3, (n, TOKENS)) + 2, vocabulary - 1)
     draws[:, ::60] = rng.integers(0, 3, draws[:, ::60].shape)
-    stats = [rng.random((len(TokenStats.__dataclass_fields__), TOKENS)).astype(np.float16) for _ in range(n)]
+    stats = [rng.random((len(STATISTICS), TOKENS)).astype(np.float16) for _ in range(n)]
     decode = Words().decode
     problem = Problem("made-up", "a = 5 ; b = a + 3 ; b ?", "8")
     return [

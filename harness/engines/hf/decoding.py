@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from harness.api import Path, Sampling
-from harness.engines.sampling import STATS, as_stats, choose, statistics
+from harness.api import STATISTICS, Path, Sampling
+from harness.engines.sampling import as_stats, choose, statistics
 from harness.rng import uniforms
 
 PENDING = 8 << 20  # bytes of logits whose statistics are computed together
@@ -41,7 +41,7 @@ class Decoding:
         ]
         self.uniform = torch.tensor(np.stack(streams), device=device)
         self.tokens = torch.zeros(len(paths), longest, dtype=torch.long, device=device)
-        self.stats = torch.zeros(len(paths), longest, len(STATS), dtype=torch.float16, device=device)
+        self.stats = torch.zeros(len(paths), longest, len(STATISTICS), dtype=torch.float16, device=device)
         self.counts = torch.zeros(len(paths), dtype=torch.long, device=device)
         self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=device)
         self.running = torch.arange(len(paths), device=device)

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import torch
 
-from harness.api import Path, Problem, Sampling, Signal
+from harness.api import Engine, Path, Problem, Sampling, Signal
 from harness.engines import EVERYTHING, loading
 from harness.engines.hf import attention as folded
 from harness.engines.hf import kv
@@ -30,7 +30,7 @@ from harness.learn.prefix_reader import PrefixReader
 RECOMPUTED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are not stored
 
 
-class HFEngine(Prompts):
+class HFEngine(Prompts, Engine):
     """See ``harness.api.Probing``.
 
     Args:
@@ -64,7 +64,6 @@ class HFEngine(Prompts):
         rows: int = 1024,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
-        self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention, device_map)
         self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to

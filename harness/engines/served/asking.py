@@ -38,7 +38,7 @@ class StreamKey(NamedTuple):
 class Request:
     """Continue ``prompt`` by at most ``max_tokens`` tokens, and report log-probabilities at each of them.
 
-    Either those of ``logprob_ids``, or those of the ``top`` most likely tokens.
+    Besides that of the drawn token, either those of ``logprob_ids`` or those of the ``top`` most likely tokens.
     """
 
     prompt: tuple[int, ...]  # token ids, a path's own included

@@ -8,19 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Path, Problem, Sampling, Signal, TokenStats
+from harness.api import Engine, Path, Problem, Sampling, Signal, TokenStats
 from harness.engines import loading
 from harness.engines.prompts import Prompts, end_tokens
 from harness.engines.served.asking import PromptCounters, Reply, Request, StreamKey
+from harness.engines.served.statistics import from_logprobs
 
 QUEUED = 4  # paths handed over for each one that the server runs at once, so that it never waits for the next
 
 
-class ServedEngine(Prompts):
-    """See ``harness.api.Engine``. A subclass has ``ask``; ``draw`` and ``statistics`` are for servers that tell more.
+class ServedEngine(Prompts, Engine):
+    """See ``harness.api.Engine``. A subclass has ``ask``, for a server that continues token ids.
 
-    A server that continues token ids is enough for text and forced answers. Launch and resume give one uninterrupted
-    sample if it draws position t of a path from the uniform number that ``Request.stream`` names for it.
+    Launch and resume give one uninterrupted sample if the server draws position t of a path from the uniform number that
+    ``Request.stream`` names for it. Token statistics are those that follow from its log-probabilities: ``top`` of them
+    are asked for at every token. A server that tells more has a ``draw`` and ``statistics`` of its own, and one that
+    tells nothing a ``provides`` without "token_stats".
 
     Args:
         where: folder or hub id of the served model, for its tokenizer and configuration; no weights are loaded.
@@ -34,14 +37,14 @@ class ServedEngine(Prompts):
         UnavailableError: if tokenizer or configuration cannot be read.
     """
 
-    provides: frozenset[Signal] = frozenset({"text", "forced"})
+    provides: frozenset[Signal] = frozenset({"text", "token_stats", "forced"})
+    top = 0  # most likely tokens whose log-probabilities the server reports: see ``served.statistics``
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None, context: int | None, rows: int
     ) -> None:  # fmt: skip
         self.where, self.spec, self.sampling = where, spec, sampling
         self.rows = QUEUED * rows
-        self.fingerprint = str(spec["fingerprint"])
         model, tokenizer = loading.skeleton(where, revision)
         self.config = model.config.get_text_config()
         longest = self.config.max_position_embeddings
@@ -62,11 +65,15 @@ class ServedEngine(Prompts):
             max_tokens - len(path.tokens),
             StreamKey.of(path, self.sampling) if self.sampling.temperature else None,
             stop_at_end=True,
+            top=self.top,
         )
 
     def statistics(self, reply: Reply) -> TokenStats | None:
-        """Statistics ``[T]`` of the tokens in a reply to ``draw``; None where its log-probabilities do not give them."""
-        return None
+        """Statistics ``[T]`` of the tokens in a reply to ``draw``; those that its log-probabilities do not give are missing.
+
+        None if the server reports no log-probabilities.
+        """
+        return from_logprobs(reply, self.config.vocab_size) if "token_stats" in self.provides else None
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``: a launch resumes paths without tokens."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from harness import advice
 from harness.api import PathpruneError
 
 UNSUPPORTED = ("use_dora", "use_bdlora", "lora_bias")  # kinds of LoRA that only PEFT computes
@@ -49,7 +50,7 @@ class SlotAdapter:
             )
         if tokens > max_tokens:
             raise PathpruneError(
-                f"adapter in {folder} has {tokens} [STOP] tokens, a served model holds up to {max_tokens}; use ENGINE=hf"
+                f"adapter in {folder} has {tokens} [STOP] tokens, a served model holds up to {max_tokens}; use {advice.option(engine='hf')}"
             )
         return cls(slot, tokens, parameters)
 
@@ -105,7 +106,9 @@ def _low_rank_parameters(folder: Path) -> int:
         return 0
     settings = json.loads(config.read_text())
     if used := [name for name in UNSUPPORTED if settings.get(name)]:
-        raise PathpruneError(f"adapter in {folder} uses {used[0]}, which a served model cannot compute; use ENGINE=hf")
+        raise PathpruneError(
+            f"adapter in {folder} uses {used[0]}, which a served model cannot compute; use {advice.option(engine='hf')}"
+        )
     with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return sum(rows * columns for rows, columns in shapes)

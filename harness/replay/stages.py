@@ -1,0 +1,118 @@
+"""Several cuts in a row, replayed from scores at each prefix length: who goes on, and what it costs.
+
+Holds for methods that score paths one by one: the score of a survivor does not depend on who was dropped before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.api import Cost
+from harness.ledger import costs_of
+from harness.loop import select
+from harness.replay.pool import PerProblem, Pool, random_pruning, vote_correct
+from harness.spec import Ended, Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Checks:
+    """One method's scores at one prefix length, and what they cost: of a path's own, and of its problem's once."""
+
+    scores: np.ndarray  # float32 [Q, N]
+    path_tokens: np.ndarray  # [Q, N]
+    path_flops: np.ndarray  # [Q, N]
+    shared_tokens: np.ndarray  # [Q]
+    shared_flops: np.ndarray  # [Q]
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
+    """The checks of the first n paths of each problem, from rows of a record.
+
+    Raises:
+        KeyError: a row that does not say what of its cost is each path's.
+    """
+    scores = np.array([row["scores"][:n] for row in rows], dtype=np.float32).reshape(len(rows), n)
+    own = [costs_of(row["each"] if any(row["cost"].values()) else {}, len(row["scores"])) for row in rows]
+    total = [Cost(**row["cost"]) for row in rows]
+    tokens = np.array([[c.tokens for c in costs] for costs in own], dtype=float)
+    flops = np.array([[c.flops for c in costs] for costs in own], dtype=float)
+    return Checks(
+        scores,
+        tokens[:, :n],
+        flops[:, :n],
+        np.array([c.tokens for c in total]) - tokens.sum(1),
+        np.array([c.flops for c in total]) - flops.sum(1),
+    )
+
+
+def survivors(
+    pool: Pool, checks: Sequence[Checks], stages: Sequence[Stage], ended: Ended = "count"
+) -> list[np.ndarray]:
+    """Who goes on after each stage, bool ``[Q, N]`` each, by the very rule of the loop."""
+    alive = np.ones(pool.correct.shape, dtype=bool)
+    masks = []
+    for check, stage in zip(checks, stages, strict=True):
+        stopped = (pool.lengths <= stage.prefix) & pool.stopped
+        on = np.zeros_like(alive)
+        for q, here in enumerate(alive):
+            paths = np.flatnonzero(here)
+            chosen = select(check.scores[q, paths], stopped[q, paths].tolist(), stage.keep, ended)
+            on[q, paths[list(chosen)]] = True
+        masks.append(on)
+        alive = on
+    return masks
+
+
+def generation(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and FLOPs of generating every path as far as it goes, ``[Q]`` each; masks may be probabilities.
+
+    Linear in the masks, so expectations are exact. The prompt is computed once, however many paths there are.
+    """
+    start = pool.prompts[:, None]
+    reached = np.minimum(pool.lengths, stages[0].prefix)
+    tokens = reached.sum(1).astype(float)
+    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + reached).sum(1)
+    ends = [*(s.prefix for s in stages[1:]), int(pool.lengths.max(initial=0))]
+    for mask, end in zip(masks, ends, strict=True):
+        further = np.maximum(np.minimum(pool.lengths, end), reached)
+        tokens = tokens + ((further - reached) * mask).sum(1)
+        flops = flops + (pool.flops(start + reached, start + further) * mask).sum(1)
+        reached = further
+    return tokens, flops
+
+
+def replay_stages(
+    pool: Pool, checks: Sequence[Checks], stages: Sequence[Stage], ended: Ended = "count"
+) -> tuple[PerProblem, np.ndarray]:
+    """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
+    masks = survivors(pool, checks, stages, ended)
+    generated, flops = generation(pool, stages, masks)
+    tokens = generated.copy()
+    scored = [np.ones_like(masks[0]), *masks[:-1]]
+    for check, here in zip(checks, scored, strict=True):
+        tokens += check.shared_tokens + (check.path_tokens * here).sum(1)
+        flops = flops + check.shared_flops + (check.path_flops * here).sum(1)
+    mask = masks[-1]
+    kept = mask.sum(1)
+    result = PerProblem(
+        accuracy=(pool.correct * mask).sum(1) / kept,
+        voted=vote_correct(pool, mask[:, None, :])[:, 0],
+        generated=generated,
+        tokens=tokens,
+        flops=flops,
+        kept_length=(pool.lengths * mask).sum(1) / kept,
+        truncated=(~pool.stopped * mask).sum(1) / kept,
+    )
+    return result, mask
+
+
+def random_stages(pool: Pool, stages: Sequence[Stage]) -> PerProblem:
+    """Expectation over uniformly random survivors at every stage; exact, except the vote (see ``random_pruning``)."""
+    masks = [np.full(pool.correct.shape, stage.keep / pool.n) for stage in stages]
+    tokens, flops = generation(pool, stages, masks)
+    last = vars(random_pruning(pool, stages[-1].keep, stages[-1].prefix))
+    return PerProblem(**(last | {"generated": tokens, "tokens": tokens, "flops": flops}))

@@ -1,0 +1,193 @@
+"""One table as an object: a data frame, a figure, the paths behind it, and how it looks in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.api import PathpruneError, Problem
+from harness.pools.bank import Bank
+from harness.report import Group, groups, groups_of
+from harness.report.rows import Row, rows
+from harness.spec import Ended, RunSpec
+from harness.text import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DRAWINGS = FilePath("results/figures")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Every method of one pool at one prefix length, or along one schedule of cuts.
+
+    ``rows`` are the lines, the exact controls first; ``bank`` is where the paths lie.
+    """
+
+    group: Group
+    rows: Sequence[Row]
+    keep: int
+    bank: FilePath
+
+    @classmethod
+    def of(cls, folder: FilePath, spec: RunSpec, problems: Sequence[str], vote: str | None, bank: FilePath) -> Table:
+        """The table of a run whose records lie in ``folder``, on these problems."""
+        prefix = spec.prefixes[0]
+        for group in groups_of(folder, spec.n, problems, prefix):
+            if group.prefix == prefix:
+                return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank)
+        raise PathpruneError(f"{folder} has no record at L = {prefix} for n = {spec.n}; bench a pruner there first")
+
+    @property
+    def title(self) -> str:
+        """Task, model, engine, sampling and prefix length in one line."""
+        return self.group.title
+
+    def frame(self) -> pd.DataFrame:
+        """One line per method: every number with ``_mean``, ``_low`` and ``_high`` where it has a 95 % interval.
+
+        Columns are those of ``harness.report.rows.Row``; empty where a number does not exist.
+        """
+        from harness.report.sheet import sheet
+
+        return sheet([(self.group, self.rows)], self.keep)
+
+    def plot(self, file: str | FilePath | None = None, kind: str = "scaling", venue: str = "neurips") -> Drawing:
+        """Draw a figure of the table to ``file``.png, .pdf and .csv; by default under results/figures.
+
+        Args:
+            kind: scaling, taxonomy, survival, calibration, success or overhead.
+            venue: widths and fonts: neurips, icml, acl or slides.
+
+        Raises:
+            PathpruneError: an unknown kind or venue, or records that have nothing of this kind to draw.
+        """
+        from harness.report.figures import FIGURES
+
+        if kind not in FIGURES:
+            raise PathpruneError(unknown("kind of figure", kind, list(FIGURES)))
+        stem = FilePath(file) if file else DRAWINGS / f"{self.group.slug}-{kind}"
+        stem = stem.with_suffix("") if stem.suffix in (".png", ".pdf", ".csv") else stem
+        data = FIGURES[kind](self.group, stem, venue=venue)
+        if data is None:
+            raise PathpruneError(f"{self.group.slug}: these records have nothing to draw for {kind}")
+        return Drawing(stem, data)
+
+    def paths(self, problem: str | None = None) -> pd.DataFrame:
+        """The sampled paths of a problem, or of all: one line per path.
+
+        Columns: problem, index, text, length in tokens, finish, answer, correct, and every method's score at L (for a rule
+        of its own: the path's weight in the vote).
+
+        Raises:
+            PathpruneError: no such problem, or a bank without its paths.
+        """
+        import pandas as pd
+
+        pool = self.group.pool
+        names = [problem] if problem is not None else list(pool.problems)
+        for name in names:
+            if name not in pool.problems:
+                raise PathpruneError(unknown("problem", name, list(pool.problems)))
+        return pd.concat([self._paths_of(name) for name in names], ignore_index=True)
+
+    def _paths_of(self, problem: str) -> pd.DataFrame:
+        import pandas as pd
+
+        spec, pool = self.group.spec, self.group.pool
+        stored = Bank(self.bank, {k: v for k, v in spec.items() if k != "n"})
+        paths = stored.get(Problem(problem, "", ""), spec["seed"])[: pool.n]
+        if len(paths) < pool.n:
+            raise PathpruneError(
+                f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; bench with this bank samples them again"
+            )
+        row = pool.problems.index(problem)
+        columns: dict[str, Any] = {
+            "problem": problem,
+            "index": [p.index for p in paths],
+            "text": [p.text for p in paths],
+            "length": [len(p.tokens) for p in paths],
+            "finish": [p.finish for p in paths],
+            "answer": pool.answers[row],
+            "correct": pool.correct[row],
+        }
+        for method in self.group.judged:
+            if problem in method.pool.problems:
+                columns[method.name] = np.asarray(method.values[method.pool.problems.index(problem)])
+        return pd.DataFrame(columns)
+
+    def __rich__(self) -> Any:
+        from harness.report import tables
+
+        return tables.terminal(self.group, self.keep, self.rows)
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=180)
+        with console.capture() as text:
+            console.print(self.__rich__())
+        return text.get()
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        from harness.report import tables
+
+        heads = tables.columns(self.group.pool.n, self.keep)
+        cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
+        return f"<p>{self.title}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Results(Sequence[Table]):
+    """The tables of a results folder."""
+
+    tables: tuple[Table, ...]
+
+    @classmethod
+    def read(cls, folder: FilePath, keep: int, only: str, bank: FilePath, ended: Ended = "count") -> Results:
+        """Every pool and prefix length that matches, with at least ``keep`` paths per problem."""
+        from fnmatch import fnmatch
+
+        chosen = (g for g in groups(folder) if g.pool.n >= keep and fnmatch(g.slug, only))
+        return cls(tuple(Table(g, rows(g, keep, ended), keep, bank) for g in chosen))
+
+    def frame(self) -> pd.DataFrame:
+        """All tables below each other; the column ``table`` tells them apart."""
+        import pandas as pd
+
+        return pd.concat([t.frame() for t in self.tables], ignore_index=True) if self.tables else pd.DataFrame()
+
+    def __getitem__(self, which: Any) -> Any:
+        return replace(self, tables=self.tables[which]) if isinstance(which, slice) else self.tables[which]
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables)
+
+    def _repr_html_(self) -> str:
+        return "".join(t._repr_html_() for t in self.tables)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure's files, ``stem``.png, .pdf and .csv, and the data behind it; a notebook shows the picture."""
+
+    stem: FilePath
+    data: pd.DataFrame
+
+    @property
+    def png(self) -> FilePath:
+        """The picture's file."""
+        return self.stem.with_name(self.stem.name + ".png")
+
+    def _repr_png_(self) -> bytes:
+        return self.png.read_bytes()

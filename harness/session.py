@@ -1,0 +1,265 @@
+"""The Python front: bench pruners, read results. The command line is a thin layer over it.
+
+import pathprune as pp
+table = pp.bench("stop,logprob", task="hands", n=64, keep=8)
+table.frame()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from harness import registry
+from harness.api import PathpruneError, Sampling
+from harness.learn import checkpoints
+from harness.plugins import Plugin
+from harness.progress import bar
+from harness.report.table import Results, Table
+from harness.runners.bench import bench as bench_banked
+from harness.runners.bench import check_signals
+from harness.runners.live import run_live
+from harness.runners.run import Run
+from harness.runners.work import Crew, alone
+from harness.spec import Ended, RunSpec, Stage, parse_stages
+from harness.store.records import Record
+from harness.where import Where, given
+
+RESULTS, BANK = FilePath("results/local"), FilePath("results/bank")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(Table):
+    """The table of a bench, and what the bench did.
+
+    ``sampled``: tokens generated now, 0 where everything was stored. ``failures``: methods that failed on problems, each
+    with how many and the first reason. ``left_out``: methods of ``all-registered`` that cannot run here, and why.
+    """
+
+    run: Run | None = None
+    sampled: int = 0
+    failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """Timed runs, one record per pruner. ``failures``: reasons of problems that have no result."""
+
+    run: Run
+    records: Sequence[Record]
+
+    @property
+    def failures(self) -> list[str]:
+        """Why problems have no result, one entry each."""
+        return [row["error"] for record in self.records for row in record.lines.values() if "error" in row]
+
+    def frame(self) -> Any:
+        """One row per pruner and problem: kept paths, vote, cost and seconds of each stage, as a pandas DataFrame."""
+        import pandas as pd
+
+        rows = [{"pruner": r.header["spec"]["pruner"]} | line for r in self.records for line in r.lines.values()]
+        return pd.json_normalize(rows)
+
+    def __rich__(self) -> Any:
+        from harness.report.overhead import summary
+
+        return summary(self.records)
+
+
+def bench(
+    pruners: Any = "stop",
+    task: Any = "hands",
+    *,
+    model: str | None = None,
+    engine: Any = "hf",
+    sampling: str | Mapping[str, Any] | Sampling = "",
+    n: int = 64,
+    keep: int = 8,
+    prefix: int | None = None,
+    stages: str | Sequence[tuple[int, int]] | None = None,
+    limit: int | None = None,
+    problems: int | None = None,
+    seed: int = 0,
+    vote: str | None = None,
+    ended: Ended = "count",
+    workers: str | int | None = None,
+    results: str | FilePath = RESULTS,
+    bank: str | FilePath = BANK,
+    progress: bool = True,
+) -> Result:
+    """Score the prefixes of a pool of paths with some pruners, sampling what is missing.
+
+    Args:
+        pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
+            specs, pruner objects and pruner classes.
+        task: a task's spec, a file of problems, or a ``Task``.
+        model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
+        engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
+        sampling: what differs from the task's sampling.
+        n: paths launched per problem.
+        keep: paths finished per problem.
+        prefix: prefix length L in tokens; by default the task's first.
+        stages: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``, several cuts in place of ``prefix`` and ``keep``; replayed from the scores
+            of methods that score paths one by one.
+        limit: longest path in tokens; by default the task's.
+        problems: test problems; by default the task's number.
+        seed: of the random streams.
+        vote: a second vote for all methods, in place of each method's native one.
+        ended: whether a path that ended inside a prefix spends one of ``keep`` ("count") or votes on top ("bypass").
+        workers: engines at once, by Ray: a number, or ``"ray://host:10001,4"``.
+        results: folder of the records. What is there is not done again.
+        bank: folder of the sampled paths.
+        progress: show a bar.
+
+    Returns:
+        The table; what failed is in its ``failures``.
+
+    Raises:
+        PathpruneError: whatever a user can mend, in one line.
+    """
+    where = Where(task, model, engine, sampling, prefix, limit, seed)
+    run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, ended=ended)
+    plugins, left_out = choose(pruners, run.engine)
+    for plugin in plugins:
+        check_signals(plugin, run.engine)
+    crew = crew_of(workers, where, plugins, run.spec)
+    with _shown(progress, run) as step:
+        done = bench_banked(run, plugins, step, crew)
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank)
+    return Result(**vars(table), run=run, sampled=done.sampled, failures=done.failures, left_out=left_out)
+
+
+def live(
+    pruners: Any = "stop",
+    task: Any = "hands",
+    *,
+    model: str | None = None,
+    engine: Any = "hf",
+    sampling: str | Mapping[str, Any] | Sampling = "",
+    n: int = 64,
+    keep: int = 8,
+    prefix: int | None = None,
+    stages: str | Sequence[tuple[int, int]] | None = None,
+    limit: int | None = None,
+    problems: int | None = None,
+    seed: int = 0,
+    vote: str = "majority",
+    ended: Ended = "count",
+    results: str | FilePath = RESULTS,
+    progress: bool = True,
+) -> Live:
+    """Launch, Check, Resume and Vote for real: only the kept paths are finished, and each stage is timed.
+
+    Arguments are those of ``bench``; ``vote`` decides. Methods with a decision rule of their own are replayed, never run live.
+    """
+    where = Where(task, model, engine, sampling, prefix, limit, seed)
+    run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, ended=ended, vote=vote)
+    plugins, _ = choose(pruners, run.engine)
+    for plugin in plugins:
+        check_signals(plugin, run.engine)
+        if plugin.traits.decides:
+            raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed; leave out --live")
+    with _shown(progress, run, "live", len(plugins)) as step:
+        return Live(run, run_live(run, plugins, step))
+
+
+def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", bank: str | FilePath = BANK) -> Results:
+    """Every table of a results folder, in a fixed order: one per pool and prefix length.
+
+    Args:
+        folder: what ``bench`` wrote, or results/published of the repository.
+        keep: paths finished per problem.
+        only: which tables, such as ``"task=hands,prefix=22"`` or a glob over their names.
+        bank: folder of the sampled paths, for ``paths()``.
+    """
+    return Results.read(FilePath(folder), keep, only, FilePath(bank))
+
+
+def run_of(
+    where: Where,
+    n: int,
+    stages: tuple[Stage, ...],
+    problems: int | None,
+    results: str | FilePath,
+    bank: str | FilePath,
+    **rest: Any,
+) -> Run:
+    """A run at ``where``, of the task's number of problems by default."""
+    spec = where.spec(n, stages, **rest)
+    count = given(problems, where.task.defaults.problems)
+    return Run(spec, where.task, where.engine, count, FilePath(results), FilePath(bank))
+
+
+def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | None) -> tuple[Stage, ...]:
+    """The stages asked for, or the one of ``prefix`` and ``keep``."""
+    if not stages:
+        return (Stage(where.prefix, keep),)
+    if where.prefix_given is not None:
+        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+    return parse_stages(stages) if isinstance(stages, str) else tuple(Stage(*stage) for stage in stages)
+
+
+def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
+    """(pruners ready to run, what ``all-registered`` leaves out and why)."""
+    wanted = split_specs(pruners) if isinstance(pruners, str) else pruners
+    wanted = wanted if isinstance(wanted, Sequence) else [wanted]
+    if not wanted:
+        raise PathpruneError("no pruner given; see: pathprune list")
+    plugins: list[Plugin] = []
+    left_out: dict[str, str] = {}
+    for one in wanted:
+        if one == "all-registered":
+            for name in registry.names("pruners"):
+                plugin = registry.pruner(name)
+                if reason := checkpoints.unavailable(plugin, engine):
+                    left_out[name] = reason
+                else:
+                    plugins.append(plugin)
+        else:
+            plugins.append(registry.pruner(one) if isinstance(one, str) else registry.of_object(one))
+    return plugins, left_out
+
+
+def split_specs(specs: str) -> list[str]:
+    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
+    parts: list[str] = []
+    for part in filter(None, specs.split(",")):
+        if parts and "=" in part.partition(":")[0]:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], spec: RunSpec) -> Crew:
+    """Who does the work: this process, or workers of Ray that open everything by name."""
+    if workers is None:
+        return alone
+    from harness.runners.cluster import Cluster, Opening, parse
+
+    if not where.by_name or not all(p.spec for p in plugins):
+        raise PathpruneError("workers open everything by name: give task, engine and pruners as strings")
+    address, count = parse(str(workers))
+    opening = Opening(where, tuple(p.spec for p in plugins), spec)
+    return Cluster(opening, address, count, _gpus_of_an_engine())
+
+
+def _gpus_of_an_engine() -> int:
+    import torch
+
+    return int(torch.cuda.is_available())
+
+
+@contextmanager
+def _shown(progress: bool, run: Run, label: str = "", times: int = 1) -> Iterator[Callable[[int, str], None]]:
+    """A bar over problems, or nothing."""
+    if not progress:
+        yield lambda done, note: None
+        return
+    named = label or f"{run.task.name} L={', '.join(map(str, run.spec.prefixes))}"
+    with bar(named, run.problems * times) as step:
+        yield step

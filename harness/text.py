@@ -1,0 +1,19 @@
+"""One line for a person: did-you-mean, and errors as text."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from harness.api import PathpruneError
+
+
+def unknown(noun: str, name: str, known: list[str]) -> str:
+    """``unknown task 'hand'; did you mean hands?``, or all names where none is near."""
+    near = get_close_matches(name, known, 1)
+    return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in one line; a user's mistake already reads as one."""
+    text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -1,0 +1,99 @@
+"""On what a verb works: task, engine, lengths and seed, as they were asked for, opened at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from harness import registry
+from harness.api import PathpruneError, Sampling
+from harness.spec import RunSpec, Stage
+from harness.text import unknown
+
+
+@dataclass(frozen=True)
+class Where:
+    """Names or objects, and the task's defaults for what is not given.
+
+    Args:
+        task_given: a task's spec, a file of problems, or a ``harness.api.Task``.
+        model_given: an embedded model's name, a folder of transformers or a hub id; None for the task's.
+        engine_given: an engine's spec, or a ``harness.api.Engine``.
+        sampling: options such as ``{"temperature": 0.6}``, or ``temperature=0.6,top_p=0.95`` in one string.
+        prefix_given, limit_given: prefix length and longest path in tokens; None for the task's.
+        seed: of the random streams.
+    """
+
+    task_given: Any
+    model_given: str | None
+    engine_given: Any
+    sampling: str | Mapping[str, Any] | Sampling
+    prefix_given: int | None
+    limit_given: int | None
+    seed: int
+
+    @cached_property
+    def task(self) -> Any:
+        """The task, opened."""
+        if isinstance(self.task_given, str):
+            return registry.task(self.task_given)
+        return registry.complete_task(self.task_given, type(self.task_given).__name__)
+
+    @property
+    def model(self) -> str:
+        """The model's name, folder or hub id."""
+        return self.model_given or str(self.task.defaults.model)
+
+    @property
+    def prefix(self) -> int:
+        """Prefix length L in tokens."""
+        return given(self.prefix_given, self.task.defaults.prefixes[0])
+
+    @property
+    def limit(self) -> int:
+        """Longest path in tokens."""
+        return given(self.limit_given, self.task.defaults.max_tokens)
+
+    @cached_property
+    def engine(self) -> Any:
+        """The engine, opened; its weights are loaded when it is first used."""
+        return self.open(self.task)
+
+    @property
+    def by_name(self) -> bool:
+        """Can another process open the same?"""
+        return isinstance(self.task_given, str) and isinstance(self.engine_given, str)
+
+    def open(self, task: Any) -> Any:
+        """The engine, with the task's own sampling where no other was asked for."""
+        if not isinstance(self.engine_given, str):
+            return registry.complete(self.engine_given, type(self.engine_given).__name__)
+        name, options = registry.options_of(self.engine_given)
+        drawn = replace(task.defaults.sampling, **_sampling(self.sampling))
+        try:
+            return registry.engine(name, self.model_given or task.defaults.model, drawn, **options)
+        except TypeError as error:
+            raise PathpruneError(f"engine {self.engine_given!r}: {error}") from error
+
+    def spec(self, n: int, stages: tuple[Stage, ...], **rest: Any) -> RunSpec:
+        """The spec of a run here; ``rest`` is ``ended`` and ``vote``."""
+        return RunSpec.of(self.task, self.engine, n, self.limit, stages, seed=self.seed, **rest)
+
+
+def _sampling(wanted: str | Mapping[str, Any] | Sampling) -> Mapping[str, Any]:
+    """Options of ``harness.api.Sampling`` as they were asked for."""
+    if isinstance(wanted, Sampling):
+        return asdict(wanted)
+    options = registry.options_of(f"sampling:{wanted}")[1] if isinstance(wanted, str) else wanted
+    known = [f.name for f in fields(Sampling)]
+    for name in options:
+        if name not in known:
+            raise PathpruneError(unknown("sampling option", name, known))
+    return options
+
+
+def given(value: int | None, default: int) -> int:
+    """The value, or the default where there is none; 0 is a value."""
+    return default if value is None else value
