@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.api import Sampling
-from harness.engines.sampling import STATS, choose, statistics
+from harness.api import STATISTICS, Sampling
+from harness.engines.sampling import choose, statistics
 from harness.rng import derive, uniforms
 
 
@@ -77,7 +77,7 @@ def test_statistics_follow_their_formulas() -> None:
             -sum(x / sum(ranked[:20]) * math.log(x / sum(ranked[:20])) for x in ranked[:20]),
         )
         assert got[row].tolist() == pytest.approx(expected, rel=2e-3, abs=1e-3)
-    assert got.shape[1] == len(STATS)
+    assert got.shape[1] == len(STATISTICS)
 
 
 @settings(max_examples=60, deadline=None)

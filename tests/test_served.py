@@ -23,7 +23,7 @@ from urllib3.util import Retry
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
 from harness.engines.served.names import base_name
-from harness.engines.vllm.ids import Ids
+from harness.engines.vllm.ids import IdLayout
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
 
@@ -41,15 +41,15 @@ def remote(url: str, hands: Hands, model: str = "hands", **options: Any) -> Any:
 
 
 @contextmanager
-def stand_in(models: Any, failures: int = 0) -> Iterator[str]:
-    """Answers /v1/models, after so many times 503."""
+def stand_in(models: Any, failures: int = 0, page: bytes = b"") -> Iterator[str]:
+    """Replies with its models, after so many times 503; or with a page, whatever is asked."""
     left = [failures]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             left[0] -= 1
             self.send_response(503 if left[0] >= 0 else 200)
-            body = json.dumps({"data": [{"id": name} for name in models], "version": "0"}).encode()
+            body = page or json.dumps({"data": [{"id": name} for name in models], "version": "0"}).encode()
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -66,25 +66,30 @@ def stand_in(models: Any, failures: int = 0) -> Iterator[str]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Retry(total=3, backoff_factor=0.01, status_forcelist=(503,), allowed_methods=None)
-    monkeypatch.setattr("harness.engines.vllm.remote.RETRIES", quick)
+    monkeypatch.setattr("harness.engines.served.client.RETRIES", quick)
 
 
 def test_a_busy_server_is_asked_again(hands: Hands, hasty: None) -> None:
     fingerprint = registry.engine("hf", "hands", hands.defaults.sampling).fingerprint
     with stand_in([base_name(fingerprint)], failures=2) as url:
-        assert remote(url, hands).name == base_name(fingerprint)
-    with stand_in([base_name(fingerprint)], failures=9) as url, pytest.raises(UnavailableError, match="no answer from"):
+        assert remote(url, hands).model_name == base_name(fingerprint)
+    with stand_in([base_name(fingerprint)], failures=9) as url, pytest.raises(UnavailableError, match="no reply from"):
         remote(url, hands)
 
 
 def test_a_server_that_is_not_there(hands: Hands, hasty: None) -> None:
-    with pytest.raises(UnavailableError, match=r"no answer from the server at http://127.0.0.1:9 .* is it running"):
+    with pytest.raises(UnavailableError, match=r"no reply from the server at http://127.0.0.1:9 .* is it running"):
         remote("http://127.0.0.1:9", hands)
 
 
 @pytest.mark.parametrize("served", [["meta-llama/Llama-3"], ["pathprune-000000000000"], []])
 def test_a_server_without_the_plugin_or_of_other_weights(served: list[str], hands: Hands) -> None:
     with stand_in(served) as url, pytest.raises(UnavailableError, match="lacks pathprune's plugin; serve a folder"):
+        remote(url, hands)
+
+
+def test_an_address_of_something_else_than_a_server_of_models(hands: Hands) -> None:
+    with stand_in([], page=b"<html>") as url, pytest.raises(PathpruneError, match=r"to /v1/models with something else"):
         remote(url, hands)
 
 
@@ -175,14 +180,14 @@ def test_the_server_s_engine_conforms(server: str, hands: Hands) -> None:
 def test_another_model_or_adapter_than_the_served_one(server: str, hands: Hands) -> None:
     with pytest.raises(PathpruneError, match=r"does not hold the adapter in .*otv"):
         remote(server, hands).new_adapter(OTV)
-    with pytest.raises(UnavailableError, match="its weights are others"):
+    with pytest.raises(UnavailableError, match="it has other weights"):
         remote(server, hands, model="slips")
 
 
 @pytest.mark.vllm
 def test_a_refusal_is_the_server_s_own_words(server: str, hands: Hands) -> None:
     engine = remote(server, hands)
-    engine._engine.reads = Ids(10_000, engine.reads.hidden)  # ids that this server does not have
+    engine._engine.layout = IdLayout(10_000, engine.layout.hidden)  # ids that this server does not have
     prefix = engine.launch(hands.problems("dev", 1), 1, 0, seed=0)[0]
     with pytest.raises(PathpruneError, match=r"refused /v1/completions \(400"):
         engine.probe(prefix)

@@ -80,7 +80,7 @@ def test_vllm_s_own_sampling_is_left_alone(served: Any, hands: Hands) -> None:
     expected = reference.launch(hands.problems("dev", 1), 1, 40, seed=0)[0][0].tokens
     assert tuple(said)[: len(expected)] == expected
     drawn = served.llm.generate([prompt], hot, use_tqdm=False)[0].outputs
-    assert max(max(o.token_ids) for o in drawn) < served.reads.base  # no id of ours can be drawn
+    assert max(max(o.token_ids) for o in drawn) < served.layout.base  # no id of ours can be drawn
     assert len({tuple(o.token_ids) for o in drawn}) > 16
 
 

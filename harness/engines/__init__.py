@@ -2,118 +2,193 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
 
 from harness import advice
-from harness.api import PathpruneError, Sampling, Signal
+from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class LazyEngine:
-    """Knows its spec without weights, so that a run that finds everything in the store never loads a model."""
+    """An engine that knows its spec without weights, so that a run whose paths are all stored never loads a model.
 
-    def __init__(self, spec: Mapping[str, Any], provides: frozenset[Signal], make: Callable[[], Any]) -> None:
-        self.spec, self.provides, self._make = spec, provides, make
+    The members of ``harness.api.Engine`` and ``Probing`` are declared here; everything else that an engine has (its
+    tokenizer, its counters) is looked up on it. Either loads the weights, once.
+
+    Args:
+        spec: everything that decides the engine's tokens.
+        provides: the signals that the engine will provide.
+        load: opens the engine itself.
+    """
+
+    flops: FlopModel  # forwarded by ``__getattr__``, as is ``rows``
+    rows: int
+
+    def __init__(self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any]) -> None:
+        self.spec, self.provides, self._load = spec, provides, load
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
 
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """See ``harness.api.Engine``."""
+        return self._loaded().launch(problems, n, max_tokens, seed)
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """See ``harness.api.Engine``."""
+        return self._loaded().resume(paths, max_tokens)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See ``harness.api.Engine``."""
+        return self._loaded().decode(tokens)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """See ``harness.api.Engine``."""
+        return self._loaded().encode(text)
+
+    def prompt_length(self, problem: Problem) -> int:
+        """See ``harness.api.Engine``."""
+        return self._loaded().prompt_length(problem)
+
+    def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        """See ``harness.api.Probing``."""
+        return self._loaded().probe(paths, adapter)
+
+    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+        """See ``harness.api.Probing``."""
+        return self._loaded().trace(paths, reduce)
+
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
+        """See ``harness.api.Probing``."""
+        return self._loaded().new_adapter(folder, **options)
+
+    def describe(self) -> dict[str, str]:
+        """Device and versions that the engine runs on, for a record."""
+        return self._loaded().describe()
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying and pickling ask for such names; they must not load a model
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self._loaded(), name)
+
+    def _loaded(self) -> Any:
         if self._engine is None:
-            self._engine = self._make()
-        return getattr(self._engine, name)
+            try:
+                self._engine = self._load()
+            except AttributeError as error:
+                # Passed on as it is, ``hasattr`` would take it for an engine that lacks the member asked for.
+                raise RuntimeError(f"engine {self.spec['engine']} could not be opened: {error}") from error
+        return self._engine
 
 
-CHAT = {"chat": bool, "thinking": bool, "effort": str}  # what the prompt looks like, so part of what a spec is
+CHAT = {"chat": bool, "thinking": bool, "effort": str}  # they decide what the prompt looks like: part of the spec
 HF = {"device": str, "device_map": str, "attention": str, "memory": int, "rows": int}
 VLLM = {"memory": float, "context": int, "block": int, "tensor_parallel": int, "rows": int}
 REMOTE = {"url": str, "context": int, "rows": int, "timeout": float, "key": str}
+DTYPES = ("float32", "float16", "bfloat16")
 EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
 
 
 def open_hf(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """transformers: ``model`` is an embedded model's name, a local folder or a hub id."""
-    where, spec, options = _described("hf", model, sampling, revision, dtype, HF, options)
+    """Transformers, in this process; see ``harness.engines.hf.engine``.
 
-    def make() -> Any:
+    Args:
+        model: an embedded model's name, a local folder or a hub id.
+        sampling: how tokens are drawn.
+        revision: a hub id's branch, tag or commit.
+        dtype: one of DTYPES.
+        options: those of HF and CHAT.
+
+    Raises:
+        PathpruneError: for a model that is not there, an unknown option or a dtype.
+    """
+    where, spec, options = _resolved("hf", model, sampling, revision, dtype, HF, options)
+
+    def load() -> Any:
         from harness.engines.hf.engine import HFEngine
 
         return HFEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING, make)
+    return LazyEngine(spec, EVERYTHING, load)
 
 
 def open_vllm(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """The released vLLM package in this environment; see ``harness.engines.vllm.local``."""
-    where, spec, options = _described("vllm", model, sampling, revision, dtype, VLLM, options)
+    """The released vLLM package in this environment; see ``harness.engines.vllm.local`` and, for arguments, ``open_hf``."""
+    where, spec, options = _resolved("vllm", model, sampling, revision, dtype, VLLM, options)
 
-    def make() -> Any:
+    def load() -> Any:
         from harness.engines.vllm.local import VLLMEngine
 
         return VLLMEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING - {"trace"}, make)
+    return LazyEngine(spec, EVERYTHING - {"trace"}, load)
 
 
 def open_remote(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """A running ``vllm serve``, which ``url`` names; ``model`` and ``dtype`` say what it serves."""
-    where, spec, options = _described("vllm-http", model, sampling, revision, dtype, REMOTE, options)
+    """A running ``vllm serve`` at ``url``; ``model`` and ``dtype`` say what it serves. For arguments, see ``open_hf``."""
+    where, spec, options = _resolved("vllm-http", model, sampling, revision, dtype, REMOTE, options)
     if "url" not in options:
         address = advice.option(engine="vllm-http:url=http://host:8000")
         raise PathpruneError(f"engine vllm-http needs the server's address: {address}")
 
-    def make() -> Any:
+    def load() -> Any:
         from harness.engines.vllm.remote import RemoteEngine
 
         return RemoteEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING - {"trace"}, make)
+    return LazyEngine(spec, EVERYTHING - {"trace"}, load)
 
 
-def _described(
+def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:
+    """A seeded engine without weights, for tests and for trying a pruner out; see ``harness.engines.toy``."""
+    from harness.engines.toy import ToyEngine
+
+    return ToyEngine(model, sampling, **options)
+
+
+def _resolved(
     engine: str,
     model: str,
     sampling: Sampling,
     revision: Any,
     dtype: Any,
-    known: dict[str, type],
-    options: dict[str, Any],
+    types: Mapping[str, type],
+    options: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """(where the weights are, the spec that decides an engine's tokens, the other options); unknown ones are refused."""
+    """Where the weights are, the spec that decides the engine's tokens, and the options that do not."""
     from harness.engines import identity
 
-    known = known | CHAT
-    for name, value in options.items():
-        fitting = (int, float) if known.get(name) is float else known.get(name, ())
-        if not isinstance(value, fitting):
-            expected = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **known}.items())
-            raise PathpruneError(f"engine {engine} does not take {name}={value}; its options: {expected}")
-    if dtype not in ("float32", "float16", "bfloat16"):
-        raise PathpruneError(f"engine {engine}: dtype is float32, float16 or bfloat16, not {dtype!r}")
+    _refuse_unknown(engine, dtype, dict(types) | CHAT, options)
     where = identity.locate(model)
     commit = identity.commit(where, revision)
     chat = {name: value for name, value in options.items() if name in CHAT}
     spec = {
         "engine": engine,
-        "model": Path(model).name,
+        "model": FilePath(model).name,
         "fingerprint": identity.fingerprint(where, commit),
         "dtype": dtype,
         "sampling": asdict(sampling),
     }
-    # Only where there are some: the keys of records that know of none stay what they were.
+    # Only if given: records written before these options existed keep their keys.
     spec |= ({"revision": commit} if commit else {}) | ({"chat": chat} if chat else {})
     return where, spec, {name: value for name, value in options.items() if name not in CHAT}
 
 
-def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:
-    """Seeded, without weights: for tests and for trying a pruner out."""
-    from harness.engines.toy import ToyEngine
-
-    return ToyEngine(model, sampling, **options)
+def _refuse_unknown(engine: str, dtype: Any, types: Mapping[str, type], options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        accepted = (int, float) if types.get(name) is float else types.get(name, ())
+        if not isinstance(value, accepted):
+            known = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **types}.items())
+            raise PathpruneError(f"engine {engine} does not take {name}={value}; its options: {known}")
+    if dtype not in DTYPES:
+        raise PathpruneError(f"engine {engine}: dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}")

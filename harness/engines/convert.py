@@ -1,4 +1,4 @@
-"""A GGUF file, once, to a folder of safetensors that every engine takes."""
+"""From a GGUF file to a folder of safetensors, which every engine takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ from harness.api import PathpruneError, UnavailableError
 
 
 def convert(file: Path, out: Path, dtype: str = "float32") -> Path:
-    """Dequantised weights, tokenizer and chat template; ``origin.json`` names the file by its SHA-256."""
+    """Write dequantised weights, tokenizer and chat template to ``out``; ``origin.json`` names the file by its SHA-256.
+
+    Args:
+        file: the GGUF file.
+        out: the folder to write.
+        dtype: torch's name of the weights' precision.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        PathpruneError: if there is no such file, or transformers cannot read it.
+        UnavailableError: if the package that reads GGUF is not installed.
+    """
     if not file.is_file():
-        raise PathpruneError(f"no file at {file}")
+        raise PathpruneError(f"no file at {file}; give the path of a GGUF file")
     try:
         import gguf  # noqa: F401
     except ImportError as error:
@@ -29,7 +42,9 @@ def convert(file: Path, out: Path, dtype: str = "float32") -> Path:
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise PathpruneError(f"transformers cannot read {file} ({reason}); fetch the model's own weights") from error
+        raise PathpruneError(
+            f"transformers cannot read {file} ({reason}); fetch the model's original weights instead"
+        ) from error
     model.config.quantization_config = None
     del model.config.quantization_config
     model.save_pretrained(out)

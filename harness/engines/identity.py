@@ -1,4 +1,4 @@
-"""Which weights a model's name stands for, found without loading them."""
+"""Which weights a model's name stands for, told without loading them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness import advice
 from harness.api import PathpruneError, UnavailableError
 
 EMBEDDED = ("hands", "slips")
-MADE = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
-WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
+FETCHED = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
+HASHED_WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20
 DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -21,27 +21,34 @@ RECORDS = {"training.json"}  # says where weights come from and decides nothing
 
 
 def locate(model: str) -> str:
-    """The folder of an embedded model, a local folder, or a hub id unchanged."""
+    """Where a model's files are: the folder of an embedded model, a local folder, or a hub id unchanged.
+
+    Raises:
+        PathpruneError: if there is no such model, or it is no folder of transformers.
+    """
     if model in EMBEDDED:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
-    if model in MADE:
-        if not Path(MADE[model], "config.json").exists():
-            raise PathpruneError(f"model {model} is not there yet; get it with: {advice.target(model)}")
-        return MADE[model]
+    if model in FETCHED:
+        if not Path(FETCHED[model], "config.json").exists():
+            raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(model)}")
+        return FETCHED[model]
     path = Path(model).expanduser()
     if path.suffix == ".gguf":
-        raise PathpruneError(f"{model} is a GGUF file; make a folder of it once: pathprune convert {model} FOLDER")
+        raise PathpruneError(f"{model} is a GGUF file; convert it to a folder once: pathprune convert {model} FOLDER")
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise PathpruneError(f"{model} holds no config.json, so it is not a Hugging Face model folder")
+            raise PathpruneError(
+                f"{model} has no config.json, so it is not a Hugging Face model folder; give one that is"
+            )
         return str(path)
     if model.startswith((".", "/", "~")):
         raise PathpruneError(f"no model folder at {model}")
     if "/" not in model:
-        near = get_close_matches(model, [*EMBEDDED, *MADE], 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        known = [*EMBEDDED, *FETCHED]
+        close = get_close_matches(model, known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
         raise PathpruneError(
-            f"unknown model {model!r}; {hint}Give one of {', '.join([*EMBEDDED, *MADE])}, a local folder, or a hub id (owner/name)"
+            f"unknown model {model!r}; {hint}Give one of {', '.join(known)}, a local folder, or a hub id (owner/name)"
         )
     return model
 
@@ -50,6 +57,10 @@ def commit(where: str, revision: str | None) -> str | None:
     """The commit that a branch, tag or commit of a hub id stands for now; None for a folder.
 
     The hub is asked, and its local cache where the hub cannot be reached.
+
+    Raises:
+        PathpruneError: for a revision of a folder.
+        UnavailableError: if neither hub nor cache knows the model.
     """
     if Path(where).is_dir():
         if revision:
@@ -66,6 +77,7 @@ def commit(where: str, revision: str | None) -> str | None:
 
 
 def unreachable(where: str, error: Exception) -> UnavailableError:
+    """The error for a model that transformers or the hub cannot load, with the first line of their reason."""
     reason = str(error).strip().splitlines()[0]
     return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
 
@@ -83,7 +95,7 @@ def fingerprint(where: str, commit: str | None) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as stream:
-            if size <= WHOLE:
+            if size <= HASHED_WHOLE:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
             else:
                 digest.update(stream.read(EDGE))

@@ -14,38 +14,54 @@ SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_e
 
 
 class Prompts:
-    """What every engine with a Hugging Face tokenizer shares; ``context`` is its longest sequence in tokens.
+    """What every engine with a Hugging Face tokenizer shares.
 
-    ``chat`` False asks the bare prompt of a model that has a chat template; ``switches`` are the template's variables.
+    Args:
+        tokenizer: Hugging Face's.
+        context: the model's longest sequence in tokens.
+        spec: the engine's. Its ``chat`` entry holds the options of prompts: ``chat`` False sends the bare prompt to a
+            model that has a chat template, the others are switches of the template.
+
+    Raises:
+        PathpruneError: for a switch that the template does not have.
     """
 
     def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
-        asked = dict(spec.get("chat", {}))
+        options = dict(spec.get("chat", {}))
         self.tokenizer, self.context = tokenizer, context
-        self.chat = bool(asked.pop("chat", True)) and bool(tokenizer.chat_template)
-        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", asked, str(spec["model"]))
-        self.ids = lru_cache(maxsize=65536)(self._encode)
+        self.chat = bool(options.pop("chat", True)) and bool(tokenizer.chat_template)
+        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", options, str(spec["model"]))
+        self.ids = lru_cache(maxsize=65536)(
+            self._encode
+        )  # a problem's prompt to its token ids, as the model reads them
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated tokens, without special ones."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text that goes on behind others: no special tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def prompt_length(self, problem: Problem) -> int:
+        """Tokens of a problem's prompt, chat template included."""
         return len(self.ids(problem.prompt))
 
     def sequence(self, path: Path) -> tuple[int, ...]:
-        """Prompt and generated tokens."""
+        """Token ids of a path's prompt and of what it has generated."""
         return self.ids(path.problem.prompt) + path.tokens
 
     def fits(self, path: Path, tokens: int) -> None:
-        """Refuse a prompt that leaves no room for this many generated tokens."""
-        need = self.prompt_length(path.problem) + tokens
-        if need > self.context:
+        """Refuse a path whose prompt leaves no room for this many generated tokens.
+
+        Raises:
+            PathpruneError: which names the problem, once shortened to 80 characters.
+        """
+        needed = self.prompt_length(path.problem) + tokens
+        if needed > self.context:
             name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
             raise PathpruneError(
-                f"problem {name}: prompt and {tokens} new tokens need {need} positions, the model "
+                f"problem {name}: prompt and {tokens} new tokens need {needed} positions, the model "
                 f"has {self.context}; choose a model with a longer context"
             )
 
@@ -57,21 +73,21 @@ class Prompts:
         return tuple(ids)
 
 
-def _switches(template: str, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Values for the template's own variables; a switch that it does not have would change nothing, so is refused."""
-    out: dict[str, Any] = {}
-    for option, value in asked.items():
-        known = [name for name in SWITCHES[option] if re.search(rf"\b{name}\b", template)]
-        if not known:
+def _switches(template: str, options: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Values for the template's own variables. A switch that it does not have would change nothing, so is refused."""
+    variables: dict[str, Any] = {}
+    for option, value in options.items():
+        present = [name for name in SWITCHES[option] if re.search(rf"\b{name}\b", template)]
+        if not present:
             raise PathpruneError(
                 f"the chat template of {model} has no switch for {option} ({' or '.join(SWITCHES[option])}); leave out {option}={value}"
             )
-        out |= dict.fromkeys(known, value)
-    return out
+        variables |= dict.fromkeys(present, value)
+    return variables
 
 
 def end_tokens(generation: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a path: the generation configuration's, and the tokenizer's where that names a single one."""
+    """Ids that end a path: the generation configuration's, and the tokenizer's where that names a single one."""
     ends = generation.eos_token_id
     ends = ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]
     return sorted({e for e in ends if e is not None})

@@ -5,17 +5,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from harness.api import Sampling, TokenStats
+from harness.api import STATISTICS, Sampling, TokenStats
 
 BLOCK = 256  # tokens of the vocabulary whose probabilities are added up first
 TOP_CONFIDENCE = 20  # DeepConf's K
-STATS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
 
 def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Inverse-CDF sampling: one uniform number per row decides the token.
 
-    ``logits`` float ``[n, V]``, ``uniform`` ``[n]`` in [0, 1); temperature 0 is greedy. Returns int64 ``[n]``.
+    Args:
+        logits: float ``[n, V]``.
+        uniform: ``[n]``, in [0, 1).
+        sampling: temperature and filters; temperature 0 is greedy.
+
+    Returns:
+        Token ids, int64 ``[n]``.
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
@@ -29,8 +34,8 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> t
     if sampling.top_p < 1:
         before = weights.cumsum(-1) - weights
         weights = weights.masked_fill(before >= sampling.top_p, 0.0)
-    picked = _inverse_cdf(weights, uniform.to(torch.float64).unsqueeze(-1))
-    return (picked if ids is None else ids.gather(-1, picked)).squeeze(-1)
+    columns = _inverse_cdf(weights, uniform.to(torch.float64).unsqueeze(-1))
+    return (columns if ids is None else ids.gather(-1, columns)).squeeze(-1)
 
 
 def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
@@ -46,27 +51,30 @@ def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         blocks = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
         sums = blocks.sum(-1).double()
         cdf = sums.cumsum(-1)
-        wanted = uniform * cdf[:, -1:]
-        start = torch.searchsorted(cdf, wanted, right=True).clamp_(max=(vocabulary - 1) // BLOCK)
+        target = uniform * cdf[:, -1:]
+        start = torch.searchsorted(cdf, target, right=True).clamp_(max=(vocabulary - 1) // BLOCK)
         below = (cdf - sums).gather(-1, start)
         weights = blocks.gather(1, start.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
         cdf = below + weights.cumsum(-1, dtype=torch.float64)
     else:
         cdf = weights.cumsum(-1, dtype=torch.float64)
-        wanted = uniform * cdf[:, -1:]
-    # Rounding may put what is wanted at or behind the end; the last token with any weight takes it.
-    wanted = wanted.minimum(cdf[:, -1:].nextafter(below))
-    return start * BLOCK + torch.searchsorted(cdf, wanted, right=True)
+        target = uniform * cdf[:, -1:]
+    # Rounding may put the target at or behind the end; the last token with any weight takes it.
+    target = target.minimum(cdf[:, -1:].nextafter(below))
+    return start * BLOCK + torch.searchsorted(cdf, target, right=True)
 
 
 def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """``[n, len(STATS)]`` float16, in the order of STATS; definitions in ``harness.api.TokenStats``."""
+    """Statistics of drawn tokens ``[n]`` under logits ``[n, V]``: float16 ``[n, len(STATISTICS)]``, in the order of STATISTICS.
+
+    Definitions and units in ``harness.api.TokenStats``.
+    """
     logp = logits.float().log_softmax(-1)
     return torch.cat([logp.gather(-1, tokens.unsqueeze(-1)), distribution(logp)], dim=-1).half()
 
 
 def distribution(logp: torch.Tensor) -> torch.Tensor:
-    """The statistics that do not depend on what was drawn, ``[n, len(STATS) - 1]``, of log-probabilities ``[n, V]``."""
+    """The statistics that do not depend on the drawn token, ``[n, len(STATISTICS) - 1]``, of log-probabilities ``[n, V]``."""
     vocabulary = logp.shape[-1]
     top = logp.topk(min(TOP_CONFIDENCE, vocabulary), dim=-1).values
     renormalised = top.log_softmax(-1)
@@ -80,6 +88,6 @@ def distribution(logp: torch.Tensor) -> torch.Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def as_stats(rows: np.ndarray) -> TokenStats:
-    """``[T, len(STATS)]`` to the named columns."""
-    return TokenStats(*(np.ascontiguousarray(rows[:, i], dtype=np.float16) for i in range(len(STATS))))
+def as_stats(columns: np.ndarray) -> TokenStats:
+    """Named columns, float16, from ``[T, len(STATISTICS)]`` in the order of STATISTICS."""
+    return TokenStats(*(np.ascontiguousarray(columns[:, i], dtype=np.float16) for i in range(len(STATISTICS))))

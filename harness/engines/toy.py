@@ -29,7 +29,17 @@ def truth(prompt: str) -> int:
 
 
 class ToyEngine(Engine):
-    """``skill`` shifts how many paths are right; ``spread`` bounds their lengths."""
+    """See ``harness.api.Probing``.
+
+    Args:
+        model: a name, for the spec only.
+        sampling: for the spec only.
+        skill: in [0, 1], shifts how many paths are right.
+        spread: how far the lengths of paths differ, in tokens.
+
+    Raises:
+        PathpruneError: for an unknown option or one out of range.
+    """
 
     provides: frozenset[Signal] = EVERYTHING
     rows = 1024
@@ -39,13 +49,15 @@ class ToyEngine(Engine):
         self, model: str = "toy", sampling: Sampling | None = None, skill: float = 0.5, spread: int = 24, **options: Any
     ) -> None:
         if options:
-            raise PathpruneError(f"the toy engine has no option {next(iter(options))!r}; it has skill and spread")
+            raise PathpruneError(
+                f"engine toy does not take {next(iter(options))}=; its options: skill (float), spread (int)"
+            )
         try:
             self.skill, self.spread = float(skill), int(spread)
         except ValueError as error:
-            raise PathpruneError(f"toy engine: skill and spread are numbers ({error})") from error
+            raise PathpruneError(f"engine toy: skill and spread are numbers ({error})") from error
         if self.spread < 1:
-            raise PathpruneError("toy engine: spread is 1 or more")
+            raise PathpruneError("engine toy: spread is 1 or more")
         self.spec: Mapping[str, Any] = {
             "engine": "toy",
             "model": model,
@@ -56,38 +68,48 @@ class ToyEngine(Engine):
         self.generated = 0
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """See ``harness.api.Engine``."""
         return [self.resume([Path(p, i, seed) for i in range(n)], max_tokens) for p in problems]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """See ``harness.api.Engine``."""
         return [self._continue(p, max_tokens) for p in paths]
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
+        """Shares of the token classes so far, float32 ``[n, 1, HIDDEN]``."""
         if adapter is not None:
-            raise PathpruneError("the toy engine has no weights, so no adapter can be read on it")
+            raise PathpruneError(
+                f"engine toy has no weights, so it cannot read an adapter; use {advice.option(engine='hf')}"
+            )
         return np.stack([self._state(p.tokens) for p in paths])[:, None, :]
 
     def new_adapter(self, folder: Any = None, **options: Any) -> Any:
+        """Refused: there are no weights to adapt."""
         raise PathpruneError(
-            f"the toy engine has no weights, so no adapter can be trained on it; use {advice.option(engine='hf')}"
+            f"engine toy has no weights, so no adapter can be trained on it; use {advice.option(engine='hf')}"
         )
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Words w0, w1, ..., "answer" and digits, with spaces between them."""
         words = {ANSWER: "answer", END: "", **{ANSWER + 1 + d: str(d) for d in range(10)}}
         return " ".join(words.get(t, f"w{t}") for t in tokens).strip()
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
-        """Two layers: the state after each token, and its square."""
+        """See ``harness.api.Probing``. Two layers: the state after each token, and its square."""
         states = [np.stack([self._state(p.tokens[: t + 1]) for t in range(len(p.tokens))]) for p in paths]
         return [reduce(np.stack([s, s**2]), p) for s, p in zip(states, paths, strict=True)]
 
     def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text in the words of ``decode``."""
         numbers = {"answer": ANSWER, **{str(d): ANSWER + 1 + d for d in range(10)}}
         return tuple(numbers[w] if w in numbers else int(w.lstrip("w")) for w in text.split())
 
     def prompt_length(self, problem: Problem) -> int:
+        """Words of the prompt."""
         return len(problem.prompt.split())
 
     def describe(self) -> dict[str, str]:
+        """What it runs on, for a record."""
         return {"device": "none"}
 
     def _continue(self, path: Path, max_tokens: int) -> Path:
@@ -100,9 +122,9 @@ class ToyEngine(Engine):
             tokens.append(self._next(path.problem, tokens, float(u)))
             if tokens[-1] == END:
                 break
-        new = len(tokens) - start
-        self.generated += new
-        drawn = _stats(draws[:new])
+        new_tokens = len(tokens) - start
+        self.generated += new_tokens
+        drawn = _stats(draws[:new_tokens])
         return replace(
             path,
             tokens=tuple(tokens),
@@ -113,8 +135,8 @@ class ToyEngine(Engine):
 
     def _next(self, problem: Problem, tokens: list[int], u: float) -> int:
         if tokens and tokens[-1] == ANSWER:
-            good = np.mean([t < WORDS / 2 for t in tokens[:-1]])
-            right = good + 0.3 * (u - 0.5) > 1 - self.skill
+            low_words = np.mean([t < WORDS / 2 for t in tokens[:-1]])
+            right = low_words + 0.3 * (u - 0.5) > 1 - self.skill
             return ANSWER + 1 + (truth(problem.prompt) if right else int(u * 1000) % 10)
         if tokens and tokens[-1] > ANSWER:
             return END

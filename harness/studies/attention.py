@@ -34,24 +34,24 @@ def read_attention(engine: Any, paths: Sequence[Path], adapter: Adapter) -> Atte
     order: list[int] = []
     parts: list[AttentionMass] = []
     with _eager(adapter):
-        for members in engine._batches(paths, reserve=8):
-            order += members
-            parts.append(_read(engine, [paths[i] for i in members], adapter, longest))
+        for indices in engine.batches(paths, reserve=8):
+            order += indices
+            parts.append(_read(engine, [paths[i] for i in indices], adapter, longest))
     back = np.argsort(order)
     return AttentionMass(*(np.concatenate([getattr(p, f.name) for p in parts])[back] for f in fields(AttentionMass)))
 
 
 def _read(engine: Any, paths: Sequence[Path], adapter: Adapter, longest: int) -> AttentionMass:
-    opened = engine._open(paths, want_logits=False)
-    longer = replace(opened, lengths=opened.lengths + adapter.tokens)
-    width = int(opened.cache.get_seq_length()) + adapter.tokens
+    batch = engine.prefill(paths, want_logits=False)
+    longer = replace(batch, lengths=batch.lengths + adapter.tokens)
+    width = int(batch.cache.get_seq_length()) + adapter.tokens
     weights: list[torch.Tensor] = []  # per layer [n, heads, T_s, width]
     hooks = [
         layer.self_attn.register_forward_hook(lambda _module, _inputs, outputs: weights.append(outputs[1]))
         for layer in _decoder(adapter).layers
     ]
     try:
-        states = adapter(opened.cache, longer.lengths.to(engine.device), longer.mask(width, engine.device))
+        states = adapter(batch.cache, longer.lengths.to(engine.device), longer.mask(width, engine.device))
     finally:
         for hook in hooks:
             hook.remove()

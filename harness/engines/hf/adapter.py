@@ -23,7 +23,7 @@ EMBEDDINGS = "stop_embeddings.safetensors"
 
 
 def sharing_clone(model: Any) -> Any:
-    """A second module tree over the very same parameters and buffers."""
+    """A second module tree over the very same parameters and buffers: it can be changed without changing the first."""
     memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo)
 
@@ -34,13 +34,21 @@ def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
     The frozen layers know what to do with those, so that learning starts sooner than from noise (Lester et al. 2021,
     arXiv 2104.08691, sec. 3.2); STOP's official code takes one row of the vocabulary."""
     weight = model.get_input_embeddings().weight
-    draw = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(weight), generator=draw)
+    order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(seed))
     return weight[order[torch.arange(count) % len(weight)]].detach().float()
 
 
 class Adapter(torch.nn.Module):
-    """``tokens`` learned embeddings ``[T_s, d]`` and a LoRA of ``rank`` on all linear layers; rank 0 means none."""
+    """Learned embeddings ``[T_s, d]``, and a LoRA on all linear layers that is active on them only.
+
+    Args:
+        model: the frozen base model; it is shared, not copied.
+        tokens: T_s, the number of learned [STOP] tokens.
+        rank: of the LoRA; 0 for none.
+        alpha: what the LoRA adds is multiplied by alpha / rank.
+        dropout: of the LoRA's input while it is trained.
+        seed: of the initial values.
+    """
 
     def __init__(
         self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
@@ -57,11 +65,12 @@ class Adapter(torch.nn.Module):
 
     @property
     def low_rank_parameters(self) -> int:
-        """What the LoRA adds to a token's forward pass."""
+        """Parameters of the LoRA: what it adds to a token's forward pass."""
         return sum(p.numel() for n, p in self.branch.named_parameters() if "lora_" in n)
 
     @property
     def tokens(self) -> int:
+        """T_s, how many [STOP] tokens are appended."""
         return self.embeddings.shape[0]
 
     def train(self, mode: bool = True) -> Adapter:
@@ -73,7 +82,13 @@ class Adapter(torch.nn.Module):
         return self
 
     def forward(self, prefix: Cache, lengths: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Last-layer states ``[n, T_s, d]`` of the appended tokens; ``lengths`` and ``mask`` count them in."""
+        """Last-layer states ``[n, T_s, d]`` at the appended tokens.
+
+        Args:
+            prefix: KV of n prefixes, end-aligned.
+            lengths: ``[n]``, tokens of each sequence, the appended ones included.
+            mask: attention mask ``[n, T + T_s]``; None without padding.
+        """
         rows = lengths.shape[0]
         offsets = torch.arange(-self.tokens, 0, device=lengths.device)
         decoder = self.branch.get_base_model().get_decoder() if self.rank else self.branch.get_decoder()
@@ -86,6 +101,7 @@ class Adapter(torch.nn.Module):
         ).last_hidden_state
 
     def save(self, folder: Path) -> None:
+        """Write embeddings, and PEFT's own files of the LoRA; the base model is not saved."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"embeddings": self.embeddings.detach().cpu().contiguous()}, folder / EMBEDDINGS)
         if self.rank:
@@ -97,6 +113,11 @@ class Adapter(torch.nn.Module):
 
     @classmethod
     def load(cls, model: Any, folder: Path) -> Adapter:
+        """What ``save`` wrote, over this model, frozen and in evaluation mode.
+
+        Raises:
+            PathpruneError: if it is missing, damaged, or of a model of another width.
+        """
         try:
             embeddings = load_file(folder / EMBEDDINGS)["embeddings"]
             config = folder / "adapter_config.json"

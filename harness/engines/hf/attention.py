@@ -25,7 +25,18 @@ def folded_attention(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """``query`` ``[n, heads, q, d]``, ``key`` and ``value`` ``[n, kv heads, T, d]`` -> ``[n, q, heads, d]``."""
+    """An attention function of transformers; anything but a plain decode step goes to torch's own kernel.
+
+    Args:
+        module: the layer.
+        query: ``[n, heads, q, d]``.
+        key: ``[n, kv heads, T, d]``; ``value`` has the same shape.
+        attention_mask: bool ``[n, 1, q, T]``, True where a query may look; None for everywhere.
+        options: transformers' own.
+
+    Returns:
+        ``[n, q, heads, d]``, and None for the attention weights.
+    """
     unusual = any(v is not None and k not in PLAIN for k, v in options.items())
     if query.shape[2] != 1 or unusual or torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)

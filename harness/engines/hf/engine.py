@@ -9,57 +9,45 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from transformers import Cache
 
-from harness.api import Path, Problem, Sampling, Signal
+from harness.api import Engine, Path, Problem, Sampling, Signal
 from harness.engines import EVERYTHING, loading
 from harness.engines.hf import attention as folded
 from harness.engines.hf import kv
 from harness.engines.hf.adapter import Adapter
+from harness.engines.hf.batch import SequenceBatch
 from harness.engines.hf.decoding import Decoding
 from harness.engines.prompts import Prompts, end_tokens
 from harness.learn.prefix_reader import PrefixReader
 
-FED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are computed again
+RECOMPUTED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are not stored
 
 
-@dataclass(eq=False)
-class Opened:
-    """Sequences whose KV is computed up to their last token, left-padded to one width."""
+class HFEngine(Prompts, Engine):
+    """See ``harness.api.Probing``.
 
-    cache: Cache
-    logits: torch.Tensor | None  # [n, V] after the last token
-    hidden: torch.Tensor | None  # [n, d] at the last token
-    lengths: torch.Tensor  # [n] prompt and generated tokens
-    states: tuple[torch.Tensor, ...] = ()  # layers + 1 of [n, q, d] at the tokens of the last forward, when asked for
+    Args:
+        where: folder or hub id of the model.
+        spec: everything that decides the engine's tokens.
+        sampling: how tokens are drawn.
+        revision: commit of a hub id.
+        device: torch's name of it; None for a GPU if there is one.
+        attention: transformers' name of an attention implementation; None for torch's, folded on a CPU.
+        device_map: accelerate's, for a model on several devices; ``device`` is then unused.
+        memory: bytes of KV per batch, and again of stored prefixes; None for a share of what is free.
+        rows: paths that are computed side by side at most.
 
-    def select(self, rows: torch.Tensor) -> None:
-        for layer in self.cache.layers:
-            layer.select(rows)
-        self.lengths = self.lengths[rows.cpu()]
-
-    def clone(self, rows: torch.Tensor) -> None:
-        for layer in self.cache.layers:
-            layer.clone(rows)
-        self.lengths = torch.cat([self.lengths, self.lengths[rows.cpu()]])
-
-    def mask(self, width: int, device: torch.device) -> torch.Tensor | None:
-        """Attention mask ``[n, width]`` with zeros on left padding; None when there is no padding."""
-        padding = width - self.lengths
-        if not bool(padding.any()):
-            return None
-        return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
-
-
-class HFEngine(Prompts):
-    """See ``harness.api.Probing``. ``memory`` bounds the bytes of KV per batch, and again of stored prefixes."""
+    Raises:
+        PathpruneError: for a device that cannot be used or damaged weights.
+        UnavailableError: for a model that cannot be loaded.
+    """
 
     provides: frozenset[Signal] = EVERYTHING
 
@@ -76,7 +64,6 @@ class HFEngine(Prompts):
         rows: int = 1024,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
-        self.fingerprint = str(spec["fingerprint"])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention, device_map)
         self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to
@@ -85,88 +72,84 @@ class HFEngine(Prompts):
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
-        self._encoded: tuple[list[tuple[str, tuple[int, ...]]], torch.Tensor] | None = None  # of the last training
+        self._encoded: tuple[list[tuple[str, tuple[int, ...]]], torch.Tensor] | None = None  # the last training's KV
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
-        head_dim = loading.head_dim(config)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        item = torch.finfo(self.model.dtype).bits // 8
-        self.token_bytes = 2 * self.layers * heads * head_dim * item
+        number_bytes = torch.finfo(self.model.dtype).bits // 8
+        self.token_bytes = 2 * self.layers * heads * loading.head_dim(config) * number_bytes  # KV of one token
         self.flops = loading.flop_model(self.model)
         super().__init__(tokenizer, config.max_position_embeddings, spec)
         self._ends = torch.tensor(end_tokens(self.model.generation_config, tokenizer), device=self.device)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        paths = [Path(problem, i, seed) for problem in problems for i in range(n)]
-        done = self._continue(paths, max_tokens, keep=True)
-        return [done[i : i + n] for i in range(0, len(done), n)]
+        """See ``harness.api.Engine``. KV of the paths is stored as far as ``memory`` goes."""
+        started = [Path(problem, i, seed) for problem in problems for i in range(n)]
+        paths = self._continue(started, max_tokens, store=True)
+        return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        return self._continue(paths, max_tokens, keep=False)
+        """See ``harness.api.Engine``."""
+        return self._continue(paths, max_tokens, store=False)
 
     def probe(self, paths: Sequence[Path], adapter: Adapter | None = None) -> np.ndarray:
-        out: list[np.ndarray | None] = [None] * len(paths)
-        for places in self._batches(paths, reserve=8):
-            opened = self._open([paths[i] for i in places], want_logits=False)
-            self._keep([paths[i] for i in places], opened)
-            if adapter is None:
-                assert opened.hidden is not None
-                states = opened.hidden.unsqueeze(1)
-            else:
-                width = int(opened.cache.get_seq_length()) + adapter.tokens
-                longer = replace(opened, lengths=opened.lengths + adapter.tokens)
-                with torch.no_grad():
-                    states = adapter(opened.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
-            for place, state in zip(places, states.float().cpu().numpy(), strict=True):
-                out[place] = state
-        return np.stack([o for o in out if o is not None])
+        """See ``harness.api.Probing``; float32 ``[n, 1, d]``, or ``[n, T_s, d]`` with an adapter."""
+        states: dict[int, np.ndarray] = {}
+        for indices in self.batches(paths, reserve=8):
+            batch = self.prefill([paths[i] for i in indices], want_logits=False)
+            self._store_new([paths[i] for i in indices], batch)
+            rows = self._states(batch, adapter).float().cpu().numpy()
+            states.update(zip(indices, rows, strict=True))
+        return np.stack([states[i] for i in range(len(paths))])
 
     @torch.no_grad()
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
-        """States of whole prefixes, computed again over their prompts' shared KV: an engine holds KV, not states."""
-        out: dict[int, np.ndarray] = {}
+        """See ``harness.api.Probing``.
+
+        Whole prefixes are computed again over their prompts' shared KV: an engine stores KV, not states.
+        """
+        reduced: dict[int, np.ndarray] = {}
         state_bytes = 4 * (self.layers + 1) * self.model.get_input_embeddings().weight.shape[1]
         for length in sorted({len(p.tokens) for p in paths}):
-            alike = [i for i, p in enumerate(paths) if len(p.tokens) == length]
-            longest = length + max(self.prompt_length(paths[i].problem) for i in alike)
+            of_length = [i for i, p in enumerate(paths) if len(p.tokens) == length]
+            longest = length + max(self.prompt_length(paths[i].problem) for i in of_length)
             size = max(1, min(self.rows, self.memory // (longest * self.token_bytes + length * state_bytes)))
-            for start in range(0, len(alike), size):
-                batch = alike[start : start + size]
-                states = self._compute([paths[i] for i in batch], want_logits=False, every_layer=True).states
-                for row, i in enumerate(batch):
-                    own = torch.stack([layer[row] for layer in states])
-                    out[i] = reduce(own.float().cpu().numpy(), paths[i])
-        return [out[i] for i in range(len(paths))]
+            for start in range(0, len(of_length), size):
+                indices = of_length[start : start + size]
+                layers = self._compute([paths[i] for i in indices], want_logits=False, every_layer=True).states
+                for row, i in enumerate(indices):
+                    states = torch.stack([layer[row] for layer in layers])
+                    reduced[i] = reduce(states.float().cpu().numpy(), paths[i])
+        return [reduced[i] for i in range(len(paths))]
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
-        """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
-        out: list[np.ndarray | None] = [None] * len(paths)
+        """log P of each of these tokens to come next, float32 ``[n, len(tokens)]``."""
+        logprobs: dict[int, np.ndarray] = {}
         for path in paths:
             self.fits(path, len(path.tokens))
-        for places in self._batches(paths, reserve=8):
-            opened = self._open([paths[i] for i in places], want_logits=True)
-            assert opened.logits is not None
-            for place, row in zip(
-                places, opened.logits.float().log_softmax(-1)[:, list(tokens)].cpu().numpy(), strict=True
-            ):
-                out[place] = row
-        return np.stack([o for o in out if o is not None])
+        for indices in self.batches(paths, reserve=8):
+            batch = self.prefill([paths[i] for i in indices], want_logits=True)
+            assert batch.logits is not None
+            rows = batch.logits.float().log_softmax(-1)[:, list(tokens)].cpu().numpy()
+            logprobs.update(zip(indices, rows, strict=True))
+        return np.stack([logprobs[i] for i in range(len(paths))])
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
+        """A trained adapter from its folder, or a new one with these options of ``Adapter``."""
         return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
 
     def reader(self, paths: Sequence[Path], adapter: Adapter) -> PrefixReader:
         """The adapter's states over these prefixes, with gradient: see ``PrefixReader``."""
         lengths = torch.tensor([len(self.sequence(p)) for p in paths])
-        room = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
+        free = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
 
         def fits(rows: int, width: int) -> bool:
-            return bool(self.token_bytes * width * rows / 2 <= room)
+            return bool(self.token_bytes * width * rows / 2 <= free)
 
         def encode(needed: Sequence[Path]) -> torch.Tensor:
             contents = [(p.problem.prompt, p.tokens) for p in needed]
             if self._encoded is None or self._encoded[0] != contents:
-                self._encoded = None  # two of them would not fit
+                self._encoded = None  # freed first: two of them would not fit
                 self._encoded = (contents, self._prefix_kv(needed))
             return self._encoded[1]
 
@@ -175,19 +158,20 @@ class HFEngine(Prompts):
     def _prefix_kv(self, paths: Sequence[Path]) -> torch.Tensor:
         """KV of whole prefixes, float16 ``[layers, 2, n, heads, T, head_dim]``, each from column 0 on."""
         lengths = [len(self.sequence(p)) for p in paths]
-        out: torch.Tensor | None = None
-        for places in self._batches(paths, reserve=8):
-            opened = self._open([paths[i] for i in places], want_logits=False)
-            block = kv.take(opened.cache, torch.arange(len(places), device=self.device))
-            if out is None:
-                layers, two, _, heads, _, dim = block.kv.shape
-                out = block.kv.new_zeros(layers, two, len(paths), heads, max(lengths), dim, dtype=torch.float16)
-            for row, place in enumerate(places):
-                out[:, :, place, :, : lengths[place]] = block.kv[:, :, row, :, block.width - lengths[place] :]
-        assert out is not None
-        return out
+        prefix_kv: torch.Tensor | None = None
+        for indices in self.batches(paths, reserve=8):
+            batch = self.prefill([paths[i] for i in indices], want_logits=False)
+            block = kv.take(batch.cache, torch.arange(len(indices), device=self.device))
+            if prefix_kv is None:
+                layers, _, _, heads, _, dim = block.kv.shape
+                prefix_kv = block.kv.new_zeros(layers, 2, len(paths), heads, max(lengths), dim, dtype=torch.float16)
+            for row, i in enumerate(indices):
+                prefix_kv[:, :, i, :, : lengths[i]] = block.kv[:, :, row, :, block.width - lengths[i] :]
+        assert prefix_kv is not None
+        return prefix_kv
 
     def describe(self) -> dict[str, str]:
+        """Device and version of torch, for a record."""
         return {
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or "cpu",
             "torch": torch.__version__,
@@ -198,20 +182,24 @@ class HFEngine(Prompts):
             return int(torch.cuda.mem_get_info(self.device)[0] * 0.4)
         return int(psutil.virtual_memory().available * 0.15)
 
-    def _batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
-        """Places in ``paths``, in batches that fit the memory budget, of similar length, each all cached or all not.
+    def batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
+        """Indices of ``paths``, in batches of similar length that fit the memory budget.
 
-        Those that are not cached have equally many generated tokens within a batch, and come last: what is stored of
-        them puts out what the others would have found.
+        The KV of a batch is stored for all of its paths or for none. Those without have equally many generated tokens
+        within a batch, and come last: storing them may evict what is stored of the others.
+
+        Args:
+            paths: what is to be computed.
+            reserve: tokens by which each will grow.
         """
         lengths = [len(self.ids(p.problem.prompt)) + len(p.tokens) for p in paths]
-        cached = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
-        kinds = [(not c, 0 if c else len(p.tokens)) for c, p in zip(cached, paths, strict=True)]
+        stored = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
+        kinds = [(not is_stored, 0 if is_stored else len(p.tokens)) for is_stored, p in zip(stored, paths, strict=True)]
         order = sorted(range(len(paths)), key=lambda i: (kinds[i], lengths[i], i))
         batch: list[int] = []
         for i in order:
             limit = min(self.rows, max(1, self.memory // (self.token_bytes * (lengths[i] + reserve))))
-            limit = max(1, min(limit, FED // max(1, kinds[i][1])))
+            limit = max(1, min(limit, RECOMPUTED // max(1, kinds[i][1])))
             if batch and (len(batch) >= limit or kinds[i] != kinds[batch[0]]):
                 yield batch
                 batch = []
@@ -220,99 +208,112 @@ class HFEngine(Prompts):
             yield batch
 
     @torch.no_grad()
-    def _open(self, paths: Sequence[Path], want_logits: bool) -> Opened:
+    def prefill(self, paths: Sequence[Path], want_logits: bool) -> SequenceBatch:
         """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
 
-        Sequences without stored KV have equally many generated tokens (``_batches``).
+        Args:
+            paths: one of ``batches``.
+            want_logits: fill ``logits`` of the result, instead of ``hidden``.
         """
-        parts = [self.store.get((p.problem.prompt, p.tokens)) for p in paths]
-        found = [part for part in parts if part is not None]
-        if len(found) == len(paths):
-            rows = [self.sequence(p) for p in paths]
-            lengths = torch.tensor([len(r) for r in rows])
-            opened = Opened(kv.cache_over(kv.end_aligned(found, int(lengths.max()) - 1)), None, None, lengths)
-            return self._feed(opened, torch.tensor([[r[-1]] for r in rows]), want_logits)
-        return self._compute(paths, want_logits)
+        stored = [block for p in paths if (block := self.store.get((p.problem.prompt, p.tokens))) is not None]
+        if len(stored) < len(paths):
+            return self._compute(paths, want_logits)
+        sequences = [self.sequence(p) for p in paths]
+        lengths = torch.tensor([len(ids) for ids in sequences])
+        batch = SequenceBatch(kv.cache_over(kv.end_aligned(stored, int(lengths.max()) - 1)), lengths)
+        return self._forward(batch, torch.tensor([[ids[-1]] for ids in sequences]), want_logits)
 
-    def _keep(self, paths: Sequence[Path], opened: Opened) -> None:
+    def _store_new(self, paths: Sequence[Path], batch: SequenceBatch) -> None:
         """Store what had to be computed, so that the next method reads the same prefixes for a token each."""
         new = [i for i, p in enumerate(paths) if p.tokens and self.store.get((p.problem.prompt, p.tokens)) is None]
         if new:
-            block = kv.take(opened.cache, torch.tensor(new, device=self.device))
+            block = kv.take(batch.cache, torch.tensor(new, device=self.device))
             # A stored prefix ends before its last token, whose KV a sampler would not have yet.
             keys: list[object] = [(paths[i].problem.prompt, paths[i].tokens) for i in new]
             self.store.put(keys, kv.Block(block.kv[..., :-1, :]))
 
-    def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> Opened:
-        """``_open`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
-        prompts = list(dict.fromkeys(p.problem.prompt for p in paths))
-        heads = [self.ids(prompt) for prompt in prompts]
-        width = max(map(len, heads))
-        opened = Opened(kv.arena_cache(self.layers), None, None, torch.tensor([len(h) for h in heads]))
-        padded = torch.tensor([[0] * (width - len(h)) + list(h) for h in heads])
+    def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> SequenceBatch:
+        """``prefill`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
+        row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(p.problem.prompt for p in paths))}
+        prompts = [self.ids(prompt) for prompt in row_of]
+        width = max(map(len, prompts))
+        batch = SequenceBatch(kv.arena_cache(self.layers), torch.tensor([len(ids) for ids in prompts]))
+        padded = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts])
         if not paths[0].tokens:
-            return self._feed(opened, padded, want_logits)
-        self._feed(opened, padded, want_logits=False)
-        places = {prompt: i for i, prompt in enumerate(prompts)}
-        opened.select(torch.tensor([places[p.problem.prompt] for p in paths], device=self.device))
+            return self._forward(batch, padded, want_logits)
+        self._forward(batch, padded, want_logits=False)
+        batch.select(torch.tensor([row_of[p.problem.prompt] for p in paths], device=self.device))
         tokens = torch.tensor([p.tokens for p in paths])
-        opened.lengths = opened.lengths + tokens.shape[1]
-        return self._feed(opened, tokens, want_logits, every_layer)
+        batch.lengths = batch.lengths + tokens.shape[1]
+        return self._forward(batch, tokens, want_logits, every_layer)
 
-    def _feed(self, opened: Opened, ids: torch.Tensor, want_logits: bool, every_layer: bool = False) -> Opened:
-        """One forward of ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already.
+    def _forward(
+        self, batch: SequenceBatch, ids: torch.Tensor, want_logits: bool, every_layer: bool = False
+    ) -> SequenceBatch:
+        """One forward pass of ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already.
 
-        Fills logits, or the last token's hidden state and, with ``every_layer``, the states of all of ``ids``.
+        Fills logits, or the last token's hidden state and, with ``every_layer``, the states at all of ``ids``.
         """
-        width = int(opened.cache.get_seq_length()) + ids.shape[1]
+        width = int(batch.cache.get_seq_length()) + ids.shape[1]
         columns = torch.arange(width - ids.shape[1], width)
-        positions = (columns - (width - opened.lengths).unsqueeze(-1)).clamp(min=0)
-        call = {
+        positions = (columns - (width - batch.lengths).unsqueeze(-1)).clamp(min=0)
+        inputs = {
             "input_ids": ids.to(self.device),
-            "attention_mask": opened.mask(width, self.device),
+            "attention_mask": batch.mask(width, self.device),
             "position_ids": positions.to(self.device),
-            "past_key_values": opened.cache,
+            "past_key_values": batch.cache,
             "use_cache": True,
         }
         if want_logits:
-            opened.logits = self.model(**call, logits_to_keep=1).logits[:, -1].to(self.device)
+            batch.logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].to(self.device)
         else:
-            done = self.model.get_decoder()(**call, output_hidden_states=every_layer)
-            opened.hidden = done.last_hidden_state[:, -1].to(self.device)
-            opened.states = tuple(layer.to(self.device) for layer in done.hidden_states or ())
-        return opened
+            output = self.model.get_decoder()(**inputs, output_hidden_states=every_layer)
+            batch.hidden = output.last_hidden_state[:, -1].to(self.device)
+            batch.states = tuple(layer.to(self.device) for layer in output.hidden_states or ())
+        return batch
 
-    def _continue(self, paths: Sequence[Path], max_tokens: int, keep: bool) -> list[Path]:
-        out = list(paths)
-        todo = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
-        for i in todo:
+    def _states(self, batch: SequenceBatch, adapter: Adapter | None) -> torch.Tensor:
+        if adapter is None:
+            assert batch.hidden is not None
+            return batch.hidden.unsqueeze(1)
+        width = int(batch.cache.get_seq_length()) + adapter.tokens
+        longer = replace(batch, lengths=batch.lengths + adapter.tokens)
+        with torch.no_grad():
+            return adapter(batch.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
+
+    def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        continued = list(paths)
+        unfinished = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
+        for i in unfinished:
             self.fits(paths[i], max_tokens)
-        waiting = [paths[i] for i in todo]
-        for places in self._batches(waiting, reserve=max_tokens):
-            for place, done in zip(places, self._decode([waiting[i] for i in places], max_tokens, keep), strict=True):
-                out[todo[place]] = done
-        return out
+        waiting = [paths[i] for i in unfinished]
+        for indices in self.batches(waiting, reserve=max_tokens):
+            longer = self._decode([waiting[i] for i in indices], max_tokens, store)
+            for i, path in zip(indices, longer, strict=True):
+                continued[unfinished[i]] = path
+        return continued
 
     @torch.no_grad()
-    def _decode(self, paths: list[Path], max_tokens: int, keep: bool) -> list[Path]:
+    def _decode(self, paths: list[Path], max_tokens: int, store: bool) -> list[Path]:
         """Continue paths side by side. Paths of equal content are one row of the batch until they diverge."""
         contents: dict[tuple[str, tuple[int, ...]], int] = {}
-        which = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
-        first_of = dict(zip(reversed(which), reversed(paths), strict=True))
-        opened = self._open([first_of[w] for w in range(len(contents))], want_logits=True)
-        run = Decoding(paths, torch.tensor(which, device=self.device), max_tokens, self.sampling, self._ends)
+        row_of_path = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
+        first_of_row = dict(zip(reversed(row_of_path), reversed(paths), strict=True))
+        batch = self.prefill([first_of_row[row] for row in range(len(contents))], want_logits=True)
+        rows = torch.tensor(row_of_path, device=self.device)
+        decoding = Decoding(paths, rows, max_tokens, self.sampling, self._ends)
         while True:
-            assert opened.logits is not None
-            ended = run.draw(opened.logits)
-            if keep and len(ended):
-                self.store.put(run.contents(ended), kv.take(opened.cache, run.rows[ended]))
-            run.retire(ended)
-            if not len(run.places):
-                return run.paths(self.decode)
-            if (alive := run.compact(len(opened.lengths))) is not None:
-                opened.select(alive)
-            parents, tokens = run.diverge(len(opened.lengths))
+            assert batch.logits is not None
+            ended = decoding.draw(batch.logits)
+            if store and len(ended):
+                self.store.put(decoding.contents(ended), kv.take(batch.cache, decoding.rows[ended]))
+            decoding.retire(ended)
+            if not len(decoding.running):
+                return decoding.paths(self.decode)
+            if (alive := decoding.compact(len(batch.lengths))) is not None:
+                batch.select(alive)
+            parents, tokens = decoding.diverge(len(batch.lengths))
             if len(parents):
-                opened.clone(parents)
-            opened.lengths = opened.lengths + 1
-            self._feed(opened, tokens.unsqueeze(-1), want_logits=True)
+                batch.clone(parents)
+            batch.lengths = batch.lengths + 1
+            self._forward(batch, tokens.unsqueeze(-1), want_logits=True)

@@ -1,158 +1,78 @@
-"""The Engine contract over one primitive: "continue these token ids and tell me these log-probabilities".
+"""What a served model is asked, and what it replies: continue these token ids, and tell me these log-probabilities.
 
-Who answers is a subclass: vLLM in this process (``local``) or a server over HTTP (``remote``). Paths go in and come
-out as token ids; text is never tokenised again.
+Tokens travel as ids in both directions; text is never tokenised again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from pathlib import Path as FilePath
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness import advice
-from harness.api import Path, PathpruneError, Problem, Sampling
-from harness.engines import loading
-from harness.engines.prompts import Prompts, end_tokens
-from harness.engines.sampling import as_stats
-from harness.engines.served.slots import SlotAdapter
-from harness.engines.vllm.ids import OFFSET, Ids
+from harness.api import Path, Sampling
+
+Finish = Literal["stop", "length"]
+
+
+class StreamKey(NamedTuple):
+    """The random numbers that decide a request's tokens (``harness.rng.uniforms``), and the filters before them."""
+
+    seed: int
+    problem: str
+    path: int  # index of the path
+    start: int  # position within the path of the first token to draw
+    temperature: float
+    top_p: float
+    top_k: int
+
+    @classmethod
+    def of(cls, path: Path, sampling: Sampling) -> StreamKey:
+        """The stream that a path goes on with."""
+        drawn = len(path.tokens)
+        return cls(path.seed, path.problem.id, path.index, drawn, sampling.temperature, sampling.top_p, sampling.top_k)
 
 
 @dataclass(frozen=True)
 class Request:
-    """``tokens`` more than ``ids``, at most. Wanted are log-probabilities of ``these`` ids, or the ``top`` ones.
+    """Continue ``prompt`` by at most ``max_tokens`` tokens, and report log-probabilities at each of them.
 
-    ``stream`` names the random numbers: [seed, problem, index, start, temperature, top_p, top_k]; None is greedy.
+    Besides that of the drawn token, either those of ``logprob_ids`` or those of the ``top`` most likely tokens.
     """
 
-    ids: tuple[int, ...]
-    tokens: int = 1
-    stream: tuple[Any, ...] | None = None
-    ends: bool = False  # does an end-of-sequence token end it?
-    these: tuple[int, ...] = ()
+    prompt: tuple[int, ...]  # token ids, a path's own included
+    max_tokens: int = 1
+    stream: StreamKey | None = None  # None: greedy
+    stop_at_end: bool = False  # does an end-of-sequence token end the reply?
+    logprob_ids: tuple[int, ...] = ()
     top: int = 0
 
 
-WAITING = 4  # paths handed over for each that runs at once, so that a place that falls free is taken
-Finish = Literal["stop", "length"]
-
-
-def finish_of(reason: str | None) -> Finish:
-    """vLLM's word for why a request ended; whatever is not the model's own doing can be resumed."""
-    return "stop" if reason == "stop" else "length"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """``columns`` ``[T, 1 + len(these)]``: the drawn token's log-probability, and those asked for; or ``top`` pairs."""
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """The T tokens that continue a request's prompt. Log-probabilities are natural and at temperature 1."""
 
     tokens: tuple[int, ...]
     finish: Finish
-    columns: np.ndarray
-    top: tuple[Sequence[int], Sequence[float]] = ((), ())  # of the first token drawn
-    cached: int = 0  # of the request's ids, how many had their KV in the cache
+    logprobs: np.ndarray  # [T, 1 + len(logprob_ids)]: of the drawn token, then of those asked for
+    top: Sequence[tuple[Sequence[int], Sequence[float]]] = ()  # (ids, log-probabilities) for each of the T tokens
+    cached: int = 0  # tokens of the prompt whose KV was in the server's cache
 
 
 @dataclass
-class Counters:
-    """Ids that requests brought, and those of them whose KV was in vLLM's cache: its own figures."""
+class PromptCounters:
+    """Tokens of all prompts so far, and those of them whose KV was in the server's cache, by its own count."""
 
     prompted: int = 0
     cached: int = 0
 
     @property
     def computed(self) -> int:
+        """Prompt tokens that the server had to compute."""
         return self.prompted - self.cached
 
 
-class Asking(Prompts):
-    """See ``harness.api.Probing``. A subclass has ``ask`` and ``new_adapter``."""
-
-    def __init__(
-        self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None, context: int | None, rows: int
-    ) -> None:  # fmt: skip
-        self.where, self.spec, self.sampling = where, spec, sampling
-        self.rows = WAITING * rows
-        self.fingerprint = str(spec["fingerprint"])
-        model, tokenizer = loading.skeleton(where, revision)
-        config = model.config.get_text_config()
-        super().__init__(
-            tokenizer, min(context or config.max_position_embeddings, config.max_position_embeddings), spec
-        )
-        self.architecture: str = (model.config.architectures or [type(model).__name__])[0]
-        self.flops = loading.flop_model(model)
-        self.ends = end_tokens(model.generation_config, tokenizer)
-        self.reads = Ids(config.vocab_size, config.hidden_size)
-        self.counters = Counters()
-
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        raise NotImplementedError
-
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
-        raise NotImplementedError
-
-    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        paths = [Path(problem, i, seed) for problem in problems for i in range(n)]
-        done = self.resume(paths, max_tokens)
-        return [done[i : i + n] for i in range(0, len(done), n)]
-
-    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        out = list(paths)
-        todo = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
-        for i in todo:
-            self.fits(paths[i], max_tokens)
-        said = self._counted([self._onward(paths[i], max_tokens) for i in todo])
-        for i, answer in zip(todo, said, strict=True):
-            out[i] = self._grown(paths[i], answer)
-        return out
-
-    def probe(self, paths: Sequence[Path], adapter: SlotAdapter | None = None) -> np.ndarray:
-        """``[n, 1, d]``: the state at the prefix's last token, or at the adapter's last [STOP] token."""
-        ids = [self.sequence(p) for p in paths]
-        if adapter is None:
-            ids = [(*row[:-1], self.reads.again(row[-1])) for row in ids]
-        else:
-            ids = [row + tuple(self.reads.stops(adapter.slot, adapter.tokens)) for row in ids]
-        for path, row in zip(paths, ids, strict=True):
-            self.fits(path, len(row) + 1 - self.prompt_length(path.problem))
-        said = self._counted([Request(row, top=self.reads.hidden + 1) for row in ids])
-        return np.stack([self.reads.state(*answer.top)[None] for answer in said])
-
-    def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
-        """log P of these tokens to come next, float32 ``[n, len(tokens)]``."""
-        for path in paths:
-            self.fits(path, len(path.tokens) + 1)
-        said = self._counted([Request(self.sequence(p), these=tuple(tokens)) for p in paths])
-        return np.stack([answer.columns[0, 1:] for answer in said]).astype(np.float32)
-
-    def _onward(self, path: Path, max_tokens: int) -> Request:
-        stream = (path.seed, path.problem.id, path.index, len(path.tokens), *astuple(self.sampling))
-        return Request(
-            self.sequence(path),
-            max_tokens - len(path.tokens),
-            stream if self.sampling.temperature else None,
-            ends=True,
-            these=tuple(self.reads.statistics),
-        )
-
-    def _grown(self, path: Path, answer: Answer) -> Path:
-        tokens = path.tokens + answer.tokens
-        rows = answer.columns.copy()
-        rows[:, 1:] -= OFFSET
-        drawn = as_stats(rows)
-        stats = path.stats.join(drawn) if path.stats else drawn
-        return replace(path, tokens=tokens, text=self.decode(tokens), stats=stats, finish=answer.finish)
-
-    def _counted(self, requests: Sequence[Request]) -> list[Answer]:
-        answers = self.ask(requests) if requests else []
-        self.counters.prompted += sum(len(r.ids) for r in requests)
-        self.counters.cached += sum(a.cached for a in answers)
-        return answers
-
-
-def trains_nothing() -> PathpruneError:
-    return PathpruneError(f"vLLM trains nothing: train with {advice.option(engine='hf')}, then score with this engine")
+def finish_of(reason: str | None) -> Finish:
+    """``Path.finish`` from a server's ``finish_reason``: whatever is not the model's own end can be resumed."""
+    return "stop" if reason == "stop" else "length"

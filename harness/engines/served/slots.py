@@ -12,64 +12,103 @@ from safetensors import SafetensorError, safe_open
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.engines.vllm.ids import SLOTS, TOKENS
+
+UNSUPPORTED = ("use_dora", "use_bdlora", "lora_bias")  # kinds of LoRA that only PEFT computes
 
 
 @dataclass(frozen=True)
 class SlotAdapter:
-    """A loaded adapter: its slot, T_s, and what its LoRA adds to a token's forward pass, in parameters."""
+    """A trained adapter in a slot of a served model."""
 
     slot: int
-    tokens: int
-    low_rank_parameters: int
+    tokens: int  # T_s, its learned [STOP] tokens
+    low_rank_parameters: int  # what its LoRA adds to a token's forward pass
+
+    @classmethod
+    def read(cls, folder: Path, slot: int, model: str, hidden: int, max_tokens: int) -> SlotAdapter:
+        """The adapter in a folder, by its files' headers; no weights are loaded.
+
+        Args:
+            folder: what ``harness.engines.hf.adapter.Adapter.save`` wrote.
+            slot: where the served model holds it.
+            model: the served model's name, for errors.
+            hidden: the served model's width.
+            max_tokens: [STOP] tokens that a slot has room for.
+
+        Raises:
+            PathpruneError: if it is missing, damaged, of another model, too long or of an unsupported kind.
+        """
+        try:
+            with safe_open(str(folder / "stop_embeddings.safetensors"), framework="np") as file:
+                tokens, width = file.get_slice("embeddings").get_shape()
+            parameters = _low_rank_parameters(folder)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise PathpruneError(f"adapter in {folder} is missing or damaged ({error}); train it again") from error
+        if width != hidden:
+            raise PathpruneError(
+                f"adapter in {folder} has width {width}, {model} has {hidden}: it belongs to another model"
+            )
+        if tokens > max_tokens:
+            raise PathpruneError(
+                f"adapter in {folder} has {tokens} [STOP] tokens, a served model holds up to {max_tokens}; use {advice.option(engine='hf')}"
+            )
+        return cls(slot, tokens, parameters)
 
 
 @dataclass
 class Slots:
-    """Which folder is in which slot. ``load`` puts one there; a slot's content never changes, nor does its KV."""
+    """Which adapter folder is in which slot. A slot's content never changes, so KV computed with it stays valid.
 
-    base: str
+    Args:
+        model: the served model's name, for errors.
+        hidden: its width.
+        count: how many adapters it holds.
+        max_tokens: [STOP] tokens that a slot has room for.
+        load: puts a folder into a slot of the served model.
+    """
+
+    model: str
     hidden: int
+    count: int
+    max_tokens: int
     load: Callable[[int, Path], None]
     held: dict[Path, SlotAdapter] = field(default_factory=dict)
 
     def adapter(self, folder: Path) -> SlotAdapter:
+        """The adapter of a folder, loaded into the next free slot if it is not held yet.
+
+        Raises:
+            PathpruneError: if no slot is free, or for the reasons of ``SlotAdapter.read``.
+        """
         folder = folder.resolve()
         if folder not in self.held:
-            if len(self.held) == SLOTS:
-                raise PathpruneError(f"an engine holds {SLOTS} adapters; run these pruners in two calls")
-            tokens, parameters = inspect(folder, self.hidden, self.base)
             slot = len(self.held)
+            if slot == self.count:
+                raise PathpruneError(
+                    f"a served model holds {self.count} adapters at a time; split these pruners between two runs"
+                )
+            adapter = SlotAdapter.read(folder, slot, self.model, self.hidden, self.max_tokens)
             self.load(slot, folder)
-            self.held[folder] = SlotAdapter(slot, tokens, parameters)
+            self.held[folder] = adapter
         return self.held[folder]
 
 
-def inspect(folder: Path, hidden: int, base: str) -> tuple[int, int]:
-    """(T_s, LoRA parameters) of an adapter folder that fits a model of this width."""
-    try:
-        with safe_open(str(folder / "stop_embeddings.safetensors"), framework="np") as file:
-            tokens, width = file.get_slice("embeddings").get_shape()
-        parameters = 0
-        if (config := folder / "adapter_config.json").exists():
-            unsupported = [k for k in ("use_dora", "use_bdlora", "lora_bias") if json.loads(config.read_text()).get(k)]
-            if unsupported:
-                raise PathpruneError(
-                    f"adapter in {folder} uses {unsupported[0]}, which engine vllm does not serve; use {advice.option(engine='hf')}"
-                )
-            with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as file:
-                shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118
-            parameters = sum(a * b for a, b in shapes)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise PathpruneError(f"adapter in {folder} is missing or damaged ({error}); train it again") from error
-    if width != hidden:
-        raise PathpruneError(f"adapter in {folder} has width {width}, {base} has {hidden}: it belongs to another model")
-    if tokens > TOKENS:
-        raise PathpruneError(f"adapter in {folder} has {tokens} [STOP] tokens; engine vllm serves up to {TOKENS}")
-    return tokens, parameters
-
-
 def digest(folder: Path) -> str:
-    """Names an adapter's weights, wherever they lie."""
+    """12 hexadecimal digits that identify an adapter by its weights, in whatever folder they are."""
     files = [f for f in sorted(folder.glob("*.safetensors")) if f.name.startswith(("adapter_model", "stop_embeddings"))]
     return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:12]
+
+
+def _low_rank_parameters(folder: Path) -> int:
+    """Parameters of a folder's LoRA, 0 if it has none."""
+    config = folder / "adapter_config.json"
+    if not config.exists():
+        return 0
+    settings = json.loads(config.read_text())
+    if used := [name for name in UNSUPPORTED if settings.get(name)]:
+        raise PathpruneError(
+            f"adapter in {folder} uses {used[0]}, which a served model cannot compute; use {advice.option(engine='hf')}"
+        )
+    with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    return sum(rows * columns for rows, columns in shapes)

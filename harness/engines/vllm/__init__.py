@@ -1,1 +1,1 @@
-"""vLLM as an engine: ``vllm`` in this process, on the released package."""
+"""vLLM as an engine, with our plug-in: ``local`` in this process, ``remote`` over HTTP, both on the released package."""

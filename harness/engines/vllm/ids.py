@@ -1,6 +1,6 @@
 """Token ids beyond the vocabulary, by which a request asks the served model for something else than a token.
 
-With V ordinary ids: id V + b stands for token b, and t-th [STOP] token of adapter slot a is 2 V + a x TOKENS + t. A
+With V ordinary ids: id V + b stands for token b, and the t-th [STOP] token of adapter slot a is 2 V + a x TOKENS + t. A
 request whose last id is one of these gets the last layer's state at that id instead of a distribution: the row of
 "logits" holds h_j at id j < d and 0 at id d, so that h_j is the difference of two ordinary log-probabilities. Every
 other row carries, behind the vocabulary, its distribution's statistics at log-probabilities around OFFSET, where
@@ -15,60 +15,69 @@ from typing import Any
 
 import numpy as np
 
+from harness.api import STATISTICS
+
 SLOTS, TOKENS = 8, 16  # adapters in one engine, [STOP] tokens of each
-STATISTICS = 5  # columns of harness.engines.sampling.distribution
+COLUMNS = len(STATISTICS) - 1  # of harness.engines.sampling.distribution: all but the drawn token's log-probability
 OFFSET = -500.0  # exp(-500) is 0 in float32
 
 
 @dataclass(frozen=True)
-class Ids:
-    """``base`` ordinary ids, states ``[hidden]``; ``adapters`` are folders to load with the model, one per slot."""
+class IdLayout:
+    """Which ids mean what. The fields are also the ``pathprune`` entry of an extended model's configuration."""
 
-    base: int
-    hidden: int
-    adapters: tuple[str, ...] = ()
+    base: int  # ordinary ids, V
+    hidden: int  # width of the model, d
+    adapters: tuple[str, ...] = ()  # folders to load with the model, one per slot
 
     @classmethod
-    def of(cls, config: Any) -> Ids:
-        """From the ``pathprune`` entry of a model's configuration."""
-        held = config.pathprune
-        return cls(held["base"], held["hidden"], tuple(held.get("adapters", ())))
+    def of(cls, config: Any) -> IdLayout:
+        """The layout that an extended model's Hugging Face configuration declares."""
+        entry = config.pathprune
+        return cls(entry["base"], entry["hidden"], tuple(entry.get("adapters", ())))
 
     @property
     def width(self) -> int:
-        """Columns before those of the statistics."""
+        """Columns of logits before those of the statistics."""
         return max(self.base, self.hidden + 1)
 
     @property
     def vocabulary(self) -> int:
-        """What the model claims to have, so that all of these ids may be asked for."""
-        return max(2 * self.base + SLOTS * TOKENS, self.width + STATISTICS)
+        """The vocabulary that the model claims to have, so that all of these ids may be asked for."""
+        return max(2 * self.base + SLOTS * TOKENS, self.width + COLUMNS)
 
     @property
-    def statistics(self) -> list[int]:
-        return list(range(self.width, self.width + STATISTICS))
+    def statistic_ids(self) -> list[int]:
+        """The ids whose log-probabilities carry the statistics of a distribution."""
+        return list(range(self.width, self.width + COLUMNS))
 
-    def again(self, token: int) -> int:
+    def state_id(self, token: int) -> int:
         """The id that reads the state at an ordinary token."""
         return self.base + token
 
-    def stops(self, slot: int, tokens: int) -> list[int]:
+    def stop_ids(self, slot: int, tokens: int) -> list[int]:
+        """The ids of the first ``tokens`` [STOP] tokens of an adapter slot."""
         first = 2 * self.base + slot * TOKENS
         return list(range(first, first + tokens))
 
-    def state(self, tokens: Sequence[int], logprobs: Sequence[float]) -> np.ndarray:
-        """h float32 ``[hidden]`` from the log-probabilities of a row that carries it."""
+    def state(self, ids: Sequence[int], logprobs: Sequence[float]) -> np.ndarray:
+        """The state, float32 ``[hidden]``, in a row of log-probabilities that carries one.
+
+        Other ids than those of the state (over HTTP, minus infinity comes as a number) are ignored.
+        """
+        columns, values = np.asarray(ids), np.asarray(logprobs)
+        carrying = columns <= self.hidden
         row = np.full(self.hidden + 1, np.nan)
-        row[np.asarray(tokens)] = logprobs
+        row[columns[carrying]] = values[carrying]
         return (row[:-1] - row[-1]).astype(np.float32)
 
-    def overrides(self, served: str) -> dict[str, Any]:
-        """What a Hugging Face configuration becomes for a model class of ours."""
-        held = asdict(self) | {"adapters": list(self.adapters)}
-        return {"architectures": [served], "vocab_size": self.vocabulary, "pathprune": held}
+    def overrides(self, architecture: str) -> dict[str, Any]:
+        """What to change in the base model's configuration so that ``architecture``, a class of ours, serves it."""
+        entry = asdict(self) | {"adapters": list(self.adapters)}
+        return {"architectures": [architecture], "vocab_size": self.vocabulary, "pathprune": entry}
 
 
-ARCHITECTURES = {
+ARCHITECTURES = {  # the base model's class, and ours
     "LlamaForCausalLM": "PathpruneLlamaForCausalLM",
     "Qwen2ForCausalLM": "PathpruneQwen2ForCausalLM",
     "Qwen3ForCausalLM": "PathpruneQwen3ForCausalLM",

@@ -13,92 +13,121 @@ from typing import Any
 import numpy as np
 
 from harness import advice
-from harness.api import PathpruneError, Sampling, Signal, UnavailableError
-from harness.engines import EVERYTHING
-from harness.engines.served.asking import Answer, Asking, Request, finish_of, trains_nothing
+from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.engines.served.asking import Reply, Request, finish_of
 from harness.engines.served.slots import SlotAdapter, Slots
-from harness.engines.vllm.ids import ARCHITECTURES
+from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS
+from harness.engines.vllm.probing import ProbingEngine
 
 DRAW = "harness.engines.vllm.draw:Draw"
 EXTENSION = "harness.engines.vllm.worker.Extension"
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
 
 
-class VLLMEngine(Asking):
-    """``memory`` is the KV cache in GiB, ``block`` its unit in tokens, ``rows`` how many paths run at once."""
+class VLLMEngine(ProbingEngine):
+    """See ``ProbingEngine``, with vLLM's own engine in this process.
 
-    provides: frozenset[Signal] = EVERYTHING - {"trace"}
+    Args:
+        where: folder or hub id of the model.
+        spec: everything that decides the engine's tokens.
+        sampling: how tokens are drawn.
+        revision: commit of a hub id.
+        memory: GiB of the KV cache.
+        context: longest sequence in tokens; None for the model's own limit.
+        block: tokens whose KV is cached as one; None for vLLM's default.
+        tensor_parallel: devices that share every layer.
+        rows: paths that run at once.
+
+    Raises:
+        PathpruneError: for a model of an architecture that the plug-in does not extend.
+        UnavailableError: if vLLM is not installed or cannot serve the model.
+    """
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None = None, memory: float = 4.0,
         context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = 256,
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
-        served = ARCHITECTURES.get(self.architecture)
-        if served is None:
+        extended = ARCHITECTURES.get(self.architecture)
+        if extended is None:
             raise PathpruneError(
-                f"engine vllm knows {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
+                f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
             )
         options: dict[str, Any] = {"block_size": block} if block else {}
         self.llm = start(
             where, revision=revision, tokenizer_revision=revision, dtype=spec["dtype"], max_model_len=self.context,
-            kv_cache_memory_bytes=int(memory * 2**30), max_num_seqs=rows, max_logprobs=self.reads.width,
-            tensor_parallel_size=tensor_parallel, hf_overrides=self.reads.overrides(served), logits_processors=[DRAW],
+            kv_cache_memory_bytes=int(memory * 2**30), max_num_seqs=rows, max_logprobs=self.layout.width,
+            tensor_parallel_size=tensor_parallel, hf_overrides=self.layout.overrides(extended), logits_processors=[DRAW],
             worker_extension_cls=EXTENSION, enable_prefix_caching=True, async_scheduling=False,
             # The rows of [STOP] tokens are found in Python at every step, which a captured graph would skip.
             enforce_eager=True, generation_config="vllm", **options,
         )  # fmt: skip
-        self._slots = Slots(where, self.reads.hidden, self._load)
+        self._slots = Slots(where, self.layout.hidden, SLOTS, TOKENS, self._load_adapter)
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
-        if folder is None:
-            raise trains_nothing()
+    def held(self, folder: FilePath) -> SlotAdapter:
+        """See ``ProbingEngine``; an adapter is loaded when it is first asked for."""
         return self._slots.adapter(folder)
 
     def describe(self) -> dict[str, str]:
+        """Device and versions, for a record."""
         import torch
         import vllm
 
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         return {"device": device, "torch": torch.__version__, "vllm": vllm.__version__}
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        prompts = [{"prompt_token_ids": list(r.ids)} for r in requests]
-        said = self.llm.generate(prompts, [self._params(r) for r in requests], use_tqdm=False)
-        return [_answer(request, output) for request, output in zip(requests, said, strict=True)]
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """See ``ServedEngine``; vLLM batches the requests itself."""
+        prompts = [{"prompt_token_ids": list(r.prompt)} for r in requests]
+        outputs = self.llm.generate(prompts, [self._sampling_params(r) for r in requests], use_tqdm=False)
+        return [_reply(request, output) for request, output in zip(requests, outputs, strict=True)]
 
-    def _load(self, slot: int, folder: FilePath) -> None:
+    def _load_adapter(self, slot: int, folder: FilePath) -> None:
         self.llm.collective_rpc("load_stop_adapter", args=(slot, str(folder)))
 
-    def _params(self, request: Request) -> Any:
+    def _sampling_params(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
-        wanted = {"logprobs": request.top} if request.top else {"logprob_token_ids": list(request.these)}
+        report = {"logprobs": request.top} if request.top else {"logprob_token_ids": list(request.logprob_ids)}
         return SamplingParams(
-            temperature=0.0, max_tokens=request.tokens, ignore_eos=True, stop_token_ids=self.ends if request.ends else [],
+            temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
+            stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
-            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **wanted,
+            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report,
         )  # fmt: skip
 
 
-def _answer(request: Request, output: Any) -> Answer:
-    said = output.outputs[0]
-    finish, cached = finish_of(said.finish_reason), output.num_cached_tokens or 0
-    values, tokens = said.logprobs.logprobs, tuple(said.token_ids)
-    if request.top:  # the first entry is the drawn token's
-        return Answer(tokens, finish, np.empty((0, 0)), (said.logprobs.token_ids[1:], values[1:]), cached)
-    return Answer(tokens, finish, np.array(values).reshape(len(tokens), 1 + len(request.these)), cached=cached)
+def _reply(request: Request, output: Any) -> Reply:
+    completion = output.outputs[0]
+    tokens, flat = tuple(completion.token_ids), completion.logprobs
+    finish, cached = finish_of(completion.finish_reason), output.num_cached_tokens or 0
+    if not request.top:
+        logprobs = np.array(flat.logprobs).reshape(len(tokens), 1 + len(request.logprob_ids))
+        return Reply(tokens, finish, logprobs, cached=cached)
+    # Of each token's entries, the first is the drawn token's own.
+    spans = list(zip(flat.start_indices, flat.end_indices, strict=True))
+    top = [(flat.token_ids[first + 1 : end], flat.logprobs[first + 1 : end]) for first, end in spans]
+    return Reply(tokens, finish, np.array([[flat.logprobs[first]] for first, _ in spans]), top, cached)
 
 
 def start(model: str, beside: bool = False, **options: Any) -> Any:
-    """A ``vllm.LLM``, or one line that says why there is none. ``beside``: in a process of its own, whatever runs here."""
+    """A ``vllm.LLM`` of a model.
+
+    Args:
+        model: folder or hub id.
+        beside: run it in a process of its own even on a CPU, because this one already runs another.
+        options: those of ``vllm.LLM``.
+
+    Raises:
+        UnavailableError: if vLLM is not installed or cannot serve the model.
+    """
     import torch
 
     # On a CPU a second process only competes for the cores: plain generation is a third slower with it.
-    apart = beside or torch.cuda.is_available() or options.get("tensor_parallel_size", 1) > 1
-    os.environ.update(SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(apart))})
+    separate = beside or torch.cuda.is_available() or options.get("tensor_parallel_size", 1) > 1
+    os.environ.update(SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(separate))})
     try:
         from vllm import LLM
     except ImportError as error:

@@ -6,8 +6,9 @@ from harness.engines.vllm.ids import ARCHITECTURES
 
 
 def register() -> None:
+    """Called by vLLM in each of its processes, possibly more than once."""
     from vllm import ModelRegistry
 
-    for served in ARCHITECTURES.values():
-        if served not in ModelRegistry.get_supported_archs():
-            ModelRegistry.register_model(served, f"harness.engines.vllm.model:{served}")
+    for architecture in ARCHITECTURES.values():
+        if architecture not in ModelRegistry.get_supported_archs():
+            ModelRegistry.register_model(architecture, f"harness.engines.vllm.model:{architecture}")

@@ -12,96 +12,90 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
-from harness.api import PathpruneError, Sampling, Signal, UnavailableError
-from harness.engines import EVERYTHING
-from harness.engines.served.asking import Answer, Asking, Request, finish_of, trains_nothing
+from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.engines.served.asking import Reply, Request, finish_of
+from harness.engines.served.client import HTTPClient
 from harness.engines.served.names import base_name, slots_of
-from harness.engines.served.slots import SlotAdapter, digest, inspect
+from harness.engines.served.slots import SlotAdapter, digest
+from harness.engines.vllm.ids import TOKENS
+from harness.engines.vllm.probing import ProbingEngine
 
-RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
 SERVE = "serve a folder written by `pathprune export` with the command that it prints"
 
 
-class RemoteEngine(Asking):
-    """``url`` without /v1; ``timeout`` in seconds per request; ``rows`` requests are in flight at once."""
+class RemoteEngine(ProbingEngine):
+    """See ``ProbingEngine``, over the completions API of ``vllm serve``.
 
-    provides: frozenset[Signal] = EVERYTHING - {"trace"}
+    Args:
+        where: folder or hub id of the model that is served.
+        spec: everything that decides the engine's tokens.
+        sampling: how tokens are drawn.
+        url: the server's address, without /v1.
+        revision: commit of a hub id.
+        context: longest sequence in tokens; None for the model's and the server's own limit.
+        rows: requests in flight at once.
+        timeout: seconds for each of them.
+        key: bearer token, if the server asks for one.
+
+    Raises:
+        UnavailableError: if there is no server, or one of other weights or without the plug-in.
+    """
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, url: str, revision: str | None = None,
         context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
-        self.at_once = rows
-        self.url, self.timeout = url.rstrip("/"), timeout
-        self.session = requests.Session()
-        self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
-        for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=rows))
-        served = self._call("GET", "/v1/models", None)["data"]
-        self.names = [entry["id"] for entry in served]
-        self.context = min([self.context, *(e["max_model_len"] for e in served if e.get("max_model_len"))])
-        self._same_base()
-
-    def _same_base(self) -> None:
-        """Refuse a server of other weights, or one that does not know our ids."""
-        wanted = base_name(self.fingerprint)
-        if wanted not in self.names:
-            shown = ", ".join(self.names) or "nothing"
+        self.client = HTTPClient(url, key, timeout, connections=rows, hint=SERVE)
+        models = self.client.get("/v1/models")["data"]
+        limits = [model["max_model_len"] for model in models if model.get("max_model_len")]
+        self.context = min([self.context, *limits])
+        self.served_names = [model["id"] for model in models]
+        self.model_name = base_name(self.fingerprint)
+        if self.model_name not in self.served_names:
             raise UnavailableError(
-                f"the server at {self.url} serves {shown}, not {wanted}: its weights are others, or it lacks pathprune's plugin; {SERVE}"
+                f"the server at {self.client.url} serves {', '.join(self.served_names) or 'nothing'}, not "
+                f"{self.model_name}: it has other weights, or it lacks pathprune's plugin; {SERVE}"
             )
-        self.name = wanted
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
-        if folder is None:
-            raise trains_nothing()
-        slot = slots_of(self.names).get(digest(folder))
+    def held(self, folder: FilePath) -> SlotAdapter:
+        """See ``ProbingEngine``; a server holds the adapters that were exported with its model."""
+        slot = slots_of(self.served_names).get(digest(folder))
         if slot is None:
-            raise PathpruneError(f"the server at {self.url} does not hold the adapter in {folder}; {SERVE}")
-        return SlotAdapter(slot, *inspect(folder, self.reads.hidden, self.where))
+            raise PathpruneError(f"the server at {self.client.url} does not hold the adapter in {folder}; {SERVE}")
+        return SlotAdapter.read(folder, slot, self.where, self.layout.hidden, TOKENS)
 
     def describe(self) -> dict[str, str]:
-        return {"device": f"server {self.url}", "vllm": str(self._call("GET", "/version", None)["version"])}
+        """Address and version of the server, for a record."""
+        return {"device": f"server {self.client.url}", "vllm": str(self.client.get("/version")["version"])}
 
-    def ask(self, asked: Sequence[Request]) -> list[Answer]:
-        with ThreadPoolExecutor(self.at_once) as pool:
-            return list(pool.map(self._one, asked))
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them."""
+        with ThreadPoolExecutor(self.client.connections) as pool:
+            return list(pool.map(self._complete, requests))
 
-    def _one(self, request: Request) -> Answer:
+    def _complete(self, request: Request) -> Reply:
+        return _reply(request, self.client.post("/v1/completions", self._body(request)))
+
+    def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "model": self.name, "prompt": list(request.ids), "max_tokens": request.tokens, "temperature": 0.0,
-            "ignore_eos": True, "stop_token_ids": self.ends if request.ends else [], "return_token_ids": True,
+            "model": self.model_name, "prompt": list(request.prompt), "max_tokens": request.max_tokens, "temperature": 0.0,
+            "ignore_eos": True, "stop_token_ids": self.ends if request.stop_at_end else [], "return_token_ids": True,
             "return_tokens_as_token_ids": True, "logprobs": request.top or 1,
         }  # fmt: skip
-        body |= {"logprob_token_ids": list(request.these)} if request.these else {}
-        body |= {"vllm_xargs": {"pathprune": list(request.stream)}} if request.stream else {}
-        reply = self._call("POST", "/v1/completions", body)
-        choice, usage = reply["choices"][0], reply.get("usage") or {}
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        tops = [{int(k.rpartition(":")[2]): v for k, v in top.items()} for top in choice["logprobs"]["top_logprobs"]]
-        drawn = choice["logprobs"]["token_logprobs"]
-        rows = [[own, *(top[i] for i in request.these)] for own, top in zip(drawn, tops, strict=True)]
-        finish = finish_of(choice["finish_reason"])
-        # A state's row gives -9999, JSON's minus infinity, to every id that it does not use.
-        first = {i: v for i, v in tops[0].items() if i <= self.reads.hidden} if request.top else {}
-        return Answer(
-            tuple(choice["token_ids"]), finish, np.array(rows, dtype=float), (list(first), list(first.values())), cached
-        )
+        body |= {"logprob_token_ids": list(request.logprob_ids)} if request.logprob_ids else {}
+        return body | ({"vllm_xargs": {"pathprune": list(request.stream)}} if request.stream else {})
 
-    def _call(self, method: str, path: str, body: Any) -> Any:
-        try:
-            reply = self.session.request(method, self.url + path, json=body, timeout=(10, self.timeout))
-        except requests.RequestException as error:
-            raise UnavailableError(
-                f"no answer from the server at {self.url} ({type(error).__name__} after {RETRIES.total} retries); is it "
-                "running, and is timeout= long enough?"
-            ) from error
-        if not reply.ok:
-            reason = " ".join(reply.text.split())[:300]
-            raise PathpruneError(f"the server at {self.url} refused {path} ({reply.status_code}: {reason}); {SERVE}")
-        return reply.json()
+
+def _reply(request: Request, completion: Mapping[str, Any]) -> Reply:
+    choice, usage = completion["choices"][0], completion.get("usage") or {}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    # With return_tokens_as_token_ids, a token's name is "token_id:<id>".
+    by_id = [{int(k.rpartition(":")[2]): v for k, v in top.items()} for top in choice["logprobs"]["top_logprobs"]]
+    drawn = choice["logprobs"]["token_logprobs"]
+    rows = [[logprob, *(top[i] for i in request.logprob_ids)] for logprob, top in zip(drawn, by_id, strict=True)]
+    top = [(list(entries), list(entries.values())) for entries in by_id] if request.top else []
+    return Reply(
+        tuple(choice["token_ids"]), finish_of(choice["finish_reason"]), np.array(rows, dtype=float), top, cached
+    )

@@ -7,8 +7,9 @@ from typing import Any
 
 
 class Extension:
-    """Methods are added to vLLM's worker class."""
+    """vLLM adds these methods to its worker class; they are called by name, with ``collective_rpc``."""
 
     def load_stop_adapter(self, slot: int, folder: str) -> None:
+        """Put a trained adapter into a slot of the model."""
         model: Any = self.model_runner.get_model()  # type: ignore[attr-defined]
         model.load_adapter(slot, Path(folder))

@@ -1,0 +1,38 @@
+"""Sequences that go through the model side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache
+
+
+@dataclass(eq=False)
+class SequenceBatch:
+    """n sequences, left-padded to one width, and what the model's last forward pass over them gave."""
+
+    cache: Cache  # KV up to each sequence's last token
+    lengths: torch.Tensor  # [n] prompt and generated tokens
+    logits: torch.Tensor | None = None  # [n, V] after the last token, if they were wanted
+    hidden: torch.Tensor | None = None  # [n, d] at the last token, if logits were not
+    states: tuple[torch.Tensor, ...] = ()  # layers + 1 of [n, q, d] at the q tokens of that pass, if asked for
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows, in this order."""
+        for layer in self.cache.layers:
+            layer.select(rows)
+        self.lengths = self.lengths[rows.cpu()]
+
+    def clone(self, rows: torch.Tensor) -> None:
+        """Append copies of these rows."""
+        for layer in self.cache.layers:
+            layer.clone(rows)
+        self.lengths = torch.cat([self.lengths, self.lengths[rows.cpu()]])
+
+    def mask(self, width: int, device: torch.device) -> torch.Tensor | None:
+        """Attention mask ``[n, width]`` with zeros on left padding; None when there is no padding."""
+        padding = width - self.lengths
+        if not bool(padding.any()):
+            return None
+        return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)

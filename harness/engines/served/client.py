@@ -1,0 +1,68 @@
+"""A server's JSON over HTTP, whoever wrote the server: pooled connections, retries, a key, and errors of one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from harness.api import PathpruneError, UnavailableError
+
+RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
+CONNECT = 10  # seconds
+SHOWN = 300  # characters of a server's own words in an error
+
+
+class HTTPClient:
+    """Requests to one server. Methods may be called from several threads at once.
+
+    Args:
+        url: the server's address, without the path (and so without /v1).
+        key: sent as a bearer token; empty for a server that asks for none.
+        timeout: seconds to wait for a reply.
+        connections: how many requests are in flight at once.
+        hint: ends the error of a refused request: what the user can do about it.
+    """
+
+    def __init__(
+        self, url: str, key: str = "", timeout: float = 600.0, connections: int = 64, hint: str = "look into its log"
+    ) -> None:
+        self.url, self.timeout, self.connections, self.hint = url.rstrip("/"), timeout, connections, hint
+        self.session = requests.Session()
+        self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=connections))
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path. For errors see ``post``."""
+        return self._json("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON that a server replies to a JSON body.
+
+        Raises:
+            UnavailableError: if it does not reply, retries included.
+            PathpruneError: if it refuses the request, or replies with something else than JSON.
+        """
+        return self._json("POST", path, body)
+
+    def _json(self, method: str, path: str, body: Any) -> Any:
+        try:
+            response = self.session.request(method, self.url + path, json=body, timeout=(CONNECT, self.timeout))
+        except requests.RequestException as error:
+            raise UnavailableError(
+                f"no reply from the server at {self.url} ({type(error).__name__} after {RETRIES.total} retries); is it "
+                "running, and is timeout= long enough?"
+            ) from error
+        if not response.ok:
+            reason = f"{response.status_code}: {' '.join(response.text.split())[:SHOWN]}"
+            raise PathpruneError(f"the server at {self.url} refused {path} ({reason}); {self.hint}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise PathpruneError(
+                f"the server at {self.url} replied to {path} with something else than JSON; is this the address of an "
+                "OpenAI-compatible server, without /v1?"
+            ) from error

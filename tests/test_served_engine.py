@@ -1,0 +1,185 @@
+"""The engine contract over ``ask`` alone: a server that replies from a table, with nothing of vLLM's and no weights."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
+from harness.engines.identity import locate
+from harness.engines.sampling import as_stats, statistics
+from harness.engines.served import asking
+from harness.engines.served.asking import Reply, Request
+from harness.engines.served.engine import ServedEngine
+from harness.ledger import Metered
+from harness.rng import uniforms
+from harness.testing import engine_conformance
+from tasks.embedded.hands import Hands
+
+LIMIT, CUT = 60, 22
+
+
+class TableEngine(ServedEngine):
+    """A row of the table is log P of the next token after this one; the served "cache" holds prompts seen before."""
+
+    def __init__(self, sampling: Sampling | None = None, **options: Any) -> None:
+        sampling = sampling or Sampling()
+        spec = {"engine": "table", "model": "hands", "fingerprint": "t", "dtype": "none", "sampling": asdict(sampling)}
+        super().__init__(locate("hands"), spec, sampling, revision=None, context=None, rows=4, **options)
+        size = self.config.vocab_size
+        logits = np.random.default_rng(0).normal(size=(size, size)) * 2
+        self.table = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        self.asked: list[Request] = []
+        self.seen: set[tuple[int, ...]] = set()
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        self.asked += requests
+        return [self._reply(r) for r in requests]
+
+    def _reply(self, request: Request) -> Reply:
+        cached = max((len(p) for p in self.seen if request.prompt[: len(p)] == p), default=0)
+        tokens = list(request.prompt)
+        rows, tops = [], []
+        while len(rows) < request.max_tokens:
+            logprobs = self.table[tokens[-1]]
+            token = int(logprobs.argmax())
+            if key := request.stream:
+                u = uniforms(key.seed, key.problem, key.path, key.start + len(rows), key.start + len(rows) + 1)[0]
+                token = int(np.exp(logprobs).cumsum().searchsorted(u))
+            tokens.append(token)
+            rows.append([logprobs[i] for i in (token, *request.logprob_ids)])
+            likely = logprobs.argsort()[::-1][: request.top]
+            tops.append((likely.tolist(), logprobs[likely].tolist()))
+            if request.stop_at_end and token in self.ends:
+                break
+        self.seen.add(tuple(tokens[:-1]))
+        drawn = tuple(tokens[len(request.prompt) :])
+        return Reply(drawn, "stop" if drawn[-1] in self.ends else "length", np.array(rows), tops, cached)
+
+
+class MuteEngine(TableEngine):
+    """A server that reports no log-probabilities."""
+
+    provides = frozenset({"text", "forced"})
+
+
+@pytest.fixture
+def problems(hands: Hands) -> list[Problem]:
+    return hands.problems("dev", 3)
+
+
+def flat(groups: list[list[Path]]) -> list[Path]:
+    return [p for group in groups for p in group]
+
+
+def test_launch_and_resume_are_one_uninterrupted_sample(problems: list[Problem]) -> None:
+    engine = TableEngine()
+    whole = flat(engine.launch(problems, 8, LIMIT, seed=4))
+    assert {p.finish for p in whole} == {"stop", "length"} and len({p.tokens for p in whole}) > 12
+    prefixes = flat(engine.launch(problems, 8, CUT, seed=4))
+    for path, expected in zip(engine.resume(prefixes, LIMIT), whole, strict=True):
+        assert (path.tokens, path.text, path.finish) == (expected.tokens, expected.text, expected.finish)
+        assert path.stats is not None and expected.stats is not None
+        assert np.array_equal(path.stats.logprob, expected.stats.logprob) and len(path.stats.logprob) == len(
+            path.tokens
+        )
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0)])
+def test_it_conforms(sampling: Sampling, hands: Hands) -> None:
+    assert [f for f in engine_conformance(TableEngine(sampling), hands, cuts=(1, CUT)) if f[1]] == []
+
+
+def test_what_is_asked_is_the_rest_of_each_unfinished_path(problems: list[Problem]) -> None:
+    sampling = Sampling(temperature=0.9, top_p=0.8, top_k=7)
+    engine = TableEngine(sampling)
+    prefixes = flat(engine.launch(problems, 2, CUT, seed=4))
+    unfinished = [p for p in prefixes if p.finish == "length"]
+    del engine.asked[:]
+    assert engine.resume(prefixes, CUT) == prefixes and not engine.asked
+    engine.resume(prefixes, LIMIT)
+    assert engine.asked == [
+        Request(
+            prompt=engine.ids(p.problem.prompt) + p.tokens,
+            max_tokens=LIMIT - CUT,
+            stream=asking.StreamKey(4, p.problem.id, p.index, CUT, 0.9, 0.8, 7),
+            stop_at_end=True,
+        )
+        for p in unfinished
+    ]
+
+
+def test_counters_are_the_server_s_and_charges_are_the_method_s(problems: list[Problem]) -> None:
+    """What the server found in its cache is counted and changes no charge: that is what the method needs."""
+    engine = TableEngine()
+    check = Check(np.random.default_rng(0))
+    metered = Metered(engine, check)
+    prefixes = metered.launch(problems[:1], 4, CUT, seed=4)[0]
+    prompt = engine.prompt_length(problems[0])
+    assert engine.counters.prompted == 4 * prompt
+    before = engine.counters.cached
+    longer = metered.resume(prefixes, LIMIT)
+    unfinished = [p for p in prefixes if p.finish == "length"]
+    assert engine.counters.prompted == 4 * prompt + len(unfinished) * (prompt + CUT)
+    assert engine.counters.cached - before == len(unfinished) * (prompt + CUT - 1)  # all but the last token's KV
+    lengths = [len(p.tokens) for p in longer]
+    flops = engine.flops(0, prompt) + sum(engine.flops(prompt, prompt + n) for n in lengths)
+    assert check.cost == Cost(generated=sum(lengths), flops=pytest.approx(flops))
+
+
+def test_next_logprobs_are_the_table_s(problems: list[Problem]) -> None:
+    engine = TableEngine()
+    prefixes = engine.launch(problems[:1], 3, CUT, seed=4)[0]
+    expected = [[engine.table[p.tokens[-1], t] for t in (3, 9)] for p in prefixes]
+    assert np.array_equal(engine.next_logprobs(prefixes, [3, 9]), np.array(expected, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("top", "known"),
+    [(0, ("logprob",)), (5, ("logprob", "margin")), (20, ("logprob", "confidence", "margin", "top_entropy"))],
+)
+def test_statistics_are_those_that_the_log_probabilities_give(
+    top: int, known: tuple[str, ...], problems: list[Problem]
+) -> None:
+    """Against the definitions over the full distribution, which this server does not report."""
+    engine = TableEngine()
+    engine.top = top
+    for path in flat(engine.launch(problems[:1], 3, CUT, seed=4)):
+        before = (*engine.ids(path.problem.prompt), *path.tokens)[-len(path.tokens) - 1 : -1]
+        logits = torch.tensor(engine.table[list(before)], dtype=torch.float32)
+        expected = as_stats(statistics(logits, torch.tensor(path.tokens)).numpy())
+        assert path.stats is not None and path.stats.known == known
+        for name in known:
+            assert np.allclose(getattr(path.stats, name), getattr(expected, name), rtol=2e-3, atol=1e-3), name
+
+
+def test_a_server_that_reports_nothing_provides_text(problems: list[Problem]) -> None:
+    engine = MuteEngine()
+    assert not hasattr(engine, "probe")
+    prefixes = flat(TableEngine().launch(problems, 2, CUT, seed=4))
+    unfinished = [p for p in prefixes if p.finish == "length"]
+    # Statistics of the first half only would be read as those of another path.
+    assert unfinished and all(p.stats is None for p in engine.resume(unfinished, LIMIT))
+
+
+def test_a_path_that_does_not_fit_is_refused_before_anything_is_asked(problems: list[Problem]) -> None:
+    engine = TableEngine()
+    with pytest.raises(PathpruneError, match=r"need .* positions, the model has 1024"):
+        engine.launch(problems, 1, 5000, seed=0)
+    assert not engine.asked
+
+
+def test_the_room_knows_no_server() -> None:
+    """Nothing in it imports an engine that is built on it."""
+    for file in FilePath(asking.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [n for n in names if "vllm" in n or "engines.hf" in n], file
