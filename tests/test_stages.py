@@ -178,15 +178,41 @@ def test_keys_are_what_they_were(toy_run: Callable[..., Run]) -> None:
     assert spec.scored_at(5)["prefix"] == 5 and str(spec) == "8 -> 3 at 5"
 
 
-def plugin(name: str) -> Plugin:
-    return registry.pruner(name)
-
-
 def test_results_are_kept(tmp_path: FilePath, toy_run: Callable[..., Run]) -> None:
     """A second bench of another schedule scores only at the lengths that are new."""
     run = toy_run(stages=[(5, 4), (9, 2)])
-    bench(run, [plugin("logprob")], lambda done, note: None)
+    bench(run, [registry.pruner("logprob")], lambda done, note: None)
     files = {f.name for f in run.folder.glob("L*.jsonl")}
     again = toy_run(stages=[(5, 2)])
-    assert bench(again, [plugin("logprob")], lambda done, note: None).sampled == 0
+    assert bench(again, [registry.pruner("logprob")], lambda done, note: None).sampled == 0
     assert {f.name for f in run.folder.glob("L*.jsonl")} == files
+
+
+def test_a_table_along_a_schedule(tmp_path: FilePath, run_cli: Any) -> None:
+    """Its numbers are those of the live run; what scores paths as a set is left out by name."""
+    import pathprune as pp
+
+    asked: dict[str, Any] = {
+        "task": "toy",
+        "engine": "toy",
+        "n": 8,
+        "problems": 6,
+        "progress": False,
+        "stages": [(5, 4), (9, 2)],
+    }
+    asked |= {"results": tmp_path / "results"}
+    table = pp.bench("logprob,jaccard,deepconf-offline", bank=tmp_path / "bank", **asked)
+    line = table.frame().set_index("name").loc["logprob"]
+    live = pp.live("logprob", **asked).frame()
+    assert line.accuracy_mean == pytest.approx((live.right / 2).mean(), abs=1e-6)
+    assert line.voted_mean == pytest.approx(live.correct.mean(), abs=1e-6)
+    assert line.tokens_mean == pytest.approx((live["cost.generated"] + live["cost.probed"]).mean(), abs=1e-6)
+    assert table.as_sets == ("jaccard",) and "deepconf-offline" in set(table.frame().name)
+    assert "8 -> 4 at 5 -> 2 at 9 tokens" in table.title
+    with pytest.raises(PathpruneError, match="figures are of one cut"):
+        table.plot()
+    given = ("--task", "toy", "--engine", "toy", "--n", "8", "--problems", "6", "--results", str(tmp_path / "results"))
+    code, said = run_cli(
+        "bench", *given, "--bank", str(tmp_path / "bank"), "--pruner", "logprob,jaccard", "--stages", "5:4,9:2"
+    )
+    assert code == 0 and "left out of the schedule: jaccard" in said and "0 tokens generated" in said

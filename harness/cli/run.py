@@ -68,6 +68,10 @@ def _show(table: Any) -> None:
 
     for name, why in table.left_out.items():
         console.print(f"left out {name}: {why}", style="yellow", markup=False)
+    if table.as_sets:
+        console.print(
+            f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
+        )
     console.print(table)
     for line in tables.notes(table.group):
         console.print(line)

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Cost, PathpruneError
+from harness.api import Cost, PathpruneError, Role
 from harness.replay.pool import Pool
+from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
+from harness.spec import Stage
 from harness.store import records
 from harness.store.records import Record
-from harness.store.roles import Role, role_of
+from harness.store.roles import role_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Method:
     errors: int
     stale: bool
     role: Role = "method"
+    pointwise: bool = False  # was each path scored on its own?
+    cuts: tuple[Checks, ...] = ()  # its scores and their costs at each stage of a schedule
 
     @property
     def top_k(self) -> bool:
@@ -50,28 +54,33 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Everything recorded on one pool at one prefix length: what may stand in one table."""
+    """Everything recorded on one pool at one prefix length, or along one schedule of ``stages``: what may stand in one table."""
 
     folder: Path
     spec: dict[str, Any]
     pool: Pool
     prefix: int
     judged: list[Method]
+    stages: tuple[Stage, ...] = ()  # empty: one cut at ``prefix``
 
     @property
     def slug(self) -> str:
         """The name of its figure."""
-        return f"{self.spec['task']}-{self.folder.name}-L{self.prefix}"
+        where = "-".join(f"{s.keep}at{s.prefix}" for s in self.stages) or f"L{self.prefix}"
+        return f"{self.spec['task']}-{self.folder.name}-{where}"
 
     @property
     def title(self) -> str:
         spec = self.spec
         sampling = ", ".join(f"{k} {v}" for k, v in spec["engine"]["sampling"].items())
         share = self.prefix / self.pool.lengths.mean()
+        where = f"L = {self.prefix} tokens ({share:.0%} of the mean length)"
+        if self.stages:
+            where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + " tokens"
         return (
             f"{spec['task']} v{spec['task_version']}, model {spec['engine']['model']} "
             f"({spec['engine']['fingerprint'][:8]}), engine {spec['engine']['engine']} {spec['engine']['dtype']}, {sampling}, "
-            f"seed {spec['seed']}, L = {self.prefix} tokens ({share:.0%} of the mean length)"
+            f"seed {spec['seed']}, {where}"
         )
 
 
@@ -96,7 +105,7 @@ def groups_of(
         if problems is not None:
             pool = pool.subset([p for p in problems if p in set(pool.problems)])
     by_prefix: dict[int, list[Method]] = {}
-    for judged in records.records(folder, "judged"):
+    for judged in judged_records(folder):
         with _blamed(judged.file):
             by_prefix.setdefault(int(judged.header["spec"]["prefix"]), []).extend(_judged(judged, pool))
     if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
@@ -106,6 +115,11 @@ def groups_of(
         by_prefix.setdefault(prefix, [])
     for length, methods in sorted(by_prefix.items()):
         yield Group(folder, record.header["spec"], pool, length, _distinct(methods + own_rules))
+
+
+def judged_records(folder: Path) -> Iterator[Record]:
+    """The records of a pool's methods, packed or not, in a fixed order."""
+    return records.records(folder, "judged")
 
 
 @contextmanager
@@ -146,6 +160,7 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
             errors=errors,
             stale=is_stale(header),
             role=role,
+            pointwise=bool(header.get("pointwise")),
         )
     ]
 

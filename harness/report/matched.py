@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
+from harness.api import Role
 from harness.replay.pool import Pool
 from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
 from harness.rng import generator
-from harness.store.roles import Role
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as shares of what finishing all paths costs

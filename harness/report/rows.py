@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import PathpruneError
-from harness.loop import Ended
+from harness.api import PathpruneError, Role
 from harness.replay.pool import (
     PerProblem,
     kept_mask,
@@ -20,9 +19,10 @@ from harness.replay.pool import (
     vote_weights,
     weighted_vote,
 )
+from harness.replay.stages import Checks, random_stages, replay_stages
 from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
 from harness.report import Group, Method
-from harness.store.roles import Role
+from harness.spec import Ended
 
 NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN, NAN)
@@ -85,14 +85,14 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     """
     if not 1 <= keep <= group.pool.n:
         raise PathpruneError(f"--keep {keep} is not between 1 and n = {group.pool.n}")
-    everything, chance = no_pruning(group.pool), random_pruning(group.pool, keep, group.prefix)
+    everything, chance = no_pruning(group.pool), _chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [
         Row("all (no pruning)", "control", "exact", note=few, role="closed-form", **_numbers(everything, everything)),
         Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything)),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]
-    replayed = [_judge(m, keep, group.prefix, ended) for m in shown if len(m.pool.problems)]
+    replayed = [_judge(m, group, keep, ended) for m in shown if len(m.pool.problems)]
     competing = [r for r in replayed if r.competes]
     adjusted = dict(zip(competing, holm([bootstrap(r.gain).p for r in competing]), strict=True))
     best = max(competing, key=lambda r: r.gain.mean(), default=None)
@@ -107,12 +107,20 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     return exact + ranked + failed + [_leaky(group, keep, everything)]
 
 
-def _judge(method: Method, keep: int, prefix: int, ended: Ended) -> Replayed:
+def _chance(group: Group, keep: int) -> PerProblem:
+    """The expectation of random survivors."""
+    return random_stages(group.pool, group.stages) if group.stages else random_pruning(group.pool, keep, group.prefix)
+
+
+def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
     if method.spent is not None:
         result = own_rule(method.pool, method.spent, method.values, method.checks)
         return Replayed(method, method.values > 0, result)
-    mask = kept_mask(method.pool, method.values, keep, prefix, ended)
-    return Replayed(method, mask, replay(method.pool, mask, prefix, method.checks))
+    if group.stages:
+        staged, survivors = replay_stages(method.pool, method.cuts, group.stages, ended)
+        return Replayed(method, survivors, staged)
+    mask = kept_mask(method.pool, method.values, keep, group.prefix, ended)
+    return Replayed(method, mask, replay(method.pool, mask, group.prefix, method.checks))
 
 
 def _row(
@@ -188,8 +196,12 @@ def _note(method: Method, group: Group, replayed: Replayed | None) -> str:
 def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
     """The shortest full lengths, which no prefix shows: how much of a gain mere length could explain."""
     pool = group.pool
-    mask = kept_mask(pool, -pool.lengths.astype(float), keep, group.prefix)
-    result = replay(pool, mask, group.prefix)
+    shortness = -pool.lengths.astype(float)
+    if group.stages:
+        free = Checks(shortness, *[np.zeros_like(shortness)] * 2, *[np.zeros(len(shortness))] * 2)
+        result, _ = replay_stages(pool, [free] * len(group.stages), group.stages)
+    else:
+        result = replay(pool, kept_mask(pool, shortness, keep, group.prefix), group.prefix)
     gain = bootstrap(result.accuracy - pool.correct.mean(1))
     return Row(
         "shortest in full (leaky)",

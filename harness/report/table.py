@@ -13,6 +13,7 @@ from harness.api import PathpruneError, Problem
 from harness.pools.bank import Bank
 from harness.report import Group, groups, groups_of
 from harness.report.rows import Row, rows
+from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
 from harness.text import unknown
 
@@ -26,17 +27,22 @@ DRAWINGS = FilePath("results/figures")
 class Table:
     """Every method of one pool at one prefix length, or along one schedule of cuts.
 
-    ``rows`` are the lines, the exact controls first; ``bank`` is where the paths lie.
+    ``rows`` are the lines, the exact controls first; ``bank`` is where the paths lie; ``as_sets`` names methods that a
+    schedule leaves out, since they score a path by those beside it or were recorded without costs per path.
     """
 
     group: Group
     rows: Sequence[Row]
     keep: int
     bank: FilePath
+    as_sets: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: FilePath, spec: RunSpec, problems: Sequence[str], vote: str | None, bank: FilePath) -> Table:
         """The table of a run whose records lie in ``folder``, on these problems."""
+        if len(spec.stages) > 1:
+            group, left_out = schedule_of(folder, spec, problems)
+            return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank, tuple(left_out))
         prefix = spec.prefixes[0]
         for group in groups_of(folder, spec.n, problems, prefix):
             if group.prefix == prefix:
@@ -69,6 +75,8 @@ class Table:
         """
         from harness.report.figures import FIGURES
 
+        if self.group.stages:
+            raise PathpruneError("figures are of one cut; bench each stage's prefix by itself to draw it")
         if kind not in FIGURES:
             raise PathpruneError(unknown("kind of figure", kind, list(FIGURES)))
         stem = FilePath(file) if file else DRAWINGS / f"{self.group.slug}-{kind}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
-Role = Literal["method", "control", "closed-form", "oracle", "own-rule"]
-ROLES: tuple[Role, ...] = get_args(Role)
+from harness.api import Role
 
 
 def role_of(header: Mapping[str, Any]) -> Role | None:
