@@ -157,6 +157,7 @@ class _Reader:
 
 
 def usual_answer(text: str) -> str | None:
+    """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
     from tasks.answers import canonical, extract
 
     found = extract(text)

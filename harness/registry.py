@@ -27,6 +27,7 @@ TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
 def names(kind: Kind) -> list[str]:
+    """Registered names of a kind, sorted."""
     return sorted({e.name for e in metadata.entry_points(group=f"pathprune.{kind}")})
 
 

@@ -21,6 +21,7 @@ def derive(*parts: Any) -> int:
 
 
 def generator(*parts: Any) -> np.random.Generator:
+    """A Philox generator seeded by named components."""
     return np.random.Generator(np.random.Philox(key=derive(*parts)))
 
 

@@ -72,6 +72,7 @@ def majority(answers: Sequence[str | None]) -> str | None:
 
 
 def heaviest(answers: Sequence[str | None], weight: np.ndarray) -> str | None:
+    """The answer of the largest total weight, ties to the one seen first; None where nobody votes."""
     totals: dict[str, float] = {}
     for answer, w in zip(answers, weight, strict=True):
         if answer is not None and w > 0:

@@ -7,6 +7,8 @@ from harness.rng import derive
 
 
 class Toy(Task):
+    """Words that a seeded engine walks over, with a digit as answer: the harness in microseconds."""
+
     name = "toy"
     version = "2"
     defaults = TaskDefaults(

@@ -15,7 +15,6 @@ from harness import registry
 from harness.api import FlopModel, PathpruneError
 from harness.learn import checkpoints
 from harness.loop import prune
-from harness.plugins import Plugin
 from harness.replay.pool import Pool, generation_cost, random_pruning
 from harness.replay.stages import Checks, from_rows, generation, random_stages, replay_stages, survivors
 from harness.runners.bench import bench, open_record

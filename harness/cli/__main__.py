@@ -1,3 +1,5 @@
+"""``python -m harness.cli``: the command line."""
+
 from harness.cli import main
 
 if __name__ == "__main__":

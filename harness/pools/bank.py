@@ -52,6 +52,7 @@ class Bank:
             raise PathpruneError(f"bank file {file} is damaged ({_line(error)}); delete it and run again") from error
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
+        """Store the finished paths of a problem, in place of those that were stored."""
         columns: dict[str, Any] = {
             "index": pa.array([p.index for p in paths], pa.int32()),
             "tokens": pa.array([list(p.tokens) for p in paths], pa.list_(pa.int32())),

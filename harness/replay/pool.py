@@ -33,6 +33,7 @@ class Pool:
 
     @classmethod
     def from_record(cls, header: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], n: int) -> Pool:
+        """The first n paths of every problem that has so many, from the rows of a pool's record."""
         rows = [row for row in lines.values() if len(row["answers"]) >= n]
         return cls(
             problems=tuple(r["problem"] for r in rows),
@@ -46,9 +47,11 @@ class Pool:
 
     @property
     def n(self) -> int:
+        """Paths per problem."""
         return self.correct.shape[1]
 
     def subset(self, problems: Sequence[str]) -> Pool:
+        """The same pool on these problems, in their order."""
         if tuple(problems) == self.problems:
             return self
         where = {p: i for i, p in enumerate(self.problems)}

@@ -38,6 +38,7 @@ class Sweep:
     flops: np.ndarray
 
     def at(self, setting: Setting) -> int:
+        """Row of a setting."""
         return self.settings.index(setting)
 
 

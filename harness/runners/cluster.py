@@ -44,6 +44,7 @@ class Actor:
         self.worker = opening.open()
 
     def run(self, job: Job) -> Finished:
+        """The worker's own ``run``."""
         return self.worker.run(job)
 
 

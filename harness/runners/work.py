@@ -52,9 +52,11 @@ class Held:
     fresh: dict[str, list[Path]] = field(default_factory=dict)
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
+        """Paths of a problem that are held, in index order."""
         return self.pools.get(problem.id, [])
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
+        """Hold the paths of a problem, and remember that they are new."""
         self.pools[problem.id] = self.fresh[problem.id] = list(paths)
 
 

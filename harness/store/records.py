@@ -122,6 +122,7 @@ def names(folder: Path, kind: Kind) -> list[str]:
 
 
 def kind_of(name: str) -> Kind:
+    """What a record is by its name."""
     if name.startswith(f"{LIVE}/"):
         return "live"
     return "pool" if name == f"{POOL}{SUFFIX}" else "judged"

@@ -41,6 +41,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
+        """confirmed, not confirmed, undecided or not tried, by the interval."""
         if isnan(self.value.mean):
             return "not tried"
         if self.value.low > 0:

@@ -149,6 +149,7 @@ class Recommendation:
 
 
 def read(file: Path) -> dict[str, Any]:
+    """A fitted law from its file, as JSON."""
     try:
         made = json.loads(file.read_text())
     except OSError as error:

@@ -48,6 +48,7 @@ class MathShepherd(ProcessReward):
         return encoded.input_ids, marks
 
     def probabilities(self, states: Any) -> Any:
+        """P(right) of each step, float32 ``[steps]``, from the states at the marks."""
         candidates = self.frozen.tokenizer(self.words, add_special_tokens=False).input_ids
         if len(candidates) != 2:
             raise self.lacks(f"makes {len(candidates)} tokens of {self.words!r}, not two (good=, bad=)")

@@ -39,4 +39,5 @@ class QwenPRM(ProcessReward):
         return ids, [i for i, token in enumerate(ids) if token == mark]
 
     def probabilities(self, states: Any) -> Any:
+        """P(right) of each step, float32 ``[steps]``, from the states at the marks."""
         return self.frozen.model.score(states).float().softmax(-1)[:, 1]

@@ -33,4 +33,5 @@ class SkyworkPRM(ProcessReward):
         return ids, marks
 
     def probabilities(self, states: Any) -> Any:
+        """P(right) of each step, float32 ``[steps]``, from the states at the marks."""
         return self.frozen.model.v_head.summary(states).float().squeeze(-1).sigmoid()

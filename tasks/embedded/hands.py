@@ -93,8 +93,10 @@ class Hands(EmbeddedTask):
             self.shape = replace(self.shape, definitions=(shortest, longest))
 
     def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
+        """Definitions in the order in which the problem states them."""
         return definitions
 
     def example(self, rng: random.Random, definitions: list[Definition], query: str) -> Example:
+        """A problem with one worked solution, for training."""
         words = write_solution(rng, definitions)
         return Example(words, [True] * len(words))

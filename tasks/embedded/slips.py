@@ -39,9 +39,11 @@ class Slips(EmbeddedTask):
     slip = 0.06
 
     def order(self, rng: random.Random, definitions: list[Definition]) -> list[Definition]:
+        """Definitions in the order in which the problem states them."""
         return rng.sample(definitions, len(definitions))
 
     def example(self, rng: random.Random, definitions: list[Definition], query: str) -> Example:
+        """A problem with one worked solution, for training."""
         plan = needed(definitions, query)
         words = ["plan", *(d.name for d in plan), "."]
         trained = [True] * len(words)
