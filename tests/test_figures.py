@@ -26,6 +26,7 @@ from harness.report import Group, Method, groups_of
 from harness.report.figures import FIGURES, calibration, chosen, style, success, survival, taxonomy
 from harness.runners.bench import Settings, bench
 from harness.runners.live import run_live
+from harness.store.roles import Role
 from harness.studies import attention_figure as looks
 from harness.studies.attention import read_attention
 from tasks.embedded.hands import Hands
@@ -47,8 +48,10 @@ def pool_of(correct: np.ndarray) -> Pool:
 def judged(name: str, quadrant: str, pool: Pool, values: np.ndarray, flops: float = 0.0, own: bool = False) -> Method:
     spent = pool.lengths if own else None
     checks = [Cost(flops=flops)] * len(pool.problems)
+    roles: dict[str, Role] = {"control": "control", "reference": "oracle"}
+    role: Role = "own-rule" if own else roles.get(quadrant, "method")
     return Method(
-        name, quadrant, "exact", "majority", "0", pool, values.astype(np.float32), spent, checks, None, 0, False
+        name, quadrant, "exact", "majority", "0", pool, values.astype(np.float32), spent, checks, None, 0, False, role
     )
 
 

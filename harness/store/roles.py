@@ -17,6 +17,8 @@ def role_of(header: Mapping[str, Any]) -> Role | None:
     its own what is finished. Records of before headers had roles are told apart by how they were made."""
     if "role" in header:
         stated: Role = header["role"]
+        if stated not in ROLES:
+            raise ValueError(f"its role {stated!r} is none of {', '.join(ROLES)}")
         return stated
     spec = header["spec"]
     if "pruner" not in spec:
