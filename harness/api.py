@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path as FilePath
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
 Signal = Literal["text", "token_stats", "hidden", "trace", "forced"]
 ASKED: frozenset[Signal] = frozenset({"hidden", "trace", "forced"})  # what a method asks an engine for
 Role = Literal["method", "control", "closed-form", "oracle", "own-rule"]  # what a row of a table is
+ROLES: tuple[Role, ...] = get_args(Role)
 CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
 

@@ -54,7 +54,8 @@ def code_digest(made: Any) -> str:
     files = _files(made)
     if not files:
         return COMPILED + _sha(f"{sys.version_info[:2]}", *sorted(set(_compiled(made, made.__module__, set()))))
-    return SOURCE + _sha(*sorted(_normal(file, file.stat().st_mtime_ns) for file in files.values()))
+    package = made.__module__.partition(".")[0]
+    return SOURCE + _sha(*sorted(_normal(file, file.stat().st_mtime_ns, package) for file in files.values()))
 
 
 @cache
@@ -132,27 +133,33 @@ def _tree(file: Path, changed: int) -> ast.Module:
 
 
 @lru_cache(maxsize=512)
-def _normal(file: Path, changed: int) -> str:
-    """What a module computes, as text; the bytes of what is no Python source."""
-    return normal_form(_tree(file, changed)) if file.suffix == ".py" else hashlib.sha256(file.read_bytes()).hexdigest()
+def _normal(file: Path, changed: int, package: str) -> str:
+    """What a module computes, as text; of what is no Python source its bytes."""
+    if file.suffix != ".py":
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return normal_form(_tree(file, changed), package)
 
 
-def normal_form(tree: ast.Module) -> str:
-    """A module's syntax tree as text that is the same for code that computes the same, by the rules above."""
+def normal_form(tree: ast.Module, package: str = ".") -> str:
+    """A module's syntax tree as text that is the same for code that computes the same, by the rules above.
+
+    ``package``: the top-level one that the module belongs to."""
     writer = _Writer()
     body = writer.body(tree.body)
-    return "\n".join([*sorted({f"{name}={target}" for name, target in _bound(tree) if name in writer.used}), body])
+    used = {f"{name}={target}" for name, target in _bound(tree, package) if name in writer.used}
+    return "\n".join([*sorted(used), body])
 
 
-def _bound(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Names that imports bind, and for what they stand: distribution and object, without the modules in between."""
+def _bound(tree: ast.AST, package: str = ".") -> Iterator[tuple[str, str]]:
+    """Names that imports bind, and for what they stand: top-level package, "." for the own one, and object."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
         elif isinstance(node, ast.ImportFrom):
-            top = "." if node.level else (node.module or "").partition(".")[0]
-            yield from ((alias.asname or alias.name, f"{top}:{alias.name}") for alias in node.names)
+            top = (node.module or "").partition(".")[0]
+            where = "." if node.level or top == package else top
+            yield from ((alias.asname or alias.name, f"{where}:{alias.name}") for alias in node.names)
 
 
 class _Writer:

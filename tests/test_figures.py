@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import registry
-from harness.api import Cost, FlopModel, PathpruneError
+from harness.api import Cost, FlopModel, PathpruneError, Role
 from harness.learn import checkpoints
 from harness.loop import check
 from harness.replay.pool import Pool
@@ -48,8 +48,10 @@ def pool_of(correct: np.ndarray) -> Pool:
 def judged(name: str, quadrant: str, pool: Pool, values: np.ndarray, flops: float = 0.0, own: bool = False) -> Method:
     spent = pool.lengths if own else None
     checks = [Cost(flops=flops)] * len(pool.problems)
+    roles: dict[str, Role] = {"control": "control", "reference": "oracle"}
+    role: Role = "own-rule" if own else roles.get(quadrant, "method")
     return Method(
-        name, quadrant, "exact", "majority", "0", pool, values.astype(np.float32), spent, checks, None, 0, False
+        name, quadrant, "exact", "majority", "0", pool, values.astype(np.float32), spent, checks, None, 0, False, role
     )
 
 

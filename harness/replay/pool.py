@@ -194,6 +194,7 @@ class Ballots:
 
 @lru_cache(maxsize=8)
 def ballots_of(pool: Pool) -> Ballots:
+    """The answers of a pool as columns of votes."""
     none = int(pool.answers.max(initial=-1)) + 1
     column = np.where(pool.answers >= 0, pool.answers, none)
     truth = np.zeros((len(pool.problems), none + 1), dtype=bool)

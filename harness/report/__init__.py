@@ -71,6 +71,7 @@ class Group:
 
     @property
     def title(self) -> str:
+        """Task, model, engine, sampling, seed and where paths are cut, in one line."""
         spec = self.spec
         sampling = ", ".join(f"{k} {v}" for k, v in spec["engine"]["sampling"].items())
         share = self.prefix / self.pool.lengths.mean()

@@ -36,6 +36,7 @@ class Budgets:
 def budgets(
     group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
 ) -> Budgets:
+    """One group's numbers at matched cost; ``draws`` random launches per setting for votes."""
     made = matched.curves(group, draws)
     everything = made[0]
     full = float(everything.costs(cost).max())

@@ -16,6 +16,7 @@ HEADS = ("Method", "Type", r"avg@{keep}$\mid${n}", "Gain over random", "cons@{ke
 
 
 def escaped(text: str) -> str:
+    """A text with LaTeX's special characters escaped."""
     return "".join(ESCAPED.get(c, c) for c in text)
 
 
@@ -25,6 +26,7 @@ def document(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> str:
 
 
 def table(group: Group, rows: Sequence[Row], keep: int) -> str:
+    """One table with all its rows, as LaTeX."""
     heads = " & ".join(h.replace("{keep}", str(keep)).replace("{n}", str(group.pool.n)) for h in HEADS)
     marks = emphasis(rows)
     lines = [" & ".join(_cells(row, marks.get(id(row), "{}"))) + r" \\" for row in rows]

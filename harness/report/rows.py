@@ -70,6 +70,7 @@ class Replayed:
 
     @property
     def gain(self) -> np.ndarray:
+        """avg@k of the kept minus the mean over all paths, ``[Q]``."""
         return self.result.accuracy - self.method.pool.correct.mean(1)
 
     @property

@@ -23,6 +23,7 @@ TITLE = "# Leaderboard\n\n"
 
 
 def columns(n: int, keep: int) -> list[str]:
+    """Heads of the columns, in order."""
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
         "of oracle", f"cons@{keep}", "own vote", "tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
@@ -31,6 +32,7 @@ def columns(n: int, keep: int) -> list[str]:
 
 
 def cells(row: Row) -> list[str]:
+    """A row as texts, in the order of ``columns``."""
     return [
         row.name,
         row.quadrant,
@@ -58,6 +60,7 @@ def cells(row: Row) -> list[str]:
 
 
 def shown(value: Interval | None, form: str = ".3f") -> str:
+    """A mean with its interval as text; "-" where it does not exist."""
     if value is None or value.mean != value.mean:
         return "-"
     bare = form.lstrip("+")
@@ -84,6 +87,7 @@ def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
 
 
 def notes(group: Group) -> list[str]:
+    """What stands below a table."""
     lines = [
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
@@ -105,6 +109,7 @@ def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequenc
 
 def line(texts: Sequence[str]) -> str:
     # A bar inside a cell would end it.
+    """Cells as one line of a Markdown table."""
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 

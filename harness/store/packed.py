@@ -4,13 +4,14 @@
 ``own-rule-*.jsonl`` and ``live/*.jsonl`` held. A record is a row group; its name (that of its journal, relative to the
 folder) and its header stand in the file's metadata as JSON. Rows come back as they were: what a column cannot hold to
 the last digit, and every key that has no column, is kept as JSON in the column ``rest``. The same records give the
-same bytes, and bytes that changed are found by checksums.
+same bytes, and a file whose bytes changed is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -29,6 +30,7 @@ from harness.store.files import writable
 FORMAT = "pathprune-records/1"
 SUFFIX = ".parquet"
 REST = "rest"
+SEAL = "sha256-of-this-file:"
 FLOATS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.int32()), pa.list_(pa.string())
 COLUMNS: dict[str, pa.DataType] = {
     "problem": pa.string(),
@@ -62,11 +64,11 @@ def write(file: Path, records: Sequence[Packed]) -> None:
     tables = [_table(record.rows) for record in records]
     schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if any(name in t.column_names for t in tables)])
     about = json.dumps([{"name": r.name, "rows": len(r.rows), "header": r.header} for r in records])
-    metadata = {"pathprune.format": FORMAT, "pathprune.records": about, "pathprune.sha256": _sha(about)}
+    metadata = {"pathprune.format": FORMAT, "pathprune.records": about, "pathprune.sha256": SEAL + "0" * 64}
     schema = schema.append(pa.field(REST, pa.string()))
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
     with writable(file) as part:
-        with pq.ParquetWriter(part, schema, store_schema=False, write_page_checksum=True, **options) as stream:
+        with pq.ParquetWriter(part, schema, store_schema=False, **options) as stream:
             for table in filter(len, tables):
                 columns = [
                     table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type)
@@ -74,6 +76,7 @@ def write(file: Path, records: Sequence[Packed]) -> None:
                 ]
                 stream.write_table(pa.table(columns, schema=schema), row_group_size=len(table))
             stream.add_key_value_metadata(metadata)
+        part.write_bytes(_sealed(part.read_bytes()))
         for record in records:
             if list(map(_text, rows(part, record.name))) != list(map(_text, record.rows)):
                 raise PathpruneError(f"{file} would not hold the rows of {record.name} as they are; it is not written")
@@ -90,7 +93,7 @@ def rows(file: Path, name: str) -> list[Row]:
     if group is None:
         return []
     with blamed(file):
-        with pq.ParquetFile(file, page_checksum_verification=True) as stream:
+        with pq.ParquetFile(file) as stream:
             table = stream.read_row_group(group)
         columns = {c: _decoded(table[c].combine_chunks()) for c in table.column_names}
         made: list[Row] = []
@@ -114,14 +117,25 @@ def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
 @lru_cache(maxsize=256)
 def _contents_of(file: Path, *state: int) -> dict[str, tuple[dict[str, Any], int | None]]:
     with blamed(file):
-        found = pq.read_metadata(file).metadata or {}
-        if found.get(b"pathprune.format") != FORMAT.encode():
+        metadata = pq.read_metadata(file).metadata or {}
+        if metadata.get(b"pathprune.format") != FORMAT.encode():
             raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
-        about = found[b"pathprune.records"].decode()
-        if found[b"pathprune.sha256"].decode() != _sha(about):
-            raise ValueError("its headers are not those that were written")
+        raw = file.read_bytes()
+        if raw != _sealed(raw):
+            raise ValueError("its bytes are not those that were written")
         groups = count()
-        return {r["name"]: (r["header"], next(groups) if r["rows"] else None) for r in json.loads(about)}
+        about = json.loads(metadata[b"pathprune.records"])
+        return {r["name"]: (r["header"], next(groups) if r["rows"] else None) for r in about}
+
+
+def _sealed(raw: bytes) -> bytes:
+    """A file with the SHA-256 of all its bytes in the place that is kept for it, which counts as zeros."""
+    places = [*re.finditer(SEAL.encode() + rb"([0-9a-f]{64})", raw)]
+    if not places:
+        raise ValueError("it has no checksum")
+    place = places[-1]
+    before, after = raw[: place.start(1)], raw[place.end(1) :]
+    return before + hashlib.sha256(before + b"0" * 64 + after).hexdigest().encode() + after
 
 
 @contextmanager
@@ -138,10 +152,6 @@ def blamed(file: Path) -> Iterator[None]:
 
 def _text(row: Row) -> str:
     return json.dumps(row, sort_keys=True)
-
-
-def _sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _table(records: Sequence[Row]) -> pa.Table:
@@ -187,7 +197,6 @@ def _decoded(array: pa.Array) -> list[Any]:
     if array.type != FLOATS:
         return list(array.to_pylist())
     flat = array.flatten().cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).tolist()
-    ends = np.cumsum([0 if size is None else size for size in pc.list_value_length(array).to_pylist()])
-    valid = array.is_valid().to_pylist()
-    starts = np.concatenate([[0], ends[:-1]])
-    return [flat[a:b] if there else None for a, b, there in zip(starts, ends, valid, strict=True)]
+    sizes = pc.list_value_length(array).to_pylist()
+    ends = np.cumsum([size or 0 for size in sizes]).tolist()
+    return [None if size is None else flat[end - size : end] for size, end in zip(sizes, ends, strict=True)]

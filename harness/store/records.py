@@ -71,6 +71,8 @@ class Record:
             return cls(file, header if role is None else header | {"role": role}, {row["problem"]: row for row in rows})
         except (KeyError, TypeError) as error:
             raise PathpruneError(f"{file} is damaged: a line has no {error}; delete the file and run again") from error
+        except ValueError as error:
+            raise PathpruneError(f"{file} is damaged: {error}; delete the file and run again") from error
 
     def append(self, rows: list[Row]) -> None:
         """Write rows at once and make them durable."""

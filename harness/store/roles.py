@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.api import Role
+from harness.api import ROLES, Role
 
 
 def role_of(header: Mapping[str, Any]) -> Role | None:
@@ -16,6 +16,8 @@ def role_of(header: Mapping[str, Any]) -> Role | None:
     its own what is finished. Records of before headers had roles are told apart by how they were made."""
     if "role" in header:
         stated: Role = header["role"]
+        if stated not in ROLES:
+            raise ValueError(f"its role {stated!r} is none of {', '.join(ROLES)}")
         return stated
     spec = header["spec"]
     if "pruner" not in spec:

@@ -12,6 +12,7 @@ RESAMPLES = 2000
 
 
 def keep_of(n: int) -> int:
+    """How many of n paths figures finish."""
     return max(1, n // SHARE)
 
 

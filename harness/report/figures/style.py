@@ -79,6 +79,7 @@ def mark(quadrant: str) -> Mark:
 
 
 def venue_of(name: str) -> Venue:
+    """Sizes of a venue by its name."""
     if name not in VENUES:
         raise PathpruneError(f"no venue {name!r}; there are {', '.join(VENUES)}")
     return VENUES[name]
