@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
-from harness.api import CostClass, PathpruneError, Quadrant, Role, Signal
+from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
 from harness.text import unknown
 from harness.vote import VOTES
 
@@ -21,13 +21,13 @@ class Traits:
 
     quadrant: Quadrant
     needs: frozenset[Signal]
-    fidelity: str = "not stated"
-    vote: str = "majority"
-    cost_class: CostClass = "free"
-    pointwise: bool = False
-    keeps_all: bool = False
-    closed_form: str = ""
-    on_request: str = ""
+    fidelity: str = Pruner.fidelity
+    vote: str = Pruner.vote
+    cost_class: CostClass = Pruner.cost_class
+    pointwise: bool = Pruner.pointwise
+    keeps_all: bool = Pruner.keeps_all
+    closed_form: str = Pruner.closed_form
+    on_request: str = Pruner.on_request
     labels: str = ""  # the kind it is trained on; empty: it learns nothing
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from harness.api import Path
-from harness.engines.hf.adapter import Adapter
+from harness.engines.hf.adapter import StopAdapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class AttentionMass:
 
 
 @torch.no_grad()
-def read_attention(engine: Any, paths: Sequence[Path], adapter: Adapter) -> AttentionMass:
+def read_attention(engine: Any, paths: Sequence[Path], adapter: StopAdapter) -> AttentionMass:
     """Run the adapter over the cached prefixes, whose stored KV is copied and so left bit-identical."""
     longest = max(len(p.tokens) for p in paths)
     order: list[int] = []
@@ -41,7 +41,7 @@ def read_attention(engine: Any, paths: Sequence[Path], adapter: Adapter) -> Atte
     return AttentionMass(*(np.concatenate([getattr(p, f.name) for p in parts])[back] for f in fields(AttentionMass)))
 
 
-def _read(engine: Any, paths: Sequence[Path], adapter: Adapter, longest: int) -> AttentionMass:
+def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int) -> AttentionMass:
     batch = engine.prefill(paths, want_logits=False)
     longer = replace(batch, lengths=batch.lengths + adapter.tokens)
     width = int(batch.cache.get_seq_length()) + adapter.tokens
@@ -67,7 +67,7 @@ def _read(engine: Any, paths: Sequence[Path], adapter: Adapter, longest: int) ->
 
 
 @contextmanager
-def _eager(adapter: Adapter) -> Iterator[None]:
+def _eager(adapter: StopAdapter) -> Iterator[None]:
     """The adapter's branch with eager attention; its configuration is its own, so the engine's model keeps its kernel."""
     decoder = _decoder(adapter)
     before = decoder.config._attn_implementation
@@ -78,5 +78,5 @@ def _eager(adapter: Adapter) -> Iterator[None]:
         decoder.set_attn_implementation(before)
 
 
-def _decoder(adapter: Adapter) -> Any:
+def _decoder(adapter: StopAdapter) -> Any:
     return (adapter.branch.get_base_model() if adapter.rank else adapter.branch).get_decoder()

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.api import PathpruneError
-from harness.engines.hf.adapter import EMBEDDINGS, Adapter
+from harness.engines.hf.adapter import EMBEDDINGS, StopAdapter
 from harness.learn import checkpoints
 from harness.store.provenance import provenance
 
@@ -58,7 +58,7 @@ def adopt(folder: Path, engine: Any, out: Path) -> Path:
         head = {"weight": (weight[1:] - weight[:1]).float(), "bias": (bias[1:] - bias[:1]).float()}
         save_file({k: v.contiguous() for k, v in head.items()}, part / "head.safetensors")
         _adapter(folder / "adapter", part)
-        Adapter.load(engine.model, part)  # a LoRA of other shapes is refused here
+        StopAdapter.load(engine.model, part)  # a LoRA of other shapes is refused here
         card = {
             "pruner": "stop",
             "digest": checkpoints.digest_of(part),

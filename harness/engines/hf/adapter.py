@@ -38,7 +38,7 @@ def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
     return weight[order[torch.arange(count) % len(weight)]].detach().float()
 
 
-class Adapter(torch.nn.Module):
+class StopAdapter(torch.nn.Module):
     """Learned embeddings ``[T_s, d]``, and a LoRA on all linear layers that is active on them only.
 
     Args:
@@ -73,7 +73,7 @@ class Adapter(torch.nn.Module):
         """T_s, how many [STOP] tokens are appended."""
         return self.embeddings.shape[0]
 
-    def train(self, mode: bool = True) -> Adapter:
+    def train(self, mode: bool = True) -> StopAdapter:
         """Training switches the LoRA's own dropout only: the base stays in evaluation mode."""
         super().train(False)
         for name, module in self.named_modules():
@@ -112,7 +112,7 @@ class Adapter(torch.nn.Module):
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
     @classmethod
-    def load(cls, model: Any, folder: Path) -> Adapter:
+    def load(cls, model: Any, folder: Path) -> StopAdapter:
         """What ``save`` wrote, over this model, frozen and in evaluation mode.
 
         Raises:

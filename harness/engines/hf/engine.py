@@ -21,7 +21,7 @@ from harness.api import Engine, Path, Problem, Sampling, Signal
 from harness.engines import EVERYTHING, loading
 from harness.engines.hf import attention as folded
 from harness.engines.hf import kv
-from harness.engines.hf.adapter import Adapter
+from harness.engines.hf.adapter import StopAdapter
 from harness.engines.hf.batch import SequenceBatch
 from harness.engines.hf.decoding import Decoding
 from harness.engines.prompts import Prompts, end_tokens
@@ -92,7 +92,7 @@ class HFEngine(Prompts, Engine):
         """See ``harness.api.Engine``."""
         return self._continue(paths, max_tokens, store=False)
 
-    def probe(self, paths: Sequence[Path], adapter: Adapter | None = None) -> np.ndarray:
+    def probe(self, paths: Sequence[Path], adapter: StopAdapter | None = None) -> np.ndarray:
         """See ``harness.api.Probing``; float32 ``[n, 1, d]``, or ``[n, T_s, d]`` with an adapter."""
         states: dict[int, np.ndarray] = {}
         for indices in self.batches(paths, reserve=8):
@@ -134,11 +134,11 @@ class HFEngine(Prompts, Engine):
             logprobs.update(zip(indices, rows, strict=True))
         return np.stack([logprobs[i] for i in range(len(paths))])
 
-    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
-        """A trained adapter from its folder, or a new one with these options of ``Adapter``."""
-        return Adapter.load(self.model, folder) if folder else Adapter(self.model, **options)
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> StopAdapter:
+        """A trained adapter from its folder, or a new one with these options of ``StopAdapter``."""
+        return StopAdapter.load(self.model, folder) if folder else StopAdapter(self.model, **options)
 
-    def reader(self, paths: Sequence[Path], adapter: Adapter) -> PrefixReader:
+    def reader(self, paths: Sequence[Path], adapter: StopAdapter) -> PrefixReader:
         """The adapter's states over these prefixes, with gradient: see ``PrefixReader``."""
         lengths = torch.tensor([len(self.sequence(p)) for p in paths])
         free = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
@@ -272,7 +272,7 @@ class HFEngine(Prompts, Engine):
             batch.states = tuple(layer.to(self.device) for layer in output.hidden_states or ())
         return batch
 
-    def _states(self, batch: SequenceBatch, adapter: Adapter | None) -> torch.Tensor:
+    def _states(self, batch: SequenceBatch, adapter: StopAdapter | None) -> torch.Tensor:
         if adapter is None:
             assert batch.hidden is not None
             return batch.hidden.unsqueeze(1)

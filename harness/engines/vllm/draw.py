@@ -25,7 +25,7 @@ BLOCK = 512  # uniform numbers computed at a time
 
 
 @dataclass
-class Stream:
+class UniformStream:
     """The uniform numbers of one request."""
 
     key: StreamKey
@@ -49,7 +49,7 @@ class Draw(LogitsProcessor):
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         config = vllm_config.model_config.hf_config
         self.base: int = getattr(config, "pathprune", {}).get("base", config.get_text_config().vocab_size)
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, UniformStream] = {}
 
     def is_argmax_invariant(self) -> bool:
         """No: it decides the maximum."""
@@ -59,13 +59,13 @@ class Draw(LogitsProcessor):
         """Follow vLLM's requests as they come, move between rows and end."""
         process_dict_updates(self.streams, batch_update, self._stream)
 
-    def _stream(self, params: Any, prompt: Any, drawn: list[int]) -> Stream | None:
+    def _stream(self, params: Any, prompt: Any, drawn: list[int]) -> UniformStream | None:
         entries = (params.extra_args or {}).get(ARGUMENT)
         if entries is None:
             return None
         seed, problem, path, start, *filters = entries
         key = StreamKey(int(seed), str(problem), int(path), int(start), *filters)
-        return Stream(key, Sampling(*filters), drawn)
+        return UniformStream(key, Sampling(*filters), drawn)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """``[n, V]``, changed in place: of a row with a stream only the token that it draws is left."""
