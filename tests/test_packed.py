@@ -18,7 +18,8 @@ from harness import registry, report
 from harness.api import PathpruneError
 from harness.report import overhead
 from harness.report.rows import rows
-from harness.runners.bench import Settings, bench
+from harness.runners.bench import bench
+from harness.runners.run import Run
 from harness.store import packed
 from harness.store.packed import Packed
 from harness.store.records import Record, names, pack, pools, records
@@ -153,17 +154,17 @@ def test_a_packed_record_goes_on_as_a_journal_that_wins(tmp_path: Path) -> None:
         Record.open(file, SPEC | {"n": 5})
 
 
-def test_a_row_is_not_scored_twice_once_packed(toy_settings: Callable[..., Settings]) -> None:
+def test_a_row_is_not_scored_twice_once_packed(toy_run: Callable[..., Run]) -> None:
     plugins = [registry.pruner(name) for name in ("logprob", "deepconf-offline")]
-    bench(toy_settings(problems=3), plugins, lambda *_: None)
-    results = toy_settings().results
+    bench(toy_run(problems=3), plugins, lambda *_: None)
+    results = toy_run().results
     (folder,) = pools(results)
     before = contents(results)
     pack(folder)
     assert contents(results) == before and not list(results.rglob("*.jsonl"))
-    assert bench(toy_settings(problems=3), plugins, lambda *_: None).sampled == 0
+    assert bench(toy_run(problems=3), plugins, lambda *_: None).sampled == 0
     assert not list(results.rglob("*.jsonl")), "nothing was written"
-    bench(toy_settings(problems=5), plugins, lambda *_: None)
+    bench(toy_run(problems=5), plugins, lambda *_: None)
     assert [len(r.lines) for r in records(folder, "judged")] == [5, 5]
     assert sum(len(f.read_text().splitlines()) - 1 for f in results.rglob("L5-*.jsonl")) == 2
 
