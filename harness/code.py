@@ -49,43 +49,43 @@ PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozense
 
 
 @cache
-def code_digest(made: Any) -> str:
+def code_digest(item: Any) -> str:
     """Digest of the code of a class or function, e.g. ``a1:0123456789ab``."""
-    files = _files(made)
+    files = _files(item)
     if not files:
-        return COMPILED + _sha(f"{sys.version_info[:2]}", *sorted(set(_compiled(made, made.__module__, set()))))
-    package = made.__module__.partition(".")[0]
+        return COMPILED + _sha(f"{sys.version_info[:2]}", *sorted(set(_compiled(item, item.__module__, set()))))
+    package = item.__module__.partition(".")[0]
     return SOURCE + _sha(*sorted(_normal(file, file.stat().st_mtime_ns, package) for file in files.values()))
 
 
 @cache
-def bytes_digest(made: Any) -> str:
+def bytes_digest(item: Any) -> str:
     """What ``code_digest`` was in records from before ``a1``; "" without a source file."""
-    files = _files(made)
+    files = _files(item)
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(name.encode() + files[name].read_bytes())
     return digest.hexdigest()[:LENGTH] if files else ""
 
 
-def is_present(code: str, made: Any) -> bool:
+def is_present(code: str, item: Any) -> bool:
     """Was this digest, of whatever rules, taken of the code that a class has now?"""
-    return code == (code_digest(made) if ":" in code else bytes_digest(made))
+    return code == (code_digest(item) if ":" in code else bytes_digest(item))
 
 
 def _sha(*texts: str) -> str:
     return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()[:LENGTH]
 
 
-def _files(made: Any) -> dict[str, Path]:
+def _files(item: Any) -> dict[str, Path]:
     """Sources by module: the defining one and those of the same package that it imports; empty where there is none."""
     try:
-        file = inspect.getsourcefile(made)
+        file = inspect.getsourcefile(item)
     except (TypeError, OSError):  # a class of an interactive session
         file = None
     if not file or not Path(file).is_file():
         return {}
-    files, waiting = {made.__module__: Path(file)}, [made.__module__]
+    files, waiting = {item.__module__: Path(file)}, [item.__module__]
     while waiting:
         for name in _imported(waiting.pop(), files):
             origin = _origin(name) if name not in files else None
@@ -172,8 +172,8 @@ class _Writer:
 
     def body(self, statements: Sequence[ast.stmt], fields: bool = False) -> str:
         """Statements but docstrings, imports and what only a type checker reads; ``fields``: those of a class."""
-        said = statements[1:] if statements and _is_text(statements[0]) else statements
-        return f"[{','.join(self.node(s, fields) for s in said if not self._idle(s, fields)) or 'Pass'}]"
+        kept = statements[1:] if statements and _is_text(statements[0]) else statements
+        return f"[{','.join(self.node(s, fields) for s in kept if not self._idle(s, fields)) or 'Pass'}]"
 
     def _idle(self, node: ast.stmt, fields: bool) -> bool:
         if isinstance(node, ast.If):

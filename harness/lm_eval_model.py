@@ -101,10 +101,14 @@ class Pathprune(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results: what decided the paths, and what they cost."""
-        made = {"pruner": self._plugin.name, "code": self._plugin.code, "source": self._plugin.source} | self._identity
+        pruner = {
+            "pruner": self._plugin.name,
+            "code": self._plugin.code,
+            "source": self._plugin.source,
+        } | self._identity
         spec = dict(self._engine.spec) if self._engine else {}
         plan = {"n": self._n, "keep": self._keep, "prefix": self._prefix, "max_tokens": self._limit} | self._rest
-        return {"pathprune": {"engine": spec, "plan": plan, **made, "cost": asdict(self._cost)}}
+        return {"pathprune": {"engine": spec, "plan": plan, **pruner, "cost": asdict(self._cost)}}
 
     def _respond(self, problem: Problem, kwargs: Mapping[str, Any]) -> str:
         limit = self._limit or max_tokens(kwargs)
@@ -160,8 +164,8 @@ def usual_answer(text: str) -> str | None:
     """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
     from tasks.answers import canonical, extract
 
-    found = extract(text)
-    return None if found is None else canonical(found)
+    answer = extract(text)
+    return None if answer is None else canonical(answer)
 
 
 def main(run: Callable[[], None] = cli_evaluate) -> None:

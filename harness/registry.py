@@ -33,13 +33,13 @@ def names(kind: Kind) -> list[str]:
 
 def load(kind: Kind, name: str) -> tuple[Any, str]:
     """(object, distribution) of a registered name."""
-    found = [e for e in metadata.entry_points(group=f"pathprune.{kind}") if e.name == name]
-    if not found:
+    entries = [e for e in metadata.entry_points(group=f"pathprune.{kind}") if e.name == name]
+    if not entries:
         raise PathpruneError(unknown(kind[:-1], name, names(kind)))
-    dist = found[0].dist
+    dist = entries[0].dist
     source = f"{dist.name} {dist.version}" if dist else "unknown distribution"
     try:
-        return found[0].load(), source
+        return entries[0].load(), source
     except (ImportError, AttributeError) as error:
         raise PathpruneError(f"{kind[:-1]} {name!r} of {source} cannot be imported ({error}); reinstall it") from error
 
@@ -53,7 +53,7 @@ def task(spec: str) -> Task:
     first, _, rest = tail.partition(",")
     by_position = [first] if first and "=" not in first else []
     options = _options(spec, rest if by_position else tail)
-    named: Task = complete_task(_made("task", head, load("tasks", head)[0], by_position, options), head)
+    named: Task = complete_task(_build("task", head, load("tasks", head)[0], by_position, options), head)
     return named
 
 
@@ -108,18 +108,18 @@ def pruner(spec: str) -> Plugin:
     head, options = options_of(spec)
     checkpoint = options.pop("checkpoint", None)
     if "@" in head:
-        made, digest = _from_file(head)
+        plugin_class, digest = _from_file(head)
         source = f"file {digest[:12]}"
     else:
-        made, source = load("pruners", head)
+        plugin_class, source = load("pruners", head)
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
     return Plugin(
-        pruner=_made("pruner", head, made, [], options),
+        pruner=_build("pruner", head, plugin_class, [], options),
         name=f"{name}:{shown}" if shown else name,
         options=options,
         source=source,
-        code=code_digest(made),
+        code=code_digest(plugin_class),
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
     )
@@ -130,7 +130,7 @@ def of_object(given: Any) -> Plugin:
 
     Its name is that of its class, with the plain values that the instance holds in public attributes as options.
     """
-    built = _made("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
+    built = _build("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
     name = type(built).__name__
     traits_of(built, name)
     options = _told_apart(built, name)
@@ -187,16 +187,16 @@ def _literal(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _made(noun: str, name: str, made: Any, by_position: list[str], options: dict[str, Any]) -> Any:
-    """``made(*by_position, **options)``; options it does not have are refused, unless it takes any."""
-    parameters = inspect.signature(made).parameters
+def _build(noun: str, name: str, factory: Any, by_position: list[str], options: dict[str, Any]) -> Any:
+    """``factory(*by_position, **options)``; options it does not have are refused, unless it takes any."""
+    parameters = inspect.signature(factory).parameters
     known = [n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in options:
         if option not in known and not takes_any:
             raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
     try:
-        return made(*by_position, **options)
+        return factory(*by_position, **options)
     except (TypeError, ValueError, AttributeError) as error:
         given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
         raise PathpruneError(f"{noun} {name!r} cannot be made with {given}: {error}") from error

@@ -108,13 +108,13 @@ class Banked:
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         def stored(path: Path) -> Path | None:
-            found = self.pool(path.problem, path.seed).get(path.index)
-            return found if found is not None and found.tokens[: len(path.tokens)] == path.tokens else None
+            known = self.pool(path.problem, path.seed).get(path.index)
+            return known if known is not None and known.tokens[: len(path.tokens)] == path.tokens else None
 
-        found = [stored(p) for p in paths]
-        missing = [p for p, f in zip(paths, found, strict=True) if f is None]
+        known = [stored(p) for p in paths]
+        missing = [p for p, f in zip(paths, known, strict=True) if f is None]
         new = iter(self._sample(missing, max_tokens))
-        return [next(new) if f is None else f.cut(max_tokens, self.inner.decode) for f in found]
+        return [next(new) if f is None else f.cut(max_tokens, self.inner.decode) for f in known]
 
     def finish(self, groups: Sequence[Sequence[Path]]) -> list[list[Path]]:
         """Resume whole pools to the end and store the new ones; returns finished paths."""

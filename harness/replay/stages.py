@@ -36,10 +36,10 @@ def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
         KeyError: a row that does not say what of its cost is each path's.
     """
     scores = np.array([row["scores"][:n] for row in rows], dtype=np.float32).reshape(len(rows), n)
-    own = [costs_of(row["each"] if any(row["cost"].values()) else {}, len(row["scores"])) for row in rows]
+    each = [costs_of(row["each"] if any(row["cost"].values()) else {}, len(row["scores"])) for row in rows]
     total = [Cost(**row["cost"]) for row in rows]
-    tokens = np.array([[c.tokens for c in costs] for costs in own], dtype=float)
-    flops = np.array([[c.flops for c in costs] for costs in own], dtype=float)
+    tokens = np.array([[c.tokens for c in costs] for costs in each], dtype=float)
+    flops = np.array([[c.flops for c in costs] for costs in each], dtype=float)
     return Checks(
         scores,
         tokens[:, :n],
