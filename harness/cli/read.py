@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness import advice, registry
+from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, comparison, console, published
+
+ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
+
+
+def only_option(default: str = "*") -> Callable[[Any], Any]:
+    """Which tables: shared by every verb that reads records."""
+    shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
+    return click.option("--only", default=default, show_default=True, help=shown)
 
 
 @cli.command()
@@ -29,7 +36,7 @@ from harness.cli.base import bar, cli, comparison, console, published
     help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
 )
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
-@click.option("--only", default="*", help="tables whose figure's name matches, e.g. 'hands-*-L22'")
+@only_option()
 @click.option("--part", default="leaderboard", show_default=True, help="which markers of a README")
 @comparison
 def leaderboard(
@@ -48,10 +55,11 @@ def leaderboard(
     for out in outs:
         if out.suffix not in writers:
             raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")
-    chosen = [g for g in report.groups(results) if g.pool.n >= keep and fnmatch(g.slug, only)]
-    large = [(group, rows(group, keep, ended, vote)) for group in chosen]
+    large = [
+        (group, rows(group, keep, ended, vote)) for group in report.selected(results, only) if group.pool.n >= keep
+    ]
     if not large:
-        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
+        raise PathpruneError(f"the pools under {results} for {only} have fewer than --keep {keep} paths")
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
         console.print(f"wrote {out}")
@@ -88,7 +96,7 @@ def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
 
 @cli.command()
 @published
-@click.option("--only", default="*", help="tables whose name matches, e.g. 'hands-*-L22'")
+@only_option()
 @click.option("--cost", type=click.Choice(["tokens", "flops"]), default="tokens", show_default=True)
 @click.option(
     "--metric",
@@ -104,39 +112,36 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
     from harness import report
     from harness.report import budgets as matched
 
-    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
-    if not chosen:
-        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
-    made = []
+    chosen = report.selected(results, only)
+    tables = []
     with bar("tables", len(chosen)) as progress:
         for number, group in enumerate(chosen, 1):
-            made.append(matched.budgets(group, cost, metric, draws))
+            tables.append(matched.budgets(group, cost, metric, draws))
             progress(number, group.slug)
-    matched.write(made, out)
+    matched.write(tables, out)
     console.print(f"wrote {out}")
 
 
 @cli.command()
 @published
 @click.option("--ablations", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
-@click.option(
-    "--only", default="hands-hands-ab5e39d2a68e-L22", show_default=True, help="the table that methods are compared in"
-)
+@only_option(ONE)
 @click.option("--out", default="results/findings.md", show_default=True, type=click.Path(path_type=Path))
 def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
     from harness import report
-    from harness.studies import findings as found
+    from harness.studies import findings as study
 
-    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
+    chosen = report.selected(results, only)
     if len(chosen) != 1:
         raise PathpruneError(
-            f"{len(chosen)} tables under {results} are named {only}, and findings speak of one: --only"
+            f"--only {only} names {len(chosen)} tables under {results}, and findings speak of one; add a term: "
+            + ", ".join(group.slug for group in chosen)
         )
-    made = found.claims(ablations, chosen[0])
-    for claim in made:
+    claims = study.claims(ablations, chosen[0])
+    for claim in claims:
         console.print(f"{claim.verdict:<14}{claim.text}: {claim.measured} {claim.value}", markup=False)
-    found.write(made, ablations, out)
+    study.write(claims, ablations, out)
     console.print(f"wrote {out}")
 
 
@@ -148,7 +153,7 @@ def law() -> None:
 @law.command()
 @click.option("--results", default="results/law", show_default=True, type=click.Path(path_type=Path))
 @click.option("--pruner", default="stop", show_default=True)
-@click.option("--only", default="", help="pools whose name starts with this, e.g. hands-")
+@only_option()
 @click.option("--out", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
 @click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
@@ -156,10 +161,10 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
     from harness.studies import law as laws
     from harness.studies.retention_figure import law_figure
 
-    made = laws.write(results, pruner, out, only)
-    for line in laws.summary(made):
+    fitted = laws.write(results, pruner, out, only)
+    for line in laws.summary(fitted):
         console.print(line, highlight=False)
-    law_figure(made, figures / out.stem)
+    law_figure(fitted, figures / out.stem)
     console.print(f"wrote {out}, {out.with_suffix('.csv').name} and the figure {figures / out.stem}.png, .pdf, .csv")
 
 
@@ -188,19 +193,19 @@ def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by a fitted retention law."""
     from harness.studies import law as laws
 
-    said = laws.recommend(laws.read(file), budget, prefix, length)
+    plan = laws.recommend(laws.read(file), budget, prefix, length)
     console.print(
-        f"gamma = {said.gamma:.3f}: launch n = {said.n}, finish k = {said.k} ({said.spent:,.0f} tokens per problem)"
+        f"gamma = {plan.gamma:.3f}: launch n = {plan.n}, finish k = {plan.k} ({plan.spent:,.0f} tokens per problem)"
     )
-    console.print(f"expected cons@{said.k}: {said.expected or 'n/a'}")
-    for warning in said.warnings:
+    console.print(f"expected cons@{plan.k}: {plan.expected or 'n/a'}")
+    for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 @cli.command()
 @published
 @click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
-@click.option("--only", default="*", help="tables whose name matches, e.g. 'hands-*-L22'")
+@only_option()
 @click.option("--kind", default="scaling", show_default=True, help="a,b,c of the kinds, or all")
 @click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
 def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
@@ -212,9 +217,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     for name in kinds:
         if name not in figures.FIGURES:
             raise PathpruneError(registry.unknown("kind of figure", name, list(figures.FIGURES)))
-    chosen = [g for g in report.groups(results) if fnmatch(g.slug, only)]
-    if not chosen:
-        raise PathpruneError(f"no records under {results} for {only}; run: {advice.command('bench', pruner='stop')}")
+    chosen = report.selected(results, only)
     for group in chosen:
         for name in kinds:
             stem = out / (group.slug if name == "scaling" else f"{group.slug}-{name}")

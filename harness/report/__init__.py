@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness import advice
 from harness.api import Cost, PathpruneError, Role
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
@@ -19,6 +21,13 @@ from harness.spec import Stage
 from harness.store import records
 from harness.store.records import Record
 from harness.store.roles import role_of
+from harness.text import unknown
+
+# What ``--only`` may ask of a table.
+TERMS = (
+    "task", "version", "model", "engine", "dtype", "fingerprint", "revision", "temperature", "top_p", "top_k", "seed", "max_tokens", "n",
+    "prefix",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +78,14 @@ class Group:
         where = "-".join(f"{s.keep}at{s.prefix}" for s in self.stages) or f"L{self.prefix}"
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
+    def matches(self, only: str) -> bool:
+        """Is it one of those that ``only`` names: by terms, or by a glob over its slug?"""
+        about = facts(self.spec) | {"prefix": str(self.prefix)}
+        wanted = terms_of(only)
+        return all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
+            bool(wanted) or fnmatch(self.slug, only)
+        )
+
     @property
     def title(self) -> str:
         """Task, model, engine, sampling, seed and where paths are cut, in one line."""
@@ -83,6 +100,46 @@ class Group:
             f"({spec['engine']['fingerprint'][:8]}), engine {spec['engine']['engine']} {spec['engine']['dtype']}, {sampling}, "
             f"seed {spec['seed']}, {where}"
         )
+
+
+def selected(root: Path, only: str = "*") -> list[Group]:
+    """The groups under a results folder that ``only`` names, one or more, in a fixed order.
+
+    ``only``: terms over what a table is, ``task=hands,model=hands,engine=hf,prefix=22``, whose values may be globs, or a
+    glob over ``Group.slug``. Raises PathpruneError where nothing is left."""
+    wanted = terms_of(only)
+    chosen = []
+    for folder in records.pools(root):
+        header = Record.read(folder / "pool.jsonl").header
+        with _blamed(folder):
+            about = facts(header["spec"])
+        # Methods' records are read where the pool may be meant.
+        if all(fnmatch(about[key], value) for key, value in wanted.items() if key in about):
+            chosen += [g for g in groups_of(folder) if g.matches(only)]
+    if not chosen:
+        command = advice.command("bench", pruner="stop", results=root)
+        raise PathpruneError(f"no records under {root} for {only}; run: {command}")
+    return chosen
+
+
+def terms_of(only: str) -> dict[str, str]:
+    """``key=value,key=value`` by key; nothing where ``only`` is a glob."""
+    if "=" not in only:
+        return {}
+    wanted = dict(part.partition("=")[::2] for part in filter(None, only.split(",")))
+    for key, value in wanted.items():
+        if key not in TERMS:
+            raise PathpruneError(unknown("term of --only", key, list(TERMS)))
+        if not value:
+            raise PathpruneError(f"--only {only!r}: {key!r} is not term=value, e.g. {key}=...")
+    return wanted
+
+
+def facts(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What ``--only`` may ask of a pool, from its spec: each of ``TERMS`` but the prefix."""
+    engine = spec["engine"]
+    every = {**spec, **engine["sampling"], **engine, "version": spec["task_version"]}
+    return {key: str(every[key]) for key in TERMS if key in every}
 
 
 def groups(root: Path, n: int | None = None) -> Iterator[Group]:

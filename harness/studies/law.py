@@ -26,33 +26,31 @@ FORMAT = "pathprune-law/1"
 FEWEST_PREFIXES = 4
 
 
-def collect(results: Path, pruner: str, only: str = "") -> list[tuple[Group, Method]]:
-    """The groups in which a method has judged every problem; ``only`` keeps pools whose slug starts with it."""
-    found, names = [], set()
-    for group in report.groups(results):
-        if not group.slug.startswith(only):
-            continue
+def collect(results: Path, pruner: str, only: str = "*") -> list[tuple[Group, Method]]:
+    """The groups in which a method has judged every problem, with it; ``only`` as in ``harness.report.selected``."""
+    judged, names = [], set()
+    for group in report.selected(results, only):
         methods = [m for m in group.judged if comparable(m, group)]
         names |= {m.name for m in methods}
-        found += [(group, m) for m in methods if m.name == pruner]
+        judged += [(group, m) for m in methods if m.name == pruner]
     if not names:
         raise PathpruneError(
             f"no records of a pruner under {results}; run: " + advice.command("bench", pruner=pruner, results=results)
         )
-    if not found:
+    if not judged:
         raise PathpruneError(registry.unknown(f"pruner with records under {results}", pruner, sorted(names)))
-    prefixes = {g.prefix for g, _ in found}
+    prefixes = {g.prefix for g, _ in judged}
     if len(prefixes) < FEWEST_PREFIXES:
         raise PathpruneError(
             f"a law needs {FEWEST_PREFIXES} prefix lengths or more; {pruner} has records at L = "
             f"{', '.join(map(str, sorted(prefixes)))} only. Add some: "
             + advice.command("bench", pruner=pruner, prefix="...", results=results)
         )
-    return found
+    return judged
 
 
 def write(
-    results: Path, pruner: str, out: Path, only: str = "", resamples: int = retention.RESAMPLES
+    results: Path, pruner: str, out: Path, only: str = "*", resamples: int = retention.RESAMPLES
 ) -> dict[str, Any]:
     """Fit, judge on held-out problems, and write ``out`` (JSON) with the observations beside it (CSV)."""
     found = collect(results, pruner, only)
