@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -210,6 +210,7 @@ def test_a_label_folder_of_any_name_is_read_and_another_recipes_is_refused(open_
         Labels(downloaded, task, registry.engine("toy", "toy", task.defaults.sampling, skill=0.1), labels.recipe)
 
 
+@settings(deadline=None)  # it makes files, which a busy machine delays
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 9)), min_size=1, max_size=6))
 def test_parts_of_any_sizes_cover_every_problem_once(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int]]

@@ -257,7 +257,7 @@ def pack(folder: Path) -> None:
 
     pools = records.pools(folder)
     if not pools:
-        raise PathpruneError(f"no records under {folder}; run: make bench PRUNER=stop")
+        raise PathpruneError(f"no records under {folder}; run: {advice.command('bench', pruner='stop')}")
     for pool in pools:
         for file in records.pack(pool, restated):
             console.print(f"wrote {file}")
