@@ -38,7 +38,7 @@ class ServedEngine(Prompts, Engine):
     """
 
     provides: frozenset[Signal] = frozenset({"text", "token_stats", "forced"})
-    top = 0  # most likely tokens whose log-probabilities the server reports: see ``served.statistics``
+    top = 0  # how many of the most likely tokens the server reports at each position: see ``served.statistics``
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None, context: int | None, rows: int
@@ -99,7 +99,7 @@ class ServedEngine(Prompts, Engine):
         return np.stack([reply.logprobs[0, 1:] for reply in replies]).astype(np.float32)
 
     def ask_counted(self, requests: Sequence[Request]) -> list[Reply]:
-        """``ask``, with the prompts added to ``counters``; no request asks nothing."""
+        """``ask``, with the prompts added to ``counters``; without requests the server is not asked."""
         replies = self.ask(requests) if requests else []
         self.counters.prompted += sum(len(r.prompt) for r in requests)
         self.counters.cached += sum(r.cached for r in replies)
