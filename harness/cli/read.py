@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness import registry
+from harness import advice, registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, comparison, console, published
 
