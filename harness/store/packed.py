@@ -107,7 +107,7 @@ def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
     """Header and row group of every record, None for one without rows; read once for every state of a file."""
     try:
         state = file.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
