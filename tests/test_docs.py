@@ -13,7 +13,7 @@ from harness import api
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "pathprune", "pruners", "tasks")
 CONTRACTS = (api.Task, api.Engine, api.Probing, api.Adapter, api.Reader, api.Pruner, api.Streaming, api.Learnable)
-MEMBERS = {name for contract in CONTRACTS for name in vars(contract) if not name.startswith("_")}
+MEMBERS = {n for c in CONTRACTS for n in (*vars(c), *c.__annotations__) if not n.startswith("_")}
 # Of other people's contracts: torch, vLLM, lm-eval, transformers' caches.
 THEIRS = {"forward", "train", "load_weights", "compute_logits", "embed_input_ids", "is_argmax_invariant", "update_state", "apply", "update",
           "get_seq_length", "generate_until", "loglikelihood", "loglikelihood_rolling", "apply_chat_template", "tokenizer_name"}  # fmt: skip

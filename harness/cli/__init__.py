@@ -12,6 +12,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
+    """The console script: what a user can mend is one line and exit code 2, an interruption 130."""
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.api import PathpruneError, Problem
 from harness.pools.bank import Bank
-from harness.report import Group, groups, groups_of
+from harness.report import Group, groups_of, selected
 from harness.report.rows import Row, rows
 from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
@@ -161,9 +161,7 @@ class Results(Sequence[Table]):
     @classmethod
     def read(cls, folder: FilePath, keep: int, only: str, bank: FilePath, ended: Ended = "count") -> Results:
         """Every pool and prefix length that matches, with at least ``keep`` paths per problem."""
-        from fnmatch import fnmatch
-
-        chosen = (g for g in groups(folder) if g.pool.n >= keep and fnmatch(g.slug, only))
+        chosen = (g for g in selected(folder, only) if g.pool.n >= keep)
         return cls(tuple(Table(g, rows(g, keep, ended), keep, bank) for g in chosen))
 
     def frame(self) -> pd.DataFrame:

@@ -182,7 +182,7 @@ def _has_line(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             return stream.readline().endswith(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the second is said when it is written to
         return False
     except OSError as error:
         raise PathpruneError(f"cannot read {file} ({error.strerror})") from error

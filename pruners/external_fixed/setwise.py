@@ -45,4 +45,5 @@ class Diverse(Central):
     """
 
     def rank(self, similarity: np.ndarray) -> np.ndarray:
+        """Scores ``[n]``: the earlier a path is chosen farthest-first, the higher."""
         return -farthest_first(similarity)
