@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Cost, FlopModel
+from harness.replay import votes
 from harness.replay.pool import Pool, kept_mask, length_matched, random_pruning, replay, weighted_vote
 from harness.replay.stats import bootstrap
 from harness.replay.sweep import kept_probability, ranks_of, scaling, sweep
@@ -88,6 +90,22 @@ def test_votes_are_the_loops_own_on_the_same_draws(
             else:
                 right += [_majority_is_right(small, q, mask[q]) for q in range(len(pool.problems))]
         assert swept.voted[row] == pytest.approx(right / draws)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_votes_are_the_same_however_they_are_counted(scored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Voters two by two or all at once, problems together or in runs of one: a pool with ties and paths without an answer."""
+    rng = np.random.default_rng(3)
+    pool, scores = benchmark(7, 40, signal=0.5)
+    pool = replace(pool, answers=np.where(rng.random(pool.answers.shape) < 0.2, -1, pool.answers))
+    grid = [(n, k) for n in (1, 2, 3, 8, 39, 40) for k in (1, 2, 5, 33, 40) if k <= n]
+    given_scores = scores.round(1) if scored else None
+    together = sweep(pool, given_scores, PREFIX, grid, draws=30).voted
+    monkeypatch.setattr(votes, "PAIRS", 0)
+    assert (sweep(pool, given_scores, PREFIX, grid, draws=30).voted == together).all()
+    monkeypatch.setattr(votes, "PAIRS", 40)
+    monkeypatch.setattr("harness.replay.sweep._runs", lambda problems, size: (slice(q, q + 1) for q in range(problems)))
+    assert (sweep(pool, given_scores, PREFIX, grid, draws=30).voted == together).all()
 
 
 def _majority_is_right(pool: Pool, q: int, mask: np.ndarray) -> bool:

@@ -59,17 +59,17 @@ def sweep(
     ranks = None if scores is None else ranks_of(scores)
     accuracy, matched, tokens, flops = (np.zeros((len(settings), len(pool.problems))) for _ in range(4))
     unexplained = pool.correct - of_like_length(pool)
-    own = [np.zeros(len(pool.problems))] * 2
+    spent = [np.zeros(len(pool.problems))] * 2
     if checks is not None:
-        own = [np.array([c.tokens for c in checks], float), np.array([c.flops for c in checks], float)]
+        spent = [np.array([c.tokens for c in checks], float), np.array([c.flops for c in checks], float)]
     for row, (n, k) in enumerate(settings):
         kept = kept_probability(pool.n, n, k)
         mask = np.full(pool.correct.shape, k / pool.n) if ranks is None else kept[ranks]
         accuracy[row] = (pool.correct * mask).sum(1) / k
         matched[row] = (unexplained * mask).sum(1) / k
         tokens[row], flops[row] = generation_cost(pool, mask, prefix, launched=n / pool.n)
-        tokens[row] += own[0] * n / pool.n
-        flops[row] += own[1] * n / pool.n
+        tokens[row] += spent[0] * n / pool.n
+        flops[row] += spent[1] * n / pool.n
     voted = np.full(accuracy.shape, np.nan)
     if draws:
         voted = votes(pool, ranks, settings, draws, scores if weighted else None)
@@ -133,8 +133,8 @@ def _drawn(pool: int, draws: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 @lru_cache(maxsize=8)
 def _orders(pool: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = generator("sweep", pool, start)
-    places = rng.random((count, pool)).argsort(1)
-    return places.argsort(1), rng.random((count, pool)).argsort(1)
+    turns = rng.random((count, pool)).argsort(1)
+    return turns.argsort(1), rng.random((count, pool)).argsort(1)
 
 
 def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:

@@ -37,24 +37,28 @@ def budgets(
     group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
 ) -> Budgets:
     """One group's numbers at matched cost; ``draws`` random launches per setting for votes."""
-    made = matched.curves(group, draws)
-    everything = made[0]
+    compared = matched.curves(group, draws)
+    everything = compared[0]
     full = float(everything.costs(cost).max())
-    within = {share: matched.at_budget(made, share * full, cost, metric) for share in matched.SHARES}
+    within = {share: matched.at_budget(compared, share * full, cost, metric) for share in matched.SHARES}
     gammas = [g for g in FIXED if len(matched.family(group.pool.n, g)) > 1]
-    spans = {g: matched.common_range(made, g, cost) for g in gammas}
+    spans = {g: matched.common_range(compared, g, cost) for g in gammas}
     return Budgets(
         group, cost, full, within,
-        {g: _areas(made, span, g, cost, metric) for g, span in spans.items() if span},
+        {g: _areas(compared, span, g, cost, metric) for g, span in spans.items() if span},
         spans,
-        {g: {c.name: matched.equivalent_cost(c, everything, g, cost, metric) for c in made[1:]} for g in gammas},
+        {g: {c.name: matched.equivalent_cost(c, everything, g, cost, metric) for c in compared[1:]} for g in gammas},
     )  # fmt: skip
 
 
 def _areas(
-    made: Sequence[Curve], span: tuple[float, float], gamma: Fraction, cost: matched.CostUnit, metric: matched.Metric
+    compared: Sequence[Curve],
+    span: tuple[float, float],
+    gamma: Fraction,
+    cost: matched.CostUnit,
+    metric: matched.Metric,
 ) -> dict[str, tuple[Interval, Interval | None]]:
-    values = {c.name: matched.area(c, span, gamma, cost, metric) for c in made}
+    values = {c.name: matched.area(c, span, gamma, cost, metric) for c in compared}
     chance = values["random"]
     return {n: (bootstrap(v), None if n == "random" else bootstrap(v - chance)) for n, v in values.items()}
 
@@ -63,49 +67,52 @@ def write(tables: Sequence[Budgets], file: Path) -> None:
     """All tables as Markdown, with the numbers as CSV beside it; between a README's markers the best methods only."""
     brief = marked(file, "budgets")
     write_part(
-        file, "budgets", "# Matched budgets\n\n", "\n".join(markdown(made, BEST if brief else None) for made in tables)
+        file,
+        "budgets",
+        "# Matched budgets\n\n",
+        "\n".join(markdown(table, BEST if brief else None) for table in tables),
     )
     if not brief:
         with writable(file.with_suffix(".csv")) as part:
             sheet(tables).to_csv(part, index=False)
 
 
-def markdown(made: Budgets, most: int | None = None) -> str:
+def markdown(table: Budgets, most: int | None = None) -> str:
     """Methods by what they reach at a quarter of the full cost; a method that cannot run within a budget has none.
 
     ``most``: only so many methods, the controls apart."""
-    heads = ["pruner", "type", *(f"{s:.0%} of full" for s in made.within), "p (Holm) at 25%", "behind the best at 25%"]
-    heads += [f"area, gamma 1/{g.denominator}" for g in made.areas]
-    heads += [f"reaches cons@{made.group.pool.n} at, gamma 1/{g.denominator}" for g in made.equivalents]
+    heads = ["pruner", "type", *(f"{s:.0%} of full" for s in table.within), "p (Holm) at 25%", "behind the best at 25%"]
+    heads += [f"area, gamma 1/{g.denominator}" for g in table.areas]
+    heads += [f"reaches cons@{table.group.pool.n} at, gamma 1/{g.denominator}" for g in table.equivalents]
     lines = [
-        f"#### {made.group.title}", "",
-        f"cons within a budget of {made.cost}, as a share of the {made.full:,.0f} that finishing all {made.group.pool.n} paths takes "
+        f"#### {table.group.title}", "",
+        f"cons within a budget of {table.cost}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
         f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
         line(heads), "|" + "---|" * len(heads),
     ]  # fmt: skip
-    rows = made.within[_middle(made)]
+    rows = table.within[_middle(table)]
     best = [w.name for w in rows if w.role == "method" or most is None][:most]
-    lines += [line(_cells(made, w.name)) for w in rows if w.name in (*best, "no pruning", "random")]
+    lines += [line(_cells(table, w.name)) for w in rows if w.name in (*best, "no pruning", "random")]
     spans = [
         f"gamma 1/{g.denominator}: {s[0]:,.0f} to {s[1]:,.0f}" if s else f"gamma 1/{g.denominator}: n/a"
-        for g, s in made.spans.items()
+        for g, s in table.spans.items()
     ]
     lines += [
         "",
-        f"Areas are means over log {made.cost} of the range that every method reaches ({'; '.join(spans)}).",
-        *notes(made.group)[1:],
+        f"Areas are means over log {table.cost} of the range that every method reaches ({'; '.join(spans)}).",
+        *notes(table.group)[1:],
         "",
     ]
     return "\n".join(lines)
 
 
-def _middle(made: Budgets) -> float:
-    return 1 / 4 if 1 / 4 in made.within else max(made.within)
+def _middle(table: Budgets) -> float:
+    return 1 / 4 if 1 / 4 in table.within else max(table.within)
 
 
-def _cells(made: Budgets, name: str) -> list[str]:
-    rows = [next(w for w in ws if w.name == name) for ws in made.within.values()]
-    middle = next(w for w in made.within[_middle(made)] if w.name == name)
+def _cells(table: Budgets, name: str) -> list[str]:
+    rows = [next(w for w in ws if w.name == name) for ws in table.within.values()]
+    middle = next(w for w in table.within[_middle(table)] if w.name == name)
     p = "-" if middle.adjusted_p is None or middle.adjusted_p != middle.adjusted_p else f"{middle.adjusted_p:.3f}"
     return [
         name,
@@ -113,8 +120,8 @@ def _cells(made: Budgets, name: str) -> list[str]:
         *(shown(w.value) for w in rows),
         p,
         shown(middle.behind, "+.3f"),
-        *(shown(a[name][0]) for a in made.areas.values()),
-        *(reach(e.get(name)) for e in made.equivalents.values()),
+        *(shown(a[name][0]) for a in table.areas.values()),
+        *(reach(e.get(name)) for e in table.equivalents.values()),
     ]
 
 
@@ -132,30 +139,30 @@ def reach(value: Equivalent | None) -> str:
 
 def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
     """Every number of the tables, one line per table, method and quantity."""
-    out: list[dict[str, Any]] = []
-    for made in tables:
-        about = {"table": made.group.slug, "cost": made.cost}
-        for share, rows in made.within.items():
+    lines: list[dict[str, Any]] = []
+    for table in tables:
+        about = {"table": table.group.slug, "cost": table.cost}
+        for share, rows in table.within.items():
             for w in rows:
-                out.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
+                lines.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
                 if w.gain is not None:
-                    out.append(
+                    lines.append(
                         about | {"quantity": "gain over random", "share": share, "pruner": w.name} | _spread(w.gain)
                     )
-        for gamma, areas in made.areas.items():
+        for gamma, areas in table.areas.items():
             for name, (value, gain) in areas.items():
-                out.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
+                lines.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
                 if gain is not None:
-                    out.append(
+                    lines.append(
                         about | {"quantity": "area over random", "gamma": str(gamma), "pruner": name} | _spread(gain)
                     )
-        for gamma, reached in made.equivalents.items():
+        for gamma, reached in table.equivalents.items():
             for name, e in reached.items():
                 numbers = {"mean": e.share, "low": e.low, "high": e.high}
-                out.append(
+                lines.append(
                     about | {"quantity": "cost of no pruning's accuracy", "gamma": str(gamma), "pruner": name} | numbers
                 )
-    return pd.DataFrame(out).round(5)
+    return pd.DataFrame(lines).round(5)
 
 
 def _spread(value: Interval) -> dict[str, float]:

@@ -19,6 +19,7 @@ from harness.replay.pool import Pool
 from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
+from harness.report.threads import each
 from harness.rng import generator
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
@@ -107,10 +108,12 @@ def curves(group: Group, draws: int = DRAWS) -> list[Curve]:
         Curve("no pruning", "control", group.pool, everything, WHOLE, "closed-form"),
         Curve("random", "control", group.pool, chance, _possible(group.pool.n), "closed-form"),
     ]
-    for method in filter(lambda m: comparable(m, group), group.judged):
+
+    def curve(method: Method) -> Curve:
         swept = sweep(method.pool, method.values, group.prefix, pruned, method.checks, draws)
-        out.append(Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n), method.role))
-    return out
+        return Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n), method.role)
+
+    return out + each(curve, [m for m in group.judged if comparable(m, group)])
 
 
 def _possible(n: int) -> tuple[Fraction, ...]:
@@ -137,7 +140,7 @@ class Within:
 
 
 def at_budget(
-    made: Sequence[Curve],
+    compared: Sequence[Curve],
     budget: float,
     cost: CostUnit = "tokens",
     metric: Metric = "voted",
@@ -145,39 +148,39 @@ def at_budget(
 ) -> list[Within]:
     """Every method at one budget, the best first; ``gamma`` None: cross-fitted. A method that cannot run is left NaN."""
     values = {}
-    for curve in made:
+    for curve in compared:
         if gamma is None and curve.gammas != WHOLE:
             values[curve.name] = curve.crossfitted(budget, cost, metric)
         else:
             values[curve.name] = curve.within(np.array([budget]), gamma or WHOLE[0], cost, metric)[0]
     chance = values["random"]
-    pruners = [c.name for c in made if c.role == "method" and np.isfinite(values[c.name]).all()]
+    pruners = [c.name for c in compared if c.role == "method" and np.isfinite(values[c.name]).all()]
     adjusted = dict(zip(pruners, holm([bootstrap(values[p] - chance).p for p in pruners]), strict=True))
     best = max(pruners, key=lambda p: values[p].mean(), default=None)
-    out = []
-    for curve in made:
-        mine = values[curve.name]
-        paired = np.isfinite(mine).all() and np.isfinite(chance).all() and curve.name != "random"
+    table = []
+    for curve in compared:
+        value = values[curve.name]
+        paired = np.isfinite(value).all() and np.isfinite(chance).all() and curve.name != "random"
         rival = best is not None and curve.name in pruners and curve.name != best
-        out.append(
+        table.append(
             Within(
                 curve.name,
                 curve.quadrant,
                 budget,
-                bootstrap(mine) if np.isfinite(mine).all() else Interval(*[float("nan")] * 4),
-                bootstrap(mine - chance) if paired else None,
+                bootstrap(value) if np.isfinite(value).all() else Interval(*[float("nan")] * 4),
+                bootstrap(value - chance) if paired else None,
                 adjusted.get(curve.name),
-                bootstrap(mine - values[best]) if rival and best else None,
+                bootstrap(value - values[best]) if rival and best else None,
                 curve.role,
             )
         )
-    return sorted(out, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)
+    return sorted(table, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)
 
 
-def common_range(made: Sequence[Curve], gamma: Fraction, cost: CostUnit) -> tuple[float, float] | None:
+def common_range(compared: Sequence[Curve], gamma: Fraction, cost: CostUnit) -> tuple[float, float] | None:
     """The costs that every method's curve at this gamma reaches; None where there are none."""
     ends = []
-    for curve in made:
+    for curve in compared:
         spent = curve.costs(cost)[curve.rows(gamma)]
         if len(spent) < 2:
             return None
@@ -224,8 +227,8 @@ def equivalent_cost(
     shares = _crossing(resampled(stacked.T), resampled(spent.T))
     # Ranks instead of values: infinities have an order, though no mean.
     order = np.sort(shares)
-    places = interval_of(0.0, np.arange(len(order), dtype=float), q)
-    low, high = order[int(places.low)], order[min(len(order) - 1, int(np.ceil(places.high)))]
+    ranks = interval_of(0.0, np.arange(len(order), dtype=float), q)
+    low, high = order[int(ranks.low)], order[min(len(order) - 1, int(np.ceil(ranks.high)))]
     return Equivalent(
         float(point) if np.isfinite(point) else float("nan"), float(low), float(high), float(np.isinf(shares).mean())
     )

@@ -30,8 +30,8 @@ def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
     tables: dict[str, list[list[str]]] = {}
     for record in records(folder, "live"):
         spec, device = record.header["spec"], record.header["device"]["device"]
-        place = f"L = {spec['prefix']}, {spec['keep']} of {spec['n']} finished, on {device}"
-        tables.setdefault(place, []).append(_cells(record))
+        setting = f"L = {spec['prefix']}, {spec['keep']} of {spec['n']} finished, on {device}"
+        tables.setdefault(setting, []).append(_cells(record))
     return list(tables.items())
 
 

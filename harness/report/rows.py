@@ -22,6 +22,7 @@ from harness.replay.pool import (
 from harness.replay.stages import Checks, random_stages, replay_stages
 from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
 from harness.report import Group, Method
+from harness.report.threads import each
 from harness.spec import Ended
 
 NAN = float("nan")
@@ -93,12 +94,12 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
         Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything)),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]
-    replayed = [_judge(m, group, keep, ended) for m in shown if len(m.pool.problems)]
+    replayed = each(lambda m: _judge(m, group, keep, ended), [m for m in shown if len(m.pool.problems)])
     competing = [r for r in replayed if r.competes]
     adjusted = dict(zip(competing, holm([bootstrap(r.gain).p for r in competing]), strict=True))
     best = max(competing, key=lambda r: r.gain.mean(), default=None)
     oracle = next((r for r in replayed if r.method.role == "oracle"), None)
-    ranked = [_row(r, group, adjusted.get(r), best, oracle, vote) for r in replayed]
+    ranked = each(lambda r: _row(r, group, adjusted.get(r), best, oracle, vote), replayed)
     ranked.sort(key=lambda row: (row.role == "oracle", -(row.gain.mean if row.gain else -9.0)))
     failed = [
         Row(m.name, m.quadrant, m.fidelity, note=_note(m, group, None), role=m.role)

@@ -10,7 +10,8 @@ import pandas as pd
 from harness.replay.pool import own_rule
 from harness.replay.stats import bootstrap
 from harness.replay.sweep import scaling
-from harness.report import Group
+from harness.report import Group, Method
+from harness.report.threads import each
 
 GAMMAS = (1 / 2, 1 / 8)
 RESAMPLES = 2000
@@ -22,15 +23,22 @@ def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFra
 
     Methods with a decision rule of their own are one point each, at gamma 0."""
     shown = [m for m in group.judged if len(m.pool.problems) and m.role in ("method", "control", "own-rule")]
-    curves = [("random", "control", scaling(group.pool, None, gammas, group.prefix))]
-    for method in shown:
-        if method.top_k:
-            curve = scaling(method.pool, method.values, gammas, group.prefix, method.checks)
-            curves.append((method.name, method.quadrant, curve))
-    rows = []
-    for gamma in gammas:
-        for name, quadrant, curve in curves:
-            rows += [_point(gamma, name, quadrant, *point) for point in zip(*curve[gamma], strict=True)]
+    ranked = [m for m in shown if m.top_k]
+
+    def points(method: Method | None) -> dict[float, list[tuple[Any, ...]]]:
+        """A method's rows by gamma; random's for None."""
+        if method is None:
+            name, quadrant, curves = "random", "control", scaling(group.pool, None, gammas, group.prefix)
+        else:
+            name, quadrant = method.name, method.quadrant
+            curves = scaling(method.pool, method.values, gammas, group.prefix, method.checks)
+        return {
+            gamma: [_point(gamma, name, quadrant, *point) for point in zip(*curve, strict=True)]
+            for gamma, curve in curves.items()
+        }
+
+    drawn = each(points, [None, *ranked])
+    rows = [row for gamma in gammas for curve in drawn for row in curve[gamma]]
     everything = scaling(group.pool, None, [1.0], group.prefix)[1.0]
     rows += [_point(1.0, "no pruning", "control", *point) for point in zip(*everything, strict=True)]
     for m in shown:

@@ -11,8 +11,8 @@ from harness.code import code_digest, is_present
 
 def is_stale(header: dict[str, Any]) -> bool:
     """Is a record of other code than its pruner's present one? Those of pruners that are not installed cannot be judged."""
-    made = _registered(header["spec"]["pruner"].partition(":")[0])
-    return made is not None and not is_present(header["spec"]["code"], made)
+    pruner = _registered(header["spec"]["pruner"].partition(":")[0])
+    return pruner is not None and not is_present(header["spec"]["code"], pruner)
 
 
 def restated(header: dict[str, Any]) -> dict[str, Any]:
@@ -20,10 +20,10 @@ def restated(header: dict[str, Any]) -> dict[str, Any]:
 
     As it is where it has that already, and where its code is not the present one: such a row stays stale."""
     spec = header["spec"]
-    made = _registered(spec["pruner"].partition(":")[0]) if "pruner" in spec else None
-    if made is None or ":" in spec["code"] or is_stale(header):
+    pruner = _registered(spec["pruner"].partition(":")[0]) if "pruner" in spec else None
+    if pruner is None or ":" in spec["code"] or is_stale(header):
         return header
-    return {**header, "spec": {**spec, "code": code_digest(made)}, "was": {"code": spec["code"]}}
+    return {**header, "spec": {**spec, "code": code_digest(pruner)}, "was": {"code": spec["code"]}}
 
 
 @cache

@@ -101,9 +101,9 @@ def notes(group: Group) -> list[str]:
 def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:
     """A table with all columns, or with the ``wanted`` ones."""
     heads = columns(group.pool.n, keep)
-    places = range(len(heads)) if wanted is None else wanted
-    lines = [f"#### {group.title}", "", line([heads[i] for i in places]), "|" + "---|" * len(places)]
-    lines += [line([cells(row)[i] for i in places]) for row in table_rows]
+    indices = range(len(heads)) if wanted is None else wanted
+    lines = [f"#### {group.title}", "", line([heads[i] for i in indices]), "|" + "---|" * len(indices)]
+    lines += [line([cells(row)[i] for i in indices]) for row in table_rows]
     return "\n".join([*lines, "", *notes(group), ""])
 
 
@@ -116,8 +116,8 @@ def line(texts: Sequence[str]) -> str:
 def _picture(figure: Path, file: Path) -> str:
     if not figure.exists():
         return ""
-    place = os.path.relpath(figure.resolve(), file.resolve().parent)
-    return f"\n![cons@N against tokens per problem]({Path(place).as_posix()})\n"
+    link = os.path.relpath(figure.resolve(), file.resolve().parent)
+    return f"\n![cons@N against tokens per problem]({Path(link).as_posix()})\n"
 
 
 def write_leaderboard(
@@ -139,9 +139,9 @@ def write_leaderboard(
 def overhead(folder: Path) -> str:
     """Seconds of Launch, Check and Resume where live runs of a pool were recorded, else nothing."""
     text = ""
-    for place, rows in overhead_rows.stored(folder):
+    for setting, rows in overhead_rows.stored(folder):
         lines = [
-            f"\n#### Overhead, {folder.parent.name} {folder.name}, {place}",
+            f"\n#### Overhead, {folder.parent.name} {folder.name}, {setting}",
             "",
             f"{overhead_rows.TITLE[0].upper()}{overhead_rows.TITLE[1:]}.",
             "",

@@ -96,11 +96,11 @@ def rows(file: Path, name: str) -> list[Row]:
         with pq.ParquetFile(file) as stream:
             table = stream.read_row_group(group)
         columns = {c: _decoded(table[c].combine_chunks()) for c in table.column_names}
-        made: list[Row] = []
+        decoded: list[Row] = []
         for number, rest in enumerate(columns.pop(REST)):
             row = {c: values[number] for c, values in columns.items() if values[number] is not None}
-            made.append(row if rest is None else row | json.loads(rest))
-        return made
+            decoded.append(row if rest is None else row | json.loads(rest))
+        return decoded
 
 
 def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
@@ -130,11 +130,11 @@ def _contents_of(file: Path, *state: int) -> dict[str, tuple[dict[str, Any], int
 
 def _sealed(raw: bytes) -> bytes:
     """A file with the SHA-256 of all its bytes in the place that is kept for it, which counts as zeros."""
-    places = [*re.finditer(SEAL.encode() + rb"([0-9a-f]{64})", raw)]
-    if not places:
+    seals = [*re.finditer(SEAL.encode() + rb"([0-9a-f]{64})", raw)]
+    if not seals:
         raise ValueError("it has no checksum")
-    place = places[-1]
-    before, after = raw[: place.start(1)], raw[place.end(1) :]
+    seal = seals[-1]
+    before, after = raw[: seal.start(1)], raw[seal.end(1) :]
     return before + hashlib.sha256(before + b"0" * 64 + after).hexdigest().encode() + after
 
 

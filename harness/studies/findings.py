@@ -63,7 +63,7 @@ def _trade_off(group: Group) -> Iterator[Claim]:
         )
     stop, whole = every["stop"], [m for m in every.values() if m.pool.problems == group.pool.problems]
     text, keep = "Type IV has the best trade-off", group.pool.n // 8
-    told = {"I": "37.9 against 26.3", "II": "37.9 against 32.5", "III": "37.9 against 32.9"}
+    quoted = {"I": "37.9 against 26.3", "II": "37.9 against 32.5", "III": "37.9 against 32.9"}
     best = {}
     for kind, quadrant in TYPES.items():
         ranked = [m for m in whole if m.quadrant == quadrant]
@@ -71,7 +71,7 @@ def _trade_off(group: Group) -> Iterator[Claim]:
             best[kind] = rival = max(ranked, key=lambda m: float(gains(m, group.prefix).mean()))
             value = bootstrap(gains(stop, group.prefix) - gains(rival, group.prefix))
             measured = f"stop - {rival.name} (best Type {kind}), avg@{keep}\\|{group.pool.n}"
-            yield Claim(text, f"{told[kind]} (1.5B, AIME24)", measured, value)
+            yield Claim(text, f"{quoted[kind]} (1.5B, AIME24)", measured, value)
     drawn = {c.name: c for c in matched.curves(_only(group, [stop, *best.values()]))}
     full = float(drawn["no pruning"].costs("tokens").max())
     for rival in best.values():
@@ -108,8 +108,8 @@ ROWS = (
 def _ablated(root: Path) -> Iterator[Claim]:
     """Claims whose ablation has not been run have no value."""
     text, spread = "", luck(root)
-    for said, paper, name, one, other in ROWS:
-        text = said or text
+    for finding, paper, name, one, other in ROWS:
+        text = finding or text
         file = root / f"{name}-gains.csv"
         value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
         yield Claim(text, paper, f"{one} - {other}", value)
@@ -120,9 +120,9 @@ def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
     table = pd.read_csv(file)
     if not {one, other} <= set(table):
         raise PathpruneError(f"{file} has no {one!r} or no {other!r}; delete it and run its ablation again")
-    found = bootstrap((table[one] - table[other]).to_numpy())
-    low, high = (float(np.hypot(end - found.mean, spread)) for end in (found.low, found.high))
-    return Interval(found.mean, found.mean - low, found.mean + high, found.p)
+    gap = bootstrap((table[one] - table[other]).to_numpy())
+    low, high = (float(np.hypot(end - gap.mean, spread)) for end in (gap.low, gap.high))
+    return Interval(gap.mean, gap.mean - low, gap.mean + high, gap.p)
 
 
 def luck(root: Path) -> float:
@@ -142,9 +142,9 @@ def _note(root: Path) -> str:
     )
 
 
-def write(made: list[Claim], ablations: Path, file: Path) -> None:
+def write(tried: list[Claim], ablations: Path, file: Path) -> None:
     """A table and a note into a Markdown file, or between the markers of a README."""
-    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in made]
+    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in tried]
     lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
     text = "\n".join([*lines, "", _note(ablations), ""])
     write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

@@ -53,19 +53,19 @@ def write(
     results: Path, pruner: str, out: Path, only: str = "*", resamples: int = retention.RESAMPLES
 ) -> dict[str, Any]:
     """Fit, judge on held-out problems, and write ``out`` (JSON) with the observations beside it (CSV)."""
-    found = collect(results, pruner, only)
-    cells = retention.cells(found)
+    judged = collect(results, pruner, only)
+    cells = retention.cells(judged)
     if not cells:
         raise PathpruneError(
-            f"no budget can be spent at every gamma from 1/2 to 1/{GAMMAS[-1].denominator} with n = {found[0][0].pool.n} "
+            f"no budget can be spent at every gamma from 1/2 to 1/{GAMMAS[-1].denominator} with n = {judged[0][0].pool.n} "
             "paths; sample more with N="
         )
     law, intervals, goodness = retention.fit(cells, resamples)
-    made = {
+    fitted = {
         "format": FORMAT,
         "pruner": pruner,
-        "pools": sorted({f"{g.spec['task']}-{g.folder.name}" for g, _ in found}),
-        "n": found[0][0].pool.n,
+        "pools": sorted({f"{g.spec['task']}-{g.folder.name}" for g, _ in judged}),
+        "n": judged[0][0].pool.n,
         "law": asdict(law),
         "intervals": {name: [round(v.low, 4), round(v.high, 4)] for name, v in intervals.items()},
         "goodness": {name: round(value, 4) for name, value in goodness.items()},
@@ -76,10 +76,10 @@ def write(
         "provenance": provenance(),
     }
     with writable(out) as part:
-        part.write_text(json.dumps(made, indent=1) + "\n")
+        part.write_text(json.dumps(fitted, indent=1) + "\n")
     with writable(out.with_suffix(".csv")) as part:
         observations(cells, law).round(5).to_csv(part, index=False)
-    return made
+    return fitted
 
 
 def _triple(value: Interval) -> list[float]:
@@ -104,32 +104,32 @@ def observations(cells: Sequence[Cell], law: Law) -> pd.DataFrame:
     for cell in cells:
         best = np.exp(retention.best_gammas(cell.voted.mean(-1)))
         for i, budget in enumerate(cell.budgets):
-            said = law.gamma(float(budget), cell.prefix, cell.length)
+            gamma = law.gamma(float(budget), cell.prefix, cell.length)
             votes = {f"cons at 1/{g.denominator}": cell.voted[i, j].mean() for j, g in enumerate(GAMMAS)}
             where = {"prefix": cell.prefix, "length": cell.length, "budget": budget}
-            rows.append(where | {"best 1/gamma": best[i], "law 1/gamma": 1 / said} | votes)
+            rows.append(where | {"best 1/gamma": best[i], "law 1/gamma": 1 / gamma} | votes)
     return pd.DataFrame(rows)
 
 
-def summary(made: dict[str, Any]) -> list[str]:
+def summary(fitted: dict[str, Any]) -> list[str]:
     """The law, how well it holds, and what it is worth on problems that it has not seen: Markdown, read as it is."""
-    law, paper = made["law"], made["paper"]
+    law, paper = fitted["law"], fitted["paper"]
     exponents = [
         f"{name} = {law[name]:.2f} [{low:.2f}, {high:.2f}] (the paper: {paper[name]:.2f})"
-        for name, (low, high) in made["intervals"].items()
+        for name, (low, high) in fitted["intervals"].items()
         if name in law
     ]
-    held = made["held_out"]
+    held = fitted["held_out"]
     against = {
-        "constant": f"the best constant gamma, 1/{1 / made['constant']:g} on all problems",
+        "constant": f"the best constant gamma, 1/{1 / fitted['constant']:g} on all problems",
         "paper": "the paper's coefficients",
         "hindsight": "the best gamma of those very problems, which nobody knows",
     }
     paired = ["{} {:+.4f} [{:.4f}, {:.4f}]".format(text, *held[f"law - {name}"]) for name, text in against.items()]
     return [
-        f"* {made['pruner']}: 1/gamma = {law['a']:.3g} C^{law['b']:.2f} L^{law['c']:.2f} / T^{law['d']:.2f}, C, L and T in 1,024 tokens.",
-        f"* 95 % intervals: {'; '.join(exponents)}. R2 {made['goodness']['r2']:.2f} over {len(made['cells'])} cells x "
-        f"{len(made['cells'][0]['budgets'])} budgets.",
+        f"* {fitted['pruner']}: 1/gamma = {law['a']:.3g} C^{law['b']:.2f} L^{law['c']:.2f} / T^{law['d']:.2f}, C, L and T in 1,024 tokens.",
+        f"* 95 % intervals: {'; '.join(exponents)}. R2 {fitted['goodness']['r2']:.2f} over {len(fitted['cells'])} cells x "
+        f"{len(fitted['cells'][0]['budgets'])} budgets.",
         f"* On held-out problems it votes right on {held['law'][0]:.4f}. Paired difference to {'; to '.join(paired)}.",
     ]
 
@@ -149,41 +149,43 @@ class Recommendation:
 def read(file: Path) -> dict[str, Any]:
     """A fitted law from its file, as JSON."""
     try:
-        made = json.loads(file.read_text())
+        fitted = json.loads(file.read_text())
     except OSError as error:
         raise PathpruneError(f"no law at {file} ({error.strerror}); fit one: pathprune law fit") from error
     except ValueError as error:
         raise PathpruneError(f"{file} is damaged ({error}); fit it again: pathprune law fit") from error
-    if not isinstance(made, dict) or made.get("format") != FORMAT:
+    if not isinstance(fitted, dict) or fitted.get("format") != FORMAT:
         raise PathpruneError(f"{file} is not a {FORMAT} file; fit one: pathprune law fit")
-    return made
+    return fitted
 
 
-def recommend(made: dict[str, Any], budget: float, prefix: int, length: float) -> Recommendation:
+def recommend(fitted: dict[str, Any], budget: float, prefix: int, length: float) -> Recommendation:
     """gamma, n and k for a budget in tokens per problem; says when that is outside of what was fitted."""
     if budget <= 0 or prefix < 1 or length <= prefix:
         raise PathpruneError("a budget is above 0 tokens, and --length is longer than --prefix, which is 1 or more")
-    raw = Law(**made["law"]).gamma(budget, prefix, length)
+    raw = Law(**fitted["law"]).gamma(budget, prefix, length)
     gamma = min(1.0, max(1 / 2 ** len(GAMMAS), raw))
     warnings = [
-        _outside(name, value, made) for name, value in (("budget", budget), ("prefix", prefix), ("length", length))
+        _outside(name, value, fitted) for name, value in (("budget", budget), ("prefix", prefix), ("length", length))
     ]
     if raw > 1:
         warnings.append(f"the law asks for gamma = {raw:.2f}, more paths than are launched; 1 is used: do not prune")
     elif raw != gamma:
         warnings.append(f"the law asks for gamma = {raw:.4f}, below the smallest fitted one; {gamma:.4f} is used")
     n, k = retention.plan(budget, prefix, length, gamma)
-    if n > made["n"]:
-        warnings.append(f"n = {n} is more than the {made['n']} paths that the law was fitted with")
+    if n > fitted["n"]:
+        warnings.append(f"n = {n} is more than the {fitted['n']} paths that the law was fitted with")
     spent = n * prefix + k * (length - prefix)
     if spent > budget:
         warnings.append(f"not even one path fits the budget: it takes {spent:,.0f} tokens")
-    nearest = _expected(made, budget, prefix, length, gamma) if not any(warnings) else None
+    nearest = _expected(fitted, budget, prefix, length, gamma) if not any(warnings) else None
     return Recommendation(gamma, n, k, spent, nearest, tuple(w for w in warnings if w))
 
 
-def _outside(name: str, value: float, made: dict[str, Any]) -> str:
-    seen = [b for c in made["cells"] for b in c["budgets"]] if name == "budget" else [c[name] for c in made["cells"]]
+def _outside(name: str, value: float, fitted: dict[str, Any]) -> str:
+    seen = (
+        [b for c in fitted["cells"] for b in c["budgets"]] if name == "budget" else [c[name] for c in fitted["cells"]]
+    )
     low, high = min(seen), max(seen)
     return (
         ""
@@ -192,14 +194,14 @@ def _outside(name: str, value: float, made: dict[str, Any]) -> str:
     )
 
 
-def _expected(made: dict[str, Any], budget: float, prefix: int, length: float, gamma: float) -> Interval:
+def _expected(fitted: dict[str, Any], budget: float, prefix: int, length: float, gamma: float) -> Interval:
     """cons of the nearest cell, budget and gamma of the grid, nearest in logs as the law is."""
 
     def distance(cell: dict[str, Any], b: float) -> float:
         return abs(log(cell["prefix"] / prefix)) + abs(log(cell["length"] / length)) + abs(log(b / budget))
 
     cell, i = min(
-        ((c, i) for c in made["cells"] for i in range(len(c["budgets"]))),
+        ((c, i) for c in fitted["cells"] for i in range(len(c["budgets"]))),
         key=lambda p: distance(p[0], p[0]["budgets"][p[1]]),
     )
     j = min(range(len(cell["gammas"])), key=lambda g: abs(log(cell["gammas"][g] / gamma)))

@@ -61,26 +61,26 @@ class Law:
 
 def cells(groups: Sequence[tuple[Group, Method]], levels: int = LEVELS, draws: int = DRAWS) -> list[Cell]:
     """Cells of one method's records: one group per prefix length and pool, cut into levels by mean path length."""
-    out = []
+    grid = []
     for group, method in groups:
         length = method.pool.lengths.mean(1)
         level = np.minimum(levels - 1, (np.argsort(np.argsort(length, kind="stable")) * levels) // len(length))
         settings = [s for gamma in GAMMAS for s in family(method.pool.n, gamma)]
         swept = sweep(method.pool, method.values, group.prefix, settings, method.checks, draws)
         for number in range(levels):
-            here = level == number
+            inside = level == number
             curves = []
             for gamma in GAMMAS:
                 rows = [swept.at(s) for s in family(method.pool.n, gamma)]
-                curves.append((swept.tokens[rows][:, here].mean(1), swept.voted[rows][:, here]))
+                curves.append((swept.tokens[rows][:, inside].mean(1), swept.voted[rows][:, inside]))
             low, high = max(c.min() for c, _ in curves), min(c.max() for c, _ in curves)
             if low >= high:
                 continue
             budgets = np.geomspace(low, high, BUDGETS)
             voted = np.stack([interpolated(budgets, spent, values) for spent, values in curves], axis=1)
-            names = tuple(p for p, inside in zip(method.pool.problems, here, strict=True) if inside)
-            out.append(Cell(group.prefix, float(length[here].mean()), names, budgets, voted))
-    return out
+            names = tuple(p for p, member in zip(method.pool.problems, inside, strict=True) if member)
+            grid.append(Cell(group.prefix, float(length[inside].mean()), names, budgets, voted))
+    return grid
 
 
 def best_gammas(means: np.ndarray) -> np.ndarray:
@@ -89,13 +89,13 @@ def best_gammas(means: np.ndarray) -> np.ndarray:
     return np.asarray((best * LOGS).sum(-1) / best.sum(-1))
 
 
-def design(made: Sequence[Cell]) -> np.ndarray:
+def design(grid: Sequence[Cell]) -> np.ndarray:
     """Rows (1, log C, log L, -log T) of every cell and budget, in units of 1,024 tokens, ``[observations, 4]``."""
-    rows = [(1.0, np.log(b / UNIT), np.log(c.prefix / UNIT), -np.log(c.length / UNIT)) for c in made for b in c.budgets]
+    rows = [(1.0, np.log(b / UNIT), np.log(c.prefix / UNIT), -np.log(c.length / UNIT)) for c in grid for b in c.budgets]
     return np.array(rows)
 
 
-def fit(made: Sequence[Cell], resamples: int = RESAMPLES) -> tuple[Law, dict[str, Interval], dict[str, float]]:
+def fit(grid: Sequence[Cell], resamples: int = RESAMPLES) -> tuple[Law, dict[str, Interval], dict[str, float]]:
     """(law, intervals of log a, b, c and d, goodness of fit).
 
     The grid brackets the best gamma between its neighbours, and leaves it open beyond its ends; so the likelihood is
@@ -103,13 +103,13 @@ def fit(made: Sequence[Cell], resamples: int = RESAMPLES) -> tuple[Law, dict[str
     log(1/gamma), with the law cut to the grid. An exponent that the cells cannot tell from ``a`` (one prefix length,
     one task length) stays at the least-norm solution.
     """
-    matrix = design(made)
-    means = [c.voted.mean(-1) for c in made]
+    matrix = design(grid)
+    means = [c.voted.mean(-1) for c in grid]
     point = _grouped(matrix, *(np.concatenate(side) for side in zip(*map(bracket, means), strict=True)))
-    drawn = [bracket(resampled(np.moveaxis(c.voted, -1, 0), resamples)) for c in made]
+    drawn = [bracket(resampled(np.moveaxis(c.voted, -1, 0), resamples)) for c in grid]
     low, high = (np.concatenate(side, axis=1) for side in zip(*drawn, strict=True))
     spread = np.array([_grouped(matrix, a, b) for a, b in zip(low, high, strict=True)])
-    fewest = min(len(c.problems) for c in made)
+    fewest = min(len(c.problems) for c in grid)
     names = ("log a", "b", "c", "d")
     intervals = {n: interval_of(float(v), s, fewest) for n, v, s in zip(names, point, spread.T, strict=True)}
     observed = np.concatenate([best_gammas(m) for m in means])
@@ -143,36 +143,36 @@ def _grouped(matrix: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
         by_sd = (np.where(np.isinf(b), 0, b) * fb - np.where(np.isinf(a), 0, a) * fa) / inside / sd
         return -float(np.log(inside).sum()), np.append(matrix.T @ by_mean, by_sd.sum() * np.exp(theta[-1]))
 
-    done = minimize(
+    fitted = minimize(
         loss, np.append(start, np.log(0.5)), jac=True, method="L-BFGS-B", bounds=[(None, None)] * 4 + [(-6, 3)]
     )
-    return np.asarray(done.x[:-1])
+    return np.asarray(fitted.x[:-1])
 
 
-def constant(made: Sequence[Cell]) -> Fraction:
+def constant(grid: Sequence[Cell]) -> Fraction:
     """The one gamma that votes best over all cells and budgets."""
-    means = np.mean([c.voted.mean((0, 2)) for c in made], axis=0)
+    means = np.mean([c.voted.mean((0, 2)) for c in grid], axis=0)
     return GAMMAS[int(means.argmax())]
 
 
-def chosen(made: Sequence[Cell], gammas: Sequence[Sequence[float]]) -> np.ndarray:
+def chosen(grid: Sequence[Cell], gammas: Sequence[Sequence[float]]) -> np.ndarray:
     """Vote of each problem, the mean over its cells and budgets, when each cell and budget uses the grid's nearest gamma."""
-    said: dict[str, list[np.ndarray]] = {}
-    for cell, wanted in zip(made, gammas, strict=True):
+    votes_of: dict[str, list[np.ndarray]] = {}
+    for cell, wanted in zip(grid, gammas, strict=True):
         nearest = np.abs(-np.log(np.array(wanted))[:, None] - LOGS).argmin(1)
         votes = cell.voted[np.arange(len(nearest)), nearest].mean(0)
         for problem, value in zip(cell.problems, votes, strict=True):
-            said.setdefault(problem, []).append(value)
-    return np.array([np.mean(said[p]) for p in sorted(said)])
+            votes_of.setdefault(problem, []).append(value)
+    return np.array([np.mean(votes_of[p]) for p in sorted(votes_of)])
 
 
-def held_out(made: Sequence[Cell], resamples: int = RESAMPLES) -> dict[str, Interval]:
+def held_out(grid: Sequence[Cell], resamples: int = RESAMPLES) -> dict[str, Interval]:
     """Votes on problems that the law was not fitted on: two halves, each judged by the other's fit.
 
     Against the best constant gamma of that half, the paper's coefficients (cut to the grid), and the best gamma of the
     very problems (``hindsight``, which nobody has). Differences are paired: law minus each.
     """
-    halves = [_half(made, side) for side in (0, 1)]
+    halves = [_half(grid, side) for side in (0, 1)]
     votes: dict[str, list[np.ndarray]] = {}
     for train, test in (halves, halves[::-1]):
         law = fit(train, 1)[0]
@@ -191,17 +191,17 @@ def held_out(made: Sequence[Cell], resamples: int = RESAMPLES) -> dict[str, Inte
     return out | {f"law - {name}": bootstrap(joined["law"] - joined[name]) for name in joined if name != "law"}
 
 
-def _half(made: Sequence[Cell], side: int) -> list[Cell]:
+def _half(grid: Sequence[Cell], side: int) -> list[Cell]:
     """The problems of one side of a fixed random split, in every cell."""
-    names = sorted({p for c in made for p in c.problems})
+    names = sorted({p for c in grid for p in c.problems})
     order = generator("retention halves", len(names)).permutation(len(names))
-    mine = {names[i] for i in order[side::2]}
-    out = []
-    for cell in made:
-        rows = [i for i, p in enumerate(cell.problems) if p in mine]
+    members = {names[i] for i in order[side::2]}
+    half = []
+    for cell in grid:
+        rows = [i for i, p in enumerate(cell.problems) if p in members]
         kept = tuple(cell.problems[i] for i in rows)
-        out.append(Cell(cell.prefix, cell.length, kept, cell.budgets, cell.voted[:, :, rows]))
-    return [c for c in out if c.problems]
+        half.append(Cell(cell.prefix, cell.length, kept, cell.budgets, cell.voted[:, :, rows]))
+    return [c for c in half if c.problems]
 
 
 def plan(budget: float, prefix: int, length: float, gamma: float) -> tuple[int, int]:

@@ -15,27 +15,27 @@ from harness.studies.retention import Law
 SHOWN = 3  # budgets drawn in the left panel
 
 
-def law_data(made: dict[str, Any]) -> pd.DataFrame:
+def law_data(fitted: dict[str, Any]) -> pd.DataFrame:
     """One row per cell, budget and gamma of a law file: cons with its 95 % interval, and the law's 1/gamma there."""
-    law, rows = Law(**made["law"]), []
-    for cell in made["cells"]:
+    law, rows = Law(**fitted["law"]), []
+    for cell in fitted["cells"]:
         for budget, votes in zip(cell["budgets"], cell["voted"], strict=True):
-            said = 1 / law.gamma(budget, cell["prefix"], cell["length"])
+            advised = 1 / law.gamma(budget, cell["prefix"], cell["length"])
             for gamma, (mean, low, high) in zip(cell["gammas"], votes, strict=True):
-                rows.append((cell["prefix"], cell["length"], budget, 1 / gamma, mean, low, high, said))
+                rows.append((cell["prefix"], cell["length"], budget, 1 / gamma, mean, low, high, advised))
     return pd.DataFrame(rows, columns=["prefix", "length", "budget", "1/gamma", "cons", "low", "high", "law"])
 
 
-def law_figure(made: dict[str, Any], stem: Path, venue: str = "neurips") -> pd.DataFrame:
+def law_figure(fitted: dict[str, Any], stem: Path, venue: str = "neurips") -> pd.DataFrame:
     """Left: cons against 1/gamma at some budgets, in the middle cell. Right: the best 1/gamma of every budget, and the law."""
-    data = law_data(made)
+    data = law_data(fitted)
     with style.canvas(venue, 1, 2, height=1.15) as (figure, axes):
         left, right = axes[0]
         _slices(left, data)
-        _best(right, data, Law(**made["law"]))
+        _best(right, data, Law(**fitted["law"]))
         for axis in (left, right):
             axis.set_xscale("log", base=2)
-        figure.suptitle(f"{made['pruner']}, {', '.join(made['pools'])}")
+        figure.suptitle(f"{fitted['pruner']}, {', '.join(fitted['pools'])}")
         style.save(figure, data, stem)
     return data
 
@@ -71,8 +71,8 @@ def _best(axis: Any, data: pd.DataFrame, law: Law) -> None:
         aside = 2 ** (0.09 * (seen.length.rank(method="dense") - 2))
         axis.plot(seen.budget, seen["1/gamma"] * aside, ls="", marker=marker, ms=3, color=colour, alpha=0.8)
         budgets = np.geomspace(seen.budget.min(), seen.budget.max(), 20)
-        said = [1 / law.gamma(b, prefix, length) for b in budgets]
-        axis.plot(budgets, said, color=colour, marker=marker, markevery=[-1], ms=4, label=f"L = {prefix}")
+        advised = [1 / law.gamma(b, prefix, length) for b in budgets]
+        axis.plot(budgets, advised, color=colour, marker=marker, markevery=[-1], ms=4, label=f"L = {prefix}")
     axis.set_yscale("log", base=2)
     axis.set(xlabel="budget, tokens per problem", ylabel=r"best 1/$\gamma$ (points), law (lines)")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

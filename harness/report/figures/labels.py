@@ -23,24 +23,24 @@ def label_points(
     figure: Any = axis.figure
     size = float(axis.xaxis.label.get_fontsize()) - 1
     pixels = size * figure.dpi / 72
-    taken = [_around(axis, x, y, 0.35 * pixels) for x, y in [(x, y) for x, y, _ in points] + list(others)]
+    occupied = [_around(axis, x, y, 0.35 * pixels) for x, y in [(x, y) for x, y, _ in points] + list(others)]
     labels: list[Bbox] = []
     frame = axis.get_window_extent()
-    places = [(d * np.cos(a), d * np.sin(a)) for d in DISTANCES for a in ANGLES]
+    offsets = [(d * np.cos(a), d * np.sin(a)) for d in DISTANCES for a in ANGLES]
     for x, y, text in points:
         note = axis.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=size, annotation_clip=False)
         drawn = note.get_window_extent(figure.canvas.get_renderer())
         at = axis.transData.transform((x, y))
-        boxes = [_box(at, pixels * dx, pixels * dy, drawn.width, drawn.height) for dx, dy in places]
+        boxes = [_box(at, pixels * dx, pixels * dy, drawn.width, drawn.height) for dx, dy in offsets]
         costs = [
-            sum(_shared(b, t) for t in taken) + 9 * (b.width * b.height - _shared(b, frame))
-            + 9 * pixels * _crossed(at, at + pixels * np.array(place), labels)
-            for b, place in zip(boxes, places, strict=True)
+            sum(_shared(b, t) for t in occupied) + 9 * (b.width * b.height - _shared(b, frame))
+            + 9 * pixels * _crossed(at, at + pixels * np.array(offset), labels)
+            for b, offset in zip(boxes, offsets, strict=True)
         ]  # fmt: skip
         chosen = int(np.argmin(np.round(costs, 3)))  # the nearest of those that cost equally
-        dx, dy = places[chosen]
+        dx, dy = offsets[chosen]
         note.set(position=(size * dx, size * dy), ha=_side(dx, "left", "right"), va=_side(dy, "bottom", "top"))
-        taken.append(boxes[chosen])
+        occupied.append(boxes[chosen])
         labels.append(boxes[chosen])
         if np.hypot(dx, dy) > 1.5:
             line = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}

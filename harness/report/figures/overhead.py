@@ -25,7 +25,7 @@ def overhead_data(group: Group) -> pd.DataFrame:
     """One row per live record at this L, fastest first: mean seconds per problem of each stage, and of them all.
 
     ``check_share`` is the Check over Launch and Resume, of sums over problems; 95 % intervals over problems."""
-    rows = [_row(record, taken) for record, taken in _timed(group)]
+    rows = [_row(record, seconds) for record, seconds in _timed(group)]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(["total", "pruner"], ignore_index=True)
 
 
@@ -43,14 +43,14 @@ def _plain(record: Record) -> bool:
     return role == "closed-form" and all(len(r["kept"]) == n for r in record.lines.values() if "kept" in r)
 
 
-def _row(record: Record, taken: np.ndarray) -> tuple[Any, ...]:
-    spec, total = record.header["spec"], bootstrap(taken.sum(1))
-    share = ratio(taken[:, 1], taken[:, 0] + taken[:, 2])
+def _row(record: Record, seconds: np.ndarray) -> tuple[Any, ...]:
+    spec, total = record.header["spec"], bootstrap(seconds.sum(1))
+    share = ratio(seconds[:, 1], seconds[:, 0] + seconds[:, 2])
     keep = spec["n"] if _plain(record) else spec["keep"]
     device = (record.header.get("device") or {}).get("device", "")
     return (
-        spec["pruner"], spec["n"], keep, *taken.mean(0), total.mean, total.low, total.high, share.mean, share.low, share.high,
-        len(taken), device,
+        spec["pruner"], spec["n"], keep, *seconds.mean(0), total.mean, total.low, total.high, share.mean, share.low, share.high,
+        len(seconds), device,
     )  # fmt: skip
 
 
@@ -61,20 +61,20 @@ def overhead_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
         return None
     with style.canvas(venue, height=0.45 + 0.13 * len(data), wide=False) as (figure, axes):
         axis = axes[0][0]
-        places = np.arange(len(data))[::-1]
+        heights = np.arange(len(data))[::-1]
         left = np.zeros(len(data))
         for stage in STAGES:
             colour, hatch = LOOKS[stage]
             axis.barh(
-                places, data[stage], left=left, height=0.68, label=stage.capitalize(), facecolor=colour, hatch=hatch,
+                heights, data[stage], left=left, height=0.68, label=stage.capitalize(), facecolor=colour, hatch=hatch,
                 edgecolor="black", lw=0.5,
             )  # fmt: skip
             left += data[stage].to_numpy()
         axis.errorbar(
-            data.total, places, xerr=_reach(data), ls="", color="black", elinewidth=0.7, capsize=1.5, capthick=0.7
+            data.total, heights, xerr=_reach(data), ls="", color="black", elinewidth=0.7, capsize=1.5, capthick=0.7
         )
-        _shares(axis, data, places)
-        axis.set_yticks(places, _names(data))
+        _shares(axis, data, heights)
+        axis.set_yticks(heights, _names(data))
         axis.set(xlabel="seconds per problem", xlim=(0, 1.3 * data[["total", "total_high"]].max().max()))
         axis.tick_params(axis="y", length=0)
         style.legend_below(figure, axis, handlelength=1.4)
@@ -87,13 +87,13 @@ def _reach(data: pd.DataFrame) -> np.ndarray:
     return np.nan_to_num(np.array([data.total - data.total_low, data.total_high - data.total])).clip(min=0)
 
 
-def _shares(axis: Any, data: pd.DataFrame, places: np.ndarray) -> None:
-    for place, row, plain in zip(places, data.itertuples(), data.keep == data.n, strict=True):
+def _shares(axis: Any, data: pd.DataFrame, heights: np.ndarray) -> None:
+    for height, row, plain in zip(heights, data.itertuples(), data.keep == data.n, strict=True):
         end = np.nanmax([row.total, row.total_high])
         text = "no Check" if plain else f"Check {row.check_share:.2%}"
         axis.annotate(
             text,
-            (end, place),
+            (end, height),
             (4, 0),
             textcoords="offset points",
             va="center",
