@@ -137,7 +137,7 @@ class Table:
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=180)
+        console = Console(width=180, force_jupyter=False)
         with console.capture() as text:
             console.print(self.__rich__())
         return text.get()
