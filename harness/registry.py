@@ -97,8 +97,11 @@ class WithDefaults:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if hasattr(self._inner, name):
+        try:
             return getattr(self._inner, name)
+        except AttributeError:
+            if inspect.getattr_static(self._inner, name, None) is not None:  # it has it, and failed within
+                raise
         default = inspect.getattr_static(self._contract, name)
         return default.__get__(self) if hasattr(default, "__get__") else default
 
@@ -159,7 +162,9 @@ def _told_apart(built: Any, name: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and not set(value) & set(",=:@ "))
+    if isinstance(value, str):  # "8" would read like 8
+        return not set(value) & set(",=:@ ") and _literal(value) == value
+    return isinstance(value, int | float)
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -225,7 +225,23 @@ def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
                     plugins.append(plugin)
         else:
             plugins.append(registry.pruner(one) if isinstance(one, str) else registry.of_object(one))
-    return plugins, left_out
+    return _one_of_each(plugins), left_out
+
+
+def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:
+    """Each pruner once, however often it was named.
+
+    Raises:
+        PathpruneError: two pruners of one name and other code or weights, whose rows could not be told apart.
+    """
+    known: dict[str, Plugin] = {}
+    for plugin in plugins:
+        first = known.setdefault(plugin.name, plugin)
+        if (first.code, first.checkpoint, first.source) != (plugin.code, plugin.checkpoint, plugin.source):
+            raise PathpruneError(
+                f"two different pruners are named {plugin.name}; rename one of the classes, or bench them one after the other"
+            )
+    return list(known.values())
 
 
 def split_specs(specs: str) -> list[str]:
@@ -248,7 +264,7 @@ def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], 
     if not where.by_name or not all(p.spec for p in plugins):
         raise PathpruneError("workers open everything by name: give task, engine and pruners as strings")
     address, count = parse(str(workers))
-    opening = Opening(where, tuple(p.spec for p in plugins), spec)
+    opening = Opening(replace(where), tuple(p.spec for p in plugins), spec)
     return Cluster(opening, address, count, _gpus_of_an_engine())
 
 

@@ -81,10 +81,35 @@ def test_two_objects_never_share_a_record(here: FilePath) -> None:
         def __init__(self, what: Any) -> None:
             self.what = what
 
-    held = ["a:b", "a:c", {"x": 1}, {"x": 2}, np.zeros(2), 3, None]
+    held = ["a:b", "a:c", {"x": 1}, {"x": 2}, np.zeros(2), 3, "3", True, "true", None]
     assert len({registry.of_object(Holds(w)).name for w in held}) == len(held)
     identity = type("Named", (Holds,), {"identity": lambda self: {"model": "m"}})
     assert registry.of_object(identity(lambda: 0)).name == "Named"
+
+
+def test_two_pruners_of_one_name_are_refused(here: FilePath) -> None:
+    """One of them would have had no row, or the other's; the same pruner named twice is one row."""
+    other = type(
+        "Late", (Late,), {"score": lambda self, prefixes, check: [0.0 for _ in prefixes], "__module__": "elsewhere"}
+    )
+    with pytest.raises(PathpruneError, match="two different pruners are named Late:word=w1"):
+        pp.bench([Late, other], **TOY)
+    frame = pp.bench(["logprob", Late, Late(), "logprob"], **TOY).frame()
+    assert list(frame.name).count("Late:word=w1") == list(frame.name).count("logprob") == 1
+
+
+def test_what_fails_inside_an_engine_is_not_taken_for_missing() -> None:
+    from harness import registry
+    from harness.api import Engine
+
+    class Fails:
+        @property
+        def rows(self) -> int:
+            return self.no_such_thing  # type: ignore[attr-defined, no-any-return]
+
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = registry.WithDefaults(Fails(), Engine).rows
+    assert registry.WithDefaults(object(), Engine).rows == Engine.rows
 
 
 def test_paths_carry_texts_answers_and_scores(here: FilePath) -> None:
@@ -96,6 +121,7 @@ def test_paths_carry_texts_answers_and_scores(here: FilePath) -> None:
     task = Toy()
     problem = task.problems("test", 1)[0]
     whole = paths[paths.finish == "stop"]
+    assert list(whole.answer) == [task.answer(t) for t in whole.text]
     assert list(whole.correct) == [task.correct(task.answer(t), problem) for t in whole.text]
     assert len(table.paths()) == 12 * 8
     with pytest.raises(PathpruneError, match=r"unknown problem .* did you mean toy-test-00"):

@@ -15,6 +15,7 @@ from harness.report import Group, groups_of, selected
 from harness.report.rows import Row, rows
 from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
+from harness.store.records import Record
 from harness.text import unknown
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Table:
     def paths(self, problem: str | None = None) -> pd.DataFrame:
         """The sampled paths of a problem, or of all: one line per path.
 
-        Columns: problem, index, text, length in tokens, finish, answer, correct, and every method's score at L (for a rule
+        Columns: problem, index, text, length in tokens, finish, answer in canonical form, correct, and every method's score at L (for a rule
         of its own: the path's weight in the vote).
 
         Raises:
@@ -115,13 +116,14 @@ class Table:
                 f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; bench with this bank samples them again"
             )
         row = pool.problems.index(problem)
+        answers = Record.read(self.group.folder / "pool.jsonl").lines[problem]["answers"][: pool.n]
         columns: dict[str, Any] = {
             "problem": problem,
             "index": [p.index for p in paths],
             "text": [p.text for p in paths],
             "length": [len(p.tokens) for p in paths],
             "finish": [p.finish for p in paths],
-            "answer": pool.answers[row],
+            "answer": answers,
             "correct": pool.correct[row],
         }
         for method in self.group.judged:
