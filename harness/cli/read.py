@@ -44,7 +44,7 @@ def leaderboard(
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
     from harness import report
-    from harness.report.rows import rows
+    from harness.report.parallel import each_table
 
     writers: dict[str, Callable[[Any, int, Path, Path], None]] = {
         ".md": partial(_markdown, part=part),
@@ -55,9 +55,11 @@ def leaderboard(
     for out in outs:
         if out.suffix not in writers:
             raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")
-    large = [
-        (group, rows(group, keep, ended, vote)) for group in report.selected(results, only) if group.pool.n >= keep
-    ]
+    chosen = [group for group in report.selected(results, only) if group.pool.n >= keep]
+    chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
+    curved = any(out.suffix == ".html" for out in outs)
+    large = each_table(partial(_table, keep=keep, ended=ended, vote=vote, curved=curved), chosen)
+    large.sort(key=lambda table: (str(table[0].folder), table[0].prefix))
     if not large:
         raise PathpruneError(f"the pools under {results} for {only} have fewer than --keep {keep} paths")
     for out in outs:
@@ -65,10 +67,18 @@ def leaderboard(
         console.print(f"wrote {out}")
 
 
+def _table(group: Any, keep: int, ended: Any, vote: str | None, curved: bool) -> tuple[Any, Any, Any]:
+    """(group, rows, curves where they are asked for) of one table."""
+    from harness.report.rows import rows
+    from harness.report.scaling import scaling_data
+
+    return group, rows(group, keep, ended, vote), scaling_data(group) if curved else None
+
+
 def _markdown(large: Any, keep: int, out: Path, figures: Path, part: str) -> None:
     from harness.report.tables import write_leaderboard
 
-    write_leaderboard(large, keep, out, figures, part)
+    write_leaderboard(_tables(large), keep, out, figures, part)
 
 
 def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
@@ -76,7 +86,7 @@ def _latex(large: Any, keep: int, out: Path, figures: Path) -> None:
     from harness.store.files import writable
 
     with writable(out) as part:
-        part.write_text(latex.document(large, keep))
+        part.write_text(latex.document(_tables(large), keep))
 
 
 def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
@@ -84,14 +94,18 @@ def _csv(large: Any, keep: int, out: Path, figures: Path) -> None:
     from harness.store.files import writable
 
     with writable(out) as part:
-        sheet(large, keep).to_csv(part, index=False)
+        sheet(_tables(large), keep).to_csv(part, index=False)
+
+
+def _tables(large: Any) -> Any:
+    """The tables without their curves."""
+    return [(group, rows) for group, rows, _ in large]
 
 
 def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
     from harness.report.page import write_page
-    from harness.report.scaling import scaling_data
 
-    write_page(large, {group.slug: scaling_data(group) for group, _ in large}, keep, out)
+    write_page(_tables(large), {group.slug: curves for group, _, curves in large}, keep, out)
 
 
 @cli.command()

@@ -19,7 +19,7 @@ from harness.replay.pool import Pool
 from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
-from harness.report.threads import each
+from harness.report.parallel import each
 from harness.rng import generator
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6

@@ -22,7 +22,7 @@ from harness.replay.pool import (
 from harness.replay.stages import Checks, random_stages, replay_stages
 from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
 from harness.report import Group, Method
-from harness.report.threads import each
+from harness.report.parallel import each
 from harness.spec import Ended
 
 NAN = float("nan")

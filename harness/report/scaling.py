@@ -11,7 +11,7 @@ from harness.replay.pool import own_rule
 from harness.replay.stats import bootstrap
 from harness.replay.sweep import scaling
 from harness.report import Group, Method
-from harness.report.threads import each
+from harness.report.parallel import each
 
 GAMMAS = (1 / 2, 1 / 8)
 RESAMPLES = 2000
