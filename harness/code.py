@@ -7,8 +7,10 @@ their names. Members that say how a row may be used and change no score (``USES`
 survives a renamed local, a better docstring, other type hints, imports in another order and a helper that moves within its
 distribution; a changed constant, operator, call, default or helper changes it.
 
-A class without a source file (a notebook's) is digested from its compiled code and that of its bases, and of the functions
-and constants of its module that they use; such a digest holds for one minor version of Python.
+A class that is handed over as an object is digested as it is at that moment (``live_digest``): its compiled code and that of its
+bases, what they close over, its attributes, and what they use of their module and of modules beside it. Two classes of one
+source are told apart by it, and so is one class before and after a change; it holds for one minor version of Python. A class
+without a source file (a notebook's) has no other digest.
 
 Digests start with the version of their rules. Those of records from before ``a1`` have none: they were SHA-256 over the bytes
 of the same modules (``bytes_digest``), which a docstring changed.
@@ -20,13 +22,16 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 SOURCE = "a1:"  # of syntax trees
 COMPILED = "c1:"  # of code objects
@@ -53,9 +58,17 @@ def code_digest(item: Any) -> str:
     """Digest of the code of a class or function, e.g. ``a1:0123456789ab``."""
     files = _files(item)
     if not files:
-        return COMPILED + _sha(f"{sys.version_info[:2]}", *sorted(set(_compiled(item, item.__module__, set()))))
+        return live_digest(item)
     package = item.__module__.partition(".")[0]
     return SOURCE + _sha(*sorted(_normal(file, file.stat().st_mtime_ns, package) for file in files.values()))
+
+
+def live_digest(item: Any) -> str:
+    """Digest of a class as it is now, e.g. ``c1:0123456789ab``; with its package's sources where it comes from one."""
+    source = code_digest(item) if "." in item.__module__ and _files(item) else ""
+    return COMPILED + _sha(
+        f"{sys.version_info[:2]}", source, *sorted(set(_compiled(item, _home(item.__module__), set())))
+    )
 
 
 @cache
@@ -78,7 +91,8 @@ def _sha(*texts: str) -> str:
 
 
 def _files(item: Any) -> dict[str, Path]:
-    """Sources by module: the defining one and those of the same package that it imports; empty where there is none."""
+    """Sources by module: the defining one and those that it imports, of the same package or, for a module without one,
+    from the folder beside it; empty where there is none."""
     try:
         file = inspect.getsourcefile(item)
     except (TypeError, OSError):  # a class of an interactive session
@@ -86,17 +100,19 @@ def _files(item: Any) -> dict[str, Path]:
     if not file or not Path(file).is_file():
         return {}
     files, waiting = {item.__module__: Path(file)}, [item.__module__]
+    beside = None if "." in item.__module__ else Path(file).resolve().parent
     while waiting:
         for name in _imported(waiting.pop(), files):
-            origin = _origin(name) if name not in files else None
-            if origin:
+            alike = name.partition(".")[0] == item.__module__.partition(".")[0]
+            origin = _origin(name) if name not in files and (alike or beside) else None
+            if origin and (alike or (beside and origin.resolve().is_relative_to(beside) and not _installed(origin))):
                 files[name] = origin
                 waiting.append(name)
     return files
 
 
 def _imported(module: str, files: Mapping[str, Path]) -> list[str]:
-    """Names of the same package that a module's source may import, inside functions too."""
+    """Names of modules that a module's source may import, inside functions too."""
     if files[module].suffix != ".py":
         return []
     names = []
@@ -108,7 +124,7 @@ def _imported(module: str, files: Mapping[str, Path]) -> list[str]:
             above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.partition(".")[0] == module.partition(".")[0]]
+    return names
 
 
 @cache
@@ -284,30 +300,53 @@ def _binds(node: ast.AST) -> Iterator[str]:
             yield from _binds(child)
 
 
-def _compiled(item: Any, module: str, seen: set[Any]) -> Iterator[str]:
-    """Code objects and constants of a class or function without a source file, and of what it uses of its module."""
+def _home(module: str) -> Path | None:
+    """The folder of a user's own module; None for one of a session."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).resolve().parent if file else None
+
+
+def _installed(file: Path) -> bool:
+    return "site-packages" in file.parts or "dist-packages" in file.parts
+
+
+def _is_beside(module: str, item_module: str, home: Path | None) -> bool:
+    """Is a module the user's own: the one that defines a class, or one from the folder beside it?"""
+    if module == item_module:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return bool(home and file and Path(file).resolve().is_relative_to(home) and not _installed(Path(file)))
+
+
+def _compiled(item: Any, home: Path | None, seen: set[Any]) -> Iterator[str]:
+    """Code objects and values of a class or function, and of what it uses of its module and of those beside it."""
     if item in seen:
         return
     seen.add(item)
     if isinstance(item, type):
         for base in item.__mro__[1:]:
             if base.__module__ not in ("builtins", "typing", "harness.api"):
-                yield from _compiled(base, module, seen)
+                yield from _compiled(base, home, seen)
         for name, value in vars(item).items():
             functions = [getattr(value, part, None) for part in ("__func__", "fget", "fset", "fdel")]
             for function in [value, *functions]:
                 if isinstance(function, (FunctionType, type)):
-                    yield from _compiled(function, module, seen)
-            if not name.startswith("__") and name not in USES and (value is None or isinstance(value, PLAIN)):
+                    yield from _compiled(function, home, seen)
+            if not name.startswith("__") and name not in USES and not isinstance(value, (FunctionType, type)):
                 yield f"{item.__qualname__}.{name}={_constant(value)}"
     else:
         defaults = _constant([item.__defaults__, item.__kwdefaults__])
         yield f"{item.__qualname__}{_code(item.__code__, item.__doc__)}{defaults}"
-        for name in _names(item.__code__) & item.__globals__.keys():
-            value = item.__globals__[name]
-            if isinstance(value, (FunctionType, type)) and value.__module__ == module:
-                yield from _compiled(value, module, seen)
-            elif isinstance(value, PLAIN):
+        names = _names(item.__code__)
+        used = {name: item.__globals__[name] for name in names & item.__globals__.keys()}
+        for inner in [v for v in used.values() if isinstance(v, ModuleType) and _is_beside(v.__name__, "", home)]:
+            used |= {f"{inner.__name__}.{name}": vars(inner)[name] for name in names & vars(inner).keys()}
+        used |= dict(inspect.getclosurevars(item).nonlocals)
+        for name, value in sorted(used.items()):
+            if isinstance(value, (FunctionType, type)):
+                if _is_beside(value.__module__, item.__module__, home):
+                    yield from _compiled(value, home, seen)
+            elif not isinstance(value, ModuleType):
                 yield f"{name}={_constant(value)}"
 
 
@@ -332,4 +371,29 @@ def _constant(value: Any) -> str:
             return f"({','.join(map(_constant, value))})"
         case dict():
             return f"{{{','.join(sorted(f'{_constant(k)}:{_constant(v)}' for k, v in value.items()))}}}"
-    return repr(value) if value is None or value is ... or isinstance(value, PLAIN) else type(value).__name__
+    if value is None or value is ... or isinstance(value, PLAIN):
+        return repr(value)
+    try:
+        return stable_text(value)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return type(value).__name__
+
+
+def stable_text(value: Any) -> str:
+    """A value's text, the same for equal values in every process: what tells an object's state from another's.
+
+    Raises:
+        PicklingError, TypeError, AttributeError: a value that cannot be written down.
+    """
+    match value:
+        case set() | frozenset():
+            return f"{{{','.join(sorted(map(stable_text, value)))}}}"
+        case tuple() | list():
+            return f"({','.join(map(stable_text, value))})"
+        case dict():
+            return f"{{{','.join(sorted(f'{stable_text(k)}:{stable_text(v)}' for k, v in value.items()))}}}"
+        case np.ndarray() if value.dtype != object:
+            return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if value is None or isinstance(value, PLAIN):
+        return repr(value)
+    return f"{type(value).__qualname__}:{hashlib.sha256(pickle.dumps(value)).hexdigest()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path as FilePath
@@ -11,6 +12,23 @@ from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signa
 from harness.text import unknown
 from harness.vote import VOTES
 
+RESERVED = frozenset(
+    {
+        "task",
+        "task_version",
+        "engine",
+        "seed",
+        "max_tokens",
+        "n",
+        "prefix",
+        "keep",
+        "stages",
+        "pruner",
+        "code",
+        "checkpoint",
+        "live",
+    }
+)
 LABELS = ("monte-carlo", "single", "outcome")
 CLOSED_FORMS = ("all", "random")
 
@@ -74,13 +92,32 @@ class Plugin:
 
     def identity(self) -> dict[str, Any]:
         """Names the external weights that it reads with."""
-        named: dict[str, Any] = getattr(self.pruner, "identity", dict)()
-        return named
+        return identity_of(self.pruner, self.name)
 
     @property
     def needs_checkpoint(self) -> bool:
         """Does it run on weights that were trained for it, rather than on a model that it names itself?"""
         return self.traits.learns and not self.options.get("model")
+
+
+def identity_of(pruner: Any, name: str) -> dict[str, Any]:
+    """What a pruner's ``identity()`` names; it may not stand for what the harness itself writes into a record.
+
+    Raises:
+        PathpruneError: what is no dictionary of JSON, or has a key of the harness' own.
+    """
+    named: Any = getattr(pruner, "identity", dict)()
+    try:
+        text = json.dumps(named)
+    except (TypeError, ValueError) as error:
+        raise PathpruneError(f"{name!r}: identity() returns what JSON cannot hold ({error})") from error
+    if not isinstance(named, dict):
+        raise PathpruneError(f"{name!r}: identity() returns {text[:40]}, and has to return a dictionary")
+    if taken := RESERVED & named.keys():
+        raise PathpruneError(
+            f"{name!r}: identity() may not set {', '.join(sorted(taken))}, which the harness writes itself"
+        )
+    return named
 
 
 def traits_of(pruner: Any, name: str) -> Traits:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.api import Engine, PathpruneError, Pruner, Sampling, Signal, Task
-from harness.code import code_digest
+from harness.code import code_digest, live_digest, stable_text
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
-from harness.plugins import traits_of
+from harness.plugins import identity_of, traits_of
 from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
@@ -136,9 +136,11 @@ def of_object(given: Any) -> Plugin:
     built = _build("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
     name = type(built).__name__
     traits_of(built, name)
+    if name in names("pruners"):
+        raise PathpruneError(f"your class is named {name}, as a registered pruner is; rename it")
     options = _told_apart(built, name)
     shown = ",".join(f"{k}={v}" for k, v in options.items())
-    code = code_digest(type(built))  # type: ignore[arg-type]
+    code = live_digest(type(built))
     return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code)
 
 
@@ -147,18 +149,28 @@ def _told_apart(built: Any, name: str) -> dict[str, Any]:
 
     Records of one object must not be taken for those of another.
     """
-    held = getattr(built, "__dict__", {})
+    slots = [s for c in type(built).__mro__ for s in vars(c).get("__slots__", ()) if hasattr(built, s)]
+    held = {**getattr(built, "__dict__", {}), **{slot: getattr(built, slot) for slot in slots}}
     options = {k: v for k, v in sorted(held.items()) if not k.startswith("_") and _plain(v)}
     rest = {k: v for k, v in sorted(held.items()) if k not in options and v is not None}
-    if rest and getattr(type(built), "identity", Pruner.identity) is Pruner.identity:
+    named = getattr(type(built), "identity", Pruner.identity) is not Pruner.identity
+    if named:
+        options["identity"] = _digest(identity_of(built, name))
+    if rest:
         try:
-            options["state"] = hashlib.sha256(pickle.dumps(rest)).hexdigest()[:8]
+            options["state"] = _digest(rest)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
+            if named:
+                return options
             raise PathpruneError(
                 f"{name} holds {', '.join(rest)}, which no record can name ({error}); give the class a method identity() "
                 "that names what it holds"
             ) from error
     return options
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(stable_text(value).encode()).hexdigest()[:8]
 
 
 def _plain(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -84,7 +85,119 @@ def test_two_objects_never_share_a_record(here: FilePath) -> None:
     held = ["a:b", "a:c", {"x": 1}, {"x": 2}, np.zeros(2), 3, "3", True, "true", None]
     assert len({registry.of_object(Holds(w)).name for w in held}) == len(held)
     identity = type("Named", (Holds,), {"identity": lambda self: {"model": "m"}})
-    assert registry.of_object(identity(lambda: 0)).name == "Named"
+    assert registry.of_object(identity(lambda: 0)).name.startswith("Named:identity=")
+
+
+def made(weight: float) -> type[Late]:
+    """A class that closes over a number."""
+
+    class Closes(Late):
+        def score(self, prefixes: Any, check: pp.Check) -> list[float]:
+            return [weight * p.index for p in prefixes]
+
+    return Closes
+
+
+class Slotted:
+    quadrant, needs = "external-fixed", frozenset({"text"})
+    __slots__ = ("weight",)
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def score(self, prefixes: Any, check: pp.Check) -> list[float]:
+        return [self.weight * p.index for p in prefixes]
+
+
+class Names(Late):
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+
+    def identity(self) -> dict[str, Any]:
+        return {"model": f"m{self._weight}"}
+
+    def score(self, prefixes: Any, check: pp.Check) -> list[float]:
+        return [self._weight * p.index for p in prefixes]
+
+
+@pytest.mark.parametrize("kind", [made, lambda w: Slotted(w), lambda w: Names(w), lambda w: Late(f"w{w:.0f}")])
+def test_what_differs_is_another_record(kind: Any, here: FilePath) -> None:
+    """Classes that close over other values, slots, private state, names: in one folder, each is scored by itself."""
+    from harness import registry
+
+    plugins = [registry.of_object(kind(w)) for w in (1.0, 2.0, 1.0)]
+    keys = [(p.name, p.code) for p in plugins]
+    assert keys[0] == keys[2] != keys[1]
+    first = pp.bench(kind(1.0), **TOY)
+    files = {f.name for f in first.run.folder.glob("L*.jsonl")} if first.run else set()
+    second = pp.bench(kind(2.0), **TOY)
+    assert second.run and len({f.name for f in second.run.folder.glob("L*.jsonl")} - files) == 1
+
+
+def test_a_class_that_was_changed_is_another(here: FilePath) -> None:
+    """Its attribute, its method, a global or a helper that it uses: the old rows are not taken for the new ones."""
+    from harness.code import live_digest
+
+    scope: dict[str, Any] = {"pp": pp, "__name__": "session"}
+    exec(
+        "G = 1\ndef helper(x):\n    return x\nclass Uses(pp.Pruner):\n    w = 1.0\n"
+        "    def score(self, prefixes, check):\n        return [helper(G) for _ in prefixes]\n",
+        scope,
+    )
+    uses, digests = scope["Uses"], []
+    changes = ("pass", "uses.w = 2.0", "scope['G'] = 5", "exec('def helper(x):\\n    return -x', scope)",
+               "uses.score = lambda self, prefixes, check: [0.0]")  # fmt: skip
+    for change in changes:
+        exec(change, {"uses": uses, "scope": scope})
+        digests.append(live_digest(uses))
+    assert len(set(digests)) == len(digests) and live_digest(uses) == digests[-1]
+
+
+def test_a_helper_beside_a_pruners_file_is_part_of_its_code(here: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "mine.py").write_text(
+        "from beside import C\nclass Mine:\n    quadrant, needs = 'control', frozenset({'text'})\n"
+        "    def score(self, prefixes, check):\n        return [C * p.index for p in prefixes]\n"
+    )
+    codes = []
+    for value in (1, 55):
+        (here / "beside.py").write_text(f"C = {value}\n")
+        done = run("from harness import registry; print(registry.pruner('./mine.py@Mine').code)", here, "-c")
+        codes.append(done.stdout.strip())
+    assert all(codes) and codes[0] != codes[1], codes
+
+
+@pytest.mark.parametrize(
+    "value", ['{"wait", "hmm", "but", "so"}', '["ab", "".join(["a", "b"])]', '{"b": 1, "a": (2, 3)}']
+)
+def test_equal_state_is_one_record_in_every_process(value: str, here: FilePath) -> None:
+    code = (
+        "import sys; from harness import registry\nclass W:\n    quadrant, needs = 'control', frozenset()\n"
+        f"    def __init__(self): self.x = {value}\n    def score(self, prefixes, check): return [0.0] * len(prefixes)\n"
+        "print(registry.of_object(W()).name)"
+    )
+    found = {subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True,
+                            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}).stdout for seed in (1, 2, 3)}  # fmt: skip
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("identity", "says"),
+    [
+        ({"pruner": "logprob"}, "may not set pruner"),
+        ([1], "has to return a dictionary"),
+        ({"x": object}, "JSON cannot hold"),
+    ],
+)
+def test_an_identity_names_weights_and_nothing_of_ours(identity: Any, says: str, here: FilePath) -> None:
+    wrong = type("Wrong", (Late,), {"identity": lambda self: identity})
+    with pytest.raises(PathpruneError, match=says):
+        pp.bench(wrong, **TOY)
+
+
+def test_a_class_named_as_a_registered_pruner_is_refused(here: FilePath) -> None:
+    with pytest.raises(PathpruneError, match="named logprob, as a registered pruner is; rename it"):
+        pp.bench(type("logprob", (Late,), {}), **TOY)
 
 
 def test_two_pruners_of_one_name_are_refused(here: FilePath) -> None:
