@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.api import ASKED, Check, Cost, Path, PathpruneError, Problem
 from harness.rng import derive
+from harness.sampled import launched, resumed
 
 
 class MeteredProbe:
@@ -57,7 +58,7 @@ class MeteredProbe:
         texts = [str(self._engine.decode(p.tokens)) for p in paths]
         for length in {len(p.tokens) for p in asked}:
             alike = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
-            longer = self._engine.resume([asked[i] for i in alike], length + max_tokens)
+            longer = resumed(self._engine, [asked[i] for i in alike], length + max_tokens)
             for i, path in zip(alike, longer, strict=True):
                 start = self.prompt_length(path.problem) + len(paths[i].tokens)
                 stop = self.prompt_length(path.problem) + len(path.tokens)
@@ -88,7 +89,7 @@ class Metered(MeteredProbe):
     """
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        groups: list[list[Path]] = self._engine.launch(problems, n, max_tokens, seed)
+        groups = launched(self._engine, problems, n, max_tokens, seed)
         for problem, paths in zip(problems, groups, strict=True):
             self._check.charge(Cost(flops=self._engine.flops(0, self.prompt_length(problem))))
             self._charge_growth([0] * len(paths), paths)
@@ -96,7 +97,7 @@ class Metered(MeteredProbe):
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         before = [len(p.tokens) for p in paths]
-        longer: list[Path] = self._engine.resume(paths, max_tokens)
+        longer = resumed(self._engine, paths, max_tokens)
         self._charge_growth(before, longer)
         return longer
 

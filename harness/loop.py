@@ -164,9 +164,10 @@ def opened(
     """A fresh ledger with what the method may touch, and the paths as it may see them."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     equip(ledger, method, engine, task)
-    if method.needs & ASKED:
-        ledger.engine = MeteredProbe(engine, ledger, method.needs)
-    return ledger, [_declared(p, method.needs) for p in paths]
+    needs = frozenset(method.needs)
+    if needs & ASKED:
+        ledger.engine = MeteredProbe(engine, ledger, needs)
+    return ledger, [_declared(p, needs) for p in paths]
 
 
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import json
 import pickle
 import sys
+from collections.abc import Set
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from harness.api import Engine, PathpruneError, Pruner, Sampling, Signal, Task
+from harness.api import Engine, FlopModel, PathpruneError, Pruner, Sampling, Signal, Task, TaskDefaults
 from harness.code import code_digest, live_digest, stable_text
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
@@ -28,12 +31,18 @@ TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 def names(kind: Kind) -> list[str]:
     """Registered names of a kind, sorted."""
-    return sorted({e.name for e in metadata.entry_points(group=f"pathprune.{kind}")})
+    return sorted({e.name for e in _entries(kind)})
+
+
+@cache
+def _entries(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
+    """Read once: reading them opens a file of every distribution that is installed."""
+    return tuple(metadata.entry_points(group=f"pathprune.{kind}"))
 
 
 def load(kind: Kind, name: str) -> tuple[Any, str]:
     """(object, distribution) of a registered name."""
-    entries = [e for e in metadata.entry_points(group=f"pathprune.{kind}") if e.name == name]
+    entries = [e for e in _entries(kind) if e.name == name]
     if not entries:
         raise PathpruneError(unknown(kind[:-1], name, names(kind)))
     dist = entries[0].dist
@@ -70,10 +79,20 @@ def complete(opened: Any, name: str) -> Any:
     """
     if isinstance(opened, LazyEngine):  # whose members are there once its weights are
         return opened
+    if inspect.isclass(opened):
+        raise PathpruneError(f"{opened.__name__} is a class; give an engine: {opened.__name__}(...)")
     missing = [m for m in ENGINE if not hasattr(opened, m)]
     missing = missing or [f"spec[{key!r}]" for key in SPEC if key not in opened.spec]
     if missing:
         raise PathpruneError(f"{name!r} is not an engine: it has no {', '.join(missing)} (see harness.api.Engine)")
+    if not isinstance(opened.provides, Set):
+        raise PathpruneError(f"engine {name!r}: provides is a frozenset of signals, not {opened.provides!r}")
+    if not isinstance(opened.flops, FlopModel):
+        raise PathpruneError(f"engine {name!r}: flops is a FlopModel, not {opened.flops!r}")
+    try:
+        json.dumps(dict(opened.spec))
+    except (TypeError, ValueError) as error:
+        raise PathpruneError(f"engine {name!r}: spec holds what JSON cannot ({error})") from error
     for signal in opened.provides:
         if signal not in get_args(Signal):
             raise PathpruneError(f"engine {name!r} provides {unknown('signal', str(signal), list(get_args(Signal)))}")
@@ -82,9 +101,13 @@ def complete(opened: Any, name: str) -> Any:
 
 def complete_task(opened: Any, name: str) -> Any:
     """A task with all that ``harness.api.Task`` asks for, likewise."""
+    if inspect.isclass(opened):
+        raise PathpruneError(f"{opened.__name__} is a class; give a task: {opened.__name__}(...)")
     missing = [m for m in TASK if not hasattr(opened, m)]
     if missing:
         raise PathpruneError(f"{name!r} is not a task: it has no {', '.join(missing)} (see harness.api.Task)")
+    if not isinstance(opened.defaults, TaskDefaults):
+        raise PathpruneError(f"task {name!r}: defaults is a TaskDefaults, not {opened.defaults!r}")
     return opened if isinstance(opened, Task) else WithDefaults(opened, Task)
 
 
@@ -109,6 +132,8 @@ class WithDefaults:
 def pruner(spec: str) -> Plugin:
     """``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; ``checkpoint=DIR`` is an option of every learned one."""
     head, options = options_of(spec)
+    if head.endswith(".py"):
+        raise PathpruneError(f"{head} names a file; name its class too: {head}@Class")
     checkpoint = options.pop("checkpoint", None)
     if "@" in head:
         plugin_class, digest = _from_file(head)

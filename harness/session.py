@@ -24,7 +24,7 @@ from harness.runners.bench import check_signals
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
-from harness.spec import Ended, RunSpec, Stage, parse_stages
+from harness.spec import Ended, RunSpec, Stage, parse_stages, stages_of
 from harness.store.records import Record
 from harness.text import unknown
 from harness.vote import VOTES
@@ -193,6 +193,8 @@ def run_of(
     **rest: Any,
 ) -> Run:
     """A run at ``where``, of the task's number of problems by default."""
+    if problems is not None and not isinstance(problems, int):
+        raise PathpruneError(f"problems is a whole number, not {problems!r}")
     spec = where.spec(n, stages, **rest)
     count = given(problems, where.task.defaults.problems)
     return Run(spec, where.task, where.engine, count, FilePath(results), FilePath(bank))
@@ -204,7 +206,7 @@ def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | 
         return (Stage(where.prefix, keep),)
     if where.prefix_given is not None:
         raise PathpruneError("--stages says where paths are cut; leave out --prefix")
-    return parse_stages(stages) if isinstance(stages, str) else tuple(Stage(*stage) for stage in stages)
+    return parse_stages(stages) if isinstance(stages, str) else stages_of(stages)
 
 
 def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from harness.api import Engine, PathpruneError, Task
 from harness.store.keys import digest
@@ -51,7 +51,17 @@ class RunSpec:
     vote: str = "majority"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(Stage(*stage) for stage in self.stages))
+        object.__setattr__(self, "stages", stages_of(self.stages))
+        numbers = {"n": self.n, "limit": self.limit, "seed": self.seed}
+        numbers |= {f"stage {i} {f}": v for i, s in enumerate(self.stages, 1) for f, v in s._asdict().items()}
+        for name, value in numbers.items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise PathpruneError(f"{name} is a whole number, not {value!r}")
+        if self.ended not in get_args(Ended):
+            raise PathpruneError(unknown("ended", str(self.ended), list(get_args(Ended))))
+        for name in (f"{self.task}-v{self.task_version}", str(self.engine["model"])):
+            if set(name) & set("/\\") or name in (".", ".."):
+                raise PathpruneError(f"{name!r} names a folder of records: it may not hold a slash")
         if self.n < 1 or self.limit < 2:
             raise PathpruneError("--n is 1 or more, and --max-tokens 2 or more")
         if not self.stages:
@@ -136,6 +146,18 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
         raise PathpruneError(
             f"stage {stage.prefix}:{stage.keep} does not lie behind {before.prefix}: give prefixes in ascending order"
         )
+
+
+def stages_of(pairs: Any) -> tuple[Stage, ...]:
+    """Pairs of a prefix length and a number kept as stages.
+
+    Raises:
+        PathpruneError: what is no sequence of pairs.
+    """
+    try:
+        return tuple(Stage(*pair) for pair in pairs)
+    except TypeError as error:
+        raise PathpruneError(f"stages are pairs of a prefix length and a number kept, not {pairs!r}") from error
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:

@@ -69,6 +69,10 @@ class Where:
     def open(self, task: Any) -> Any:
         """The engine, with the task's own sampling where no other was asked for."""
         if not isinstance(self.engine_given, str):
+            if self.model_given or self.sampling:
+                raise PathpruneError(
+                    "an engine that is an object has its model and sampling; leave out model and sampling"
+                )
             return registry.complete(self.engine_given, type(self.engine_given).__name__)
         name, options = registry.options_of(self.engine_given)
         drawn = replace(task.defaults.sampling, **_sampling(self.sampling))

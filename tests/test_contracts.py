@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -191,3 +191,118 @@ def test_a_bank_holds_the_statistics_there_are(known: tuple[str, ...], tmp_path:
     for path in bank.get(problem, 0):
         assert (path.stats.known if path.stats else ()) == known
         assert all(np.array_equal(getattr(path.stats, name), np.arange(3)) for name in known)
+
+
+class Breaks(Dice):
+    """An engine that breaks its contract in one way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def launch(self, problems: Sequence[pp.Problem], n: int, max_tokens: int, seed: int) -> list[list[pp.Path]]:
+        if self.how == "another problem":
+            return super().launch([problems[0]] * len(problems), n, max_tokens, seed)
+        groups = super().launch(problems, n - (self.how == "too few"), max_tokens + 3 * (self.how == "too long"), seed)
+        return groups[1:] if self.how == "a problem short" else groups
+
+    def resume(self, paths: Sequence[pp.Path], max_tokens: int) -> list[pp.Path]:
+        longer = super().resume(paths, max_tokens)
+        if self.how == "a path short" and len(paths) > 4:
+            return longer[1:]
+        if self.how == "other tokens" and len(paths) > 4:
+            return [replace(p, tokens=(9, *p.tokens[1:])) for p in longer]
+        return longer
+
+
+ASKED: dict[str, Any] = {"task": "toy", "n": 4, "keep": 2, "problems": 3, "limit": 20, "prefix": 5, "progress": False}
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("another problem", "gave a path of toy-test-00000 for toy-test-00001"),
+        ("too few", r"launch gave 3 paths of toy-test-00000, not those of index 0 to 3"),
+        ("too long", r"has 8 tokens, and at most 5 were asked for"),
+        ("a problem short", "launch gave paths of 2 problems, and 3 were asked for"),
+        ("a path short", "resume gave 11 paths for 12"),
+        ("other tokens", "resume changed the first tokens of path 0"),
+    ],
+)
+def test_an_engine_that_breaks_its_contract_is_named(how: str, says: str, tmp_path: FilePath) -> None:
+    with pytest.raises(PathpruneError, match=f"engine dice breaks its contract: .*{says}"):
+        pp.bench("first", engine=Breaks(how), results=tmp_path / "r", bank=tmp_path / "b", **ASKED)
+
+
+class Problems(Toy):
+    """A toy task whose problems are not those that were asked for."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[pp.Problem]:
+        given = super().problems(split, n, start)
+        return {"none": [], "more": super().problems(split, 50, start), "twice": [given[0]] * len(given)}[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("none", "has no test problems"), ("more", "gave 50 problems"), ("twice", "uses an id for two problems")],
+)
+def test_a_task_that_breaks_its_contract_is_named(how: str, says: str, tmp_path: FilePath) -> None:
+    asked = ASKED | {"task": Problems(how), "engine": Dice()}
+    with pytest.raises(PathpruneError, match=says):
+        pp.bench("first", results=tmp_path / "r", bank=tmp_path / "b", **asked)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"n": "8"}, "n is a whole number, not '8'"),
+        ({"keep": 2.5}, "stage 1 keep is a whole number, not 2.5"),
+        ({"prefix": True}, "stage 1 prefix is a whole number"),
+        ({"seed": "a"}, "seed is a whole number"),
+        ({"limit": 20.0}, "limit is a whole number"),
+        ({"problems": "3"}, "problems is a whole number"),
+        ({"stages": [5, 6], "prefix": None}, "pairs of a prefix length and a number kept"),
+        ({"stages": [(5, 4, 3)], "prefix": None}, "pairs of a prefix length and a number kept"),
+        ({"ended": "cuont"}, "did you mean count"),
+        ({"engine": Dice}, r"Dice is a class; give an engine: Dice\(\.\.\.\)"),
+        ({"task": Toy}, r"Toy is a class; give a task: Toy\(\.\.\.\)"),
+        ({"model": "other"}, "leave out model and sampling"),
+        ({"sampling": "temperature=0.3"}, "leave out model and sampling"),
+        ({"pruners": "./mine.py"}, "name its class too"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_anything_is_sampled(
+    wrong: dict[str, Any], says: str, tmp_path: FilePath
+) -> None:
+    asked = {"pruners": "first", "engine": Dice()} | ASKED | {"results": tmp_path / "r", "bank": tmp_path / "b"} | wrong
+    with pytest.raises(PathpruneError, match=says):
+        pp.bench(**asked)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "says"),
+    [
+        ("provides", ["text"], "provides is a frozenset of signals"),
+        ("flops", 5, "flops is a FlopModel"),
+        ("spec", {"engine": "dice", "model": "d", "fingerprint": object()}, "spec holds what JSON cannot"),
+    ],
+)
+def test_an_engines_members_are_checked(member: str, value: Any, says: str) -> None:
+    dice = Dice()
+    setattr(dice, member, value)
+    with pytest.raises(PathpruneError, match=says):
+        registry.complete(dice, "dice")
+
+
+def test_needs_may_be_a_list_and_a_task_names_no_folder_above(tmp_path: FilePath) -> None:
+    listed = type("Listed", (Fine,), {"needs": ["text"]})
+    table = pp.bench(listed, engine=Dice(), results=tmp_path / "r", bank=tmp_path / "b", **ASKED)
+    assert not table.failures
+    away = type("Away", (Toy,), {"name": "../../away"})
+    with pytest.raises(PathpruneError, match="may not hold a slash"):
+        pp.bench("first", results=tmp_path / "r", **(ASKED | {"task": away(), "engine": Dice()}))

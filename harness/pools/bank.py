@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
+from harness.sampled import launched, resumed
 from harness.store.files import writable
 from harness.store.keys import digest
 
@@ -96,9 +97,9 @@ class Banked:
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         fresh = [p for p in problems if not self.pool(p, seed)]
-        launched = self.inner.launch(fresh, n, max_tokens, seed) if fresh else []
-        self.sampled += sum(len(path.tokens) for group in launched for path in group)
-        groups = {p.id: group for p, group in zip(fresh, launched, strict=True)}
+        launches = launched(self.inner, fresh, n, max_tokens, seed) if fresh else []
+        self.sampled += sum(len(path.tokens) for group in launches for path in group)
+        groups = {p.id: group for p, group in zip(fresh, launches, strict=True)}
         for problem in problems:
             if problem.id not in groups:
                 self._extend(problem, n, seed)
@@ -140,6 +141,6 @@ class Banked:
             self.bank.put(problem, [stored[i] for i in sorted(stored)])
 
     def _sample(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        longer: list[Path] = self.inner.resume(paths, max_tokens) if paths else []
+        longer = resumed(self.inner, paths, max_tokens) if paths else []
         self.sampled += sum(len(b.tokens) - len(a.tokens) for a, b in zip(paths, longer, strict=True))
         return longer

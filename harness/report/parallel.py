@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 
 def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """``[function(item) for item in items]``, in the same order."""
+    if _workers() < 2:
+        return list(map(function, items))
     with ThreadPoolExecutor(_workers()) as pool:
         return list(pool.map(function, items))
 
@@ -25,7 +27,7 @@ def each_table(function: Callable[[Item], Result], tables: Sequence[Item]) -> li
     workers = min(_workers(), len(tables))
     if workers < 2:
         return [function(table) for table in tables]
-    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, initializer=_begin) as pool:
         return list(pool.map(function, tables))
 
 
@@ -33,5 +35,8 @@ def _workers() -> int:
     return max(1, min(MOST, os.cpu_count() or 1))
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _begin() -> None:
+    """In a process of one's own: interrupts are the parent's, and the cores are shared out already."""
+    global MOST
+    MOST = 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -113,7 +113,7 @@ class Table:
         paths = stored.get(Problem(problem, "", ""), spec["seed"])[: pool.n]
         if len(paths) < pool.n:
             raise PathpruneError(
-                f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; bench with this bank samples them again"
+                f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; to sample them again, bench into another results folder with this bank"
             )
         row = pool.problems.index(problem)
         answers = Record.read(self.group.folder / "pool.jsonl").lines[problem]["answers"][: pool.n]
@@ -163,7 +163,9 @@ class Results(Sequence[Table]):
     @classmethod
     def read(cls, folder: FilePath, keep: int, only: str, bank: FilePath, ended: Ended = "count") -> Results:
         """Every pool and prefix length that matches, with at least ``keep`` paths per problem."""
-        chosen = (g for g in selected(folder, only) if g.pool.n >= keep)
+        chosen = [g for g in selected(folder, only) if g.pool.n >= keep]
+        if not chosen:
+            raise PathpruneError(f"the pools under {folder} for {only} have fewer than keep = {keep} paths")
         return cls(tuple(Table(g, rows(g, keep, ended), keep, bank) for g in chosen))
 
     def frame(self) -> pd.DataFrame:

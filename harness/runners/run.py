@@ -39,5 +39,20 @@ class Run:
         return Bank(self.bank, self.spec.bank)
 
     def chosen(self) -> list[Problem]:
-        """The problems of the run."""
-        return self.task.problems("test", self.problems)
+        """The problems of the run.
+
+        Raises:
+            PathpruneError: a task that has none, gives more than were asked for, or uses an id twice.
+        """
+        problems: list[Problem] = self.task.problems("test", self.problems)
+        if not problems:
+            raise PathpruneError(f"task {self.task.name} has no test problems")
+        if len(problems) > self.problems:
+            raise PathpruneError(
+                f"task {self.task.name} gave {len(problems)} problems, and at most {self.problems} were asked for (see harness.api.Task)"
+            )
+        if len({p.id for p in problems}) < len(problems):
+            raise PathpruneError(
+                f"task {self.task.name} uses an id for two problems; ids name records (see harness.api.Task)"
+            )
+        return problems
