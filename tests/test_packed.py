@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,15 +174,16 @@ def test_an_append_during_a_pack_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "L5-mine-0.jsonl"
     record = Record.open(file, SPEC)
     record.append([{"problem": "p", "scores": [1.0]}])
-    write = packed.write
+    write, appended = packed.write, threading.Thread(target=record.append, args=([{"problem": "q", "scores": [2.0]}],))
 
     def slow(*args: Any) -> None:
+        appended.start()
         write(*args)
-        record.append([{"problem": "q", "scores": [2.0]}])
 
     monkeypatch.setattr(packed, "write", slow)
     pack(tmp_path)
-    assert file.exists() and list(Record.read(file).lines) == ["p", "q"]
+    appended.join()
+    assert list(Record.read(file).lines) == list(record.lines) == ["p", "q"]
 
 
 def test_a_pack_that_fails_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from harness import advice, grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
@@ -29,6 +27,7 @@ from harness.pools.bank import Bank
 from harness.rng import derive
 from harness.store.files import writable
 from harness.store.keys import digest
+from harness.store.locks import Claims
 from harness.store.provenance import provenance
 
 FORMAT = "pathprune-labels/1"
@@ -196,8 +195,8 @@ class Labels:
     def make(self, progress: Callable[[int, int], None], bank: Bank | None = None) -> int:
         """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
 
-        Any number of processes may make the same labels side by side: each claims a run of problems at a time, and a
-        claim dies with its process. Returns when all parts are there. With ``bank`` they are harvested from its paths.
+        Any number of processes may make the same labels side by side, whatever their groups: each claims some problems
+        at a time, and a claim dies with its process. Returns when all parts are there. With ``bank`` they are harvested from its paths.
         Raises PathpruneError where they would have to be written to the hub.
         """
         engine = Harvest(bank, self.recipe) if bank else self.engine
@@ -206,28 +205,28 @@ class Labels:
             raise PathpruneError(
                 f"labels that {self.root} lacks are made in a folder; give one with {advice.option(labels='DIR')}"
             )
-        while waiting := list(self.missing()):
-            progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
-            if (run := self._claimed(waiting)) is None:
-                time.sleep(PATIENCE)  # the rest is being made by others
-                continue
-            with run as (start, stop):
-                spent += self._write(engine, start, stop)
+        with Claims(self.folder) as claims:
+            while waiting := list(self.missing()):
+                progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
+                if (run := self._claimed(claims, waiting)) is None:
+                    time.sleep(PATIENCE)  # the rest is being made by others
+                    continue
+                spent += self._write(engine, *run)
+                claims.release(map(str, range(*run)))
         progress(self.recipe.problems, spent)
         return spent
 
-    def _claimed(self, runs: Sequence[tuple[int, int]]) -> AbstractContextManager[tuple[int, int]] | None:
-        """The first run that nobody else is making; None when there is none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _claimed(self, claims: Claims, runs: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+        """The first problems in a row, up to a whole run, that nobody else is labelling; None when there are none."""
         for start, stop in runs:
-            lock = FileLock(self.folder / f".{start:06d}.lock", timeout=0)
-            try:
-                lock.acquire()
-            except Timeout:
-                continue
-            if not any(first <= start < end for first, end, _ in self.parts()):
-                return _held(lock, (start, stop))
-            lock.release()  # made by another between our look and our claim
+            for first in range(start, stop):
+                taken = claims.take_in_order(map(str, range(first, stop)))
+                end = first + len(taken)
+                if taken and not any(first < there_end and there < end for there, there_end, _ in self.parts()):
+                    return first, end
+                claims.release(taken)  # made by another between our look and our claim
+                if taken:
+                    return None
         return None
 
     def _write(self, engine: Any, start: int, stop: int) -> int:
@@ -301,16 +300,6 @@ class Labels:
         if self.recipe.harvest is None:
             return self.task.problems("label", count, start)
         return self.task.problems("test", count, self.recipe.harvest + start)
-
-
-@contextmanager
-def _held(lock: FileLock, run: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """A claimed run: its lock file is deleted when the run is written, and released when it is not."""
-    try:
-        yield run
-        FilePath(lock.lock_file).unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 class Harvest:

@@ -18,6 +18,7 @@ from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.sampled import launched, resumed
 from harness.store.files import writable
 from harness.store.keys import digest
+from harness.store.locks import Claims, writing
 
 
 class Bank:
@@ -30,7 +31,7 @@ class Bank:
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
         """The stored finished paths of a problem in index order; empty when there are none."""
-        file = self.folder / f"{problem.id}.parquet"
+        file = self._file(problem)
         if not file.exists():
             return []
         try:
@@ -53,7 +54,28 @@ class Bank:
             raise PathpruneError(f"bank file {file} is damaged ({_line(error)}); delete it and run again") from error
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
-        """Store the finished paths of a problem, in place of those that were stored."""
+        """Store the finished paths of a problem, with those that are stored and not among them.
+
+        Raises:
+            PathpruneError: a path that is stored has other tokens, or the disk refuses.
+        """
+        with writing(self.folder):
+            every = {p.index: p for p in self.get(problem, paths[0].seed)}
+            for path in paths:
+                if every.setdefault(path.index, path).tokens != path.tokens:
+                    raise PathpruneError(
+                        f"{self._file(problem)} holds another path {path.index} (another machine or version sampled it); use another --bank"
+                    )
+            self._write(problem, [every[index] for index in sorted(every)])
+
+    def claims(self) -> Claims:
+        """What this process samples, so that no other does."""
+        return Claims(self.folder)
+
+    def _file(self, problem: Problem) -> FilePath:
+        return self.folder / f"{problem.id}.parquet"
+
+    def _write(self, problem: Problem, paths: Sequence[Path]) -> None:
         columns: dict[str, Any] = {
             "index": pa.array([p.index for p in paths], pa.int32()),
             "tokens": pa.array([list(p.tokens) for p in paths], pa.list_(pa.int32())),
@@ -63,7 +85,7 @@ class Bank:
         for name in STATISTICS:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
             columns[name] = pa.array(known, pa.list_(pa.float16()))
-        with writable(self.folder / f"{problem.id}.parquet") as part:
+        with writable(self._file(problem)) as part:
             pq.write_table(pa.table(columns), part, compression="zstd")
 
 

@@ -11,9 +11,11 @@ from harness.learn import checkpoints
 from harness.plugins import Plugin
 from harness.pools.bank import Bank
 from harness.runners.run import Run
-from harness.runners.work import WHOLE, Crew, Job, Scoring, Worker, alone
+from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Worker, alone
 from harness.store.keys import digest
-from harness.store.records import Record
+from harness.store.locks import Claims
+from harness.store.packed import Row
+from harness.store.records import Record, lacks
 
 Progress = Callable[[int, str], None]
 Records = Mapping[Scoring, Record]
@@ -35,24 +37,82 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
     pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run))
     usable, failures = _usable(run, plugins)
     records = {scoring: record for plugin in usable for scoring, record in _records(run, plugin)}
-    problems = run.chosen()
-    bank = run.opened_bank()
-    waiting = [p for p in problems if p.id not in pool.lines or any(_lacks(r, p) for r in records.values())]
-    done, sampled = len(problems) - len(waiting), 0
-    progress(done, "")
-    size = max(1, run.engine.rows // run.spec.n) if waiting else 1
-    groups = (waiting[start : start + size] for start in range(0, len(waiting), size))
-    jobs = (_job(bank, records, group, run.spec.seed) for group in groups)
-    for finished in crew(Worker(run.task, run.engine, usable, run.spec), jobs):
-        for paths in finished.fresh:
-            bank.put(paths[0].problem, paths)
-        _same_paths(pool, finished.pool)
-        pool.append(finished.pool)
-        for scoring, record in records.items():
-            record.append(finished.judged.get(scoring, []))
-        done, sampled = done + len(finished.pool), sampled + finished.sampled
-        progress(done, f"{sampled:,} tokens sampled")
+    problems, bank = run.chosen(), run.opened_bank()
+    sampled = 0
+    with bank.claims() as claims:
+        work = Work(run, pool, records, bank, claims, problems)
+        progress(work.done, "")
+        for finished in crew(Worker(run.task, run.engine, usable, run.spec), work.jobs()):
+            work.store(finished)
+            sampled += finished.sampled
+            progress(work.done, f"{sampled:,} tokens sampled")
+        progress(work.done, f"{sampled:,} tokens sampled")
     return Done(sampled, failures | _failures(records, problems))
+
+
+@dataclass
+class Work:
+    """What a bench has to do, shared with other processes that have the same bank: each problem is one's at a time."""
+
+    run: Run
+    pool: Record
+    records: Records
+    bank: Bank
+    claims: Claims
+    problems: Sequence[Problem]
+
+    def __post_init__(self) -> None:
+        self.waiting = self._lacking(self.problems)
+
+    @property
+    def done(self) -> int:
+        """Problems that nothing is lacking of."""
+        return len(self.problems) - len(self.waiting)
+
+    def jobs(self) -> Jobs:
+        """Some problems at a time, as many as the engine likes; None while others work on all that are left."""
+        size, ours = self.run.engine.rows // self.run.spec.n or 1, {p.id: p for p in self.problems}
+        while self.waiting:
+            taken = [ours[name] for name in self.claims.take((p.id for p in self.waiting), size)]
+            lacking = self._still_lacking(taken)
+            self.claims.release(p.id for p in taken if p not in lacking)
+            if lacking:
+                yield _job(self.bank, self.records, lacking, self.run.spec.seed)
+            elif not taken and self.waiting:
+                yield None
+                self._still_lacking(self.waiting)
+
+    def store(self, finished: Finished) -> None:
+        """Paths first, then rows: a row is of paths that are in the bank."""
+        for paths in finished.fresh:
+            self.bank.put(paths[0].problem, paths)
+        self.pool.append(finished.pool, self._same_paths)
+        for scoring, record in self.records.items():
+            record.append(finished.judged.get(scoring, []))
+        names = {row["problem"] for row in finished.pool}
+        self.waiting = [p for p in self.waiting if p.id not in names]
+        self.claims.release(names)
+
+    def _still_lacking(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Those of some problems that other processes have not done meanwhile; the rest no longer waits."""
+        for record in (self.pool, *self.records.values()):
+            record.refresh()
+        lacking = self._lacking(problems)
+        gone = {p.id for p in problems} - {p.id for p in lacking}
+        self.waiting = [p for p in self.waiting if p.id not in gone]
+        return lacking
+
+    def _lacking(self, problems: Sequence[Problem]) -> list[Problem]:
+        every = list(self.records.values())
+        return [p for p in problems if p.id not in self.pool.lines or any(lacks(r.lines, p.id) for r in every)]
+
+    def _same_paths(self, known: Row, row: Row) -> None:
+        """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
+        if known["paths"] != row["paths"]:
+            raise PathpruneError(
+                f"the banked paths of {row['problem']} are not those that {self.pool.file} was recorded from (another machine or "
+                "version sampled them); use another --results folder, or the bank that belongs to these records"
+            )
 
 
 def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
@@ -89,7 +149,7 @@ def _records(run: Run, plugin: Plugin) -> Iterator[tuple[Scoring, Record]]:
 def _job(bank: Bank, records: Records, group: Sequence[Problem], seed: int) -> Job:
     """What is stored of these problems' pools, and which methods have not scored which of them."""
     stored = {p.id: bank.get(p, seed) for p in group}
-    lacking = {scoring: frozenset(p.id for p in group if _lacks(r, p)) for scoring, r in records.items()}
+    lacking = {scoring: frozenset(p.id for p in group if lacks(r.lines, p.id)) for scoring, r in records.items()}
     return Job(tuple(group), stored, lacking)
 
 
@@ -107,24 +167,12 @@ def _usable(run: Run, plugins: Sequence[Plugin]) -> tuple[list[Plugin], dict[str
     return usable, failures
 
 
-def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:
-    """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
-    for row in rows:
-        known = pool.lines.get(row["problem"], row)
-        if known["paths"] != row["paths"]:
-            raise PathpruneError(
-                f"the banked paths of {row['problem']} are not those that {pool.file} was recorded from (another machine or "
-                "version sampled them); use another --results folder, or the bank that belongs to these records"
-            )
-
-
 def _engine_facts(run: Run) -> dict[str, Any]:
-    file = run.folder / "pool.jsonl"
-    return {} if file.exists() else {"flops": asdict(run.engine.flops), "device": run.engine.describe()}
-
-
-def _lacks(record: Record, problem: Problem) -> bool:
-    return "error" in record.lines.get(problem.id, {"error": "not scored yet"})
+    return (
+        {}
+        if (run.folder / "pool.jsonl").exists()
+        else {"flops": asdict(run.engine.flops), "device": run.engine.describe()}
+    )
 
 
 def _failures(records: Records, problems: Sequence[Problem]) -> dict[str, tuple[int, str]]:

@@ -7,18 +7,22 @@ job taken by another.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
 from harness.learn import checkpoints
-from harness.runners.work import Finished, Job, Worker
+from harness.runners.work import PATIENCE, Finished, Job, Jobs, Worker
 from harness.spec import RunSpec
 from harness.where import Where
 
 ATTEMPTS = 3  # how often a job may lose its worker
+END = object()  # behind the last job
+# Ray of this machine alone: nobody else reaches its processes, and it has no board.
+ALONE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Cluster:
     count: int
     gpus: int
 
-    def __call__(self, worker: Worker, jobs: Iterable[Job]) -> Iterator[Finished]:
+    def __call__(self, worker: Worker, jobs: Jobs) -> Iterator[Finished]:
         """``worker`` stays unused: the actors open their own."""
         try:
             import ray
@@ -88,37 +92,66 @@ class Cluster:
             raise UnavailableError("--workers needs Ray: pip install 'pathprune[ray]'") from error
         reachable(self.address)
         # The board needs packages that Ray's core leaves out; a running cluster has its own.
-        ray.init(
-            self.address, log_to_driver=False, logging_level="error", include_dashboard=None if self.address else False
-        )
+        ray.init(self.address, log_to_driver=False, logging_level="error", **({} if self.address else ALONE))
         try:
-            yield from self._finished(ray, iter(jobs))
+            yield from Actors(ray, self).finished(jobs)
         finally:
             ray.shutdown()
 
-    def _finished(self, ray: Any, jobs: Iterator[Job]) -> Iterator[Finished]:
-        remote_actor = ray.remote(num_cpus=1, num_gpus=self.gpus)(Actor)
-        idle = [remote_actor.remote(self.opening) for _ in range(self.count)]
-        again: list[tuple[Job, int]] = []
-        running: dict[Any, tuple[Any, Job, int]] = {}
-        while True:
-            while idle and (task := again.pop() if again else next(((job, 1) for job in jobs), None)):
-                actor = idle.pop()
-                running[actor.run.remote(task[0])] = (actor, *task)
-            if not running:
+
+class Actors:
+    """The actors of a cluster, and the jobs that they have."""
+
+    def __init__(self, ray: Any, cluster: Cluster) -> None:
+        self.ray, self.opening = ray, cluster.opening
+        self.remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus)(Actor)
+        self.idle = [self.remote.remote(self.opening) for _ in range(cluster.count)]
+        self.again: list[tuple[Job, int]] = []  # jobs whose worker died, and the attempt that is next
+        self.running: dict[Any, tuple[Any, Job, int]] = {}
+        self.over = False  # no job is left, neither here nor with other processes
+
+    def finished(self, jobs: Jobs) -> Iterator[Finished]:
+        """What the actors finish, in the order in which they do."""
+        while not self.over or self.again or self.running:
+            self._hand_out(jobs)
+            if not self.running:
+                time.sleep(0 if self.over else PATIENCE)
+                continue
+            ready, _ = self.ray.wait(list(self.running), timeout=PATIENCE)
+            if ready:
+                yield from self._taken(ready[0])
+            elif not self._lives():
+                raise UnavailableError(
+                    "Ray's node on this machine has died; what is finished is stored: run the same command again"
+                )
+
+    def _hand_out(self, jobs: Jobs) -> None:
+        """Jobs to idle actors, as long as there are both."""
+        while self.idle and (self.again or not self.over):
+            job, attempt = self.again.pop() if self.again else (next(jobs, END), 1)
+            if not isinstance(job, Job):
+                self.over = job is END
                 return
-            ready, _ = ray.wait(list(running))
-            actor, job, attempt = running.pop(ready[0])
-            try:
-                yield ray.get(ready[0])
-                idle.append(actor)
-            except ray.exceptions.RayActorError as error:
-                if attempt == ATTEMPTS:
-                    raise UnavailableError(
-                        f"{ATTEMPTS} workers in a row died on {job.problems[0].id} ({' '.join(str(error).split())[:200]}); what is "
-                        "finished is stored: run the same command again with fewer workers or more memory"
-                    ) from error
-                idle.append(remote_actor.remote(self.opening))
-                again.append((job, attempt + 1))
-            except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+            actor = self.idle.pop()
+            self.running[actor.run.remote(job)] = (actor, job, attempt)
+
+    def _taken(self, ready: Any) -> Iterator[Finished]:
+        """What one actor has finished; nothing where it died, whose job is then done again."""
+        actor, job, attempt = self.running.pop(ready)
+        try:
+            yield self.ray.get(ready)
+            self.idle.append(actor)
+        except self.ray.exceptions.RayActorError as error:
+            if attempt == ATTEMPTS:
+                raise UnavailableError(
+                    f"{ATTEMPTS} workers in a row died on {job.problems[0].id} ({' '.join(str(error).split())[:200]}); what is "
+                    "finished is stored: run the same command again with fewer workers or more memory"
+                ) from error
+            self.idle.append(self.remote.remote(self.opening))
+            self.again.append((job, attempt + 1))
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+
+    def _lives(self) -> bool:
+        """Does any node answer? Ray itself waits for ever for results of a node that is gone."""
+        return any(node["Alive"] for node in self.ray.nodes())

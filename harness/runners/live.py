@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,22 +13,41 @@ from harness.loop import STAGES, Outcome, ScoringError, prune
 from harness.plugins import Plugin
 from harness.runners.bench import Progress
 from harness.runners.run import Run
+from harness.runners.work import PATIENCE
 from harness.store.keys import digest
-from harness.store.records import Record
+from harness.store.locks import Claims
+from harness.store.records import Record, lacks
 
 
 def run_live(run: Run, plugins: Sequence[Plugin], progress: Progress) -> list[Record]:
-    """One record per pruner under ``live/``; a problem that is there already is not run again."""
-    records = []
+    """One record per pruner under ``live/``; a problem that is there already, or that another process runs, is not run again."""
+    records = [_open(run, plugin) for plugin in plugins]
     problems = run.chosen()
-    for number, plugin in enumerate(plugins):
-        record = _open(run, plugin)
-        records.append(record)
-        for i, problem in enumerate(problems):
-            if "voted" not in record.lines.get(problem.id, {}):
-                record.append([_row(run, plugin, problem)])
-            progress(number * len(problems) + i + 1, plugin.name)
+    with Claims(run.folder) as claims:
+        for number, (plugin, record) in enumerate(zip(plugins, records, strict=True)):
+            for left in _run(run, plugin, record, problems, claims):
+                progress((number + 1) * len(problems) - left, plugin.name)
     return records
+
+
+def _run(run: Run, plugin: Plugin, record: Record, problems: Sequence[Problem], claims: Claims) -> Iterator[int]:
+    """Run each problem that nobody else does, one at a time; yields how many are left. Those that fail are not run again."""
+    waiting = {f"{record.file.name}/{p.id}": p for p in problems}
+    while True:
+        record.refresh()
+        waiting = {claim: p for claim, p in waiting.items() if lacks(record.lines, p.id)}
+        yield len(waiting)
+        if not waiting:
+            return
+        taken = claims.take(waiting, 1)
+        if not taken:
+            time.sleep(PATIENCE)
+        for claim in taken:
+            record.refresh()
+            problem = waiting.pop(claim)
+            if lacks(record.lines, problem.id):
+                record.append([_row(run, plugin, problem)])
+        claims.release(taken)
 
 
 def _open(run: Run, plugin: Plugin) -> Record:

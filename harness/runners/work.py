@@ -6,7 +6,8 @@ A path depends on nothing but its own random stream, so neither does a result de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -116,12 +117,18 @@ class Worker:
         return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
 
 
-Crew = Callable[[Worker, Iterable[Job]], Iterator[Finished]]
+Jobs = Iterator[Job | None]  # None: nothing is free now, for other processes work on what is left
+Crew = Callable[[Worker, Jobs], Iterator[Finished]]
+PATIENCE = 0.5  # seconds between looks at what other processes do
 
 
-def alone(worker: Worker, jobs: Iterable[Job]) -> Iterator[Finished]:
+def alone(worker: Worker, jobs: Jobs) -> Iterator[Finished]:
     """One worker, in this process."""
-    return map(worker.run, jobs)
+    for job in jobs:
+        if job is None:
+            time.sleep(PATIENCE)
+        else:
+            yield worker.run(job)
 
 
 def _short(values: np.ndarray) -> list[float]:

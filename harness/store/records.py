@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from harness import advice
 from harness.api import PathpruneError
 from harness.store import packed
-from harness.store.files import refused, settled
+from harness.store.files import refused, settled, writable
+from harness.store.locks import writing
 from harness.store.packed import Packed, Row
 from harness.store.provenance import provenance
 from harness.store.roles import role_of
@@ -31,65 +33,116 @@ Kind = Literal["pool", "judged", "live"]
 Header = dict[str, Any]
 
 
-class Record:
-    """One record. ``lines`` holds what it has, by problem id; ``file`` is its journal, which need not exist."""
+class Read(NamedTuple):
+    """How far a record has been read."""
 
-    def __init__(self, file: Path, header: Header, lines: dict[str, Row]) -> None:
+    inode: int | None  # of its journal, None where there is none
+    end: int  # bytes of the journal's whole lines
+    snapshot: tuple[int, ...] | None
+
+
+class Record:
+    """One record. ``lines`` holds what it has, by problem id; ``file`` is its journal, which need not exist.
+
+    Several processes may hold the same record: each appends what the others have not."""
+
+    def __init__(self, file: Path, header: Header, lines: dict[str, Row], read: Read | None = None) -> None:
         self.file, self.header, self.lines = file, header, lines
+        self._read = read
 
     @classmethod
     def open(cls, file: Path, spec: Mapping[str, Any], **about: Any) -> Record:
         """Continue a record, or start one. The header, which holds ``about`` too, is written with the first line.
 
         A record is what its spec says and not its name: one of the same spec and method is continued under the name
-        that it has."""
+        that it has.
+
+        Raises:
+            PathpruneError: the record of this name is of another spec.
+        """
         wanted = json.loads(json.dumps(spec))
         file = file if _is_there(file) else _of_spec(file, wanted) or file
         if _is_there(file):
-            record = cls.read(file, mend=True)
-            if record.header["spec"] != wanted:
-                raise PathpruneError(f"{file} was written for another spec; move it away and run again")
+            record = cls.read(file)
+            record._same_spec(wanted)
             return record
         return cls(file, {"format": FORMAT, "spec": dict(spec), **about, "provenance": provenance()}, {})
 
     @classmethod
-    def read(cls, file: Path, mend: bool = False) -> Record:
+    def read(cls, file: Path) -> Record:
         """Load a record by its journal's path, wherever its rows are. ``header["role"]`` is always there for a method's.
 
-        A torn last line (a run was killed) is dropped, and cut off when ``mend``."""
+        A torn last line (a run was killed) is left out."""
+        # States before what they are of, and the journal first: who packs writes the snapshot before the journal goes.
+        inode = _inode(file)
+        added, more, end = _journal(file) if _has_line(file) else ({}, [], 0)
         snapshot, name = snapshot_of(file)
+        so_far = Read(inode, end, _state(snapshot))
         header = packed.headers(snapshot).get(name)
         rows = packed.rows(snapshot, name) if header else []
-        if not header or _has_line(file):
-            added, more = _journal(file, mend)
-            if header and original(header) != original(added):
-                raise PathpruneError(f"{file} and {snapshot} hold other specs under one name; move one of them away")
-            header, rows = header or added, rows + more
+        if header and added and original(header) != original(added):
+            raise PathpruneError(f"{file} and {snapshot} hold other specs under one name; move one of them away")
+        if not header and not added:
+            _journal(file)  # says what is wrong with it
+        header, rows = header or added, rows + more
         try:
             header = {**header, "spec": header["spec"]}
             role = role_of(header)
-            return cls(file, header if role is None else header | {"role": role}, {row["problem"]: row for row in rows})
+            lines = {row["problem"]: row for row in rows}
+            return cls(file, header if role is None else header | {"role": role}, lines, so_far)
         except (KeyError, TypeError) as error:
             raise PathpruneError(f"{file} is damaged: a line has no {error}; delete the file and run again") from error
         except ValueError as error:
             raise PathpruneError(f"{file} is damaged: {error}; delete the file and run again") from error
 
-    def append(self, rows: list[Row]) -> None:
-        """Write rows at once and make them durable."""
-        new = [row for row in rows if row["problem"] not in self.lines or "error" in self.lines[row["problem"]]]
-        if not new:
+    def append(self, rows: Sequence[Row], agree: Callable[[Row, Row], None] = lambda known, row: None) -> None:
+        """Write rows at once and make them durable; of problems that are there already, errors alone are replaced.
+
+        Args:
+            rows: one per problem.
+            agree: called with the row that is there and the new one, wherever there are both; raises where they contradict.
+
+        Raises:
+            PathpruneError: the disk refuses. What is written stays whole, and nothing is half there.
+        """
+        if not rows:
             return
-        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new)
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not _has_line(self.file)
-            with self.file.open("w" if fresh else "a") as stream:
-                stream.write((json.dumps(self.header) + "\n" if fresh else "") + text)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise refused(self.file, error) from error
-        self.lines |= {row["problem"]: row for row in new}
+        texts = {row["problem"]: json.dumps(row, separators=(",", ":")) + "\n" for row in rows}
+        header = json.dumps(self.header) + "\n"
+        with writing(snapshot_of(self.file)[0].parent):
+            self.refresh()
+            for row in rows:
+                agree(self.lines.get(row["problem"], row), row)
+            known = self.lines
+            new = {p: row for row in rows if lacks(known, p := row["problem"]) and known.get(p) != row}
+            if new:
+                _extend(self.file, header, "".join(texts[problem] for problem in new))
+                self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what other processes have appended since."""
+        if not _is_there(self.file):
+            return
+        if (
+            self._read
+            and self._read.snapshot == _state(snapshot_of(self.file)[0])
+            and self._read.inode == _inode(self.file)
+        ):
+            rows, self._read = _appended(self.file, self._read)
+            self.lines |= {row["problem"]: row for row in rows}
+            return
+        there = Record.read(self.file)
+        there._same_spec(json.loads(json.dumps(self.header["spec"])))
+        self.header, self.lines, self._read = there.header, there.lines, there._read
+
+    def _same_spec(self, wanted: Mapping[str, Any]) -> None:
+        if self.header["spec"] != wanted:
+            raise PathpruneError(f"{self.file} was written for another spec; move it away and run again")
+
+
+def lacks(lines: Mapping[str, Row], problem: str) -> bool:
+    """Is a problem still to be done? One that failed is."""
+    return "error" in lines.get(problem, {"error": "not done yet"})
 
 
 def original(header: Header) -> dict[str, Any]:
@@ -109,15 +162,16 @@ def pools(root: Path) -> list[Path]:
     """Folders of the pools under a results folder, in a fixed order."""
     if not root.is_dir():
         raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
-    return sorted({file.parent for suffix in (SUFFIX, packed.SUFFIX) for file in root.rglob(f"{POOL}{suffix}")})
+    every = (file for suffix in (SUFFIX, packed.SUFFIX) for file in root.rglob(f"{POOL}{suffix}"))
+    return sorted({file.parent for file in every if file.suffix == packed.SUFFIX or _has_line(file)})
 
 
 def names(folder: Path, kind: Kind) -> list[str]:
     """Names of a pool's records in a fixed order, packed or not: journals' paths relative to the folder.
 
     ``kind``: the "pool" itself, what methods "judged" at a prefix length and then by rules of their own, or "live" runs."""
-    journals = [f.relative_to(folder) for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}"))]
-    every = {f.as_posix() for f in journals}
+    journals = [f for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")) if _has_line(f)]
+    every = {f.relative_to(folder).as_posix() for f in journals}
     for file in folder.glob(f"*{packed.SUFFIX}"):
         every |= packed.headers(file).keys()
     return sorted((n for n in every if kind_of(n) == kind), key=lambda n: (n.startswith(OWN_RULE), n))
@@ -145,29 +199,30 @@ def snapshot_records(file: Path) -> list[Record]:
 def pack(folder: Path, restated: Callable[[Header], Header] = lambda header: header) -> list[Path]:
     """Put the journals of one pool's folder into its snapshots; returns the snapshots that were written.
 
-    ``restated`` may bring headers up to date. A journal goes once its snapshot is durable and if nothing was appended
-    meanwhile; a folder without journals, whose headers stay as they are, is not touched."""
-    journals = sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")])
-    before = {file: _bytes(file) for file in journals if _has_line(file)}
-    snapshots = {*folder.glob(f"*{packed.SUFFIX}"), *(snapshot_of(file)[0] for file in before)}
-    written = []
-    for snapshot in sorted(snapshots):
-        old = packed.headers(snapshot)
-        added = {snapshot_of(file)[1]: file for file in before if snapshot_of(file)[0] == snapshot}
-        every = [Record.read(folder / name) for name in sorted({*old, *added})]
-        new = [Packed(r.file.relative_to(folder).as_posix(), restated(r.header), [*r.lines.values()]) for r in every]
-        if not added and all(old[record.name] == record.header for record in new):
-            continue
-        packed.write(snapshot, new)
-        settled(folder)
-        for file in added.values():
-            if _bytes(file) == before[file]:
-                file.unlink()
-        written.append(snapshot)
-    live = folder / LIVE
-    if live.is_dir() and not any(live.iterdir()):
-        live.rmdir()
+    ``restated`` may bring headers up to date. A journal goes once its snapshot is durable; nobody appends meanwhile. A
+    folder without journals, whose headers stay as they are, is not touched."""
+    with writing(folder):
+        journals = [f for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")) if _has_line(f)]
+        snapshots = {*folder.glob(f"*{packed.SUFFIX}"), *(snapshot_of(file)[0] for file in journals)}
+        written = [snapshot for snapshot in sorted(snapshots) if _pack(folder, snapshot, journals, restated)]
+        with suppress(OSError):  # it holds something, or is not there
+            (folder / LIVE).rmdir()
     return written
+
+
+def _pack(folder: Path, snapshot: Path, journals: Sequence[Path], restated: Callable[[Header], Header]) -> bool:
+    """Bring one snapshot up to date; was there anything to do?"""
+    old = packed.headers(snapshot)
+    added = {snapshot_of(file)[1]: file for file in journals if snapshot_of(file)[0] == snapshot}
+    every = [Record.read(folder / name) for name in sorted({*old, *added})]
+    new = [Packed(r.file.relative_to(folder).as_posix(), restated(r.header), [*r.lines.values()]) for r in every]
+    if not added and all(old[record.name] == record.header for record in new):
+        return False
+    packed.write(snapshot, new)
+    settled(folder)
+    for file in added.values():
+        file.unlink()
+    return True
 
 
 def _bytes(file: Path) -> bytes:
@@ -203,18 +258,84 @@ def _of_spec(file: Path, spec: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def _journal(file: Path, mend: bool) -> tuple[Header, list[Row]]:
-    raw = _bytes(file)
+def _journal(file: Path) -> tuple[Header, list[Row], int]:
+    """Header, rows, and how many bytes they are."""
+    rows, end = _rows(file, 0, _bytes(file))
+    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != FORMAT:
+        raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
+    return rows[0], rows[1:], end
+
+
+def _appended(file: Path, so_far: Read) -> tuple[list[Row], Read]:
+    """The rows of a journal behind those that were read."""
+    if so_far.inode is None:
+        return [], so_far
+    with file.open("rb") as stream:
+        stream.seek(so_far.end)
+        rows, end = _rows(file, so_far.end, stream.read())
+    return rows, so_far._replace(end=so_far.end + end)
+
+
+def _rows(file: Path, start: int, raw: bytes) -> tuple[list[Any], int]:
+    """The whole lines of a part of a journal that begins at byte ``start``, and their length."""
     whole = raw[: raw.rfind(b"\n") + 1]
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise PathpruneError(f"{file} is damaged at line {number}; delete that line or the file") from error
-    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != FORMAT:
-        raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
-    if mend and len(whole) < len(raw):
+            behind = f" behind byte {start:,}" if start else ""
+            raise PathpruneError(f"{file} is damaged at line {number}{behind}; delete that line or the file") from error
+    return rows, len(whole)
+
+
+def _extend(file: Path, header: str, text: str) -> None:
+    """Lines at the end of a journal, whose first is the header; a torn line of a killed writer goes first.
+
+    Only to be called while writing."""
+    if not _has_line(file):
+        with writable(file) as part:
+            part.write_text(header + text, encoding="utf-8")
+        settled(file.parent)
+        return
+    try:
         with file.open("r+b") as stream:
-            stream.truncate(len(whole))
-    return rows[0], rows[1:]
+            whole = stream.seek(_whole(stream))
+            stream.truncate()
+            try:
+                stream.write(text.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.truncate(file, whole)
+                raise
+    except OSError as error:
+        raise refused(file, error) from error
+
+
+def _whole(stream: BinaryIO) -> int:
+    """Bytes up to and with the last line that is whole."""
+    end = stream.seek(0, os.SEEK_END)
+    block = 1 << 16
+    while end:
+        start = max(0, end - block)
+        stream.seek(start)
+        if (at := stream.read(end - start).rfind(b"\n")) >= 0:
+            return start + at + 1
+        end = start
+    return 0
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """What changes whenever a file is written again; None where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _inode(file: Path) -> int | None:
+    state = _state(file)
+    return state[0] if state else None

@@ -1,0 +1,295 @@
+"""Many writers, full disks and kills: what is stored is what one undisturbed process stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.api import Path as Sample
+from harness.api import PathpruneError, Problem
+from harness.pools.bank import Bank
+from harness.store import locks
+from harness.store.files import writable
+from harness.store.locks import Claims, writing
+from harness.store.records import Record, pack
+
+SPEC = {"task": "toy", "task_version": "1", "engine": {"model": "toy"}, "seed": 0, "max_tokens": 48, "n": 8}
+BENCH = ("bench", "--task", "toy", "--engine", "toy", "--keep", "2")
+
+
+def together(*functions: Callable[[], Any]) -> None:
+    """Run functions in threads, which locks keep apart as they do processes; the first error is raised."""
+    errors: list[BaseException] = []
+
+    def caught(function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=caught, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Locks, claims and half-written files."""
+    return [f.name for f in folder.rglob(".*") if f.is_file()]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=2, max_size=4), st.booleans())
+def test_a_record_holds_each_problem_once_whoever_appends(
+    tmp_path_factory: pytest.TempPathFactory, appended: list[list[int]], packing: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("pool")
+    file = folder / "L5-mine-0.jsonl"
+
+    def writer(problems: list[int]) -> None:
+        record = Record.open(file, SPEC)
+        for problem in problems:
+            record.append([{"problem": str(problem), "scores": [float(problem)]}])
+        assert {str(p) for p in problems} <= record.lines.keys()
+
+    packers = [lambda: [pack(folder) for _ in range(3)]] * packing
+    together(*((lambda problems=problems: writer(problems)) for problems in appended), *packers)
+    whole = Record.read(file).lines
+    assert whole == {p: {"problem": p, "scores": [float(p)]} for p in {str(p) for one in appended for p in one}}.copy()
+    pack(folder)
+    assert Record.read(file).lines == whole and not file.exists() and not left_behind(folder)
+
+
+def test_two_that_open_a_record_before_its_first_line_lose_nothing(tmp_path: Path) -> None:
+    one, two = (Record.open(tmp_path / "r.jsonl", SPEC) for _ in range(2))
+    for record, problem in ((one, "p0"), (two, "p2"), (one, "p1"), (two, "p3"), (two, "p0")):
+        record.append([{"problem": problem, "scores": [1.0]}])
+    assert list(Record.read(one.file).lines) == ["p0", "p2", "p1", "p3"]
+    assert len(one.file.read_text().splitlines()) == 5
+
+
+def test_a_torn_line_of_another_process_is_cut_by_who_writes_and_by_nobody_else(tmp_path: Path) -> None:
+    record = Record.open(tmp_path / "r.jsonl", SPEC)
+    record.append([{"problem": "p", "scores": [1.0]}])
+    with record.file.open("a") as stream:
+        stream.write('{"problem": "q", "sco')
+    torn = record.file.read_bytes()
+    again = Record.open(record.file, SPEC)
+    assert list(again.lines) == ["p"] and record.file.read_bytes() == torn
+    again.append([{"problem": "r", "scores": [2.0]}])
+    assert [json.loads(line)["problem"] for line in record.file.read_text().splitlines()[1:]] == ["p", "r"]
+
+
+def test_rows_that_contradict_each_other_are_refused_under_the_lock(tmp_path: Path) -> None:
+    one, two = (Record.open(tmp_path / "r.jsonl", SPEC) for _ in range(2))
+    one.append([{"problem": "p", "paths": "a"}])
+
+    def agree(known: dict[str, Any], row: dict[str, Any]) -> None:
+        if known["paths"] != row["paths"]:
+            raise PathpruneError("other paths")
+
+    with pytest.raises(PathpruneError, match="other paths"):
+        two.append([{"problem": "q", "paths": "c"}, {"problem": "p", "paths": "b"}], agree)
+    assert list(Record.read(one.file).lines) == ["p"]
+
+
+def test_an_error_that_comes_again_is_one_line(tmp_path: Path) -> None:
+    record = Record.open(tmp_path / "r.jsonl", SPEC)
+    for _ in range(3):
+        record.append([{"problem": "p", "error": "boom"}])
+    assert len(record.file.read_text().splitlines()) == 2
+
+
+def test_what_json_cannot_hold_leaves_no_file(tmp_path: Path) -> None:
+    record = Record.open(tmp_path / "r.jsonl", SPEC, fidelity=object())
+    with pytest.raises(TypeError):
+        record.append([{"problem": "p", "scores": [1.0]}])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", ["", '{"format": "pathprune-rec'])
+def test_a_record_without_a_whole_line_is_absent(left: str, tmp_path: Path) -> None:
+    (tmp_path / "pool.jsonl").write_text(left)
+    record = Record.open(tmp_path / "pool.jsonl", SPEC)
+    record.append([{"problem": "p"}])
+    assert list(Record.read(record.file).lines) == ["p"]
+
+
+def paths(problem: Problem, indices: Sequence[int], token: int = 0) -> list[Sample]:
+    return [Sample(problem, i, 0, (i, token), str(i), finish="stop") for i in indices]
+
+
+def test_a_bank_keeps_every_path_that_anybody_puts(tmp_path: Path) -> None:
+    bank, problem = Bank(tmp_path, {"task": "toy"}), Problem("p", "", "")
+    together(*((lambda n=n: bank.put(problem, paths(problem, range(n)))) for n in (8, 64, 16, 4)))
+    assert [p.index for p in bank.get(problem, 0)] == list(range(64))
+    with pytest.raises(PathpruneError, match=r"holds another path 3 .*use another --bank"):
+        bank.put(problem, paths(problem, [3], token=9))
+    assert not left_behind(tmp_path)
+
+
+def test_a_claim_is_one_s_and_what_a_dead_process_left_is_taken(tmp_path: Path) -> None:
+    (tmp_path / ".claim-0123456789ab").touch()
+    with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
+        assert ours.take("abc", 2) == ["a", "b"] and theirs.take("abcd", 9) == ["c", "d"]
+        assert ours.take("abcd", 9) == [] and theirs.take_in_order("ab") == []
+        ours.release(["a"])
+        assert theirs.take_in_order("ab") == ["a"]
+    assert not left_behind(tmp_path)
+
+
+def test_a_writer_that_never_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    with writing(tmp_path), pytest.raises(PathpruneError, match="another process has been writing"), writing(tmp_path):
+        pass
+
+
+def test_parts_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    (tmp_path / ".table.csv.00000000.part").write_text("left")
+    (tmp_path / ".table.csv2.00000000.part").write_text("another file's")
+    with writable(file) as one, writable(file) as two:
+        assert one != two and one.exists() and not (tmp_path / ".table.csv.00000000.part").exists()
+        one.write_text("one")
+        two.write_text("two")
+    assert file.read_text() == "one"  # the last to end
+    assert left_behind(tmp_path) == [".table.csv2.00000000.part"]
+
+
+def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    for name in ("out.md", "out.md.part", ".out.md.part"):
+        (tmp_path / name).symlink_to(tmp_path / "theirs")
+    with writable(tmp_path / "out.md") as part:
+        part.write_text("ours")
+    assert (tmp_path / "theirs").read_text() == "theirs" and (tmp_path / "out.md").read_text() == "ours"
+    assert not (tmp_path / "out.md").is_symlink()
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+def command(folder: Path, *args: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "pathprune",
+        *args,
+        "--results",
+        str(folder / "results"),
+        "--bank",
+        str(folder / "bank"),
+    ]
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Rows of every record in order of problems, and the paths of every bank file; headers hold times and machines."""
+    rows: dict[str, Any] = {}
+    for file in sorted(folder.rglob("*.jsonl")):
+        header, *lines = map(json.loads, file.read_text().splitlines())
+        assert len({line["problem"] for line in lines}) == len(lines), f"{file} holds a problem twice"
+        rows[str(file.relative_to(folder))] = [header["spec"], sorted(lines, key=lambda line: line["problem"])]
+    for file in sorted(folder.rglob("*.parquet")):
+        rows[str(file.relative_to(folder))] = pq.read_table(file).to_pydict()
+    return rows
+
+
+def started(command: Sequence[str], **rest: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **rest)
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == code, out
+    return out
+
+
+def race(folder: Path, processes: int) -> None:
+    """Processes with the same and with other pruners and n at once, against one after the other."""
+    asked = [("jaccard,logprob", "16"), ("deepconf", "16"), ("jaccard", "8"), ("logprob,shortest", "16")]
+    wanted = [(*BENCH, "--problems", "12", "--pruner", p, "--n", n) for p, n in asked]
+    for one in wanted:
+        ended(started(command(folder / "alone", *one)))
+    for out in map(ended, [started(command(folder / "many", *wanted[i % len(wanted)])) for i in range(processes)]):
+        assert "Traceback" not in out
+    alone, many = stored(folder / "alone"), stored(folder / "many")
+    assert alone.keys() == many.keys()
+    assert all(alone[name] == many[name] for name in alone)
+    assert not left_behind(folder)
+
+
+def test_four_processes_store_what_one_does(tmp_path: Path) -> None:
+    race(tmp_path, 4)
+
+
+@pytest.mark.slow
+def test_eight_processes_store_what_one_does_twenty_times(tmp_path: Path) -> None:
+    for trial in range(20):
+        race(tmp_path / str(trial), 8)
+
+
+def killed(command: Sequence[str], draw: random.Random, seconds: float) -> bool:
+    """Kill a command at a random moment; was it still running?"""
+    process = started(command, start_new_session=True)
+    time.sleep(draw.uniform(0.2, seconds))
+    with_ending = process.poll() is None
+    if with_ending:
+        os.killpg(process.pid, draw.choice([signal.SIGKILL, signal.SIGINT]))
+    process.communicate(timeout=60)
+    return with_ending
+
+
+def survives(folder: Path, kills: int) -> None:
+    asked = (*BENCH, "--problems", "40", "--pruner", "jaccard,logprob", "--n", "64")
+    began = time.monotonic()
+    ended(started(command(folder / "whole", *asked)))
+    whole, draw = time.monotonic() - began, random.Random(0)
+    seen = sum(killed(command(folder / "killed", *asked), draw, whole) for _ in range(kills))
+    assert seen >= kills // 2
+    ended(started(command(folder / "killed", *asked)))
+    assert stored(folder / "whole") == stored(folder / "killed")
+    assert not left_behind(folder)
+
+
+def test_a_bench_that_was_killed_goes_on(tmp_path: Path) -> None:
+    survives(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_a_bench_survives_thirty_kills(tmp_path: Path) -> None:
+    survives(tmp_path, 30)
+
+
+def test_a_full_disk_and_then_room(tmp_path: Path) -> None:
+    """Files may hold so many bytes: whatever is being written when that is not enough, the same command completes."""
+    asked = (*BENCH, "--problems", "8", "--pruner", "jaccard,logprob", "--n", "64")
+    ended(started(command(tmp_path / "whole", *asked)))
+    for size in (0, 1500, 20_000):
+
+        def full(size: int = size) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+        out = ended(started(command(tmp_path / "full", *asked), preexec_fn=full), 2)
+        assert "Traceback" not in out and out.count("Error") == 1 and "cannot write" in out, out
+        assert not left_behind(tmp_path)
+    ended(started(command(tmp_path / "full", *asked)))
+    assert stored(tmp_path / "whole") == stored(tmp_path / "full")
