@@ -95,3 +95,27 @@ def test_a_killed_worker_s_problems_are_done_by_another(deaths: int, code: int, 
 def test_a_cluster_that_is_not_there(run_cli: Any, tmp_path: Path) -> None:
     code, out = bench(run_cli, tmp_path, "--pruner", "jaccard", "--workers", "127.0.0.1:9,2")
     assert code == 2 and "no Ray cluster at 127.0.0.1:9" in out
+
+
+@pytest.mark.vllm
+def test_nobody_else_reaches_the_workers_of_one_machine(run_cli: Any, tmp_path: Path) -> None:
+    """Ray's processes run what anybody sends them."""
+    (tmp_path / "listens.py").write_text(LISTENS)
+    code, out = bench(run_cli, tmp_path, "--pruner", f"{tmp_path}/listens.py@Listens", "--workers", "1")
+    assert code == 0, out
+
+
+LISTENS = """
+import ipaddress, os, psutil
+
+
+class Listens:
+    quadrant, needs, fidelity = "control", frozenset({"text"}), "exact"
+
+    def score(self, prefixes, check):
+        of_ray = [p for p in psutil.process_iter() if "ray" in " ".join(p.cmdline()) or p.pid == os.getpid()]
+        open_to = [c.laddr.ip for p in of_ray for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        loopback = [ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in open_to]
+        assert open_to and all(loopback), open_to
+        return [len(p.text) for p in prefixes]
+"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,6 @@ from harness.where import Where
 
 ATTEMPTS = 3  # how often a job may lose its worker
 END = object()  # behind the last job
-# Ray of this machine alone: nobody else reaches its processes, and it has no board.
-ALONE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,24 @@ class Cluster:
             raise UnavailableError("--workers needs Ray: pip install 'pathprune[ray]'") from error
         reachable(self.address)
         # The board needs packages that Ray's core leaves out; a running cluster has its own.
-        ray.init(self.address, log_to_driver=False, logging_level="error", **({} if self.address else ALONE))
+        board = None if self.address else False
+        with _interfaces(ray, every=bool(self.address)):
+            ray.init(self.address, log_to_driver=False, logging_level="error", include_dashboard=board)
         try:
             yield from Actors(ray, self).finished(jobs)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _interfaces(ray: Any, every: bool) -> Iterator[None]:
+    """Who may reach what Ray starts: this machine alone, unless a cluster is named. Ray's processes ask for no password."""
+    before = ray._private.ray_constants.ENABLE_RAY_CLUSTER
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = every
+    try:
+        yield
+    finally:
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class Actors:
