@@ -7,21 +7,24 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pathprune as pp
 from harness.api import Path as Sample
 from harness.api import PathpruneError, Problem
+from harness.cli import main
 from harness.pools.bank import Bank
 from harness.store import locks
 from harness.store.files import writable
@@ -29,6 +32,7 @@ from harness.store.locks import Claims, writing
 from harness.store.records import Record, pack
 
 SPEC = {"task": "toy", "task_version": "1", "engine": {"model": "toy"}, "seed": 0, "max_tokens": 48, "n": 8}
+FORMS = ("md", "csv", "tex", "html")
 BENCH = ("bench", "--task", "toy", "--engine", "toy", "--keep", "2")
 
 
@@ -187,19 +191,6 @@ def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
 # Processes ------------------------------------------------------------------------------------------------------------
 
 
-def command(folder: Path, *args: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "pathprune",
-        *args,
-        "--results",
-        str(folder / "results"),
-        "--bank",
-        str(folder / "bank"),
-    ]
-
-
 def stored(folder: Path) -> dict[str, Any]:
     """Rows of every record in order of problems, and the paths of every bank file; headers hold times and machines."""
     rows: dict[str, Any] = {}
@@ -209,17 +200,58 @@ def stored(folder: Path) -> dict[str, Any]:
         rows[str(file.relative_to(folder))] = [header["spec"], sorted(lines, key=lambda line: line["problem"])]
     for file in sorted(folder.rglob("*.parquet")):
         rows[str(file.relative_to(folder))] = pq.read_table(file).to_pydict()
+    for file in sorted(f for suffix in (*FORMS, "png") for f in folder.rglob(f"*.{suffix}")):
+        rows[str(file.relative_to(folder))] = file.read_bytes()
     return rows
 
 
-def started(command: Sequence[str], **rest: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **rest)
+class Command:
+    """``pathprune`` with some arguments on the results and the bank of a folder, in a process forked from this one.
 
+    ``size``: bytes that a file may hold, as on a disk that is full."""
 
-def ended(process: subprocess.Popen[str], code: int = 0) -> str:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == code, out
-    return out
+    def __init__(self, folder: Path, *args: str, size: int | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        reads, writes = os.pipe()
+        self.process = os.fork()
+        if not self.process:
+            os.close(reads)
+            self._run(folder, args, size, writes)
+        os.close(writes)
+        self.output = reads
+
+    def _run(self, folder: Path, args: Sequence[str], size: int | None, output: int) -> None:
+        code = 99
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.chdir(folder)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+            sys.argv = ["pathprune", *args]
+            if size is not None:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def ended(self) -> tuple[int, str]:
+        """Its exit code and what it printed; minus the signal's number where it was killed."""
+        with os.fdopen(self.output) as stream:
+            text = stream.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1]), text
+
+    def done(self, code: int = 0) -> str:
+        """What it printed, once it has ended as it should."""
+        got, text = self.ended()
+        assert got == code, text
+        return text
 
 
 def race(folder: Path, processes: int) -> None:
@@ -227,12 +259,10 @@ def race(folder: Path, processes: int) -> None:
     asked = [("jaccard,logprob", "16"), ("deepconf", "16"), ("jaccard", "8"), ("logprob,shortest", "16")]
     wanted = [(*BENCH, "--problems", "12", "--pruner", p, "--n", n) for p, n in asked]
     for one in wanted:
-        ended(started(command(folder / "alone", *one)))
-    for out in map(ended, [started(command(folder / "many", *wanted[i % len(wanted)])) for i in range(processes)]):
-        assert "Traceback" not in out
-    alone, many = stored(folder / "alone"), stored(folder / "many")
-    assert alone.keys() == many.keys()
-    assert all(alone[name] == many[name] for name in alone)
+        Command(folder / "alone", *one).done()
+    for running in [Command(folder / "many", *wanted[i % len(wanted)]) for i in range(processes)]:
+        assert "Traceback" not in running.done()
+    assert stored(folder / "alone") == stored(folder / "many")
     assert not left_behind(folder)
 
 
@@ -246,50 +276,84 @@ def test_eight_processes_store_what_one_does_twenty_times(tmp_path: Path) -> Non
         race(tmp_path / str(trial), 8)
 
 
-def killed(command: Sequence[str], draw: random.Random, seconds: float) -> bool:
-    """Kill a command at a random moment; was it still running?"""
-    process = started(command, start_new_session=True)
-    time.sleep(draw.uniform(0.2, seconds))
-    with_ending = process.poll() is None
-    if with_ending:
-        os.killpg(process.pid, draw.choice([signal.SIGKILL, signal.SIGINT]))
-    process.communicate(timeout=60)
-    return with_ending
+LABEL = ("label", "--task", "toy", "--engine", "toy", "--n", "8", "--group", "2", "--labels", "labels")
+VERBS = {
+    "bench": (*BENCH, "--problems", "30", "--pruner", "jaccard,logprob", "--n", "64"),
+    "live": (*BENCH, "--problems", "12", "--pruner", "jaccard,logprob", "--n", "16", "--live"),
+    "label": (*LABEL, "--problems", "24"),
+    "leaderboard": ("leaderboard", "--keep", "2", "--results", "results/local", *(f"--out=t.{s}" for s in FORMS)),
+    "plot": ("plot", "--results", "results/local", "--kind", "survival", "--out", "figures"),
+    "pack": ("pack", "results/local"),
+}
+AFTER = {"leaderboard", "plot", "pack"}  # these read what bench has written
 
 
-def survives(folder: Path, kills: int) -> None:
-    asked = (*BENCH, "--problems", "40", "--pruner", "jaccard,logprob", "--n", "64")
+def survives(folder: Path, verb: str, kills: int) -> None:
+    """A command that is killed at random moments, and again, ends as an uninterrupted one."""
+    for name in ("whole", "killed"):
+        if verb in AFTER:
+            Command(folder / name, *VERBS["bench"]).done()
     began = time.monotonic()
-    ended(started(command(folder / "whole", *asked)))
-    whole, draw = time.monotonic() - began, random.Random(0)
-    seen = sum(killed(command(folder / "killed", *asked), draw, whole) for _ in range(kills))
-    assert seen >= kills // 2
-    ended(started(command(folder / "killed", *asked)))
+    Command(folder / "whole", *VERBS[verb]).done()
+    whole, draw = time.monotonic() - began, random.Random(verb)
+    for _ in range(kills):
+        running = Command(folder / "killed", *VERBS[verb])
+        time.sleep(whole * draw.uniform(0.05, 0.9))
+        with suppress(ProcessLookupError):
+            os.kill(running.process, draw.choice([signal.SIGKILL, signal.SIGINT]))
+        code, text = running.ended()
+        assert code in (0, 130, -signal.SIGKILL) and "Traceback" not in text, text
+    Command(folder / "killed", *VERBS[verb]).done()
     assert stored(folder / "whole") == stored(folder / "killed")
     assert not left_behind(folder)
 
 
-def test_a_bench_that_was_killed_goes_on(tmp_path: Path) -> None:
-    survives(tmp_path, 2)
+@pytest.mark.parametrize("verb", ["bench", "label"])
+def test_what_was_killed_goes_on(verb: str, tmp_path: Path) -> None:
+    survives(tmp_path, verb, 2)
 
 
 @pytest.mark.slow
-def test_a_bench_survives_thirty_kills(tmp_path: Path) -> None:
-    survives(tmp_path, 30)
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_was_killed_thirty_times_goes_on(verb: str, tmp_path: Path) -> None:
+    survives(tmp_path, verb, 30)
 
 
-def test_a_full_disk_and_then_room(tmp_path: Path) -> None:
-    """Files may hold so many bytes: whatever is being written when that is not enough, the same command completes."""
-    asked = (*BENCH, "--problems", "8", "--pruner", "jaccard,logprob", "--n", "64")
-    ended(started(command(tmp_path / "whole", *asked)))
-    for size in (0, 1500, 20_000):
-
-        def full(size: int = size) -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-        out = ended(started(command(tmp_path / "full", *asked), preexec_fn=full), 2)
-        assert "Traceback" not in out and out.count("Error") == 1 and "cannot write" in out, out
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_full_disk_and_then_room(verb: str, tmp_path: Path) -> None:
+    """Whatever is being written when there is no room stays as it was, and the same command completes."""
+    for name in ("whole", "full"):
+        if verb in AFTER:
+            Command(tmp_path / name, *VERBS["bench"]).done()
+    Command(tmp_path / "whole", *VERBS[verb]).done()
+    for size in (0, 1500):
+        before = stored(tmp_path / "full")
+        text = Command(tmp_path / "full", *VERBS[verb], size=size).done(2)
+        assert "Traceback" not in text and text.count("error: ") == 1 and "cannot write" in text, text
+        assert before.items() <= stored(tmp_path / "full").items() or size
         assert not left_behind(tmp_path)
-    ended(started(command(tmp_path / "full", *asked)))
+    Command(tmp_path / "full", *VERBS[verb]).done()
     assert stored(tmp_path / "whole") == stored(tmp_path / "full")
+
+
+class Watches:
+    """Scores like a control, and looks at what its process holds at every problem."""
+
+    quadrant, needs, fidelity = "control", frozenset({"text"}), "exact"
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def score(self, prefixes: Sequence[Sample], check: Any) -> list[float]:
+        process = psutil.Process()
+        self.seen.append((process.num_fds(), process.memory_info().rss))
+        return [float(len(p.text)) for p in prefixes]
+
+
+@pytest.mark.parametrize("problems", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_file_handles_and_memory_stay_flat(problems: int, tmp_path: Path) -> None:
+    Watches.seen.clear()
+    where: dict[str, Any] = {"results": tmp_path / "r", "bank": tmp_path / "b", "progress": False}
+    pp.bench([Watches, "jaccard"], "toy", engine="toy", problems=problems, n=8, keep=2, **where)
+    early, late = Watches.seen[problems // 2 + 30], Watches.seen[-1]  # what is imported on the way is
+    assert len(Watches.seen) == problems
+    assert late[0] <= early[0] + 2
+    assert late[1] <= early[1] + (30 << 20)  # bytes; rows of 2,000 problems are a few of them
