@@ -10,7 +10,7 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-EVALUATORS = frozenset({"eval", "exec", "parse_expr", "sympify", "parse_latex", "lambdify"})
+EVALUATORS = frozenset({"eval", "exec", "parse_expr", "sympify", "lambdify"})
 _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Constant)
 _LITERAL = (*_ARITHMETIC, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Load)
 _FORMULA = (*_ARITHMETIC, ast.Call, ast.Name, ast.Load)
