@@ -36,7 +36,7 @@ class LMEval(Task):
     """
 
     def __init__(self, task: str, include: str = "", shots: int | None = None, trust: bool = False) -> None:
-        self._task = load(task, include, trust)
+        self._task = load(task, include, trust, shots)
         config = self._task.config
         set_shots(self._task, shots)
         self._prompts: dict[str, list[str]] = {}

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError, UnavailableError
+from harness.text import shown
 from tasks.isolated.evaluation import evaluators
 
 YAML = (".yaml", ".yml")
 
 
-def load(name: str, include: str, trust: bool) -> Any:
+def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
     """lm-eval's own task object, refused where it cannot be sampled and graded one response at a time.
 
     A YAML runs code: by ``!function``, and without it by Jinja templates, which lm-eval renders outside any sandbox. Those
     that come with lm-eval are trusted as every installed package is; any other file is opened only with ``trust``.
     """
-    _typed(name, include, trust)
+    _typed(name, include, trust, shots)
     try:
         from lm_eval.api.task import Task as Theirs
         from lm_eval.tasks import TaskManager
@@ -27,10 +28,7 @@ def load(name: str, include: str, trust: bool) -> Any:
     if not trust:
         _only_theirs(name, include)
     manager = TaskManager(include_path=include or None, include_defaults=False)
-    if name.endswith(YAML):
-        if not Path(name).is_file():
-            raise PathpruneError(f"no lm-eval task file at {name}")
-    elif name not in manager.all_tasks:
+    if not name.endswith(YAML) and name not in manager.all_tasks:
         manager = TaskManager(include_path=include or None)  # reads every YAML of lm-eval: seconds
         if name not in manager.all_tasks:
             near = get_close_matches(name, manager.all_subtasks, 1)
@@ -52,14 +50,21 @@ def load(name: str, include: str, trust: bool) -> Any:
     return loaded[0]
 
 
-def _typed(name: Any, include: Any, trust: Any) -> None:
+def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:
     if not isinstance(name, str) or not name or not isinstance(include, str) or not isinstance(trust, bool):
         raise PathpruneError(
             f"lm_eval:{name}: a task is a name or a YAML file, include a folder of them and trust is true or false, "
             f"not include={include}, trust={trust}"
         )
-    if include and not Path(include).is_dir():
-        raise PathpruneError(f"lm_eval:{name}: include={include} is no folder")
+    if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool)):
+        raise PathpruneError(f"lm_eval:{name}: shots is a whole number, not {shots!r}")
+    try:
+        if include and not Path(include).is_dir():
+            raise PathpruneError(f"lm_eval:{name}: include={shown(include)} is no folder")
+        if name.endswith(YAML) and not Path(name).is_file():
+            raise PathpruneError(f"no lm-eval task file at {name}")
+    except (OSError, ValueError) as error:  # a name that no file has
+        raise PathpruneError(f"lm_eval:{shown(name)}: no such file ({type(error).__name__})") from error
 
 
 def _only_theirs(name: str, include: str) -> None:
@@ -68,7 +73,7 @@ def _only_theirs(name: str, include: str) -> None:
 
     theirs = Path(lm_eval.tasks.__file__).resolve().parent
     for place in filter(None, (include, name if name.endswith(YAML) else "")):
-        if Path(place).exists() and not Path(place).resolve().is_relative_to(theirs):
+        if not Path(place).resolve().is_relative_to(theirs):
             option = f"include={include},trust=true" if include else "trust=true"
             raise PathpruneError(
                 f"{place} does not come with lm-eval, and a YAML of lm-eval can run any code (!function, Jinja templates, "
@@ -102,8 +107,6 @@ def _check(task: Any) -> None:
 def set_shots(task: Any, shots: int | None) -> None:
     """As lm-eval's --num_fewshot: a task that fixes 0 examples stays without."""
     fixed = task.config.num_fewshot
-    if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool)):
-        raise PathpruneError(f"lm-eval task {task.config.task}: shots is a whole number, not {shots!r}")
     if shots is not None and (shots < 0 or (fixed == 0 and shots)):
         raise PathpruneError(
             f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {fixed or '0 or more'}"

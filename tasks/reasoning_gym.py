@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from dataclasses import fields
 from functools import cached_property
 from importlib import metadata
 from typing import Any
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
+from harness.text import reason, unknown
 from tasks.answers import canonical, extract
 from tasks.isolated import client
 from tasks.isolated.lock import unsupported
@@ -37,11 +40,13 @@ class ReasoningGym(Task):
     """
 
     def __init__(self, dataset: str, seed: int = 0, **config: Any) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise PathpruneError(f"reasoning_gym:{dataset}: seed is a whole number, not {seed!r}")
         self.dataset, self.seed, self.config = dataset, seed, config
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
         self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-        self._dataset("test", 0, 1)  # a wrong option is found before anything runs
+        self._made("test", 0, 1)  # a wrong option is found before anything runs
         self.defaults = TaskDefaults(
             model="smollm2",
             sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
@@ -104,13 +109,20 @@ class ReasoningGym(Task):
     def _block(self, split: str, index: int) -> list[dict[str, Any]]:
         key = (split, index // BLOCK)
         if key not in self._blocks:
-            dataset = self._dataset(*key, BLOCK)
-            self._blocks[key] = [dataset[i] for i in range(BLOCK)]
+            self._blocks[key] = self._made(*key, BLOCK)
         return self._blocks[key]
 
     @cached_property
     def _blocks(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         return {}
+
+    def _made(self, split: str, block: int, size: int) -> list[dict[str, Any]]:
+        """A block of problems; what the package raises for its options is said with them."""
+        dataset = self._dataset(split, block, size)
+        try:
+            return [dataset[i] for i in range(size)]
+        except Exception as error:
+            raise self._unfit(error) from error
 
     def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
@@ -120,15 +132,26 @@ class ReasoningGym(Task):
             near = get_close_matches(self.dataset, module.factory.DATASETS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise PathpruneError(f"reasoning_gym has no dataset {self.dataset!r}{hint}")
-        reason = unsupported()
-        if reason and evaluators_of(module.factory.DATASETS[self.dataset][0]):
+        scorer, options = module.factory.DATASETS[self.dataset]
+        known = [field.name for field in fields(options) if field.name not in ("seed", "size")]
+        for name, value in self.config.items():
+            if name not in known:
+                raise PathpruneError(unknown(f"option of reasoning_gym:{self.dataset}", name, ["seed", *known]))
+            if isinstance(value, float) and not math.isfinite(value):
+                raise PathpruneError(f"reasoning_gym:{self.dataset}: {name} is {value}, not a number")
+        why = unsupported()
+        if why and evaluators_of(scorer):
             raise PathpruneError(
-                f"reasoning_gym:{self.dataset} runs answers as Python, so it is graded in a process without rights; {reason}"
+                f"reasoning_gym:{self.dataset} runs answers as Python, so it is graded in a process without rights; {why}"
             )
         try:
             return module.create_dataset(self.dataset, **self._options(split, block, size))
-        except (TypeError, ValueError, AssertionError) as error:
-            raise PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {self.config} ({error})") from error
+        except Exception as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> PathpruneError:
+        given = ", ".join(f"{name}={value}" for name, value in self.config.items()) or "no options"
+        return PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {given} ({reason(error)})")
 
     def _options(self, split: str, block: int, size: int) -> dict[str, Any]:
         """With what the package makes a block of problems."""

@@ -56,7 +56,7 @@ def _file(path: str) -> Path:
         file = Path(path).expanduser()
         known = file.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file has: too long, NUL, ~nobody
-        raise PathpruneError(f"no file of problems at {shown(path)} ({error})") from error
+        raise PathpruneError(f"no file of problems at {shown(path)} ({type(error).__name__})") from error
     if not known:
         raise PathpruneError(f"no file of problems at {path}" + (", which is a folder" if file.is_dir() else ""))
     return file
