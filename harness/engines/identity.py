@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness import advice
 from harness.api import PathpruneError, UnavailableError
+from harness.engines.folders import CONFIG, examine
 
 EMBEDDED = ("hands", "slips")
 FETCHED = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
@@ -36,10 +37,11 @@ def locate(model: str) -> str:
     if path.suffix == ".gguf":
         raise PathpruneError(f"{model} is a GGUF file; convert it to a folder once: pathprune convert {model} FOLDER")
     if path.is_dir():
-        if not (path / "config.json").exists():
+        if not (path / CONFIG).exists():
             raise PathpruneError(
                 f"{model} has no config.json, so it is not a Hugging Face model folder; give one that is"
             )
+        examine(path)
         return str(path)
     if model.startswith((".", "/", "~")):
         raise PathpruneError(f"no model folder at {model}")
@@ -78,8 +80,16 @@ def commit(where: str, revision: str | None) -> str | None:
 
 def unreachable(where: str, error: Exception) -> UnavailableError:
     """The error for a model that transformers or the hub cannot load, with the first line of their reason."""
-    reason = str(error).strip().splitlines()[0]
-    return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
+    advice = "fetch or build it again" if Path(where).is_dir() else "give a local folder or a reachable hub id"
+    return UnavailableError(f"cannot load model {where} ({first_line(error)}); {advice}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, of at most 200 characters; its class where it says nothing readable."""
+    text = str(error).strip().splitlines()
+    if not text or isinstance(error, KeyError | IndexError | AttributeError | TypeError):
+        return f"{type(error).__name__}: {text[0]}"[:200] if text else type(error).__name__
+    return text[0][:200]
 
 
 def fingerprint(where: str, commit: str | None) -> str:
@@ -91,7 +101,7 @@ def fingerprint(where: str, commit: str | None) -> str:
     if not folder.is_dir():
         return hashlib.sha256(f"{where}@{commit}".encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS):
+    for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS and f.is_file()):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as stream:
