@@ -130,8 +130,8 @@ def _tensor_names(folder: Path) -> set[str]:
     ]
     if not files and pickled:
         raise PathpruneError(
-            f"{folder} holds its weights as a pickle ({pickled[0].name}), which could run code and is never read; save the "
-            "model again as safetensors, with save_pretrained of a transformers that you trust it to"
+            f"{folder} holds its weights as a pickle ({pickled[0].name}), which could run code and is never read; convert "
+            "the model to safetensors: save_pretrained writes them"
         )
     return {name for file in files for name in header(file)}
 

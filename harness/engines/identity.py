@@ -33,7 +33,10 @@ def locate(model: str) -> str:
         if not Path(FETCHED[model], "config.json").exists():
             raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(model)}")
         return FETCHED[model]
-    path = Path(model).expanduser()
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError as error:  # a user who is not there
+        raise PathpruneError(f"no model folder at {model}") from error
     if path.suffix == ".gguf":
         raise PathpruneError(f"{model} is a GGUF file; convert it to a folder once: pathprune convert {model} FOLDER")
     if path.is_dir():
@@ -86,10 +89,12 @@ def unreachable(where: str, error: Exception) -> UnavailableError:
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, of at most 200 characters; its class where it says nothing readable."""
-    text = str(error).strip().splitlines()
-    if not text or isinstance(error, KeyError | IndexError | AttributeError | TypeError):
-        return f"{type(error).__name__}: {text[0]}"[:200] if text else type(error).__name__
-    return text[0][:200]
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    text = " ".join(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).split())  # of a heading, what it is of, too
+    named = isinstance(error, KeyError | IndexError | AttributeError | TypeError)
+    return (f"{type(error).__name__}: {text}" if named else text)[:200]
 
 
 def fingerprint(where: str, commit: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from harness.api import Check
 from harness.engines import memory
 from harness.learn import checkpoints
+from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
 from harness.plugins import Plugin
@@ -50,6 +51,7 @@ def train_pruner(
     trained on. A call that was killed goes on when it is repeated. Raises PathpruneError where labels are too few.
     """
     pruner: Any = plugin.pruner
+    hold_recipe(pruner)
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
     began = time.monotonic()
@@ -78,6 +80,17 @@ def train_pruner(
         checkpoints.write_card(new, card)
     shutil.rmtree(scratch, ignore_errors=True)
     return checkpoint
+
+
+def hold_recipe(pruner: Any) -> None:
+    """Refuse numbers that make no schedule, of a pruner that says which it trains by, before anything is computed.
+
+    Raises:
+        PathpruneError: see ``fitting.Schedule``.
+    """
+    recipe = getattr(pruner, "recipe", None)
+    if isinstance(recipe, dict) and set(recipe) <= {f.name for f in fields(Schedule)}:
+        Schedule(**recipe)
 
 
 def _of_labels(labels: Labels, kind: str, prefix: int) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class StopAdapter(torch.nn.Module):
         self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
     ) -> None:
         super().__init__()
+        if not (1 <= tokens <= adapters.MOST_TOKENS and 0 <= rank <= adapters.MOST_RANK and 0 <= dropout < 1):
+            raise PathpruneError(
+                f"an adapter has 1 to {adapters.MOST_TOKENS} tokens, a rank from 0 to {adapters.MOST_RANK} and a dropout from 0 "
+                f"to below 1, not tokens={tokens}, rank={rank}, dropout={dropout}"
+            )
         self.embeddings = torch.nn.Parameter(vocabulary_rows(model, tokens, seed))
         branch = sharing_clone(model)
         if rank:
