@@ -25,6 +25,8 @@ from harness.engines.served.client import HTTPClient
 from harness.engines.vllm.export import MANIFEST, export
 from harness.learn import checkpoints
 from harness.learn.fitting import Schedule
+from harness.learn.labels import LabelRecipe, Labels
+from harness.learn.training import train_pruner
 from harness.public import named, public
 from harness.studies.official import adopt
 from tests.test_learning import official
@@ -149,7 +151,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
     "header cut": (cut("model.safetensors", 50), "model.safetensors is missing or damaged"),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors is missing or damaged"),
     "header of 2^64": (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "is missing or damaged"),
-    "no weights": (without("model.safetensors"), "no file named model.safetensors"),
+    "no weights": (without("model.safetensors"), "holds no weights (model.safetensors)"),
     "pickle": (pickled, "is never read; convert the model to safetensors"),
     "shard missing": (indexed({"a": "model-2.safetensors"}), "lacks model-2.safetensors, which its index names"),
     "shard outside": (indexed({"a": "../outside.safetensors"}), "a shard lies in the model's folder"),
@@ -226,7 +228,7 @@ def others(kind: str, folder: Path) -> None:
         ("bert", "is no causal decoder: its tokens see those behind them"),
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
-        ("vit", "cannot load model"),
+        ("vit", "its configuration (vit) has no vocab_size"),
         ("mamba", "has no num_attention_heads"),
     ],
 )
@@ -613,6 +615,27 @@ def test_a_full_disk_leaves_the_old_state_and_the_same_command_completes(
     assert {p.name for p in tmp_path.iterdir()} == {*others, "out"}
 
 
+@pytest.mark.parametrize("room", [0, 200])
+def test_a_full_disk_ends_a_training_and_the_same_call_completes_it(room: int, tmp_path: Path) -> None:
+    task = registry.task("toy")
+    engine = registry.engine("toy", "toy", task.defaults.sampling)
+    recipe = LabelRecipe(problems=10, n=12, continuations=5, bounds=(0.0, 1.0), prefixes=(4,), max_tokens=48)
+    labels = Labels(tmp_path / "labels", task, engine, recipe, 10)
+    labels.make(lambda done, tokens: None)
+
+    def train(out: str) -> Path:
+        plugin = registry.pruner("linear-probe:epochs=2")
+        return train_pruner(plugin, engine, labels, tmp_path / out, lambda line: None, lambda done, total, note: None)
+
+    expected = checkpoints.digest_of(train("expected"))
+    for _ in range(2):  # the second time there is a checkpoint, which stays until a whole one takes its place
+        with full_disk(room):
+            assert "free space" in refusal(lambda: train("out"))
+        made = train("out")
+        assert checkpoints.digest_of(made) == checkpoints.read_card(made)["digest"] == expected
+        assert [p.name for p in made.parent.iterdir()] == [made.name]
+
+
 @pytest.mark.parametrize("verb", ["adopt", "export", "convert"])
 def test_what_a_killed_writer_left_goes_and_what_it_set_aside_comes_back(
     verb: str, writers: Any, tmp_path: Path
@@ -728,5 +751,5 @@ def test_names_and_error_rows_hold_no_folders_of_a_machine(tmp_path: Path) -> No
     assert named(one) != named(other) and named(one).startswith("model+") and str(tmp_path) not in named(one)
     assert [named(v) for v in ("owner/model", "models/x", 3)] == ["owner/model", "models/x", 3]
     assert public(f"cannot load {one} (no file); 1/2 and a/b/c") == "cannot load model (no file); 1/2 and a/b/c"
-    plugin = registry.pruner(f"reward-model:base={one}")
+    plugin = registry.pruner(f"reward-model:model={one}")
     assert str(tmp_path) not in plugin.name and "model+" in plugin.name

@@ -169,10 +169,13 @@ def _resolved(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Where the weights are, the spec that decides the engine's tokens, and the options that do not."""
     from harness.engines import identity
+    from harness.engines.folders import has_weights
 
     hold(engine, options, dict(known) | CHAT)
     hold_weights(engine, dtype, revision)
     where = identity.locate(model)
+    if engine != "vllm-http" and FilePath(where).is_dir():
+        has_weights(FilePath(where))
     commit = identity.commit(where, revision)
     chat = {name: value for name, value in options.items() if name in CHAT}
     spec = {

@@ -53,6 +53,16 @@ def examine(folder: Path) -> None:
         _every_layer(folder, config.get("text_config") or config, names)
 
 
+def has_weights(folder: Path) -> None:
+    """Refuse a folder that only describes a model; a served model's may.
+
+    Raises:
+        PathpruneError: it has no safetensors.
+    """
+    if not (folder / INDEX).exists() and not any(folder.glob("*.safetensors")):
+        raise PathpruneError(f"{folder} holds no weights (model.safetensors); fetch or build the model again")
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file.
 

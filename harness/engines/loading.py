@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from transformers.utils import logging
 from harness.api import FlopModel, PathpruneError, UnavailableError
 from harness.engines import memory
 from harness.engines.identity import first_line, unreachable
+from harness.store.files import refused
 
 OWN = {"trust_remote_code": False}  # Python of a model's own never runs
 # Tensors that decide nothing: frequencies and masks that are computed anew, scales of a quantised cache.
@@ -22,6 +26,7 @@ HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$|\.attention\.bias$|position_ids$|\.[kv]_scale$"
 )
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # some readers write temporary files
 NUMBERED = re.compile(r"^(.*?)\.\d+\.")  # a tensor of a stack of layers
 
 # For libraries that ask at the terminal whether a model's Python may run: they do not wait for an answer.
@@ -112,6 +117,8 @@ def refusing(where: str) -> Iterator[None]:
             raise PathpruneError(
                 f"the weights in {where} are damaged ({first_line(error)}); fetch or build them again"
             ) from error
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise refused(Path(tempfile.gettempdir()), error) from error
         if isinstance(error, ImportError):
             raise UnavailableError(
                 f"cannot load model {where} ({first_line(error)}); install what it needs, or give a model without it"
@@ -215,8 +222,8 @@ def causal(where: str, model: Any) -> None:
         first = model(input_ids=ids).logits[:, 0].float()
     if not torch.isfinite(first).all():
         raise PathpruneError(f"model {where} computes values that are not finite; fetch or build its weights again")
-    spread = float(first.std()) or 1.0
-    if float((first[0] - first[1]).abs().max()) > 0.05 * spread:
+    rounding = max(1e-4, 4 * torch.finfo(model.dtype).eps)
+    if float((first[0] - first[1]).abs().max()) > rounding * (float(first.std()) or 1.0):
         raise PathpruneError(
             f"{where} is no causal decoder: its tokens see those behind them; give a model that writes text"
         )

@@ -57,6 +57,8 @@ def saying(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise refused(where, error) from error
+    except PathpruneError:
+        raise
     except Exception as error:
         if not any(words in str(error) for words in FAILED_WRITES):
             raise
