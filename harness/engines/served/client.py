@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,6 +71,16 @@ class HTTPClient:
             raise PathpruneError(
                 f"the server at {self.url} replied to {path} with something else than JSON; is this the address of an "
                 "OpenAI-compatible server, without /v1?"
+            ) from error
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Make one line of a reply whose JSON has another shape than the one that is read in this block."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PathpruneError(
+                f"the server at {self.url} replied to {path} with JSON of another shape ({type(error).__name__}); {self.hint}"
             ) from error
 
     def _without_secrets(self, text: str) -> str:

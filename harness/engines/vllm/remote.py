@@ -50,10 +50,11 @@ class RemoteEngine(ProbingEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
-        models = self.client.get("/v1/models")["data"]
-        limits = [model["max_model_len"] for model in models if model.get("max_model_len")]
+        models = self.client.get("/v1/models")
+        with self.client.reading("/v1/models"):
+            limits = [int(model["max_model_len"]) for model in models["data"] if model.get("max_model_len")]
+            self.served_names = [str(model["id"]) for model in models["data"]]
         self.context = min([self.context, *limits])
-        self.served_names = [model["id"] for model in models]
         self.model_name = base_name(self.fingerprint)
         if self.model_name not in self.served_names:
             raise UnavailableError(
@@ -70,7 +71,9 @@ class RemoteEngine(ProbingEngine):
 
     def describe(self) -> dict[str, str]:
         """Address and version of the server, for a record."""
-        return {"device": f"server {self.client.url}", "vllm": str(self.client.get("/version")["version"])}
+        version = self.client.get("/version")
+        with self.client.reading("/version"):
+            return {"device": f"server {self.client.url}", "vllm": str(version["version"])}
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them."""
@@ -78,7 +81,12 @@ class RemoteEngine(ProbingEngine):
             return list(pool.map(self._complete, requests))
 
     def _complete(self, request: Request) -> Reply:
-        return _reply(request, self.client.post("/v1/completions", self._body(request)))
+        completion = self.client.post("/v1/completions", self._body(request))
+        with self.client.reading("/v1/completions"):
+            reply = _reply(request, completion)
+            if any(not 0 <= token < self.layout.base for token in reply.tokens):
+                raise ValueError("a token that the model does not have")
+        return reply
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
