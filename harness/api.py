@@ -46,9 +46,15 @@ class Sampling:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(getattr(self, f.name), int | float) for f in fields(self))
-        if not numbers or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.top_k % 1:
-            raise PathpruneError(f"{self}: temperature is 0 or more, top_p in (0, 1], top_k a whole number, 0 or more")
+        given = [getattr(self, f.name) for f in fields(self)]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
+        whole = isinstance(self.top_k, int)
+        if not (
+            numbers and whole and 0 <= self.temperature <= 1000 and 0 < self.top_p <= 1 and 0 <= self.top_k < 2**31
+        ):
+            raise PathpruneError(
+                f"{self}: temperature is from 0 to 1000, top_p in (0, 1], top_k a whole number, 0 or more"
+            )
 
 
 STATISTICS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")

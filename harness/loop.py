@@ -13,6 +13,7 @@ import numpy as np
 from harness import grading
 from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
 from harness.ledger import Metered, MeteredProbe
+from harness.public import public
 from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
@@ -27,7 +28,10 @@ STAGES = ("launch", "check", "resume")  # that a live run times
 class ScoringError(Exception):
     """A method failed on one problem: it becomes an error record, never a score.
 
-    ``__cause__`` is what it raised, if it raised."""
+    ``__cause__`` is what it raised, if it raised. What it says goes into records: no password and no machine's folders."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(public(text))
 
 
 @dataclass(frozen=True, eq=False)

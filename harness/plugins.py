@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
+from harness.public import named as without_folders
 from harness.text import unknown
 from harness.vote import VOTES
 
@@ -117,7 +118,7 @@ def identity_of(pruner: Any, name: str) -> dict[str, Any]:
         raise PathpruneError(
             f"{name!r}: identity() may not set {', '.join(sorted(taken))}, which the harness writes itself"
         )
-    return named
+    return {key: without_folders(value) for key, value in named.items()}
 
 
 def traits_of(pruner: Any, name: str) -> Traits:

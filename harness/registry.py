@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import math
 import pickle
 import sys
 from collections.abc import Set
@@ -19,6 +20,7 @@ from harness.code import code_digest, live_digest, stable_text
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
 from harness.plugins import identity_of, traits_of
+from harness.public import named
 from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
@@ -141,7 +143,7 @@ def pruner(spec: str) -> Plugin:
     else:
         plugin_class, source = load("pruners", head)
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
-    shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
+    shown = ",".join(f"{k}={named(v)}" for k, v in sorted(options.items()))
     return Plugin(
         pruner=_build("pruner", head, plugin_class, [], options),
         name=f"{name}:{shown}" if shown else name,
@@ -237,11 +239,31 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
     for option in options:
         if option not in known and not takes_any:
             raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
+    for option, value in options.items():
+        _hold(name, option, value, parameters.get(option))
     try:
         return factory(*by_position, **options)
     except (TypeError, ValueError, AttributeError) as error:
         given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
         raise PathpruneError(f"{noun} {name!r} cannot be made with {given}: {error}") from error
+
+
+def _hold(name: str, option: str, value: Any, parameter: inspect.Parameter | None) -> None:
+    """Refuse a value of another kind than a parameter's annotation, or else its default, says; and what is no number at all."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PathpruneError(f"{name}: {option}={value} is not finite; give a number")
+    if parameter is None:
+        return
+    kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+    if parameter.annotation is parameter.empty and type(parameter.default) in (bool, float):
+        kind = type(parameter.default).__name__
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    taken = {"int": number and isinstance(value, int), "float": number, "bool": isinstance(value, bool)}
+    if not taken.get(kind, True):
+        needed = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+        raise PathpruneError(f"{name}: {option}={value} is not {needed}, which {option} is")
+    if option == "seed" and number and not 0 <= value < 1 << 63:
+        raise PathpruneError(f"{name}: seed={value} is not a whole number from 0 to 2^63 - 1")
 
 
 def _from_file(head: str) -> tuple[Any, str]:

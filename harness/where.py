@@ -79,7 +79,7 @@ class Where:
         try:
             return registry.engine(name, self.model_given or task.defaults.model, drawn, **options)
         except TypeError as error:
-            raise PathpruneError(f"engine {self.engine_given!r}: {error}") from error
+            raise PathpruneError(f"engine {name}: {error}") from error  # options may hold a key
 
     def spec(self, n: int, stages: tuple[Stage, ...], **rest: Any) -> RunSpec:
         """The spec of a run here; ``rest`` is ``ended`` and ``vote``."""

@@ -93,7 +93,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--pruner", "stop:checkpoint=nowhere"), "nowhere/checkpoint.json is missing or damaged"),
         (("--task", "hnads"), "unknown task 'hnads'; did you mean hands?"),
         (("--engine", "vlm"), "unknown engine 'vlm'"),
-        (("--engine", "toy:skil=1"), "engine toy does not take skil=; its options: skill"),
+        (("--engine", "toy:skil=1"), "engine toy does not take skil=1; did you mean skill?"),
         (("--engine", "hf", "--model", "hand"), "did you mean hands?"),
         (("--engine", "hf", "--model", "./nowhere"), "no model folder at ./nowhere"),
         (("--engine", "hf", "--model", "nobody/nothing", "--pruner", "logprob"), "cannot load model nobody/nothing"),

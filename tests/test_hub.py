@@ -126,6 +126,16 @@ def test_a_pushed_checkpoint_is_the_one_that_is_pulled(hub: dict[str, str], tmp_
     assert "hub repository me/nothing" in absent.stderr + absent.stdout
 
 
+def test_a_file_of_a_repository_cannot_leave_its_folder(hub: dict[str, str], tmp_path: Path) -> None:
+    Hub.commits["me/evil"] = "3" * 40
+    Hub.repositories["me/evil"] = {"checkpoint.json": b"{}", "../../../../../escaped": b"mine"}
+    code = "import sys; from harness.learn.hub import pull; from harness.api import PathpruneError\n"
+    code += "try: pull('hf://me/evil')\nexcept PathpruneError as error: sys.exit(str(error))"
+    pulled = subprocess.run([sys.executable, "-c", code], env=hub, capture_output=True, text=True, timeout=300)
+    assert pulled.returncode == 1 and "hub repository me/evil: " in pulled.stderr
+    assert "Traceback" not in pulled.stderr and not list(tmp_path.rglob("escaped"))
+
+
 READ = """
 import sys
 from pathlib import Path

@@ -93,6 +93,18 @@ def test_an_address_of_something_else_than_a_server_of_models(hands: Hands) -> N
         remote(url, hands)
 
 
+@pytest.mark.parametrize(
+    "page", ["[]", "7", "null", '{"data": 3}', '{"data": [{}]}', '{"data": ["x"]}', '{"models": []}']
+)
+def test_a_reply_of_another_shape_is_one_line(page: str, hands: Hands) -> None:
+    with (
+        stand_in([], page=page.encode()) as url,
+        pytest.raises(PathpruneError, match="JSON of another shape") as caught,
+    ):
+        remote(url, hands)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_address_is_asked_for(run_cli: Any) -> None:
     code, out = run_cli("bench", "--engine", "vllm-http", "--pruner", "stop")
     assert code == 2 and "ENGINE=vllm-http:url=" in out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+
 import click
 
 from harness.api import PathpruneError
@@ -9,10 +12,12 @@ from harness.cli import learn, read, run  # noqa: F401  (each registers its verb
 from harness.cli.base import cli
 
 INTERRUPTED = 130
+LIBRARIES = ("transformers", "torch", "peft", "pydantic", "accelerate", "huggingface_hub", "safetensors")
 
 
 def main() -> None:
     """The console script: what a user can mend is one line and exit code 2, an interruption 130."""
+    _quiet()
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -27,3 +32,10 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what is finished is kept, and the same command continues", err=True)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _quiet() -> None:
+    """What libraries warn of does not stand around a table or an error; what matters of it is an error of ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at the import
+    for library in LIBRARIES:
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")

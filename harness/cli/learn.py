@@ -277,6 +277,10 @@ def export(specs: str, on: Where, out: Path) -> None:
                 f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
             )
         adapters.append(adapter)
-    command = write(locate(on.model), on.engine.fingerprint, adapters, out)
-    console.print(f"wrote {out}; on a machine with vLLM and pathprune, serve it with:", markup=False)
+    command = write(locate(on.model), on.engine.fingerprint, adapters, out, on.engine.spec.get("revision"))
+    console.print(
+        f"wrote {out}; on a machine with vLLM and pathprune, serve it with the command below. It is reached from this machine "
+        'only; for others, add --host and --api-key "$PATHPRUNE_API_KEY": engine vllm-http sends the key of that variable.',
+        markup=False,
+    )
     click.echo(command)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import advice
 from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
+from harness.engines import memory
+from harness.engines.options import CHAT, HF, REMOTE, VLLM, Option, hold, hold_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +38,13 @@ class LazyEngine:
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
-        return self._loaded().launch(problems, n, max_tokens, seed)
+        with memory.named():
+            return self._loaded().launch(problems, n, max_tokens, seed)
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         """See ``harness.api.Engine``."""
-        return self._loaded().resume(paths, max_tokens)
+        with memory.named():
+            return self._loaded().resume(paths, max_tokens)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``harness.api.Engine``."""
@@ -56,15 +60,18 @@ class LazyEngine:
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         """See ``harness.api.Probing``."""
-        return self._loaded().probe(paths, adapter)
+        with memory.named():
+            return self._loaded().probe(paths, adapter)
 
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """See ``harness.api.Probing``."""
-        return self._loaded().trace(paths, reduce)
+        with memory.named():
+            return self._loaded().trace(paths, reduce)
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         """See ``harness.api.Probing``."""
-        return self._loaded().new_adapter(folder, **options)
+        with memory.named():
+            return self._loaded().new_adapter(folder, **options)
 
     def describe(self) -> dict[str, str]:
         """Device and versions that the engine runs on, for a record."""
@@ -85,11 +92,6 @@ class LazyEngine:
         return self._engine
 
 
-CHAT = {"chat": bool, "thinking": bool, "effort": str}  # they decide what the prompt looks like: part of the spec
-HF = {"device": str, "device_map": str, "attention": str, "memory": int, "rows": int}
-VLLM = {"memory": float, "context": int, "block": int, "tensor_parallel": int, "rows": int}
-REMOTE = {"url": str, "context": int, "rows": int, "timeout": float, "key": str}
-DTYPES = ("float32", "float16", "bfloat16")
 EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
 
 
@@ -102,8 +104,8 @@ def open_hf(
         model: an embedded model's name, a local folder or a hub id.
         sampling: how tokens are drawn.
         revision: a hub id's branch, tag or commit.
-        dtype: one of DTYPES.
-        options: those of HF and CHAT.
+        dtype: float32, float16 or bfloat16.
+        options: those of ``options.HF`` and ``options.CHAT``.
 
     Raises:
         PathpruneError: for a model that is not there, an unknown option or a dtype.
@@ -162,14 +164,18 @@ def _resolved(
     sampling: Sampling,
     revision: Any,
     dtype: Any,
-    types: Mapping[str, type],
+    known: Mapping[str, Option],
     options: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Where the weights are, the spec that decides the engine's tokens, and the options that do not."""
     from harness.engines import identity
+    from harness.engines.folders import has_weights
 
-    _refuse_unknown(engine, dtype, dict(types) | CHAT, options)
+    hold(engine, options, dict(known) | CHAT)
+    hold_weights(engine, dtype, revision)
     where = identity.locate(model)
+    if engine != "vllm-http" and FilePath(where).is_dir():
+        has_weights(FilePath(where))
     commit = identity.commit(where, revision)
     chat = {name: value for name, value in options.items() if name in CHAT}
     spec = {
@@ -182,13 +188,3 @@ def _resolved(
     # Only if given: records written before these options existed keep their keys.
     spec |= ({"revision": commit} if commit else {}) | ({"chat": chat} if chat else {})
     return where, spec, {name: value for name, value in options.items() if name not in CHAT}
-
-
-def _refuse_unknown(engine: str, dtype: Any, types: Mapping[str, type], options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        accepted = (int, float) if types.get(name) is float else types.get(name, ())
-        if not isinstance(value, accepted):
-            known = ", ".join(f"{k} ({v.__name__})" for k, v in {"dtype": str, "revision": str, **types}.items())
-            raise PathpruneError(f"engine {engine} does not take {name}={value}; its options: {known}")
-    if dtype not in DTYPES:
-        raise PathpruneError(f"engine {engine}: dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness import advice
 from harness.api import PathpruneError, UnavailableError
+from harness.engines.folders import CONFIG, examine
 
 EMBEDDED = ("hands", "slips")
 FETCHED = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
@@ -32,14 +33,18 @@ def locate(model: str) -> str:
         if not Path(FETCHED[model], "config.json").exists():
             raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(model)}")
         return FETCHED[model]
-    path = Path(model).expanduser()
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError as error:  # a user who is not there
+        raise PathpruneError(f"no model folder at {model}") from error
     if path.suffix == ".gguf":
         raise PathpruneError(f"{model} is a GGUF file; convert it to a folder once: pathprune convert {model} FOLDER")
     if path.is_dir():
-        if not (path / "config.json").exists():
+        if not (path / CONFIG).exists():
             raise PathpruneError(
                 f"{model} has no config.json, so it is not a Hugging Face model folder; give one that is"
             )
+        examine(path)
         return str(path)
     if model.startswith((".", "/", "~")):
         raise PathpruneError(f"no model folder at {model}")
@@ -78,8 +83,18 @@ def commit(where: str, revision: str | None) -> str | None:
 
 def unreachable(where: str, error: Exception) -> UnavailableError:
     """The error for a model that transformers or the hub cannot load, with the first line of their reason."""
-    reason = str(error).strip().splitlines()[0]
-    return UnavailableError(f"cannot load model {where} ({reason}); give a local folder or a reachable hub id")
+    advice = "fetch or build it again" if Path(where).is_dir() else "give a local folder or a reachable hub id"
+    return UnavailableError(f"cannot load model {where} ({first_line(error)}); {advice}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, of at most 200 characters; its class where it says nothing readable."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    text = " ".join(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).split())  # of a heading, what it is of, too
+    named = isinstance(error, KeyError | IndexError | AttributeError | TypeError)
+    return (f"{type(error).__name__}: {text}" if named else text)[:200]
 
 
 def fingerprint(where: str, commit: str | None) -> str:
@@ -91,7 +106,7 @@ def fingerprint(where: str, commit: str | None) -> str:
     if not folder.is_dir():
         return hashlib.sha256(f"{where}@{commit}".encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS):
+    for file in sorted(f for f in folder.iterdir() if f.suffix in DECIDING and f.name not in RECORDS and f.is_file()):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as stream:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
+import re
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, dynamic_module_utils
 from transformers.utils import logging
 
-from harness.api import FlopModel, PathpruneError
-from harness.engines.identity import unreachable
+from harness.api import FlopModel, PathpruneError, UnavailableError
+from harness.engines import memory
+from harness.engines.identity import first_line, unreachable
+from harness.store.files import refused
+
+OWN = {"trust_remote_code": False}  # Python of a model's own never runs
+# Tensors that decide nothing: frequencies and masks that are computed anew, scales of a quantised cache.
+HARMLESS = re.compile(
+    r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$|\.attention\.bias$|position_ids$|\.[kv]_scale$"
+)
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # some readers write temporary files
+NUMBERED = re.compile(r"^(.*?)\.\d+\.")  # a tensor of a stack of layers
+
+# For libraries that ask at the terminal whether a model's Python may run: they do not wait for an answer.
+dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 def load(
@@ -28,24 +48,31 @@ def load(
 
     Raises:
         UnavailableError: if the model cannot be loaded.
-        PathpruneError: if its weights are damaged, or the device cannot be used.
+        PathpruneError: if its weights are damaged or do not fit its configuration, if it is no causal decoder, or the
+            device cannot be used.
     """
-    logging.disable_progress_bar()
     options: dict[str, Any] = {"revision": revision} if revision else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        if attention:
-            options["attn_implementation"] = attention
-        if device_map:
-            options["device_map"] = device_map
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), **options)
-        return (model.eval().requires_grad_(False) if device_map else loaded_to(model, device)), tokenizer
-    except (OSError, ValueError) as error:
-        raise unreachable(where, error) from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # safetensors' own class does not derive from ValueError
-            raise
-        raise PathpruneError(f"the weights in {where} are damaged ({error}); fetch or build them again") from error
+    usable(device)
+    with refusing(where):
+        tokenizer = AutoTokenizer.from_pretrained(where, **OWN, **options)
+        config = AutoConfig.from_pretrained(where, **OWN, **options)
+    decoder(where, config, tokenizer)
+    with refusing(where), _attention(attention):
+        placed = {"attn_implementation": attention, "device_map": device_map}
+        model, info = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **OWN,
+            **options,
+            **{name: value for name, value in placed.items() if value},
+        )
+    complete(where, info, model.state_dict().keys())
+    model = model.eval().requires_grad_(False) if device_map else loaded_to(model, device)
+    causal(where, model)
+    return model, tokenizer
 
 
 def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
@@ -53,18 +80,153 @@ def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
 
     Raises:
         UnavailableError: if its configuration or tokenizer cannot be loaded.
+        PathpruneError: if it is no decoder.
     """
     options: dict[str, Any] = {"revision": revision} if revision else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        config = AutoConfig.from_pretrained(where, **options)
+    with refusing(where):
+        tokenizer = AutoTokenizer.from_pretrained(where, **OWN, **options)
+        config = AutoConfig.from_pretrained(where, **OWN, **options)
+    decoder(where, config, tokenizer)
+    with refusing(where):
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, **OWN)
         with suppress(OSError):  # a model folder need not have one
             model.generation_config = GenerationConfig.from_pretrained(where, **options)
-        return model, tokenizer
-    except (OSError, ValueError) as error:
+    return model, tokenizer
+
+
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Whatever a library raises while it reads a model is one line about that model, without the library's warnings.
+
+    Only calls that read a model stand in such a block, so that a fault of ours stays a traceback.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PathpruneError:
+        raise
+    except Exception as error:
+        if memory.ran_out(error):
+            raise memory.refused(f"model {where} does not fit the memory") from error
+        if type(error).__name__ == "SafetensorError":  # safetensors' own class does not derive from ValueError
+            raise PathpruneError(
+                f"the weights in {where} are damaged ({first_line(error)}); fetch or build them again"
+            ) from error
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise refused(Path(tempfile.gettempdir()), error) from error
+        if isinstance(error, ImportError):
+            raise UnavailableError(
+                f"cannot load model {where} ({first_line(error)}); install what it needs, or give a model without it"
+            ) from error
         raise unreachable(where, error) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def usable(device: str) -> None:
+    """Refuse a device that is not there, before anything is read.
+
+    Raises:
+        PathpruneError: which names the option.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's own classes for a missing device
+        raise PathpruneError(
+            f"device {device!r} cannot be used ({first_line(error)}); choose another with device="
+        ) from error
+
+
+@contextmanager
+def _attention(attention: str | None) -> Iterator[None]:
+    """An attention that transformers does not have, or whose package is missing, is named as the option it is."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        if attention in (None, "sdpa", "eager"):
+            raise
+        reason = first_line(error)
+        raise UnavailableError(
+            f"cannot load model with attention={attention} ({reason}); leave it out, or give sdpa or eager"
+        ) from error
+
+
+def complete(where: str, info: Mapping[str, Any], expected: Collection[str]) -> None:
+    """Refuse a model of which a tensor is missing, has another shape, or would be dropped.
+
+    Args:
+        where: folder or hub id, for the error.
+        info: what transformers' ``output_loading_info`` gives.
+        expected: names of the model's own tensors.
+
+    Raises:
+        PathpruneError: which names the first tensor.
+    """
+    if missing := sorted(info["missing_keys"]):
+        raise PathpruneError(
+            f"model {where} lacks the tensor {_and_others(missing)}, which would be random; fetch or build its weights again"
+        )
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, held, needed = mismatched[0]
+        raise PathpruneError(
+            f"model {where}: tensor {name} has shape {tuple(held)} and config.json asks for {tuple(needed)}; restore the "
+            "configuration that belongs to these weights"
+        )
+    stacks = {found[1] for name in expected if (found := NUMBERED.match(name))}
+    unused = [n for n in info["unexpected_keys"] if not HARMLESS.search(n)]
+    dropped = sorted(n for n in unused if (found := NUMBERED.match(n)) and found[1] in stacks)
+    if dropped:
+        raise PathpruneError(
+            f"model {where} has the tensor {_and_others(dropped)}, which its configuration would drop; restore the "
+            "configuration that belongs to these weights"
+        )
+
+
+def decoder(where: str, config: Any, tokenizer: Any) -> None:
+    """Refuse a model that does not write text token by token, and one whose tokenizer is not its own.
+
+    Raises:
+        PathpruneError: which says what it is instead.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise PathpruneError(f"{where} is an encoder-decoder model ({config.model_type}); give a causal decoder")
+    text = config.get_text_config()
+    if absent := [name for name in NEEDED if not getattr(text, name, None)]:
+        raise PathpruneError(
+            f"{where} is no transformer decoder: its configuration ({config.model_type}) has no {absent[0]}; give one that is"
+        )
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= text.vocab_size:
+        raise PathpruneError(
+            f"{where}: its tokenizer has ids up to {largest} and its model a vocabulary of {text.vocab_size}; fetch tokenizer and "
+            "configuration of one model"
+        )
+
+
+@torch.no_grad()
+def causal(where: str, model: Any) -> None:
+    """Refuse a model in which a token sees those behind it: an encoder that was given a causal model's name.
+
+    Raises:
+        PathpruneError: which says so.
+    """
+    ids = torch.tensor([[0, 0, 0], [0, 1, 1]], device=model.get_input_embeddings().weight.device)
+    with refusing(where):
+        first = model(input_ids=ids).logits[:, 0].float()
+    if not torch.isfinite(first).all():
+        raise PathpruneError(f"model {where} computes values that are not finite; fetch or build its weights again")
+    rounding = max(1e-4, 4 * torch.finfo(model.dtype).eps)
+    if float((first[0] - first[1]).abs().max()) > rounding * (float(first.std()) or 1.0):
+        raise PathpruneError(
+            f"{where} is no causal decoder: its tokens see those behind them; give a model that writes text"
+        )
 
 
 def loaded_to(model: Any, device: str) -> Any:
@@ -76,9 +238,15 @@ def loaded_to(model: Any, device: str) -> Any:
     try:
         return model.to(device).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:  # torch's own classes for a device that is not there
+        if memory.ran_out(error):
+            raise memory.refused(f"the model does not fit the memory of {device}") from error
         raise PathpruneError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); choose another with device="
+            f"device {device!r} cannot be used ({first_line(error)}); choose another with device="
         ) from error
+
+
+def _and_others(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} others"
 
 
 def active_parameters(model: Any) -> int:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.api import Path, PathpruneError, Problem
+from harness.engines.identity import first_line
 
 # What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
 SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_effort",)}
@@ -23,17 +24,18 @@ class Prompts:
             model that has a chat template, the others are switches of the template.
 
     Raises:
-        PathpruneError: for a switch that the template does not have.
+        PathpruneError: for a switch that the template does not have, and for a template that cannot be read.
     """
 
     def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
         options = dict(spec.get("chat", {}))
-        self.tokenizer, self.context = tokenizer, context
+        self.tokenizer, self.context, self.name = tokenizer, context, str(spec["model"])
         self.chat = bool(options.pop("chat", True)) and bool(tokenizer.chat_template)
-        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", options, str(spec["model"]))
+        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", options, self.name)
         self.ids = lru_cache(maxsize=65536)(
             self._encode
         )  # a problem's prompt to its token ids, as the model reads them
+        self._encode("1 + 1")  # a template that fails is refused before anything is sampled
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, without special ones."""
@@ -66,10 +68,22 @@ class Prompts:
             )
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
+        """A prompt's ids. A chat template is the model's own code, which transformers runs in Jinja's sandbox."""
         if not self.chat:
-            return tuple(self.tokenizer(prompt).input_ids)
-        turns = [{"role": "user", "content": prompt}]
-        ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **self.switches)
+            ids = self.tokenizer(prompt).input_ids
+        else:
+            turns = [{"role": "user", "content": prompt}]
+            try:
+                ids = self.tokenizer.apply_chat_template(
+                    turns, add_generation_prompt=True, return_dict=False, **self.switches
+                )
+            except Exception as error:  # whatever a template raises is the template's
+                raise PathpruneError(
+                    f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
+                    "tokenizer_config.json of the model, or leave the template out with chat=false"
+                ) from error
+        if not ids:
+            raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
         return tuple(ids)
 
 
@@ -86,8 +100,28 @@ def _switches(template: str, options: Mapping[str, Any], model: str) -> dict[str
     return variables
 
 
-def end_tokens(generation: Any, tokenizer: Any) -> list[int]:
-    """Ids that end a path: the generation configuration's, and the tokenizer's where that names a single one."""
+def end_tokens(generation: Any, tokenizer: Any, vocabulary: int, name: str) -> list[int]:
+    """Ids that end a path: the generation configuration's, and the tokenizer's where that names a single one.
+
+    Args:
+        generation: the model's generation configuration.
+        tokenizer: Hugging Face's.
+        vocabulary: how many ids the model has.
+        name: the model's, for errors.
+
+    Raises:
+        PathpruneError: none, or one that the model cannot write: its paths would never end.
+    """
     ends = generation.eos_token_id
     ends = ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]
-    return sorted({e for e in ends if e is not None})
+    known = {e for e in ends if e is not None}
+    if not known:
+        raise PathpruneError(
+            f"model {name} names no end-of-sequence token, so no path would end; set eos_token_id in generation_config.json"
+        )
+    if wrong := [e for e in known if isinstance(e, bool) or not isinstance(e, int) or not 0 <= e < vocabulary]:
+        raise PathpruneError(
+            f"model {name}: eos_token_id {wrong[0]} is not one of its {vocabulary} tokens; mend generation_config.json or "
+            "config.json"
+        )
+    return sorted(known)

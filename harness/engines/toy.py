@@ -16,6 +16,7 @@ import numpy as np
 from harness import advice
 from harness.api import Engine, FlopModel, Path, PathpruneError, Problem, Sampling, Signal, TokenStats
 from harness.engines import EVERYTHING
+from harness.engines.options import TOY, hold
 from harness.rng import derive, uniforms
 
 WORDS = 20
@@ -48,16 +49,8 @@ class ToyEngine(Engine):
     def __init__(
         self, model: str = "toy", sampling: Sampling | None = None, skill: float = 0.5, spread: int = 24, **options: Any
     ) -> None:
-        if options:
-            raise PathpruneError(
-                f"engine toy does not take {next(iter(options))}=; its options: skill (float), spread (int)"
-            )
-        try:
-            self.skill, self.spread = float(skill), int(spread)
-        except ValueError as error:
-            raise PathpruneError(f"engine toy: skill and spread are numbers ({error})") from error
-        if self.spread < 1:
-            raise PathpruneError("engine toy: spread is 1 or more")
+        hold("toy", {"skill": skill, "spread": spread, **options}, TOY)
+        self.skill, self.spread = float(skill), spread
         self.spec: Mapping[str, Any] = {
             "engine": "toy",
             "model": model,

@@ -15,11 +15,13 @@ from typing import Any
 
 from harness import advice
 from harness.api import PathpruneError
+from harness.learn import weights
 from harness.learn.hub import is_address, pull
 from harness.plugins import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
+LONGEST = 1000  # characters of a name in a card
 LOCAL = Path("results/checkpoints")
 
 
@@ -69,6 +71,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(
             f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
         )
+    weights.examine(checkpoint, plugin.pruner)
     plugin.pruner.load(checkpoint)
     return external | {"checkpoint": digest}
 
@@ -117,15 +120,29 @@ def locate(plugin: Plugin, fingerprint: str) -> Path:
 
 
 def read_card(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's card; PathpruneError where it is missing or lacks what every card says."""
+    """A checkpoint's card, with the fields that every card has.
+
+    Raises:
+        PathpruneError: it is missing or damaged, or a field is of another type than it has to be.
+    """
     file = checkpoint / CARD
     try:
-        card: dict[str, Any] = json.loads(file.read_text())
-        card["base"]["fingerprint"], card["base"]["model"], card["pruner"], card["digest"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        base, labels = card["base"], card.get("labels", {})
+        texts = [base["fingerprint"], base["model"], base.get("dtype", ""), card["pruner"], card["digest"]]
+        cost = labels.get("tokens")
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise PathpruneError(
             f"checkpoint card {file} is missing or damaged ({error}); train the pruner again"
         ) from error
+    if wrong := [t for t in texts if not isinstance(t, str) or not t.isprintable() or len(t) > LONGEST]:
+        raise PathpruneError(
+            f"checkpoint card {file} is damaged: {str(wrong[0])[:40]!r} is no name; train the pruner again"
+        )
+    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int) or cost < 0):
+        raise PathpruneError(
+            f"checkpoint card {file} is damaged: its labels cost {str(cost)[:40]!r}; train the pruner again"
+        )
     return card
 
 

@@ -7,6 +7,7 @@ process computes its part of each batch, and the gradients are summed: the same 
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from harness.api import Check, LabelledPrefix, PathpruneError
 from harness.replay.stats import soft_auroc
 from harness.rng import derive
 from harness.store.files import writable
+from harness.store.folders import saying
 
 STATE = "training.pt"
 SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
 WARM_UP = 30  # steps
+MOST = 1 << 31  # epochs, or examples of a batch
 MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones learned
 
 
@@ -43,8 +46,17 @@ class Schedule:
     patience: int = 2  # epochs without a lower validation BCE before training stops
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.accumulate, self.patience) < 1 or self.learning_rate <= 0:
-            raise PathpruneError("epochs, batch, accumulate and patience are 1 or more, and lr is positive")
+        for name in ("epochs", "batch", "accumulate", "patience"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+                raise PathpruneError(
+                    f"epochs, batch, accumulate and patience are whole numbers from 1 on, not {name}={value}"
+                )
+        rate, decay = self.learning_rate, self.weight_decay
+        if not (
+            isinstance(rate, int | float) and 0 < rate < 1e6 and isinstance(decay, int | float) and 0 <= decay < 1e6
+        ):
+            raise PathpruneError(f"lr is positive and finite and decay 0 or more, not lr={rate}, decay={decay}")
 
 
 def fit(
@@ -239,7 +251,7 @@ class Training:
             "progress": [self.history, self.lowest, self.chosen, self.epoch, self.start, self.losses],
             "rng": torch.get_rng_state(),
         }
-        with writable(self.file) as part:
+        with saying(self.file), writable(self.file) as part:
             torch.save(state, part)
 
     def _restore(self, file: Path) -> None:
@@ -252,7 +264,9 @@ class Training:
             self.best = state["best"]
             self.history, self.lowest, self.chosen, self.epoch, self.start, self.losses = state["progress"]
             torch.set_rng_state(state["rng"])
-        except (OSError, KeyError, ValueError, RuntimeError, EOFError) as error:
+        except (
+            OSError, KeyError, ValueError, RuntimeError, EOFError, TypeError, AttributeError, pickle.UnpicklingError
+        ) as error:  # fmt: skip
             raise PathpruneError(f"training state {file} is damaged ({error}); delete it and train again") from error
 
 

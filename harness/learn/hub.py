@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError
+from harness.engines.identity import first_line
 
 SCHEME = "hf://"
 
@@ -66,7 +67,7 @@ def _reached(repository: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # what the hub's own errors derive from
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise PathpruneError(
             f"hub repository {repository}: {reason}; check the name, the connection, and that you are logged in (hf auth login)"
         ) from error

@@ -5,19 +5,26 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.api import Check
+from harness.engines import memory
 from harness.learn import checkpoints
+from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
 from harness.plugins import Plugin
+from harness.store.folders import saying, writable_folder
 from harness.store.keys import digest
 from harness.store.provenance import provenance
+
+OUT_OF_MEMORY = (
+    "compute batches in parts with accumulate= of the pruner, or lower batch=, or memory= and rows= of the engine"
+)
 
 
 def writes() -> bool:
@@ -44,6 +51,7 @@ def train_pruner(
     trained on. A call that was killed goes on when it is repeated. Raises PathpruneError where labels are too few.
     """
     pruner: Any = plugin.pruner
+    hold_recipe(pruner)
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
     began = time.monotonic()
@@ -52,28 +60,37 @@ def train_pruner(
     scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
-    metrics = pruner.fit(examples, check, log)
+    with memory.named("memory ran out while training", OUT_OF_MEMORY), saying(scratch):
+        metrics = pruner.fit(examples, check, log)
     if not writes():
         return checkpoint
-    new = scratch / "checkpoint"
-    pruner.save(new)
-    card = {
-        "pruner": plugin.name,
-        "code": plugin.code,
-        "digest": checkpoints.digest_of(new),
-        "base": checkpoints.base_of(engine),
-        "task": labels.task.name,
-        "labels": _of_labels(labels, kind, prefix),
-        "metrics": metrics,
-        "seconds": round(time.monotonic() - began, 1),
-        "provenance": provenance(),
-    }
-    checkpoints.write_card(new, card)
-    if checkpoint.exists():
-        shutil.rmtree(checkpoint)
-    new.rename(checkpoint)
-    shutil.rmtree(scratch)
+    with writable_folder(checkpoint, replace=True) as new:
+        pruner.save(new)
+        card = {
+            "pruner": plugin.name,
+            "code": plugin.code,
+            "digest": checkpoints.digest_of(new),
+            "base": checkpoints.base_of(engine),
+            "task": labels.task.name,
+            "labels": _of_labels(labels, kind, prefix),
+            "metrics": metrics,
+            "seconds": round(time.monotonic() - began, 1),
+            "provenance": provenance(),
+        }
+        checkpoints.write_card(new, card)
+    shutil.rmtree(scratch, ignore_errors=True)
     return checkpoint
+
+
+def hold_recipe(pruner: Any) -> None:
+    """Refuse numbers that make no schedule, of a pruner that says which it trains by, before anything is computed.
+
+    Raises:
+        PathpruneError: see ``fitting.Schedule``.
+    """
+    recipe = getattr(pruner, "recipe", None)
+    if isinstance(recipe, dict) and set(recipe) <= {f.name for f in fields(Schedule)}:
+        Schedule(**recipe)
 
 
 def _of_labels(labels: Labels, kind: str, prefix: int) -> dict[str, Any]:

@@ -8,17 +8,22 @@ softmax are one logit, their difference, under a sigmoid.
 from __future__ import annotations
 
 import json
+import os
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness import advice
 from harness.api import PathpruneError
-from harness.engines.hf.adapter import EMBEDDINGS, StopAdapter
-from harness.learn import checkpoints
+from harness.engines.adapters import EMBEDDINGS, MOST_TOKENS, settings
+from harness.engines.folders import header, read_object
+from harness.engines.hf.adapter import StopAdapter
+from harness.engines.identity import first_line
+from harness.learn import checkpoints, weights
+from harness.store.folders import apart, writable_folder
 from harness.store.provenance import provenance
 
 CONFIG, TOKEN, HEAD = "assess_token_config.json", "assess_token_embedding.pth", "classifier_head.pth"
@@ -36,29 +41,25 @@ def adopt(folder: Path, engine: Any, out: Path) -> Path:
     Raises PathpruneError where ``out`` exists, where ``folder`` is damaged or would run code when read, and where it does
     not fit the engine's model.
     """
-    if out.exists():
+    apart(out, "the checkpoint", folder)
+    if os.path.lexists(out):
         raise PathpruneError(f"{out} exists; choose another folder")
-    try:
-        tokens = int(json.loads((folder / CONFIG).read_text())["num_assess_tokens"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PathpruneError(f"{folder / CONFIG} is missing or damaged ({error})") from error
-    width = engine.model.get_input_embeddings().weight.shape[1]
-    vector = _read(folder / TOKEN, "input_embedding")
-    weight, bias = _read(folder / HEAD, "weight"), _read(folder / HEAD, "bias")
-    for name, value, shape in ((TOKEN, vector, (width,)), (HEAD, weight, (2, width)), (HEAD, bias, (2,))):
-        if tuple(value.shape) != shape:
-            raise PathpruneError(
-                f"{folder / name} has shape {tuple(value.shape)}, and the model needs {shape}: it belongs to another model"
-            )
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        save_file({"embeddings": vector.float().expand(tokens, -1).contiguous()}, part / EMBEDDINGS)
-        head = {"weight": (weight[1:] - weight[:1]).float(), "bias": (bias[1:] - bias[:1]).float()}
+    tokens = _tokens(folder / CONFIG)
+    model: Any = getattr(engine, "model", None)
+    if not hasattr(model, "get_input_embeddings"):
+        raise PathpruneError(
+            f"engine {engine.spec['engine']} holds no weights to fit a checkpoint to; use {advice.option(engine='hf')}"
+        )
+    width = model.get_input_embeddings().weight.shape[1]
+    vector = _read(folder / TOKEN, "input_embedding", (width,))
+    weight, bias = _read(folder / HEAD, "weight", (2, width)), _read(folder / HEAD, "bias", (2,))
+    with writable_folder(out) as part:
+        save_file({"embeddings": vector.expand(tokens, -1).contiguous()}, part / EMBEDDINGS)
+        head = {"weight": weight[1:] - weight[:1], "bias": bias[1:] - bias[:1]}
         save_file({k: v.contiguous() for k, v in head.items()}, part / "head.safetensors")
         _adapter(folder / "adapter", part)
-        StopAdapter.load(engine.model, part)  # a LoRA of other shapes is refused here
+        weights.examine(part, None)
+        StopAdapter.load(model, part)  # a LoRA of other shapes is refused here
         card = {
             "pruner": "stop",
             "digest": checkpoints.digest_of(part),
@@ -67,10 +68,17 @@ def adopt(folder: Path, engine: Any, out: Path) -> Path:
             "provenance": provenance(),
         }
         checkpoints.write_card(part, card)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _tokens(file: Path) -> int:
+    """How many [STOP] tokens a checkpoint appends."""
+    tokens = read_object(file).get("num_assess_tokens")
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= MOST_TOKENS:
+        raise PathpruneError(
+            f"{file}: num_assess_tokens is {str(tokens)[:40]}, and has to be a number from 1 to {MOST_TOKENS}"
+        )
+    return tokens
 
 
 def _adapter(source: Path, target: Path) -> None:
@@ -78,21 +86,40 @@ def _adapter(source: Path, target: Path) -> None:
     configs = sorted(source.rglob("adapter_config.json"))
     if len(configs) != 1:
         raise PathpruneError(f"{source} holds {len(configs)} PEFT adapters (adapter_config.json), and one is needed")
-    config = json.loads(configs[0].read_text())
-    config["base_model_name_or_path"] = Path(config.get("base_model_name_or_path") or "").name
-    (target / "adapter_config.json").write_text(json.dumps(config, indent=2))
-    weights = [configs[0].parent / name for name in WEIGHTS if (configs[0].parent / name).exists()]
-    if not weights:
+    config = settings(configs[0].parent)
+    config["base_model_name_or_path"] = Path(str(config.get("base_model_name_or_path") or "")).name
+    (target / configs[0].name).write_text(json.dumps(config, indent=2))
+    held = [configs[0].parent / name for name in WEIGHTS if (configs[0].parent / name).exists()]
+    if not held:
         raise PathpruneError(f"{configs[0].parent} holds neither {' nor '.join(WEIGHTS)}")
-    tensors = load_file(weights[0]) if weights[0].suffix == ".safetensors" else _loaded(weights[0])
-    save_file({k: v.contiguous() for k, v in tensors.items()}, target / WEIGHTS[0])
+    if held[0].suffix == ".safetensors":
+        header(held[0])  # refused here where it is damaged
+        tensors = load_file(held[0])
+    else:
+        tensors = _loaded(held[0])
+    save_file({name: _plain(held[0], name, value) for name, value in tensors.items()}, target / WEIGHTS[0])
 
 
-def _read(file: Path, name: str) -> torch.Tensor:
+def _read(file: Path, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of a state dict, float32, of this shape and finite."""
     value = _loaded(file).get(name)
     if not isinstance(value, torch.Tensor):
         raise PathpruneError(f"{file} has no tensor {name!r}, so it is not an official STOP checkpoint's")
+    if tuple(value.shape) != shape:
+        raise PathpruneError(
+            f"{file} has shape {tuple(value.shape)}, and the model needs {shape}: it belongs to another model"
+        )
+    value = _plain(file, name, value).float()
+    if not torch.isfinite(value).all():
+        raise PathpruneError(f"{file}: {name} holds values that are not finite; train it again")
     return value
+
+
+def _plain(file: Path, name: str, value: Any) -> torch.Tensor:
+    """A dense tensor of floats, which is what every part of a checkpoint is."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.layout != torch.strided:
+        raise PathpruneError(f"{file}: {str(name)[:80]} is no tensor of floats; refused")
+    return value.detach().contiguous()
 
 
 def _loaded(file: Path) -> dict[str, Any]:
@@ -102,8 +129,8 @@ def _loaded(file: Path) -> dict[str, Any]:
         raise PathpruneError(
             f"{file} holds more than tensors and would run code when read; refused. Save it again with torch.save of a state dict"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise PathpruneError(f"cannot read {file} ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # whatever torch raises while it reads a damaged file
+        raise PathpruneError(f"cannot read {file} ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise PathpruneError(f"{file} is no state dict")
     return state

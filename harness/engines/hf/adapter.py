@@ -8,18 +8,20 @@ weights, so the base model's own forward cannot change, however the adapter is t
 from __future__ import annotations
 
 import copy
-import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import Cache
 
 from harness.api import PathpruneError
-
-EMBEDDINGS = "stop_embeddings.safetensors"
+from harness.engines import adapters, memory
+from harness.engines.adapters import EMBEDDINGS as EMBEDDINGS
+from harness.engines.folders import header
+from harness.engines.identity import first_line
 
 
 def sharing_clone(model: Any) -> Any:
@@ -54,6 +56,11 @@ class StopAdapter(torch.nn.Module):
         self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
     ) -> None:
         super().__init__()
+        if not (1 <= tokens <= adapters.MOST_TOKENS and 0 <= rank <= adapters.MOST_RANK and 0 <= dropout < 1):
+            raise PathpruneError(
+                f"an adapter has 1 to {adapters.MOST_TOKENS} tokens, a rank from 0 to {adapters.MOST_RANK} and a dropout from 0 "
+                f"to below 1, not tokens={tokens}, rank={rank}, dropout={dropout}"
+            )
         self.embeddings = torch.nn.Parameter(vocabulary_rows(model, tokens, seed))
         branch = sharing_clone(model)
         if rank:
@@ -116,18 +123,10 @@ class StopAdapter(torch.nn.Module):
         """What ``save`` wrote, over this model, frozen and in evaluation mode.
 
         Raises:
-            PathpruneError: if it is missing, damaged, or of a model of another width.
+            PathpruneError: if it is missing, damaged, incomplete, or of another model.
         """
-        try:
-            embeddings = load_file(folder / EMBEDDINGS)["embeddings"]
-            config = folder / "adapter_config.json"
-            rank = int(json.loads(config.read_text())["r"]) if config.exists() else 0
-        except (OSError, KeyError, ValueError) as error:
-            raise PathpruneError(f"adapter in {folder} is missing or damaged ({error}); train it again") from error
-        except Exception as error:  # safetensors raises its own class for a damaged file
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise PathpruneError(f"adapter in {folder} is damaged ({error}); train it again") from error
+        adapters.examine(folder)
+        embeddings = load_file(folder / EMBEDDINGS)["embeddings"]
         expected = model.get_input_embeddings().weight.shape[1]
         if embeddings.shape[1] != expected:
             raise PathpruneError(
@@ -135,7 +134,30 @@ class StopAdapter(torch.nn.Module):
             )
         adapter = cls(model, tokens=embeddings.shape[0], rank=0)
         adapter.embeddings.data.copy_(embeddings)
-        if rank:
-            adapter.branch = PeftModel.from_pretrained(adapter.branch, str(folder))
-            adapter.rank = rank
+        if (folder / adapters.CONFIG).exists():
+            adapter.branch = _with_lora(adapter.branch, folder)
+            adapter.rank = int(adapters.settings(folder)["r"])
         return adapter.eval().requires_grad_(False)
+
+
+def _with_lora(branch: Any, folder: Path) -> Any:
+    """PEFT's LoRA of a folder over a model: every layer that it names, and nothing that the model has no layer for."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT only warns of what is refused below
+            loaded = PeftModel.from_pretrained(branch, str(folder))
+    except Exception as error:  # whatever PEFT raises while it reads a folder is the folder's
+        if memory.ran_out(error):
+            raise
+        raise PathpruneError(
+            f"adapter in {folder} does not fit this model ({first_line(error)}); it belongs to another model, or train it again"
+        ) from error
+    held = set(header(folder / adapters.WEIGHTS))
+    needed = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
+    if missing := sorted(needed - held):
+        raise PathpruneError(f"adapter in {folder} lacks {missing[0]}, which would be random; train it again")
+    if unused := sorted(held - needed):
+        raise PathpruneError(
+            f"adapter in {folder} has {unused[0]}, for which this model has no layer; it belongs to another"
+        )
+    return loaded

@@ -80,7 +80,8 @@ class HFEngine(Prompts, Engine):
         self.token_bytes = 2 * self.layers * heads * loading.head_dim(config) * number_bytes  # KV of one token
         self.flops = loading.flop_model(self.model)
         super().__init__(tokenizer, config.max_position_embeddings, spec)
-        self._ends = torch.tensor(end_tokens(self.model.generation_config, tokenizer), device=self.device)
+        ends = end_tokens(self.model.generation_config, tokenizer, config.vocab_size, self.name)
+        self._ends = torch.tensor(ends, device=self.device)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``. KV of the paths is stored as far as ``memory`` goes."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
 from urllib3.util import Retry
 
 from harness.api import PathpruneError, UnavailableError
@@ -19,7 +23,7 @@ class HTTPClient:
     """Requests to one server. Methods may be called from several threads at once.
 
     Args:
-        url: the server's address, without the path (and so without /v1).
+        url: the server's address, without the path (and so without /v1). ``user:password@`` in it is sent, and never shown.
         key: sent as a bearer token; empty for a server that asks for none.
         timeout: seconds to wait for a reply.
         connections: how many requests are in flight at once.
@@ -29,9 +33,11 @@ class HTTPClient:
     def __init__(
         self, url: str, key: str = "", timeout: float = 600.0, connections: int = 64, hint: str = "look into its log"
     ) -> None:
-        self.url, self.timeout, self.connections, self.hint = url.rstrip("/"), timeout, connections, hint
+        self.url, self.timeout, self.connections, self.hint = _shown(url), timeout, connections, hint
+        self.key, login = key, get_auth_from_url(url)
         self.session = requests.Session()
         self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
+        self.session.auth = login if any(login) and not key else None
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=connections))
 
@@ -57,7 +63,7 @@ class HTTPClient:
                 "running, and is timeout= long enough?"
             ) from error
         if not response.ok:
-            reason = f"{response.status_code}: {' '.join(response.text.split())[:SHOWN]}"
+            reason = f"{response.status_code}: {self._without_secrets(response.text)}"
             raise PathpruneError(f"the server at {self.url} refused {path} ({reason}); {self.hint}")
         try:
             return response.json()
@@ -66,3 +72,35 @@ class HTTPClient:
                 f"the server at {self.url} replied to {path} with something else than JSON; is this the address of an "
                 "OpenAI-compatible server, without /v1?"
             ) from error
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Make one line of a reply whose JSON has another shape than the one that is read in this block."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PathpruneError(
+                f"the server at {self.url} replied to {path} with JSON of another shape ({type(error).__name__}); {self.hint}"
+            ) from error
+
+    def _without_secrets(self, text: str) -> str:
+        """A server's own words in one line; some repeat the key that they refuse."""
+        for secret in (self.key, *(self.session.auth or ())):
+            text = text.replace(str(secret), "...") if secret else text
+        return " ".join(text.split())[:SHOWN]
+
+
+def _shown(url: str) -> str:
+    """A server's address without user and password, and without the slash behind it.
+
+    Raises:
+        PathpruneError: it is no address.
+    """
+    try:
+        parts = urlsplit(url.rstrip("/"))
+        parts.port  # noqa: B018  (raises where it is no number)
+    except ValueError as error:
+        raise PathpruneError("url= is no address of a server such as http://host:8000") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PathpruneError("url= is no address of a server such as http://host:8000")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

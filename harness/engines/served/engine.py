@@ -51,7 +51,7 @@ class ServedEngine(Prompts, Engine):
         super().__init__(tokenizer, min(context or longest, longest), spec)
         self.architecture: str = (model.config.architectures or [type(model).__name__])[0]
         self.flops = loading.flop_model(model)
-        self.ends = end_tokens(model.generation_config, tokenizer)
+        self.ends = end_tokens(model.generation_config, tokenizer, self.config.vocab_size, self.name)
         self.counters = PromptCounters()
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+SLOT = re.compile(r"pathprune-slot(\d{1,4})-(\w+)")
 
 
 def base_name(fingerprint: str) -> str:
@@ -17,5 +20,5 @@ def adapter_name(slot: int, digest: str) -> str:
 
 def slots_of(names: Iterable[str]) -> dict[str, int]:
     """From a server's names to the adapters that it holds: each one's digest and its slot."""
-    parts = [name.split("-") for name in names if name.startswith("pathprune-slot")]
-    return {digest: int(slot.removeprefix("slot")) for _, slot, digest in parts}
+    found = (SLOT.fullmatch(name) for name in names)
+    return {name[2]: int(name[1]) for name in found if name}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from harness import advice
 from harness.api import PathpruneError
+from harness.engines import adapters
+from harness.engines.folders import header
 
 UNSUPPORTED = ("use_dora", "use_bdlora", "lora_bias")  # kinds of LoRA that only PEFT computes
 
@@ -38,12 +38,9 @@ class SlotAdapter:
         Raises:
             PathpruneError: if it is missing, damaged, of another model, too long or of an unsupported kind.
         """
-        try:
-            with safe_open(str(folder / "stop_embeddings.safetensors"), framework="np") as file:
-                tokens, width = file.get_slice("embeddings").get_shape()
-            parameters = _low_rank_parameters(folder)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise PathpruneError(f"adapter in {folder} is missing or damaged ({error}); train it again") from error
+        adapters.examine(folder)
+        tokens, width = header(folder / adapters.EMBEDDINGS)["embeddings"]
+        parameters = _low_rank_parameters(folder)
         if width != hidden:
             raise PathpruneError(
                 f"adapter in {folder} has width {width}, {model} has {hidden}: it belongs to another model"
@@ -101,14 +98,11 @@ def digest(folder: Path) -> str:
 
 def _low_rank_parameters(folder: Path) -> int:
     """Parameters of a folder's LoRA, 0 if it has none."""
-    config = folder / "adapter_config.json"
-    if not config.exists():
+    if not (folder / adapters.CONFIG).exists():
         return 0
-    settings = json.loads(config.read_text())
+    settings = adapters.settings(folder)
     if used := [name for name in UNSUPPORTED if settings.get(name)]:
         raise PathpruneError(
             f"adapter in {folder} uses {used[0]}, which a served model cannot compute; use {advice.option(engine='hf')}"
         )
-    with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    return sum(rows * columns for rows, columns in shapes)
+    return sum(math.prod(shape) for shape in header(folder / adapters.WEIGHTS).values())

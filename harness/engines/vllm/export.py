@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import advice
 from harness.api import PathpruneError
+from harness.engines.folders import read_object
+from harness.engines.identity import first_line
 from harness.engines.served.names import adapter_name, base_name
 from harness.engines.served.slots import SlotAdapter, digest
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS, IdLayout
-from harness.store.files import writable
+from harness.store.folders import apart, writable_folder
 
+MANIFEST = "pathprune-export.json"  # what an export wrote; a folder without it is not replaced
+CODE = {".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}  # Python and pickles of a model's folder are left out
+WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 LINKED = 64 << 20  # bytes; larger files of the base model are linked, not copied
 
 
-def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) -> str:
-    """Write the folder.
+def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, revision: str | None = None) -> str:
+    """Write the folder, whole or not at all; an earlier export is replaced, and nothing else is.
 
     Args:
         where: folder or hub id of the base model.
         fingerprint: of the base model's engine; a client recognises the served weights by it.
         adapters: folders of trained adapters, one per slot.
         out: the folder to write.
+        revision: commit of a hub id.
 
     Returns:
-        The command that serves it.
+        The command that serves it, on this machine only, every argument quoted.
 
     Raises:
         PathpruneError: for a model that the plug-in does not extend or that cannot be fetched, for too many adapters,
-            or for one that does not fit.
+            for one that does not fit, and for a folder that is not this command's to write.
     """
-    base = _folder(where)
-    config = json.loads((base / "config.json").read_text())
+    base = _folder(where, revision)
+    apart(out, "the model's folder", base)
+    apart(out, "the checkpoint", *adapters)
+    _ours(out)
+    config = read_object(base / "config.json")
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture not in ARCHITECTURES:
         raise PathpruneError(
@@ -44,43 +55,64 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path) ->
         raise PathpruneError(
             f"one server holds {SLOTS} adapters, not {len(adapters)}; export the others to a second folder"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    _copy_model(base, out)
+    layout = IdLayout(config["vocab_size"], config["hidden_size"], tuple(f"adapter-{i}" for i in range(len(adapters))))
     names = [base_name(fingerprint)]
     for slot, folder in enumerate(adapters):
-        SlotAdapter.read(folder, slot, where, config["hidden_size"], TOKENS)  # refused before anything is served
-        shutil.copytree(folder, out / f"adapter-{slot}", dirs_exist_ok=True)
+        SlotAdapter.read(folder, slot, where, config["hidden_size"], TOKENS)  # refused before anything is written
         names.append(adapter_name(slot, digest(folder)))
-    layout = IdLayout(config["vocab_size"], config["hidden_size"], tuple(f"adapter-{i}" for i in range(len(adapters))))
-    with writable(out / "config.json") as part:
-        part.write_text(json.dumps(config | layout.overrides(ARCHITECTURES[architecture]), indent=1) + "\n")
-    return (
-        # `vllm serve` by its module: the command line of the CPU build does not start.
-        f"VLLM_USE_V2_MODEL_RUNNER=0 python -m vllm.entrypoints.openai.api_server --model {out} --enforce-eager --no-async-scheduling --generation-config vllm "
-        f"--enable-prompt-tokens-details --max-logprobs {layout.width} --logits-processors harness.engines.vllm.draw:Draw "
-        f"--served-model-name {' '.join(names)}"
-    )
+    with writable_folder(out, replace=True) as part:
+        _copy_model(base, part)
+        for slot, folder in enumerate(adapters):
+            shutil.copytree(folder, part / f"adapter-{slot}")
+        changed = config | layout.overrides(ARCHITECTURES[architecture])
+        (part / "config.json").write_text(json.dumps(changed, indent=1) + "\n")
+        (part / MANIFEST).write_text(json.dumps({"files": sorted(f.name for f in part.iterdir())}) + "\n")
+    return _command(out, layout, names)
+
+
+def _command(out: Path, layout: IdLayout, names: Sequence[str]) -> str:
+    # `vllm serve` by its module: the command line of the CPU build does not start.
+    words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(out), "--host", "127.0.0.1"]
+    words += [
+        "--enforce-eager",
+        "--no-async-scheduling",
+        "--generation-config",
+        "vllm",
+        "--enable-prompt-tokens-details",
+    ]
+    words += ["--max-logprobs", str(layout.width), "--logits-processors", "harness.engines.vllm.draw:Draw"]
+    return "VLLM_USE_V2_MODEL_RUNNER=0 " + shlex.join([*words, "--served-model-name", *names])
+
+
+def _ours(out: Path) -> None:
+    """Refuse a folder that is there already, unless it is an earlier export that nobody has added to."""
+    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
+        raise PathpruneError(f"{out} exists and is no export; choose another folder")
+    files = read_object(out / MANIFEST).get("files")
+    written = {*files, MANIFEST} if isinstance(files, list) else {MANIFEST}
+    if others := sorted(f.name for f in out.iterdir() if f.name not in written):
+        raise PathpruneError(f"{out} holds {others[0]}, which no export wrote; move it, or choose another folder")
 
 
 def _copy_model(base: Path, out: Path) -> None:
-    """Every file but the configuration; large ones are linked."""
+    """Every file but the configuration and what could run; large ones are linked."""
     for file in base.iterdir():
-        if file.is_file() and file.name != "config.json":
-            (out / file.name).unlink(missing_ok=True)
-            if file.stat().st_size > LINKED:
-                (out / file.name).symlink_to(file.resolve())
-            else:
-                shutil.copyfile(file, out / file.name)
+        if not file.is_file() or file.name in ("config.json", MANIFEST) or file.suffix in CODE:
+            continue
+        if file.stat().st_size > LINKED:
+            (out / file.name).symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, out / file.name)
 
 
-def _folder(where: str) -> Path:
+def _folder(where: str, revision: str | None) -> Path:
     if Path(where).is_dir():
         return Path(where)
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(where, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+        return Path(snapshot_download(where, revision=revision, allow_patterns=WANTED))
     except (OSError, ValueError) as error:
-        raise PathpruneError(
-            f"cannot fetch {where} ({' '.join(str(error).split())[:200]}); give a local folder"
-        ) from error
+        raise PathpruneError(f"cannot fetch {where} ({first_line(error)}); give a local folder") from error

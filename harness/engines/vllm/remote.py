@@ -6,6 +6,7 @@ statistics and states are those of the engine in process, to the last figure tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
@@ -21,6 +22,7 @@ from harness.engines.served.slots import SlotAdapter, digest
 from harness.engines.vllm.ids import TOKENS
 from harness.engines.vllm.probing import ProbingEngine
 
+KEY = "PATHPRUNE_API_KEY"  # of the environment: an option would stand in the shell's history
 SERVE = "serve a folder written by `pathprune export` with the command that it prints"
 
 
@@ -36,7 +38,7 @@ class RemoteEngine(ProbingEngine):
         context: longest sequence in tokens; None for the model's and the server's own limit.
         rows: requests in flight at once.
         timeout: seconds for each of them.
-        key: bearer token, if the server asks for one.
+        key: bearer token, if the server asks for one; by default the environment's ``PATHPRUNE_API_KEY``.
 
     Raises:
         UnavailableError: if there is no server, or one of other weights or without the plug-in.
@@ -47,11 +49,12 @@ class RemoteEngine(ProbingEngine):
         context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
-        self.client = HTTPClient(url, key, timeout, connections=rows, hint=SERVE)
-        models = self.client.get("/v1/models")["data"]
-        limits = [model["max_model_len"] for model in models if model.get("max_model_len")]
+        self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
+        models = self.client.get("/v1/models")
+        with self.client.reading("/v1/models"):
+            limits = [int(model["max_model_len"]) for model in models["data"] if model.get("max_model_len")]
+            self.served_names = [str(model["id"]) for model in models["data"]]
         self.context = min([self.context, *limits])
-        self.served_names = [model["id"] for model in models]
         self.model_name = base_name(self.fingerprint)
         if self.model_name not in self.served_names:
             raise UnavailableError(
@@ -68,7 +71,9 @@ class RemoteEngine(ProbingEngine):
 
     def describe(self) -> dict[str, str]:
         """Address and version of the server, for a record."""
-        return {"device": f"server {self.client.url}", "vllm": str(self.client.get("/version")["version"])}
+        version = self.client.get("/version")
+        with self.client.reading("/version"):
+            return {"device": f"server {self.client.url}", "vllm": str(version["version"])}
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them."""
@@ -76,7 +81,12 @@ class RemoteEngine(ProbingEngine):
             return list(pool.map(self._complete, requests))
 
     def _complete(self, request: Request) -> Reply:
-        return _reply(request, self.client.post("/v1/completions", self._body(request)))
+        completion = self.client.post("/v1/completions", self._body(request))
+        with self.client.reading("/v1/completions"):
+            reply = _reply(request, completion)
+            if any(not 0 <= token < self.layout.base for token in reply.tokens):
+                raise ValueError("a token that the model does not have")
+        return reply
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -1,0 +1,112 @@
+"""A trained adapter's folder, told from its JSON and headers: [STOP] embeddings and PEFT's files of a LoRA."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError
+from harness.engines.folders import header, read_object
+
+EMBEDDINGS, CONFIG, WEIGHTS = "stop_embeddings.safetensors", "adapter_config.json", "adapter_model.safetensors"
+MOST_TOKENS, MOST_RANK = 1024, 1 << 16
+# What changes the base model, imports modules or adds other parts than a LoRA: none of it is ours.
+REFUSED = (
+    "modules_to_save", "layer_replication", "megatron_config", "trainable_token_indices", "target_parameters", "eva_config",
+    "corda_config", "lora_ga_config", "velora_config", "monteclora_config", "use_qalora", "arrow_config", "kasa_config",
+    "exclude_modules", "loftq_config", "alora_invocation_tokens",
+)  # fmt: skip
+INITIAL = (True, False, "gaussian")  # others (PiSSA, OLoRA) are over changed base weights
+MODULE = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.(weight|bias)")
+DORA = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
+LAYER = re.compile(r"^(.*?\.)(\d+)(\..*)$")
+
+
+def examine(folder: Path) -> None:
+    """Refuse an adapter that is incomplete or of another kind than a LoRA on a model's linear layers.
+
+    Raises:
+        PathpruneError: the first fault, by file and field.
+    """
+    shape = header(folder / EMBEDDINGS).get("embeddings")
+    if shape is None or len(shape) != 2 or not 1 <= shape[0] <= MOST_TOKENS or shape[1] < 1:
+        raise PathpruneError(
+            f"{folder / EMBEDDINGS} has embeddings of shape {shape}, and has to have one row for each [STOP] token"
+        )
+    if not (folder / CONFIG).exists():
+        if (folder / WEIGHTS).exists():
+            raise PathpruneError(f"{folder} has a LoRA's weights and no {CONFIG}; train it again")
+        return
+    config = settings(folder)
+    _every_module(folder / WEIGHTS, config, header(folder / WEIGHTS))
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """The configuration of a folder's LoRA, held to what this package computes.
+
+    Raises:
+        PathpruneError: a field of the wrong type, out of range, or of a kind that is refused.
+    """
+    file = folder / CONFIG
+    config = read_object(file)
+    if config.get("peft_type") != "LORA":
+        raise PathpruneError(f"{file}: peft_type is {config.get('peft_type')!r}, and only a LORA can be read")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
+        raise PathpruneError(f"{file}: r is {rank!r}, and has to be a whole number of 1 or more")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise PathpruneError(f"{file}: lora_alpha is {alpha!r}, and has to be a number")
+    targets = config.get("target_modules")
+    if targets != "all-linear" and not (
+        isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)
+    ):
+        raise PathpruneError(f"{file}: target_modules is {targets!r}, and has to be a list of names")
+    if used := [name for name in REFUSED if config.get(name)]:
+        raise PathpruneError(f"{file} uses {used[0]}, which is not supported; train a plain LoRA")
+    if config.get("init_lora_weights", True) not in INITIAL:
+        raise PathpruneError(
+            f"{file}: init_lora_weights is {config['init_lora_weights']!r}, whose base weights are changed; convert it to a plain "
+            "LoRA first"
+        )
+    return config
+
+
+def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
+    """Each module has A and B of fitting shapes, and what one layer has every layer has."""
+    pairs: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for name, shape in shapes.items():
+        found = MODULE.fullmatch(name)
+        if found and found[3] == "weight":
+            pairs[found[1]][found[2]] = shape
+        elif not found and not DORA.fullmatch(name):
+            raise PathpruneError(f"{file} has the tensor {name}, which is no part of a LoRA; train it again")
+    if not pairs:
+        raise PathpruneError(f"{file} holds no LoRA at all; train it again")
+    for module, pair in pairs.items():
+        if set(pair) != {"A", "B"}:
+            lacking = "A" if "B" in pair else "B"
+            raise PathpruneError(f"{file} lacks lora_{lacking} of {module}; train it again")
+        a, b = pair["A"], pair["B"]
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+            raise PathpruneError(f"{file}: A {a} and B {b} of {module} are no LoRA; train it again")
+        if a[0] != config["r"] and not config.get("rank_pattern"):
+            raise PathpruneError(
+                f"{file}: {module} has rank {a[0]} and {CONFIG} names {config['r']}; restore its configuration"
+            )
+    if not config.get("layers_to_transform"):
+        _every_layer(file, pairs)
+
+
+def _every_layer(file: Path, modules: Mapping[str, Any]) -> None:
+    layers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for module in modules:
+        if found := LAYER.match(module):
+            layers[found[1], found[3]].add(int(found[2]))
+    last = max((max(numbers) for numbers in layers.values()), default=0)
+    for (before, behind), numbers in layers.items():
+        if missing := sorted(set(range(last + 1)) - numbers):
+            raise PathpruneError(f"{file} lacks the LoRA of {before}{missing[0]}{behind}; train it again")

@@ -1,0 +1,105 @@
+"""Options of engines: their kinds and ranges, held to before anything is opened."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from harness.api import PathpruneError
+
+DTYPES = ("float32", "float16", "bfloat16")
+DEVICE = r"cpu|(cuda|xpu|npu|mps|hpu)(:\d{1,4})?"
+NAME = r"[\w./@:-]{1,200}"
+SECRET = ("key", "url")  # what is never repeated in an error
+
+
+@dataclass(frozen=True)
+class Option:
+    """What one option takes: ``kind`` bool, int, float or str; numbers within ``least`` and ``most``, texts of ``form``."""
+
+    kind: type
+    says: str  # what it may be, for people
+    least: float = -math.inf
+    most: float = math.inf
+    form: str = ""
+
+    def takes(self, value: Any) -> bool:
+        """Is this value one that the option takes?"""
+        if self.kind in (int, float):
+            plain = isinstance(value, (int, float) if self.kind is float else int) and not isinstance(value, bool)
+            return plain and math.isfinite(value) and self.least <= value <= self.most
+        return isinstance(value, self.kind) and (not self.form or bool(re.fullmatch(self.form, str(value))))
+
+
+def count(says: str, most: float) -> Option:
+    """A whole number of 1 or more."""
+    return Option(int, f"a whole number from 1 to {most:,.0f}{says}", 1, most)
+
+
+ROWS = count(", paths side by side", 1 << 20)
+CONTEXT = count(" of tokens", 1 << 30)
+CHAT = {  # they decide what the prompt looks like: part of the spec
+    "chat": Option(bool, "true or false"),
+    "thinking": Option(bool, "true or false"),
+    "effort": Option(str, "a word such as low or high", form=r"\w{1,40}"),
+}
+HF = {
+    "device": Option(str, "cpu, cuda or cuda:N", form=DEVICE),
+    "device_map": Option(str, "auto, balanced or a device", form=NAME),
+    "attention": Option(str, "a name of transformers such as sdpa or eager", form=NAME),
+    "memory": count(" of bytes for KV", 1 << 50),
+    "rows": ROWS,
+}
+VLLM = {
+    "memory": Option(float, "GiB of KV, more than 0", 1e-3, 1e6),
+    "context": CONTEXT,
+    "block": count(" of tokens", 1 << 20),
+    "tensor_parallel": count(" of devices", 1024),
+    "rows": ROWS,
+}
+REMOTE = {
+    "url": Option(str, "a server's address such as http://host:8000", form=r"https?://.+"),
+    "context": CONTEXT,
+    "rows": ROWS,
+    "timeout": Option(float, "seconds, from 0.1 to 1,000,000", 0.1, 1e6),
+    "key": Option(str, "a bearer token; better in the environment, as PATHPRUNE_API_KEY"),
+}
+TOY = {
+    "skill": Option(float, "a number from 0 to 1", 0, 1),
+    "spread": count(" of tokens", 1 << 20),
+}
+
+
+def hold(engine: str, options: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+    """Refuse options that the engine does not have, and values that it does not take.
+
+    Raises:
+        PathpruneError: which names the option and what it takes.
+    """
+    for name, value in options.items():
+        shown = f"{name}=..." if name in SECRET else f"{name}={value}"
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"its options: {', '.join(sorted(known))}"
+            raise PathpruneError(f"engine {engine} does not take {shown}; {hint}")
+        if not known[name].takes(value):
+            raise PathpruneError(f"engine {engine} does not take {shown}; {name} is {known[name].says}")
+
+
+def hold_weights(engine: str, dtype: Any, revision: Any) -> None:
+    """Refuse a precision that is none of ``DTYPES``, and a revision that was read as a number: 1.10 would be 1.1.
+
+    Raises:
+        PathpruneError: which names the option and what it takes.
+    """
+    if dtype not in DTYPES:
+        raise PathpruneError(f"engine {engine}: dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}")
+
+    if revision is not None and (not isinstance(revision, str) or not revision.strip()):
+        raise PathpruneError(
+            f"engine {engine}: revision={revision} is read as a number; give a branch, a tag with a letter or the whole commit"
+        )

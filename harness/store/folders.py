@@ -1,0 +1,167 @@
+"""Folders that appear under their name when they are whole, and what a full disk looks like in the libraries that write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from harness.api import PathpruneError
+from harness.store.files import refused, settled
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves stays there
+    fcntl = None  # type: ignore[assignment]
+
+NEW, OLD = ".part", ".old"
+# What safetensors and torch say of a write that failed; neither raises an OSError.
+FAILED_WRITES = ("I/O error", "IoError", "PytorchStreamWriter", "iostream error", "unexpected pos", "basic_ios")
+
+
+@contextmanager
+def writable_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
+    """Where to write a folder that appears under its name when it is whole.
+
+    The path given is a new, empty folder of this process alone beside ``folder``. What killed writers of ``folder`` left
+    goes first.
+
+    Args:
+        folder: its name in the end.
+        replace: whether a folder that is there already is replaced, in the last moment; it is never lost.
+
+    Raises:
+        PathpruneError: the disk or the permissions refuse, or there is such a folder. What was there stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _drop_left(folder)
+        with _held(Path(tempfile.mkdtemp(NEW, f".{_short(folder.name)}.", folder.parent))) as part:
+            part.chmod(0o777 & ~_umask())
+            with saying(folder):
+                yield part
+            _settle(part)
+            _take_its_place(part, folder, replace)
+        settled(folder.parent)
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+@contextmanager
+def saying(where: Path) -> Iterator[None]:
+    """Make one line about ``where`` of a write that the disk refuses, whichever library was writing."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(where, error) from error
+    except PathpruneError:
+        raise
+    except Exception as error:
+        if not any(words in str(error) for words in FAILED_WRITES):
+            raise
+        raise refused(where, OSError(" ".join(str(error).split())[:160])) from error
+
+
+def apart(out: Path, what: str, *sources: Path) -> None:
+    """Refuse to write where something is read from.
+
+    Raises:
+        PathpruneError: ``out`` is, holds or lies in one of ``sources``.
+    """
+    target = out.expanduser().resolve()
+    for source in (s.resolve() for s in sources):
+        if target == source or target in source.parents or source in target.parents:
+            raise PathpruneError(f"{out} is or holds or lies in {what} {source.name}; choose a folder of its own")
+
+
+def _take_its_place(part: Path, folder: Path, replace: bool) -> None:
+    """Rename ``part`` to ``folder``; one that was there steps aside first and goes last."""
+    if not os.path.lexists(folder):
+        part.rename(folder)
+        return
+    if not replace:
+        raise PathpruneError(f"{folder} exists; choose another folder")
+    aside = part.with_suffix(OLD)
+    folder.rename(aside)
+    try:
+        part.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    _remove(aside)
+
+
+def _drop_left(folder: Path) -> None:
+    """Put back or drop what killed writers of a folder left: those of living ones are locked."""
+    prefix = f".{_short(folder.name)}."
+    for left in sorted(folder.parent.iterdir()):
+        if not left.name.startswith(prefix) or left.suffix not in (NEW, OLD) or "." in left.stem[len(prefix) :]:
+            continue
+        if left.suffix == OLD and not os.path.lexists(folder):
+            left.rename(folder)
+        elif left.is_dir() and not left.is_symlink() and not _locked(left):
+            _remove(left)
+
+
+@contextmanager
+def _held(part: Path) -> Iterator[Path]:
+    """The folder, locked; it goes when this ends unless it has another name by then."""
+    handle = os.open(part, os.O_RDONLY) if fcntl else None
+    try:
+        if handle is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield part
+    finally:
+        _remove(part)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(folder: Path) -> bool:
+    """Whether a living process writes this folder; where nothing can be told, it is taken for one that does."""
+    if fcntl is None:
+        return True
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _settle(folder: Path) -> None:
+    """Make what was written durable, before it has its name."""
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            handle = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what is added to it: names of files hold 255 bytes."""
+    return name.encode()[:200].decode(errors="ignore")
