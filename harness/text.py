@@ -13,6 +13,13 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
 
 
+def one_line(text: str) -> str:
+    """A text on one line that shows as it is: control characters and turns of direction are written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong in one line; a user's mistake already reads as one."""
     text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"

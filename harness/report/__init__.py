@@ -89,15 +89,16 @@ class Group:
     def title(self) -> str:
         """Task, model, engine, sampling, seed and where paths are cut, in one line."""
         spec = self.spec
-        sampling = ", ".join(f"{k} {v}" for k, v in spec["engine"]["sampling"].items())
+        engine = spec["engine"]
+        dtype = f" {engine['dtype']}" if "dtype" in engine else ""
+        sampling = "".join(f", {k} {v}" for k, v in engine.get("sampling", {}).items())
         share = self.prefix / self.pool.lengths.mean()
         where = f"L = {self.prefix} tokens ({share:.0%} of the mean length)"
         if self.stages:
             where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + " tokens"
         return (
-            f"{spec['task']} v{spec['task_version']}, model {spec['engine']['model']} "
-            f"({spec['engine']['fingerprint'][:8]}), engine {spec['engine']['engine']} {spec['engine']['dtype']}, {sampling}, "
-            f"seed {spec['seed']}, {where}"
+            f"{spec['task']} v{spec['task_version']}, model {engine['model']} ({engine['fingerprint'][:8]}), "
+            f"engine {engine['engine']}{dtype}{sampling}, seed {spec['seed']}, {where}"
         )
 
 
@@ -123,19 +124,22 @@ def terms_of(only: str) -> dict[str, str]:
     """``key=value,key=value`` by key; nothing where ``only`` is a glob."""
     if "=" not in only:
         return {}
-    wanted = dict(part.partition("=")[::2] for part in filter(None, only.split(",")))
+    parts = [*filter(None, only.split(","))]
+    wanted = dict(part.partition("=")[::2] for part in parts)
     for key, value in wanted.items():
         if key not in TERMS:
             raise PathpruneError(unknown("term of --only", key, list(TERMS)))
         if not value:
             raise PathpruneError(f"--only {only!r}: {key!r} is not term=value, e.g. {key}=...")
+    if len(wanted) < len(parts):
+        raise PathpruneError(f"--only {only!r}: a term is given twice")
     return wanted
 
 
 def facts(spec: Mapping[str, Any]) -> dict[str, str]:
     """What ``--only`` may ask of a pool, from its spec: each of ``TERMS`` but the prefix."""
     engine = spec["engine"]
-    every = {**spec, **engine["sampling"], **engine, "version": spec["task_version"]}
+    every = {**spec, **engine.get("sampling", {}), **engine, "version": spec["task_version"]}
     return {key: str(every[key]) for key in TERMS if key in every}
 
 
