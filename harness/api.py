@@ -46,7 +46,8 @@ class Sampling:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(getattr(self, f.name), int | float) for f in fields(self))
+        values = [getattr(self, f.name) for f in fields(self)]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < float("inf") for v in values)
         if not numbers or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.top_k % 1:
             raise PathpruneError(f"{self}: temperature is 0 or more, top_p in (0, 1], top_k a whole number, 0 or more")
 

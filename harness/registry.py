@@ -19,6 +19,7 @@ from harness.code import code_digest, live_digest, stable_text
 from harness.engines import LazyEngine
 from harness.plugins import Plugin as Plugin
 from harness.plugins import identity_of, traits_of
+from harness.text import private
 from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
@@ -26,6 +27,7 @@ FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
 # What a plug-in has of its own, as harness.api says; the rest has defaults there.
 ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
 SPEC = ("engine", "model", "fingerprint")
+LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
 TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
@@ -141,7 +143,7 @@ def pruner(spec: str) -> Plugin:
     else:
         plugin_class, source = load("pruners", head)
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
-    shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
+    shown = ",".join(f"{k}={_shown(v)}" for k, v in sorted(options.items()))
     return Plugin(
         pruner=_build("pruner", head, plugin_class, [], options),
         name=f"{name}:{shown}" if shown else name,
@@ -151,6 +153,13 @@ def pruner(spec: str) -> Plugin:
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
     )
+
+
+def _shown(value: Any) -> Any:
+    """An option as a record names it: of a folder that is somebody's own, the last part, as ``identity()`` names what lies there."""
+    if isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute()):
+        return Path(value).name
+    return private(value) if isinstance(value, str) else value
 
 
 def of_object(given: Any) -> Plugin:
@@ -213,15 +222,19 @@ def options_of(spec: str) -> tuple[str, dict[str, Any]]:
 def _options(spec: str, text: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not name or not value:
             raise PathpruneError(f"malformed spec {spec!r}: {part!r} is not option=value")
-        out[name.strip()] = _literal(value.strip())
+        if name in out:
+            raise PathpruneError(f"malformed spec {spec!r}: {name!r} is given twice")
+        out[name] = _literal(value)
+        if isinstance(out[name], int | float) and not abs(out[name]) < LARGEST:
+            raise PathpruneError(f"malformed spec {spec!r}: {part!r} is no finite number below 2^63")
     return out
 
 
 def _literal(text: str) -> Any:
-    for kind in (int, float):
+    for kind in (int, float) if text.isascii() and "_" not in text else ():  # Python reads more than a user means
         try:
             return kind(text)
         except ValueError:

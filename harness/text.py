@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
+from pathlib import Path
 
 from harness.api import PathpruneError
+
+CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
 
 
 def unknown(noun: str, name: str, known: list[str]) -> str:
@@ -23,4 +27,11 @@ def one_line(text: str) -> str:
 def reason(error: BaseException) -> str:
     """What went wrong in one line; a user's mistake already reads as one."""
     text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    return private(" ".join(text.split()))
+
+
+def private(text: str) -> str:
+    """A text without what names a person's machine: the home folder is ``~``, and an address has no user and password."""
+    home = str(Path.home())
+    text = text.replace(f"{home}/", "~/") if len(home) > 1 else text
+    return CREDENTIALS.sub(r"\1", text)

@@ -26,7 +26,9 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
                 line = data[(data.pruner == name) & (data.gamma == (1.0 if name == "no pruning" else gamma))]
                 _draw(axis, line, banded=name in order[:3])
             for point in data[(data.gamma == 0)].nlargest(1, "cons").itertuples():
-                axis.plot(point.tokens, point.cons, marker="X", ls="", color="black", label=style.literal(str(point.pruner)))
+                axis.plot(
+                    point.tokens, point.cons, marker="X", ls="", color="black", label=style.literal(str(point.pruner))
+                )
             axis.set(
                 xscale="log",
                 xlabel="tokens per problem",
