@@ -140,7 +140,7 @@ class Table:
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=180, force_jupyter=False)
+        console = Console(width=180, force_jupyter=False, markup=False, emoji=False)
         with console.capture() as text:
             console.print(self.__rich__())
         return text.get()
