@@ -84,6 +84,8 @@ class Plugin:
     traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable():
+            raise PathpruneError(f"{self.name!r} cannot name a row: it holds characters that cannot be shown")
         object.__setattr__(self, "traits", traits_of(self.pruner, self.name))
 
     @property

@@ -29,8 +29,10 @@ def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 @contextmanager
 def _terminal(label: str, console: Console) -> Iterator[Steps]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
+    ) as progress:
         row = progress.add_task(label, total=None, note="")
         yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
 

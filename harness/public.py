@@ -1,4 +1,4 @@
-"""What may stand in a record: no password of an address, no home folder, no folders of this machine."""
+"""What may stand in a record or a message: no password of an address, no home folder, in records no folders of this machine."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def named(value: Any) -> Any:
     if not isinstance(value, str) or not (value.startswith(("/", "~")) or Path(value).is_absolute()):
         return value
     return f"{Path(value).name}+{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+
+
+def private(text: str) -> str:
+    """A message without what names a person's machine: the home folder is ``~``, and an address has no user and password."""
+    home = str(Path.home())
+    return LOGIN.sub("", text.replace(f"{home}/", "~/") if len(home) > 1 else text)

@@ -28,6 +28,7 @@ FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
 # What a plug-in has of its own, as harness.api says; the rest has defaults there.
 ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
 SPEC = ("engine", "model", "fingerprint")
+LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
 TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
@@ -215,15 +216,19 @@ def options_of(spec: str) -> tuple[str, dict[str, Any]]:
 def _options(spec: str, text: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not name or not value:
             raise PathpruneError(f"malformed spec {spec!r}: {part!r} is not option=value")
-        out[name.strip()] = _literal(value.strip())
+        if name in out:
+            raise PathpruneError(f"malformed spec {spec!r}: {name!r} is given twice")
+        out[name] = _literal(value)
+        if isinstance(out[name], int | float) and not abs(out[name]) < LARGEST:
+            raise PathpruneError(f"malformed spec {spec!r}: {part!r} is no finite number below 2^63")
     return out
 
 
 def _literal(text: str) -> Any:
-    for kind in (int, float):
+    for kind in (int, float) if text.isascii() and "_" not in text else ():  # Python reads more than a user means
         try:
             return kind(text)
         except ValueError:

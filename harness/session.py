@@ -239,7 +239,12 @@ def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:
     known: dict[str, Plugin] = {}
     for plugin in plugins:
         first = known.setdefault(plugin.name, plugin)
-        if (first.code, first.checkpoint, first.source) != (plugin.code, plugin.checkpoint, plugin.source):
+        if (first.code, first.checkpoint, first.source, first.options) != (
+            plugin.code,
+            plugin.checkpoint,
+            plugin.source,
+            plugin.options,
+        ):
             raise PathpruneError(
                 f"two different pruners are named {plugin.name}; rename one of the classes, or bench them one after the other"
             )

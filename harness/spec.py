@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -9,10 +10,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from harness.api import Engine, PathpruneError, Task
 from harness.store.keys import digest
+from harness.store.names import is_file_name
 from harness.text import unknown
 from harness.vote import VOTES
 
 Ended = Literal["count", "bypass"]
+WHOLE = re.compile(r"[0-9]{1,12}")
+LARGEST = {"n": 2**20, "limit": 2**31 - 1, "seed": 2**63 - 1}  # seeds fill 64 bits, lengths what records hold
 
 
 class Stage(NamedTuple):
@@ -57,11 +61,18 @@ class RunSpec:
         for name, value in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise PathpruneError(f"{name} is a whole number, not {value!r}")
+        for name, most in LARGEST.items():
+            if numbers[name] > most:
+                raise PathpruneError(f"{name} is {most} at most, not {numbers[name]}")
+        if self.seed < 0:
+            raise PathpruneError(f"seed is 0 or more, not {self.seed}")
         if self.ended not in get_args(Ended):
             raise PathpruneError(unknown("ended", str(self.ended), list(get_args(Ended))))
         for name in (f"{self.task}-v{self.task_version}", str(self.engine["model"])):
-            if set(name) & set("/\\") or name in (".", ".."):
-                raise PathpruneError(f"{name!r} names a folder of records: it may not hold a slash")
+            if not is_file_name(name):
+                raise PathpruneError(
+                    f"{name!r} names a folder of records: it may not hold a slash, nor what cannot be shown"
+                )
         if self.n < 1 or self.limit < 2:
             raise PathpruneError("--n is 1 or more, and --max-tokens 2 or more")
         if not self.stages:
@@ -169,7 +180,7 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
     stages = []
     for part in filter(None, text.split(",")):
         prefix, colon, keep = part.partition(":")
-        if not (colon and prefix.strip().isdecimal() and keep.strip().isdecimal()):
+        if not (colon and WHOLE.fullmatch(prefix.strip()) and WHOLE.fullmatch(keep.strip())):
             raise PathpruneError(f"--stages {text!r}: {part!r} is not PREFIX:KEEP, as in 16:32,43:8")
         stages.append(Stage(int(prefix), int(keep)))
     return tuple(stages)

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from harness.api import PathpruneError
+from harness.public import private
 
 
 def unknown(noun: str, name: str, known: list[str]) -> str:
@@ -15,10 +16,17 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
 
 
+def one_line(text: str) -> str:
+    """A text on one line that shows as it is: control characters and turns of direction are written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong in one line; a user's mistake already reads as one."""
     text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    return private(" ".join(text.split()))
 
 
 LONGEST_NAME = 200  # bytes; with a suffix such as .parquet.part a file's name stays below the 255 of most systems

@@ -3,30 +3,34 @@
 This package re-exports the Python front; the machinery is in ``harness``, methods in ``pruners``, problems in ``tasks``.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pathprune.hidden import ours
 
 ours()
 
-from harness.api import (  # noqa: E402  once our packages are sure to be ours
-    Check,
-    Cost,
-    Decision,
-    Engine,
-    FlopModel,
-    LabelledPrefix,
-    Learnable,
-    Path,
-    PathpruneError,
-    Problem,
-    Pruner,
-    Sampling,
-    Streaming,
-    Task,
-    TaskDefaults,
-    TokenStats,
-)
-from harness.session import Live, Result, bench, live, results  # noqa: E402
-from harness.spec import RunSpec, Stage  # noqa: E402
+if TYPE_CHECKING:
+    from harness.api import (
+        Check,
+        Cost,
+        Decision,
+        Engine,
+        FlopModel,
+        LabelledPrefix,
+        Learnable,
+        Path,
+        PathpruneError,
+        Problem,
+        Pruner,
+        Sampling,
+        Streaming,
+        Task,
+        TaskDefaults,
+        TokenStats,
+    )
+    from harness.session import Live, Result, bench, live, results
+    from harness.spec import RunSpec, Stage
 
 __all__ = [
     "Check",
@@ -53,3 +57,21 @@ __all__ = [
     "live",
     "results",
 ]
+
+HOMES = {
+    **dict.fromkeys(("Live", "Result", "bench", "live", "results"), "harness.session"),
+    **dict.fromkeys(("RunSpec", "Stage"), "harness.spec"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What ``__all__`` names, imported when it is first used: the command line starts without all of it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'pathprune' has no attribute {name!r}")
+    value = getattr(import_module(HOMES.get(name, "harness.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -120,7 +120,7 @@ def test_a_damaged_bank_file_is_named(run_cli: Run, folders: tuple[str, ...], tm
     file = sorted((tmp_path / "b").rglob("*.parquet"))[0]
     file.write_bytes(b"PAR1 nonsense")
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
-    assert code == 2 and file.name in out and "delete it and run again" in out
+    assert code == 2 and file.name in out and "move it away and run the same command" in out
     file.unlink()
     assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
 

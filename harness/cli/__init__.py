@@ -1,37 +1,102 @@
-"""The command line: few verbs, few options each. User errors are one line and exit code 2."""
+"""The command line: few verbs, few options each. User errors are one line and exit code 2.
+
+Importing this package imports no verb: ``main`` does, where Ctrl-C is looked after.
+"""
 
 from __future__ import annotations
 
 import os
+import select
+import sys
 import warnings
+from typing import Any
 
-import click
+from harness.signals import INTERRUPTED, Interrupts
 
-from harness.api import PathpruneError
-from harness.cli import learn, read, run  # noqa: F401  (each registers its verbs)
-from harness.cli.base import cli
-
-INTERRUPTED = 130
 LIBRARIES = ("transformers", "torch", "peft", "pydantic", "accelerate", "huggingface_hub", "safetensors")
+CLOSED = 141  # what a shell says of a command whose reader went away
+CONTINUES = "interrupted; what is finished is kept, and the same command continues"
 
 
 def main() -> None:
-    """The console script: what a user can mend is one line and exit code 2, an interruption 130."""
+    """The console script: 2 for what a user can mend, in one line; 1 for incomplete results; 130 for an interruption."""
+    _mend_streams()
     _quiet()
-    try:
-        cli(standalone_mode=False)
-    except click.ClickException as error:
+    interrupts = Interrupts()
+    with interrupts.caught(interrupts.leave):
+        cli = _verbs()
+    with interrupts.caught(interrupts.remember):
+        try:
+            cli(standalone_mode=False)
+            sys.stdout.flush()
+        except BaseException as error:
+            code, line = _told(error, interrupts.came)
+            _say(line)
+            raise SystemExit(code) from None
+
+
+def _verbs() -> Any:
+    from harness.cli import learn, read, run  # noqa: F401  (each registers its verbs)
+    from harness.cli.base import cli
+
+    return cli
+
+
+def __getattr__(name: str) -> Any:
+    """``cli``, the group of all verbs, imported when it is asked for."""
+    if name == "cli":
+        return _verbs()
+    raise AttributeError(f"module 'harness.cli' has no attribute {name!r}")
+
+
+def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
+    """Exit code and the one line to say. What is no user's doing is raised again, with its traceback."""
+    import click
+
+    from harness.api import PathpruneError
+
+    if isinstance(error, SystemExit) and not interrupted:
+        raise error
+    if interrupted or isinstance(error, KeyboardInterrupt | click.Abort):
+        return INTERRUPTED, CONTINUES
+    if isinstance(error, click.ClickException):
+        return 2, _of_click(error)
+    if isinstance(error, PathpruneError):
+        return 2, f"error: {error}"
+    if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what is left to print at exit goes there)
+        return CLOSED, ""
+    if isinstance(error, OSError):
+        return 2, f"error: {error.filename or 'the system'}: {error.strerror or error}"
+    raise error
+
+
+def _of_click(error: Any) -> str:
+    """A mistake in the words of a command, and where its options are listed."""
+    from click.exceptions import NoArgsIsHelpError
+
+    if isinstance(error, NoArgsIsHelpError):
         error.show()
-        raise SystemExit(2) from None
-    except PathpruneError as error:
-        click.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
-    except OSError as error:
-        click.echo(f"error: {error.filename or 'the system'}: {error.strerror or error}", err=True)
-        raise SystemExit(2) from None
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what is finished is kept, and the same command continues", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        return ""
+    context = getattr(error, "ctx", None)
+    return f"error: {error.format_message()}" + (f" (see: {context.command_path} --help)" if context else "")
+
+
+def _say(line: str) -> None:
+    from harness.text import one_line
+
+    if line:
+        print(one_line(" ".join(line.split())), file=sys.stderr)
+
+
+def _mend_streams() -> None:
+    """Nothing that is printed may fail: not for a character that the terminal lacks, nor where a stream was closed."""
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quiet() -> None:
@@ -39,3 +104,13 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at the import
     for library in LIBRARIES:
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+
+
+def _is_closed(stream: Any) -> bool:
+    """Has whoever read this stream gone?"""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return True

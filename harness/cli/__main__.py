@@ -1,6 +1,6 @@
 """``python -m harness.cli``: the command line."""
 
-from harness.cli import main
+from pathprune.__main__ import main
 
 if __name__ == "__main__":
     main()

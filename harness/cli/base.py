@@ -11,12 +11,25 @@ from typing import Any
 import click
 from rich.console import Console
 
+from harness.cli.values import COUNT, FOLDER, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
+from harness.text import unknown
 from harness.where import Where
 from harness.where import given as given
 
-console = Console(width=None if sys.stdout.isatty() else 200)
+
+class Terminal(Console):
+    """Prints what it is given as it is: names hold no markup and no emoji. A reader that goes away is told to ``main``."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(markup=False, emoji=False, **more)
+
+
+console = Terminal(width=None if sys.stdout.isatty() else 200)
 PUBLISHED, LOCAL = "results/published", "results/local"
 
 
@@ -25,37 +38,94 @@ def recorded() -> str:
     return LOCAL if Path(LOCAL).is_dir() and not Path(PUBLISHED).is_dir() else PUBLISHED
 
 
-published = click.option(
-    "--results", default=recorded, show_default=f"{PUBLISHED}, or {LOCAL} without it", type=click.Path(path_type=Path)
-)
+published = click.option("--results", default=recorded, show_default=f"{PUBLISHED}, or {LOCAL} without it", type=FOLDER)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Verb(click.Command):
+    """A command whose options are given once, unless they are of a list."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def once(args: list[str]) -> Any:
+            options, rest, order = parse(args)
+            for param in order:
+                single = isinstance(param, click.Option) and not param.multiple and not param.count
+                if single and order.count(param) > 1:
+                    raise click.UsageError(f"{param.opts[0]} is given twice", ctx)
+            return options, rest, order
+
+        parser.parse_args = once  # type: ignore[method-assign]
+        return parser
+
+
+class Verbs(click.Group):
+    """A group of such commands, which guesses what a mistyped one was to be."""
+
+    command_class = Verb
+    group_class = type
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise click.UsageError(unknown("verb", name, self.list_commands(ctx)), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def asked(option: str) -> bool:
+    """Was this option of the verb that runs given, and not left at its default?"""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="pathprune")
 def cli() -> None:
     """Compare path pruners on the same sampled paths, at matched cost, with intervals."""
 
 
+def _venues() -> list[str]:
+    from harness.report.figures.style import VENUES
+
+    return list(VENUES)
+
+
+VENUE = click.option(
+    "--venue",
+    type=OneOf("venue", _venues),
+    default="neurips",
+    show_default=True,
+    help="widths and fonts: neurips, icml, acl, slides",
+)
+
+
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say on what, handed over as ``on``: shared by every verb that opens an engine."""
     options = [
-        click.option("--task", default="hands", show_default=True, help="a task's spec, or a file of problems"),
-        click.option("--model", help="embedded model, local folder or hub id  [default: the task's]"),
         click.option(
-            "--engine", default="hf", show_default=True, help="engine spec, e.g. hf:dtype=bfloat16,device=cuda"
+            "--task", type=TEXT, default="hands", show_default=True, help="a task's spec, or a file of problems"
         ),
-        click.option("--sampling", default="", help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
-        click.option("--prefix", type=int, help="prefix length L in tokens  [default: the task's first]"),
-        click.option("--max-tokens", type=int, help="longest path in tokens  [default: the task's]"),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--model", type=TEXT, help="embedded model, local folder or hub id  [default: the task's]"),
+        click.option(
+            "--engine",
+            type=TEXT,
+            default="hf",
+            show_default=True,
+            help="engine spec, e.g. hf:dtype=bfloat16,device=cuda",
+        ),
+        click.option("--sampling", type=TEXT, help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
+        click.option("--prefix", type=COUNT, help="prefix length L in tokens  [default: the task's first]"),
+        click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
+        click.option("--seed", type=SEED, default=0, show_default=True),
     ]
 
     @wraps(command)
     def called(
-        task: str, model: str | None, engine: str, sampling: str, prefix: int | None, max_tokens: int | None, seed: int,
+        task: str, model: str | None, engine: str, sampling: str | None, prefix: int | None, max_tokens: int | None, seed: int,
         **rest: Any,
     ) -> Any:  # fmt: skip
-        return command(on=Where(task, model, engine, sampling, prefix, max_tokens, seed), **rest)
+        return command(on=Where(task, model, engine, sampling or "", prefix, max_tokens, seed), **rest)
 
     for option in reversed(options):
         called = option(called)
@@ -67,11 +137,11 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
     from harness.vote import VOTES
 
     rule = click.option(
-        "--vote", type=click.Choice(list(VOTES)), help="second vote column  [default: each method's own]"
+        "--vote", type=OneOf("vote", lambda: list(VOTES)), help="second vote column  [default: each method's own]"
     )
     ended = click.option(
         "--ended",
-        type=click.Choice(["count", "bypass"]),
+        type=OneOf("policy for ended paths", lambda: ["count", "bypass"]),
         default="count",
         show_default=True,
         help="a path that ended inside its prefix spends one of k, or votes on top",

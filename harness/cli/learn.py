@@ -18,32 +18,50 @@ from rich.table import Table
 from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, console, steps, where
+from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, PROCESSES, TEXT, WHOLE, Amount, OneOf, Whole
+from harness.learn.hub import is_address
 from harness.learn.labels import KINDS, LabelRecipe, Labels
 from harness.pools.bank import Bank
+from harness.signals import deferred
 from harness.spec import Stage, bank_spec
 from harness.where import Where
+
+SHARE = Amount(0, 1)
+
+
+def _ablations() -> list[str]:
+    from harness.studies.ablation import ABLATIONS
+
+    return sorted(ABLATIONS)
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which labels, handed over as ``labels``: shared by the verbs that make or read them."""
     options = [
-        click.option("--problems", type=int, help="problems of the label split  [default: the task's, or 1024]"),
-        click.option("--n", type=int, help="paths sampled of each  [default: the task's, or 32]"),
+        click.option("--problems", type=COUNT, help="problems of the label split  [default: the task's, or 1024]"),
+        click.option("--n", type=PATHS, help="paths sampled of each  [default: the task's, or 32]"),
         click.option(
             "--continuations",
-            type=int,
+            type=PATHS,
             help="K of a prefix, the path's own ending included  [default: the task's, or 32]",
         ),
-        click.option("--per-problem", type=int, help="prefixes of each problem and L  [default: 16]"),
-        click.option("--bounds", type=(float, float), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
-        click.option("--prefixes", help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
-        click.option("--harvest", type=int, help="label test problems from this one on, from banked paths (K = 1)"),
+        click.option("--per-problem", type=PATHS, help="prefixes of each problem and L  [default: 16]"),
+        click.option("--bounds", type=(SHARE, SHARE), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
+        click.option("--prefixes", type=TEXT, help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
         click.option(
-            "--group", default=64, show_default=True, help="problems labelled side by side and written at once"
+            "--harvest", type=Whole(0), help="label test problems from this one on, from banked paths (K = 1)"
+        ),
+        click.option(
+            "--group",
+            type=COUNT,
+            default=64,
+            show_default=True,
+            help="problems labelled side by side and written at once",
         ),
         click.option(
             "--labels",
             "root",
+            type=TEXT,
             default="results/labels",
             show_default=True,
             help="folder of label folders, one label folder, or a data set hf://OWNER/NAME[@REVISION] to read",
@@ -61,12 +79,16 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[str, Any]) -> Labels:
-    try:
-        lengths = tuple(int(part) for part in prefixes.split(",")) if prefixes else ()
-    except ValueError as error:
-        raise PathpruneError(f"--prefixes {prefixes!r} is not a list of whole numbers such as 16,22,43") from error
-    if group < 1:
-        raise PathpruneError("--group is 1 or more")
+    parts = prefixes.split(",") if prefixes else []
+    if not all(WHOLE.fullmatch(part) and len(part) < 12 for part in parts):
+        raise PathpruneError(f"--prefixes {prefixes!r} is not a list of whole numbers such as 16,22,43")
+    if len(set(map(int, parts))) < len(parts):
+        raise PathpruneError(f"--prefixes {prefixes!r} names a length twice")
+    if parts and on.prefix_given is not None:
+        raise PathpruneError("--prefixes says at which lengths; leave out --prefix")
+    lengths = tuple(map(int, parts))
+    if not is_address(root):
+        FOLDER.convert(root, None, None)
     if shape.get("harvest") is not None and shape.get("continuations") is None:
         shape["continuations"] = 1
     lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix_given,))
@@ -111,14 +133,13 @@ def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Pa
 @contextmanager
 def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[None]:
     """``workers - 1`` more processes that make the same labels, each with an engine of its own."""
-    if workers < 1:
-        raise PathpruneError("--workers is 1 or more")
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = multiprocessing.get_context("spawn")
     shared = (replace(on), labels.root, labels.recipe, labels.group, bank)
     others = [spawn.Process(target=_help, args=(*shared, i, threads), daemon=True) for i in range(1, workers)]
-    for process in others:
-        process.start()
+    with deferred():
+        for process in others:
+            process.start()
     if others:
         import torch
 
@@ -141,7 +162,7 @@ def show_cost(labels: Labels) -> None:
     )
 
 
-BANK = click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
+BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
 
 
 @cli.command()
@@ -149,7 +170,11 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=cl
 @recipe
 @BANK
 @click.option(
-    "--workers", default=1, show_default=True, help="processes side by side: one per GPU, or a share of the cores each"
+    "--workers",
+    type=PROCESSES,
+    default=1,
+    show_default=True,
+    help="processes side by side: one per GPU, or a share of the cores each",
 )
 def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
     """Make Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
@@ -159,13 +184,15 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
 
 
 @cli.command()
-@click.argument("spec")
+@click.argument("spec", type=TEXT)
 @where
 @recipe
 @BANK
-@click.option("--kind", type=click.Choice(KINDS), help="what is trained on  [default: the pruner's own]")
+@click.option(
+    "--kind", type=OneOf("kind of labels", lambda: KINDS), help="what is trained on  [default: the pruner's own]"
+)
 @click.option("--make-labels", "make", is_flag=True, help="sample the labels that are missing first")
-@click.option("--out", default="results/checkpoints", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/checkpoints", show_default=True, type=OUT_FOLDER)
 def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, make: bool, out: Path) -> None:
     """Train a learned pruner on labels. Nothing is sampled unless --make-labels asks for it."""
     from harness.learn.training import train_pruner, writes
@@ -187,16 +214,25 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ma
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", type=OneOf("ablation", _ablations))
 @where
 @recipe
 @BANK
-@click.option("--test-problems", type=int, help="test problems  [default: the task's]")
-@click.option("--paths", default=64, show_default=True, help="paths per test problem; an eighth is finished")
-@click.option("--source", default="", help="transfer: the task whose labels are used instead")
-@click.option("--out", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
+@click.option("--test-problems", type=COUNT, help="test problems  [default: the task's]")
+@click.option(
+    "--paths", type=PATHS, default=64, show_default=True, help="paths per test problem; an eighth is finished"
+)
+@click.option("--source", type=TEXT, help="transfer: the task whose labels are used instead")
+@click.option("--out", default="results/ablations", show_default=True, type=OUT_FOLDER)
 def ablation(
-    name: str, on: Where, labels: Labels, bank: Path, test_problems: int | None, paths: int, source: str, out: Path
+    name: str,
+    on: Where,
+    labels: Labels,
+    bank: Path,
+    test_problems: int | None,
+    paths: int,
+    source: str | None,
+    out: Path,
 ) -> None:
     """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer.
 
@@ -205,10 +241,12 @@ def ablation(
     from harness.session import run_of
     from harness.studies.ablation import Study
 
+    if (name == "transfer") != bool(source):
+        raise PathpruneError("--source TASK belongs to the ablation transfer, which needs it, and to no other")
     run = run_of(on, paths, (Stage(on.prefix, max(1, paths // 8)),), test_problems, out, bank)
     make_labels(labels, bank)
     with steps("ablation") as progress:
-        data = Study(name, run, labels, out, console.print, progress, source).run()
+        data = Study(name, run, labels, out, console.print, progress, source or "").run()
     for row in data.itertuples():
         console.print(
             f"{row.label:<28}{row.label_tokens:>14,} label tokens  {row.gain:+.3f} [{row.low:.3f}, {row.high:.3f}]  "
@@ -219,9 +257,11 @@ def ablation(
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="bfloat16", show_default=True)
+@click.argument("file", type=FILE)
+@click.argument("folder", type=OUT_FOLDER)
+@click.option(
+    "--dtype", type=OneOf("dtype", lambda: ["float32", "bfloat16", "float16"]), default="bfloat16", show_default=True
+)
 def convert(file: Path, folder: Path, dtype: str) -> None:
     """Make a model folder, which every engine takes, of a GGUF file."""
     from harness.engines.convert import convert as write
@@ -230,9 +270,9 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @where
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=OUT_FOLDER)
 def adopt(folder: Path, on: Where, out: Path) -> None:
     """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
     from harness.studies.official import adopt as write
@@ -241,8 +281,8 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
 
 
 @cli.command()
-@click.argument("spec")
-@click.argument("repository")
+@click.argument("spec", type=TEXT)
+@click.argument("repository", type=TEXT)
 @where
 @click.option("--private", is_flag=True)
 def push(spec: str, repository: str, on: Where, private: bool) -> None:
@@ -259,9 +299,9 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 
 
 @cli.command()
-@click.argument("specs")
+@click.argument("specs", type=TEXT)
 @where
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=OUT_FOLDER)
 def export(specs: str, on: Where, out: Path) -> None:
     """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
     from harness.engines.identity import locate

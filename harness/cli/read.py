@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from harness import advice, registry
+from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import bar, cli, comparison, console, published
+from harness.cli.base import VENUE, bar, cli, comparison, console, published
+from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf, Text, Whole, out_file
 
 ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
+
+
+class Part(Text):
+    """The name in a README's markers."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        text = super().convert(value, param, ctx)
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+            self.fail(f"{text!r} is no name of markers, which is of letters, digits and dashes", param, ctx)
+        return text
+
+
+PART = Part()
+
+
+def _figures() -> list[str]:
+    from harness.report.figures import FIGURES
+
+    return list(FIGURES)
 
 
 def only_option(default: str = "*") -> Callable[[Any], Any]:
     """Which tables: shared by every verb that reads records."""
     shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
-    return click.option("--only", default=default, show_default=True, help=shown)
+    return click.option("--only", type=TEXT, default=default, show_default=True, help=shown)
 
 
 @cli.command()
 @published
-@click.option("--keep", default=8, show_default=True)
+@click.option("--keep", type=PATHS, default=8, show_default=True)
 @click.option(
     "--out",
     "outs",
     multiple=True,
     default=["results/leaderboard.md"],
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=out_file(".md", ".tex", ".csv", ".html"),
     help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
 )
-@click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--figures", default="results/figures", show_default=True, type=FOLDER)
 @only_option()
-@click.option("--part", default="leaderboard", show_default=True, help="which markers of a README")
+@click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
 @comparison
 def leaderboard(
     results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, vote: str | None, ended: Any
@@ -52,9 +73,8 @@ def leaderboard(
         ".csv": _csv,
         ".html": _page,
     }
-    for out in outs:
-        if out.suffix not in writers:
-            raise PathpruneError(f"{out} ends in none of {', '.join(writers)}; choose another --out")
+    if len({out.absolute() for out in outs}) < len(outs):
+        raise PathpruneError("--out names a file twice")
     chosen = [group for group in report.selected(results, only) if group.pool.n >= keep]
     chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
     curved = any(out.suffix == ".html" for out in outs)
@@ -111,16 +131,18 @@ def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
 @cli.command()
 @published
 @only_option()
-@click.option("--cost", type=click.Choice(["tokens", "flops"]), default="tokens", show_default=True)
+@click.option("--cost", type=OneOf("cost", lambda: ["tokens", "flops"]), default="tokens", show_default=True)
 @click.option(
     "--metric",
-    type=click.Choice(["voted", "accuracy", "matched"]),
+    type=OneOf("metric", lambda: ["voted", "accuracy", "matched"]),
     default="voted",
     show_default=True,
     help="cons, avg of the kept, or avg beyond what path lengths explain",
 )
-@click.option("--draws", default=100, show_default=True, help="random launches per setting for votes")
-@click.option("--out", default="results/budgets.md", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--draws", type=Whole(1, 10**6), default=100, show_default=True, help="random launches per setting for votes"
+)
+@click.option("--out", default="results/budgets.md", show_default=True, type=out_file(".md"))
 def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path) -> None:
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
     from harness import report
@@ -138,9 +160,9 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 
 @cli.command()
 @published
-@click.option("--ablations", default="results/ablations", show_default=True, type=click.Path(path_type=Path))
+@click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
 @only_option(ONE)
-@click.option("--out", default="results/findings.md", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/findings.md", show_default=True, type=out_file(".md"))
 def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
     from harness import report
@@ -165,11 +187,11 @@ def law() -> None:
 
 
 @law.command()
-@click.option("--results", default="results/law", show_default=True, type=click.Path(path_type=Path))
-@click.option("--pruner", default="stop", show_default=True)
+@click.option("--results", default="results/law", show_default=True, type=FOLDER)
+@click.option("--pruner", type=TEXT, default="stop", show_default=True)
 @only_option()
-@click.option("--out", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
-@click.option("--figures", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/law.json", show_default=True, type=out_file(".json"))
+@click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER)
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
     from harness.studies import law as laws
@@ -183,8 +205,8 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 
 
 @law.command("show")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="a README with law markers  [default: print]")
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--out", type=out_file(".md"), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
     """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
     from harness.report.tables import write_part
@@ -199,10 +221,10 @@ def show_law(file: Path, out: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--budget", type=float, required=True, help="tokens per problem")
-@click.option("--prefix", type=int, required=True, help="prefix length L in tokens")
-@click.option("--length", type=float, required=True, help="mean length of a whole path in tokens")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=click.Path(path_type=Path))
+@click.option("--budget", type=Amount(1, 1e12), required=True, help="tokens per problem")
+@click.option("--prefix", type=COUNT, required=True, help="prefix length L in tokens")
+@click.option("--length", type=Amount(1, 1e12), required=True, help="mean length of a whole path in tokens")
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
 def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by a fitted retention law."""
     from harness.studies import law as laws
@@ -218,19 +240,22 @@ def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
 
 @cli.command()
 @published
-@click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER)
 @only_option()
-@click.option("--kind", default="scaling", show_default=True, help="a,b,c of the kinds, or all")
-@click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
+@click.option(
+    "--kind",
+    type=OneOf("kind of figure", _figures, several=True),
+    default="scaling",
+    show_default=True,
+    help="a,b,c of the kinds, or all",
+)
+@VENUE
 def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     """Figures of every pool and prefix length: PNG, PDF and the data as CSV."""
     from harness import report
     from harness.report import figures
 
-    kinds = list(figures.FIGURES) if kind == "all" else [k for k in kind.split(",") if k]
-    for name in kinds:
-        if name not in figures.FIGURES:
-            raise PathpruneError(registry.unknown("kind of figure", name, list(figures.FIGURES)))
+    kinds = list(figures.FIGURES) if kind == "all" else list(dict.fromkeys(kind.split(",")))
     chosen = report.selected(results, only)
     for group in chosen:
         for name in kinds:
@@ -242,7 +267,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 def show(file: Path) -> None:
     """Spec, provenance and problem count of one record, by its journal's path; of a snapshot, the records in it."""
     from harness.store import packed
@@ -263,7 +288,7 @@ def _counts(record: Any) -> dict[str, int]:
 
 
 @cli.command()
-@click.argument("folder", default="results/published", type=click.Path(path_type=Path))
+@click.argument("folder", default="results/published", type=FOLDER)
 def pack(folder: Path) -> None:
     """Put the journals of a results folder into snapshots, one Parquet file per pool and prefix length."""
     from harness.report.staleness import restated
@@ -273,5 +298,7 @@ def pack(folder: Path) -> None:
     if not pools:
         raise PathpruneError(f"no records under {folder}; run: {advice.command('bench', pruner='stop')}")
     for pool in pools:
+        for kind in get_args(records.Kind):
+            list(records.records(pool, kind))  # nothing is sealed that reports would refuse
         for file in records.pack(pool, restated):
             console.print(f"wrote {file}")

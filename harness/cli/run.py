@@ -11,28 +11,32 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import bar, cli, comparison, console, where
+from harness.cli.base import VENUE, asked, bar, cli, comparison, console, where
+from harness.cli.values import COUNT, MOST_PATHS, OUT_FOLDER, PATHS, TEXT, Whole
 from harness.spec import Stage
 from harness.where import Where
 
-RESULTS = click.option("--results", default="results/local", show_default=True, type=click.Path(path_type=Path))
-BANK = click.option("--bank", default="results/bank", show_default=True, type=click.Path(path_type=Path))
+RESULTS = click.option("--results", default="results/local", show_default=True, type=OUT_FOLDER)
+BANK = click.option("--bank", default="results/bank", show_default=True, type=OUT_FOLDER)
 
 
 @cli.command()
 @where
 @click.option(
-    "--pruner", "specs", default="stop", show_default=True, help="a,b,c; name:k=v; ./file.py@Class; all-registered"
+    "--pruner",
+    "specs",
+    type=TEXT,
+    default="stop",
+    show_default=True,
+    help="a,b,c; name:k=v; ./file.py@Class; all-registered",
 )
-@click.option("--n", default=64, show_default=True, help="paths per problem")
-@click.option("--keep", default=8, show_default=True, help="paths finished per problem")
-@click.option(
-    "--stages", default="", help="several cuts, PREFIX:KEEP each, e.g. 16:32,43:8  [default: --prefix:--keep]"
-)
-@click.option("--problems", type=int, help="test problems  [default: the task's]")
+@click.option("--n", type=PATHS, default=64, show_default=True, help="paths per problem")
+@click.option("--keep", type=PATHS, default=8, show_default=True, help="paths finished per problem")
+@click.option("--stages", type=TEXT, help="several cuts, PREFIX:KEEP each, e.g. 16:32,43:8  [default: --prefix:--keep]")
+@click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
-@click.option("--workers", help="engines at once, by Ray: a number, or ray://host:10001,4")
+@click.option("--workers", type=TEXT, help="engines at once, by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
 def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | None, bank: Path, **rest: Any) -> None:
@@ -41,14 +45,18 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
 
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
-    asked = {**_where(on), **rest}
+    if live and asked("bank"):
+        raise PathpruneError("--live samples for real; leave out --bank")
+    if rest["stages"] and asked("keep"):
+        raise PathpruneError("--stages says how many paths are kept; leave out --keep")
+    arguments = {**_where(on), **rest}
     failed: int
     if live:
-        timed = session.live(specs, **asked, vote=vote or "majority")
+        timed = session.live(specs, **arguments, vote=vote or "majority")
         console.print(timed)
         failed = _show_failures({"live": (len(timed.failures), timed.failures[0])} if timed.failures else {})
     else:
-        table = session.bench(specs, **asked, vote=vote, workers=workers, bank=bank)
+        table = session.bench(specs, **arguments, vote=vote, workers=workers, bank=bank)
         _show(table)
         failed = _show_failures(table.failures)
     raise SystemExit(1 if failed else 0)
@@ -102,7 +110,7 @@ def list_all() -> None:
 
 
 @cli.command()
-@click.argument("spec")
+@click.argument("spec", type=TEXT)
 @where
 def check(spec: str, on: Where) -> None:
     """Run the conformance suite on a pruner, yours or ours."""
@@ -123,9 +131,9 @@ def check(spec: str, on: Where) -> None:
 
 @cli.command()
 @where
-@click.option("--n", default=64, show_default=True)
-@click.option("--problems", type=int, default=100, show_default=True)
-@click.option("--continuations", default=8, show_default=True, help="K per prefix")
+@click.option("--n", type=PATHS, default=64, show_default=True)
+@click.option("--problems", type=COUNT, default=100, show_default=True)
+@click.option("--continuations", type=PATHS, default=8, show_default=True, help="K per prefix")
 @RESULTS
 @BANK
 def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, bank: Path) -> None:
@@ -141,11 +149,13 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 
 @cli.command()
 @where
-@click.option("--pruner", "spec", default="stop", show_default=True, help="one that appends tokens to a prefix")
-@click.option("--problems", default=8, show_default=True)
-@click.option("--n", default=16, show_default=True, help="paths per problem")
-@click.option("--out", default="results/figures", show_default=True, type=click.Path(path_type=Path))
-@click.option("--venue", default="neurips", show_default=True, help="widths and fonts: neurips, icml, acl, slides")
+@click.option(
+    "--pruner", "spec", type=TEXT, default="stop", show_default=True, help="one that appends tokens to a prefix"
+)
+@click.option("--problems", type=COUNT, default=8, show_default=True)
+@click.option("--n", type=Whole(2, MOST_PATHS), default=16, show_default=True, help="paths per problem")
+@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER)
+@VENUE
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
     """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
     from harness.studies.attention_figure import attention_figure, scored

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 from harness import advice, grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
 from harness.learn.hub import is_address, pull_labels
+from harness.learn.label_parts import apart, cost_of, stated
+from harness.learn.label_parts import rows as rows_of
 from harness.pools.bank import Bank
 from harness.rng import derive
 from harness.store.files import writable
@@ -139,19 +141,16 @@ class Labels:
 
     def _refuse_others(self, part: FilePath) -> None:
         """Raise where a part in a folder of any name is not of this task, engine and recipe."""
-        metadata = _opened(pq.read_schema, part).metadata or {}
-        made_by, asked = (
-            json.loads(metadata.get(b"pathprune.recipe", b"{}")),
-            json.loads(json.dumps(asdict(self.recipe))),
-        )
+        made_by, asked = stated(part, "recipe", FORMAT), json.loads(json.dumps(asdict(self.recipe)))
+        made_by = made_by if isinstance(made_by, dict) else {}
         differing = [k for k in asked if k != "problems" and made_by.get(k) != asked[k]]
         if differing:
             theirs, ours = (", ".join(f"{k} {r.get(k)}" for k in differing) for r in (made_by, asked))
             raise PathpruneError(
                 f"labels in {part.parent} were made with {theirs}, and {ours} is asked for; ask for theirs, or name other labels"
             )
-        key = json.loads(metadata.get(b"pathprune.key", f'"{self.key}"'))  # parts of an earlier version do not say it
-        if key != self.key:
+        key = stated(part, "key", FORMAT)
+        if key not in (None, self.key):  # parts of an earlier version do not say it
             raise PathpruneError(
                 f"labels in {part.parent} are of another task, model or sampling (key {key}) than "
                 f"{self.task.name} on {self.engine.spec['model']} here (key {self.key}); name other labels"
@@ -246,11 +245,8 @@ class Labels:
         """
         total = LabelCost()
         for start, stop, part in self.parts():
-            part_cost = (_opened(pq.read_schema, part).metadata or {}).get(b"pathprune.cost")
-            if part_cost is None:
-                raise PathpruneError(f"label file {part} does not say what it cost; delete it and run the same command")
             wanted = min(stop, self.recipe.problems) - start
-            total += LabelCost(**json.loads(part_cost)).part(wanted / (stop - start))
+            total += cost_of(part, LabelCost, FORMAT).part(wanted / (stop - start))
         return total
 
     def tokens(self, kind: str) -> int:
@@ -285,10 +281,13 @@ class Labels:
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         if kind not in KINDS:
             raise PathpruneError(f"labels are {', '.join(KINDS)}, not {kind!r}")
-        wanted = {p.id for p in self._problems(0, self.recipe.problems)}
+        names = [p.id for p in self._problems(0, self.recipe.problems)]
         rows: list[dict[str, Any]] = []
-        for _, _, part in self.parts():
-            rows += _opened(pq.read_table, part).select(SCHEMA.names).to_pylist()
+        apart(self.parts())
+        for start, stop, part in self.parts():
+            covered = names[start:stop] if stop <= len(names) else None
+            rows += rows_of(part, SCHEMA, covered, self.recipe, FORMAT)
+        wanted = set(names)
         rows = [row for row in rows if row["problem"] in wanted]
         if kind != "single":
             return [row for row in rows if row["kind"] == kind]
@@ -328,13 +327,6 @@ def _parts_in(folder: FilePath) -> list[tuple[int, int, FilePath]]:
     """(first problem, one past the last, file) of every part in a folder, in order."""
     names = ((NAME.fullmatch(file.name), file) for file in sorted(folder.glob("problems-*.parquet")))
     return [(int(match[1]), int(match[2]) + 1, file) for match, file in names if match]
-
-
-def _opened(read: Callable[[FilePath], Any], part: FilePath) -> Any:
-    try:
-        return read(part)
-    except (OSError, pa.ArrowException) as error:
-        raise PathpruneError(f"label file {part} is damaged; delete it and run the same command") from error
 
 
 def label_group(

@@ -6,19 +6,22 @@ length, retention ratio or budget can be replayed on the stored paths, and only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.sampled import launched, resumed
+from harness.store.blame import damaged, unreadable
 from harness.store.files import writable
 from harness.store.keys import digest
 from harness.store.locks import Claims, writing
+from harness.store.names import file_name, inside
 
 
 class Bank:
@@ -27,31 +30,29 @@ class Bank:
     ``spec``: ``RunSpec.bank``, what decides the paths."""
 
     def __init__(self, root: FilePath, spec: dict[str, Any]) -> None:
-        self.folder = root / f"{spec['task']}-{digest(spec | {'statistics': STATISTICS})}"
+        self.folder = root / file_name(f"{spec['task']}-{digest(spec | {'statistics': STATISTICS})}")
+        self.limit = int(spec["max_tokens"])
+
+    def file(self, problem: Problem) -> FilePath:
+        """Where the paths of a problem lie, whatever its id holds."""
+        return self.folder / f"{file_name(problem.id)}.parquet"
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
-        """The stored finished paths of a problem in index order; empty when there are none."""
-        file = self._file(problem)
+        """The stored finished paths of a problem in index order; empty when there are none.
+
+        Raises:
+            PathpruneError: a file that cannot be read, or that holds anything but this problem's paths.
+        """
+        file = self.file(problem)
         if not file.exists():
             return []
-        try:
-            rows = pq.read_table(file).to_pydict()
-            return [
-                Path(
-                    problem,
-                    index,
-                    seed,
-                    tuple(tokens),
-                    text,
-                    _statistics(rows, i),
-                    finish,
-                )
-                for i, (index, tokens, text, finish) in enumerate(
-                    zip(rows["index"], rows["tokens"], rows["text"], rows["finish"], strict=True)
-                )
-            ]
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise PathpruneError(f"bank file {file} is damaged ({_line(error)}); delete it and run again") from error
+        rows = _columns(inside(file, self.folder), problem, self.limit)
+        return [
+            Path(problem, index, seed, tuple(tokens), text, _statistics(rows, index), finish)
+            for index, (tokens, text, finish) in enumerate(
+                zip(rows["tokens"], rows["text"], rows["finish"], strict=True)
+            )
+        ]
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
         """Store the finished paths of a problem, with those that are stored and not among them.
@@ -64,16 +65,13 @@ class Bank:
             for path in paths:
                 if every.setdefault(path.index, path).tokens != path.tokens:
                     raise PathpruneError(
-                        f"{self._file(problem)} holds another path {path.index} (another machine or version sampled it); use another --bank"
+                        f"{self.file(problem)} holds another path {path.index} (another machine or version sampled it); use another --bank"
                     )
             self._write(problem, [every[index] for index in sorted(every)])
 
     def claims(self) -> Claims:
         """What this process samples, so that no other does."""
         return Claims(self.folder)
-
-    def _file(self, problem: Problem) -> FilePath:
-        return self.folder / f"{problem.id}.parquet"
 
     def _write(self, problem: Problem, paths: Sequence[Path]) -> None:
         columns: dict[str, Any] = {
@@ -85,7 +83,7 @@ class Bank:
         for name in STATISTICS:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
             columns[name] = pa.array(known, pa.list_(pa.float16()))
-        with writable(self._file(problem)) as part:
+        with writable(self.file(problem)) as part:
             pq.write_table(pa.table(columns), part, compression="zstd")
 
 
@@ -95,8 +93,64 @@ def _statistics(rows: dict[str, list[Any]], i: int) -> TokenStats | None:
     return TokenStats(**known) if known else None
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _columns(file: FilePath, problem: Problem, limit: int) -> dict[str, list[Any]]:
+    """The columns of a bank file as lists, once they are what ``Bank.put`` writes."""
+    try:
+        table = pq.read_table(file)
+        _check(table, problem, limit)
+        return dict(table.to_pydict())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:  # Arrow's own have no number
+            raise unreadable(file, error) from error
+        flaw = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise damaged(
+            file, flaw, "move it away and run the same command, which samples the paths of this problem again"
+        ) from error
+
+
+def _check(table: pa.Table, problem: Problem, limit: int) -> None:
+    """Raise ValueError, which says what is wrong, where a table does not hold the paths of this problem."""
+    for name, holds, kind in COLUMNS:
+        if name not in table.column_names:
+            raise ValueError(f"it has no column {name}")
+        if not holds(table.schema.field(name).type):
+            raise ValueError(f"its column {name} is of type {table.schema.field(name).type}, and has to hold {kind}")
+        if name not in STATISTICS and table[name].null_count:
+            raise ValueError(f"its column {name} has gaps")
+    stated = (table.schema.metadata or {}).get(PROBLEM, problem.id.encode(errors="replace"))
+    if stated != problem.id.encode(errors="replace"):
+        raise ValueError(f"it holds the paths of {stated.decode(errors='replace')}, not of {problem.id}")
+    if table["index"].to_pylist() != list(range(len(table))):
+        raise ValueError("its paths are not numbered 0, 1, 2 and so on")
+    if strange := set(table["finish"].to_pylist()) - FINISHES:
+        raise ValueError(f"a path finishes by {min(strange)!r}, and has to by {' or '.join(sorted(FINISHES))}")
+    tokens = table["tokens"].combine_chunks()
+    flat, lengths = pc.list_flatten(tokens), pc.list_value_length(tokens)
+    if flat.null_count or (len(flat) and pc.min(flat).as_py() < 0):
+        raise ValueError("a token is no number of 0 or more")
+    if len(table) and pc.max(lengths).as_py() > limit:
+        raise ValueError(f"a path has {pc.max(lengths).as_py()} tokens, more than the limit of {limit}")
+    for name in STATISTICS:
+        values = table[name].combine_chunks()
+        if (
+            pc.list_flatten(values).null_count
+            or not pc.all(pc.equal(pc.list_value_length(values), lengths), min_count=0).as_py()
+        ):
+            raise ValueError(f"its {name} does not have one number for every token")
+
+
+PROBLEM = b"pathprune.problem"  # whose paths a file holds, in its metadata; files of earlier versions do not say it
+FINISHES = {"stop", "length"}
+COLUMNS: tuple[tuple[str, Callable[[pa.DataType], bool], str], ...] = (
+    ("index", pa.types.is_integer, "whole numbers"),
+    ("tokens", lambda t: pa.types.is_list(t) and pa.types.is_integer(t.value_type), "lists of whole numbers"),
+    ("text", pa.types.is_string, "texts"),
+    ("finish", pa.types.is_string, "texts"),
+    *(
+        (name, lambda t: pa.types.is_list(t) and pa.types.is_floating(t.value_type), "lists of numbers")
+        for name in STATISTICS
+    ),
+)
 
 
 class Banked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
@@ -19,8 +18,8 @@ from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
 from harness.spec import Stage
 from harness.store import records
+from harness.store.blame import damaged
 from harness.store.records import Record
-from harness.store.roles import role_of
 from harness.text import unknown
 
 # What ``--only`` may ask of a table.
@@ -90,15 +89,16 @@ class Group:
     def title(self) -> str:
         """Task, model, engine, sampling, seed and where paths are cut, in one line."""
         spec = self.spec
-        sampling = ", ".join(f"{k} {v}" for k, v in spec["engine"]["sampling"].items())
+        engine = spec["engine"]
+        dtype = f" {engine['dtype']}" if "dtype" in engine else ""
+        sampling = "".join(f", {k} {v}" for k, v in engine.get("sampling", {}).items())
         share = self.prefix / self.pool.lengths.mean()
         where = f"L = {self.prefix} tokens ({share:.0%} of the mean length)"
         if self.stages:
             where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + " tokens"
         return (
-            f"{spec['task']} v{spec['task_version']}, model {spec['engine']['model']} "
-            f"({spec['engine']['fingerprint'][:8]}), engine {spec['engine']['engine']} {spec['engine']['dtype']}, {sampling}, "
-            f"seed {spec['seed']}, {where}"
+            f"{spec['task']} v{spec['task_version']}, model {engine['model']} ({engine['fingerprint'][:8]}), "
+            f"engine {engine['engine']}{dtype}{sampling}, seed {spec['seed']}, {where}"
         )
 
 
@@ -110,9 +110,7 @@ def selected(root: Path, only: str = "*") -> list[Group]:
     wanted = terms_of(only)
     chosen = []
     for folder in records.pools(root):
-        header = Record.read(folder / "pool.jsonl").header
-        with _blamed(folder):
-            about = facts(header["spec"])
+        about = facts(records.pool_of(folder).header["spec"])
         # Methods' records are read where the pool may be meant.
         if all(fnmatch(about[key], value) for key, value in wanted.items() if key in about):
             chosen += [g for g in groups_of(folder) if g.matches(only)]
@@ -126,19 +124,22 @@ def terms_of(only: str) -> dict[str, str]:
     """``key=value,key=value`` by key; nothing where ``only`` is a glob."""
     if "=" not in only:
         return {}
-    wanted = dict(part.partition("=")[::2] for part in filter(None, only.split(",")))
+    parts = [*filter(None, only.split(","))]
+    wanted = dict(part.partition("=")[::2] for part in parts)
     for key, value in wanted.items():
         if key not in TERMS:
             raise PathpruneError(unknown("term of --only", key, list(TERMS)))
         if not value:
             raise PathpruneError(f"--only {only!r}: {key!r} is not term=value, e.g. {key}=...")
+    if len(wanted) < len(parts):
+        raise PathpruneError(f"--only {only!r}: a term is given twice")
     return wanted
 
 
 def facts(spec: Mapping[str, Any]) -> dict[str, str]:
     """What ``--only`` may ask of a pool, from its spec: each of ``TERMS`` but the prefix."""
     engine = spec["engine"]
-    every = {**spec, **engine["sampling"], **engine, "version": spec["task_version"]}
+    every = {**spec, **engine.get("sampling", {}), **engine, "version": spec["task_version"]}
     return {key: str(every[key]) for key in TERMS if key in every}
 
 
@@ -154,25 +155,25 @@ def groups_of(
     """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none.
 
     Methods with a rule of their own stand at every prefix length that has a record, and at ``prefix``."""
-    record = Record.read(folder / "pool.jsonl")
-    size = n or record.header["spec"]["n"]
-    if size > record.header["spec"]["n"] or not record.lines:
+    record = records.pool_of(folder)
+    spec = record.header["spec"]
+    size = n or spec["n"]
+    if size > spec["n"] or not record.lines:
         return
-    with _blamed(record.file):
-        pool = Pool.from_record(record.header, record.lines, size)
-        if problems is not None:
-            pool = pool.subset([p for p in problems if p in set(pool.problems)])
+    pool = Pool.from_record(record.header, record.lines, size)
+    if problems is not None:
+        pool = pool.subset([p for p in problems if p in set(pool.problems)])
     by_prefix: dict[int, list[Method]] = {}
     for judged in judged_records(folder):
-        with _blamed(judged.file):
-            by_prefix.setdefault(int(judged.header["spec"]["prefix"]), []).extend(_judged(judged, pool))
+        _of_this_pool(judged, record)
+        by_prefix.setdefault(judged.header["spec"]["prefix"], []).extend(_judged(judged, pool))
     if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
         by_prefix[prefix or 1] = []
-    own_rules = [m for m in by_prefix.pop(0, []) if size == record.header["spec"]["n"]]  # decided on the whole pool
+    own_rules = [m for m in by_prefix.pop(0, []) if size == spec["n"]]  # decided on the whole pool
     if prefix and own_rules:
         by_prefix.setdefault(prefix, [])
     for length, methods in sorted(by_prefix.items()):
-        yield Group(folder, record.header["spec"], pool, length, _distinct(methods + own_rules))
+        yield Group(folder, spec, pool, length, _distinct(methods + own_rules))
 
 
 def judged_records(folder: Path) -> Iterator[Record]:
@@ -180,13 +181,26 @@ def judged_records(folder: Path) -> Iterator[Record]:
     return records.records(folder, "judged")
 
 
-@contextmanager
-def _blamed(file: Path) -> Iterator[None]:
-    """A record whose rows lack what a report needs is named, not traced back."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PathpruneError(f"{file} is damaged ({type(error).__name__}: {error}); delete it and run again") from error
+def _of_this_pool(judged: Record, pool: Record) -> None:
+    """Raise PathpruneError where a method's record is not of the paths of this pool."""
+    theirs, ours = judged.header["spec"], pool.header["spec"]
+    if differing := [key for key, value in ours.items() if theirs.get(key) != value]:
+        raise PathpruneError(
+            f"{judged.file} was not recorded on {pool.file}: its {differing[0]} is {theirs.get(differing[0])!r}, not "
+            f"{ours[differing[0]]!r}; move it to the folder of its own pool"
+        )
+    if theirs["prefix"] != 0:
+        return
+    for problem, row in judged.lines.items():
+        if "error" in row or problem not in pool.lines:
+            continue
+        paths = zip(row["spent"], row["weights"], pool.lines[problem]["lengths"], strict=True)
+        if any(spent > length or (weight > 0 and spent < length) for spent, weight, length in paths):
+            raise damaged(
+                judged.file,
+                f"the row of {problem} spends more tokens than a path has, or lets an aborted path vote",
+                records.remedy(judged.header),
+            )
 
 
 def _judged(record: Record, pool: Pool) -> list[Method]:
@@ -195,9 +209,7 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
     if not rows and not errors:
         return []
     header = record.header
-    role = role_of(header)
-    if role is None:
-        raise ValueError("its header names no pruner")
+    role: Role = header["role"]
     own_rule = role == "own-rule"
 
     def column(name: str, kind: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
-from harness.report.tables import line, marked, notes, shown, write_part
+from harness.report.tables import line, marked, notes, plain, shown, write_part
 from harness.store.files import writable
 
 BEST = 8  # methods in a README's table
@@ -85,7 +85,7 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     heads += [f"area, gamma 1/{g.denominator}" for g in table.areas]
     heads += [f"reaches cons@{table.group.pool.n} at, gamma 1/{g.denominator}" for g in table.equivalents]
     lines = [
-        f"#### {table.group.title}", "",
+        f"#### {plain(table.group.title)}", "",
         f"cons within a budget of {table.cost}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
         f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
         line(heads), "|" + "---|" * len(heads),
@@ -115,8 +115,8 @@ def _cells(table: Budgets, name: str) -> list[str]:
     middle = next(w for w in table.within[_middle(table)] if w.name == name)
     p = "-" if middle.adjusted_p is None or middle.adjusted_p != middle.adjusted_p else f"{middle.adjusted_p:.3f}"
     return [
-        name,
-        middle.quadrant,
+        plain(name),
+        plain(middle.quadrant),
         *(shown(w.value) for w in rows),
         p,
         shown(middle.behind, "+.3f"),

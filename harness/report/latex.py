@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.replay.stats import FEW, Interval
 from harness.report import Group
 from harness.report.rows import Row
+from harness.text import one_line
 
 ESCAPED = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -17,7 +18,7 @@ HEADS = ("Method", "Type", r"avg@{keep}$\mid${n}", "Gain over random", "cons@{ke
 
 def escaped(text: str) -> str:
     """A text with LaTeX's special characters escaped."""
-    return "".join(ESCAPED.get(c, c) for c in text)
+    return "".join(ESCAPED.get(c, c) for c in one_line(text))
 
 
 def document(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> str:

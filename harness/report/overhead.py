@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.api import Cost
 from harness.loop import STAGES
@@ -21,7 +22,7 @@ def summary(records: Sequence[Record]) -> Table:
     for head in HEADS:
         table.add_column(head, justify="left" if head == "pruner" else "right")
     for record in records:
-        table.add_row(*_cells(record))
+        table.add_row(*map(Text, _cells(record)))
     return table
 
 
@@ -30,7 +31,9 @@ def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
     tables: dict[str, list[list[str]]] = {}
     for record in records(folder, "live"):
         spec, device = record.header["spec"], record.header["device"]["device"]
-        setting = f"L = {spec['prefix']}, {spec['keep']} of {spec['n']} finished, on {device}"
+        prefixes, kept = zip(*spec["stages"], strict=True) if "stages" in spec else ([spec["prefix"]], [spec["keep"]])
+        cuts = ", ".join(map(str, prefixes))
+        setting = f"L = {cuts}, {kept[-1]} of {spec['n']} finished, on {device}"
         tables.setdefault(setting, []).append(_cells(record))
     return list(tables.items())
 
@@ -41,11 +44,11 @@ def _cells(record: Record) -> list[str]:
     if not rows:
         return [name, *["-"] * 7, "0", str(len(record.lines))]
     spent = {s: sum(r["seconds"][s] for r in rows) for s in STAGES}
-    kept = sum(len(r["kept"]) for r in rows)
+    generation, kept = spent["launch"] + spent["resume"], sum(len(r["kept"]) for r in rows)
     return [
         name,
         *(f"{spent[s]:.2f}" for s in STAGES),
-        f"{spent['check'] / (spent['launch'] + spent['resume']):.2%}",
+        f"{spent['check'] / generation:.2%}" if generation else "-",
         f"{sum(r['right'] for r in rows) / kept:.3f}",
         f"{sum(r['correct'] for r in rows) / len(rows):.3f}",
         f"{sum(Cost(**r['cost']).tokens for r in rows) / len(rows):,.0f}",

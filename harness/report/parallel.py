@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
+from harness.signals import deferred
+
 MOST = 8  # workers, each of which holds arrays of a sweep's size
 
 Item = TypeVar("Item")
@@ -28,7 +30,9 @@ def each_table(function: Callable[[Item], Result], tables: Sequence[Item]) -> li
     if workers < 2:
         return [function(table) for table in tables]
     with ProcessPoolExecutor(workers, initializer=_begin) as pool:
-        return list(pool.map(function, tables))
+        with deferred():
+            results = pool.map(function, tables)
+        return list(results)
 
 
 def _workers() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -13,12 +14,18 @@ from harness.report import Group
 from harness.report.rows import Row
 
 DIGITS = 6
+FORMULA = re.compile(r"\s*[=+@\-\t\r].", re.DOTALL)  # a sign alone is none
 UNSHOWN = {"role"}  # which the type and the place of a line say
 
 
 def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
     """Columns say what ``harness.report.rows.Row`` says of them; empty where a number does not exist."""
-    return pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows])
+    return defused(pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows]))
+
+
+def defused(data: pd.DataFrame) -> pd.DataFrame:
+    """The same table, with names that a spreadsheet would run as a formula behind an apostrophe."""
+    return data.map(lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell)
 
 
 def _where(group: Group, keep: int) -> dict[str, Any]:

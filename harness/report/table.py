@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from harness.report import Group, groups_of, selected
 from harness.report.rows import Row, rows
 from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
-from harness.store.records import Record
+from harness.store.records import pool_of
 from harness.text import unknown
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Table:
                 f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; to sample them again, bench into another results folder with this bank"
             )
         row = pool.problems.index(problem)
-        answers = Record.read(self.group.folder / "pool.jsonl").lines[problem]["answers"][: pool.n]
+        answers = pool_of(self.group.folder).lines[problem]["answers"][: pool.n]
         columns: dict[str, Any] = {
             "problem": problem,
             "index": [p.index for p in paths],
@@ -139,7 +140,7 @@ class Table:
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=180, force_jupyter=False)
+        console = Console(width=180, force_jupyter=False, markup=False, emoji=False)
         with console.capture() as text:
             console.print(self.__rich__())
         return text.get()
@@ -151,7 +152,7 @@ class Table:
 
         heads = tables.columns(self.group.pool.n, self.keep)
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
-        return f"<p>{self.title}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
+        return f"<p>{escape(self.title)}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,16 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.api import PathpruneError
 from harness.replay.stats import FEW, Interval
 from harness.report import Group
 from harness.report import overhead as overhead_rows
 from harness.report.rows import Row
+from harness.store.blame import unreadable
 from harness.store.files import writable
+from harness.text import one_line
 
 MEANS = (10, 11, 15, 17)  # a terminal shows these without their intervals
 BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
+WORDS = (0, 1, 2, 21)  # names and notes, which plug-ins and records bring along
+MARKUP = re.compile(r"([\\`<\[\]*])")
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
 
@@ -77,12 +82,14 @@ def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
     wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 15, 17, 21)
     heads = columns(group.pool.n, keep)
-    table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
+    # Texts, not strings: a console may read markup into those.
+    table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
         table.add_column(heads[i], justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         texts = cells(row)
-        table.add_row(*(SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted))
+        brief = (SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted)
+        table.add_row(*map(Text, brief))
     return table
 
 
@@ -102,8 +109,10 @@ def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequenc
     """A table with all columns, or with the ``wanted`` ones."""
     heads = columns(group.pool.n, keep)
     indices = range(len(heads)) if wanted is None else wanted
-    lines = [f"#### {group.title}", "", line([heads[i] for i in indices]), "|" + "---|" * len(indices)]
-    lines += [line([cells(row)[i] for i in indices]) for row in table_rows]
+    lines = [f"#### {plain(group.title)}", "", line([heads[i] for i in indices]), "|" + "---|" * len(indices)]
+    for row in table_rows:
+        texts = [plain(text) if i in WORDS else text for i, text in enumerate(cells(row))]
+        lines.append(line([texts[i] for i in indices]))
     return "\n".join([*lines, "", *notes(group), ""])
 
 
@@ -111,6 +120,12 @@ def line(texts: Sequence[str]) -> str:
     # A bar inside a cell would end it.
     """Cells as one line of a Markdown table."""
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def plain(text: str) -> str:
+    """A name in Markdown that is read as it is: no markup, link, picture or end of a line in it."""
+    text = MARKUP.sub(r"\\\1", one_line(text))
+    return text.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def _picture(figure: Path, file: Path) -> str:
@@ -141,12 +156,17 @@ def overhead(folder: Path) -> str:
     text = ""
     for setting, rows in overhead_rows.stored(folder):
         lines = [
-            f"\n#### Overhead, {folder.parent.name} {folder.name}, {setting}",
+            f"\n#### Overhead, {folder.parent.name} {folder.name}, {plain(setting)}",
             "",
             f"{overhead_rows.TITLE[0].upper()}{overhead_rows.TITLE[1:]}.",
             "",
         ]
-        lines += [line(overhead_rows.HEADS), "|" + "---|" * len(overhead_rows.HEADS), *map(line, rows), ""]
+        lines += [
+            line(overhead_rows.HEADS),
+            "|" + "---|" * len(overhead_rows.HEADS),
+            *(line([plain(name), *numbers]) for name, *numbers in rows),
+            "",
+        ]
         text += "\n".join(lines)
     return text
 
@@ -157,13 +177,23 @@ def _markers(name: str) -> tuple[str, str]:
 
 def marked(file: Path, name: str) -> bool:
     """Has the file a place of this name for a generated part?"""
-    old = file.read_text() if file.is_file() else ""
+    old = _text(file)
     return all(m in old for m in _markers(name))
+
+
+def _text(file: Path) -> str:
+    """What a file of Markdown holds; nothing where there is none."""
+    try:
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+    except UnicodeDecodeError as error:
+        raise PathpruneError(f"{file} is no text in UTF-8; it is left alone: choose another --out") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def write_part(file: Path, name: str, title: str, text: str) -> None:
     """Write a whole file that starts with ``title``, or only what is between the markers of a file that has them."""
-    old = file.read_text() if file.is_file() else ""
+    old = _text(file)
     begin, end = _markers(name)
     before, after = title, ""
     if marked(file, name):
@@ -173,4 +203,4 @@ def write_part(file: Path, name: str, title: str, text: str) -> None:
             f"{file} is no {name} file and has no {begin} markers; it is left alone: choose another --out"
         )
     with writable(file) as part:
-        part.write_text(before + text + after)
+        part.write_text(before + text + after, encoding="utf-8")

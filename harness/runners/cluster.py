@@ -6,6 +6,7 @@ job taken by another.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from harness.runners.work import PATIENCE, Finished, Job, Jobs, Worker
 from harness.spec import RunSpec
 from harness.where import Where
 
+COUNT = re.compile(r"[1-9][0-9]{0,3}")
 ATTEMPTS = 3  # how often a job may lose its worker
 END = object()  # behind the last job
 
@@ -54,9 +56,9 @@ class Actor:
 def parse(workers: str) -> tuple[str | None, int]:
     """``4`` is (None, 4): processes of this machine; ``ray://host:10001,4`` (address, 4), ``auto,4`` a running cluster."""
     address, comma, count = workers.rpartition(",")
-    if not comma and not workers.isdigit():
+    if not comma and not COUNT.fullmatch(workers):
         address, count = workers, "1"
-    if not count.isdigit() or int(count) < 1:
+    if not COUNT.fullmatch(count):
         raise PathpruneError(
             f"--workers {workers}: give a number, or a cluster's address and a number (ray://host:10001,4)"
         )

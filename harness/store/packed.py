@@ -25,12 +25,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.api import PathpruneError
+from harness.store.blame import damaged, other_format, unreadable
 from harness.store.files import writable
+from harness.store.names import inside, is_file_name
 
 FORMAT = "pathprune-records/1"
 SUFFIX = ".parquet"
 REST = "rest"
 SEAL = "sha256-of-this-file:"
+RESTORE = "restore it from where you have it, or move it away: all of its records are then made again by the benches that made them"
 FLOATS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.int32()), pa.list_(pa.string())
 COLUMNS: dict[str, pa.DataType] = {
     "problem": pa.string(),
@@ -110,22 +113,41 @@ def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
+        raise unreadable(file, error) from error
     return _contents_of(file, state.st_mtime_ns, state.st_size, state.st_ino)
 
 
 @lru_cache(maxsize=256)
 def _contents_of(file: Path, *state: int) -> dict[str, tuple[dict[str, Any], int | None]]:
     with blamed(file):
-        metadata = pq.read_metadata(file).metadata or {}
+        inside(file, file.parent)
+        opened = pq.read_metadata(file)
+        metadata = opened.metadata or {}
         if metadata.get(b"pathprune.format") != FORMAT.encode():
-            raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
+            raise other_format(file, metadata.get(b"pathprune.format", b"").decode(errors="replace"), FORMAT)
         raw = file.read_bytes()
         if raw != _sealed(raw):
             raise ValueError("its bytes are not those that were written")
-        groups = count()
         about = json.loads(metadata[b"pathprune.records"])
+        _agree(about, [opened.row_group(group).num_rows for group in range(opened.num_row_groups)])
+        groups = count()
         return {r["name"]: (r["header"], next(groups) if r["rows"] else None) for r in about}
+
+
+def _agree(about: Any, groups: list[int]) -> None:
+    """Raise ValueError where the list of records is not that of the rows, or a name would lead out of the folder."""
+    names = [record["name"] for record in about]
+    for name in names:
+        if not isinstance(name, str) or not is_file_name(name.removeprefix("live/")):
+            raise ValueError(f"it names a record {name!r}, which is no file of this folder")
+    if len(set(names)) < len(names):
+        raise ValueError("it names a record twice")
+    if [record["rows"] for record in about if record["rows"]] != groups:
+        raise ValueError("its rows are not those that its list of records counts")
+    for record in about:
+        header = record["header"]
+        if not isinstance(header, dict) or not isinstance(header.get("spec", {}), dict):
+            raise ValueError(f"the header of {record['name']} is no object")
 
 
 def _sealed(raw: bytes) -> bytes:
@@ -143,11 +165,11 @@ def blamed(file: Path) -> Iterator[None]:
     """Whatever a reader finds wrong with a snapshot is one line that names it."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno:  # Arrow's own have no number
+            raise unreadable(file, error) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PathpruneError(
-            f"{file} is damaged ({reason}); restore it from where you have it, or delete it and run again"
-        ) from error
+        raise damaged(file, reason, RESTORE) from error
 
 
 def _text(row: Row) -> str:

@@ -16,9 +16,11 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.store import packed
+from harness.store import packed, validate
+from harness.store.blame import damaged, other_format, unreadable
 from harness.store.files import refused, settled, writable
 from harness.store.locks import writing
+from harness.store.names import inside
 from harness.store.packed import Packed, Row
 from harness.store.provenance import provenance
 from harness.store.roles import role_of
@@ -28,6 +30,7 @@ SUFFIX = ".jsonl"
 LIVE = "live"
 POOL = "pool"
 OWN_RULE = "own-rule"
+NEWLINE = b"\n"
 
 Kind = Literal["pool", "judged", "live"]
 Header = dict[str, Any]
@@ -86,14 +89,25 @@ class Record:
             _journal(file)  # says what is wrong with it
         header, rows = header or added, rows + more
         try:
-            header = {**header, "spec": header["spec"]}
             role = role_of(header)
-            lines = {row["problem"]: row for row in rows}
-            return cls(file, header if role is None else header | {"role": role}, lines, so_far)
+            return cls(file, header if role is None else header | {"role": role}, _by_problem(rows), so_far)
         except (KeyError, TypeError) as error:
-            raise PathpruneError(f"{file} is damaged: a line has no {error}; delete the file and run again") from error
+            raise damaged(_shown(file), f"its header has no {error}", MADE_AGAIN) from error
         except ValueError as error:
-            raise PathpruneError(f"{file} is damaged: {error}; delete the file and run again") from error
+            raise damaged(_shown(file), str(error), MADE_AGAIN) from error
+
+    def checked(self) -> Record:
+        """The record itself, once its header and every row are what benches write.
+
+        Raises:
+            PathpruneError: a field that is missing or wrong, named with its file, its problem and how to mend it.
+        """
+        try:
+            validate.header(self.header)
+            validate.rows(self.header, self.lines)
+        except validate.FlawError as flaw:
+            raise damaged(_shown(self.file), str(flaw), remedy(self.header)) from flaw
+        return self
 
     def append(self, rows: Sequence[Row], agree: Callable[[Row, Row], None] = lambda known, row: None) -> None:
         """Write rows at once and make them durable; of problems that are there already, errors alone are replaced.
@@ -185,8 +199,13 @@ def kind_of(name: str) -> Kind:
 
 
 def records(folder: Path, kind: Kind) -> Iterator[Record]:
-    """The records of a pool's folder, packed or not, in the order of ``names``."""
-    return (Record.read(folder / name) for name in names(folder, kind))
+    """The records of a pool's folder, packed or not, in the order of ``names``, each of them ``checked``."""
+    return (Record.read(folder / name).checked() for name in names(folder, kind))
+
+
+def pool_of(folder: Path) -> Record:
+    """The record of the pool itself, ``checked``."""
+    return Record.read(folder / f"{POOL}{SUFFIX}").checked()
 
 
 def snapshot_records(file: Path) -> list[Record]:
@@ -225,11 +244,57 @@ def _pack(folder: Path, snapshot: Path, journals: Sequence[Path], restated: Call
     return True
 
 
+MADE_AGAIN = "move it away and run the same bench: what it held is made again from the bank, without sampling"
+
+
+def remedy(header: Header) -> str:
+    """What to do about a damaged record, what is lost with it, and which command makes it again."""
+    spec = header.get("spec")
+    if not isinstance(spec, dict) or not isinstance(pruner := spec.get("pruner"), str):
+        return "move it away and run the same bench: its paths are graded again from the bank, without sampling"
+    how = advice.command("bench", pruner=pruner, **({"live": True} if spec.get("live") else {}))
+    what = "timed" if spec.get("live") else "scored"
+    return f"move it away, or restore it from where you have it; its problems are {what} again by: {how}"
+
+
+def _shown(file: Path) -> str:
+    """Where a record lies: its journal, the snapshot that holds it, or both."""
+    snapshot, name = snapshot_of(file)
+    packed_here = name in packed.headers(snapshot)
+    if _has_line(file):
+        return f"{file} (or {snapshot.name})" if packed_here else str(file)
+    return f"{snapshot} ({name})" if packed_here else str(file)
+
+
+def _by_problem(rows: list[Row]) -> dict[str, Row]:
+    """Rows by their problem, in order; a later row takes the place of one that says an error.
+
+    Raises:
+        ValueError: a row without a problem, or two results for one.
+    """
+    lines: dict[str, Row] = {}
+    for row in rows:
+        problem = row.get("problem") if isinstance(row, dict) else None
+        if not isinstance(problem, str) or not problem:
+            raise ValueError("a row names no problem")
+        before = lines.get(problem)
+        if (
+            before is not None
+            and "error" not in before
+            and before != row
+            and "error" not in row
+            and "seconds" not in row
+        ):
+            raise ValueError(f"it holds two different results for {problem}")
+        lines[problem] = row
+    return lines
+
+
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return inside(file, file.parent).read_bytes()
     except OSError as error:
-        raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
+        raise unreadable(file, error) from error
 
 
 def _has_line(file: Path) -> bool:
@@ -240,7 +305,7 @@ def _has_line(file: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):  # the second is said when it is written to
         return False
     except OSError as error:
-        raise PathpruneError(f"cannot read {file} ({error.strerror})") from error
+        raise unreadable(file, error) from error
 
 
 def _is_there(file: Path) -> bool:
@@ -261,9 +326,12 @@ def _of_spec(file: Path, spec: Mapping[str, Any]) -> Path | None:
 def _journal(file: Path) -> tuple[Header, list[Row], int]:
     """Header, rows, and how many bytes they are."""
     rows, end = _rows(file, 0, _bytes(file))
-    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != FORMAT:
-        raise PathpruneError(f"{file} is not a {FORMAT} file; delete it or move it out of the results folder")
-    return rows[0], rows[1:], end
+    header = _header_in(rows)
+    if header.get("format") != FORMAT:
+        raise other_format(file, header.get("format"), FORMAT)
+    if not isinstance(header.get("spec"), dict):
+        raise damaged(file, "its header has no spec", MADE_AGAIN)
+    return header, rows[1:], end
 
 
 def _appended(file: Path, so_far: Read) -> tuple[list[Row], Read]:
@@ -283,10 +351,16 @@ def _rows(file: Path, start: int, raw: bytes) -> tuple[list[Any], int]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
-            behind = f" behind byte {start:,}" if start else ""
-            raise PathpruneError(f"{file} is damaged at line {number}{behind}; delete that line or the file") from error
+        except (ValueError, RecursionError) as error:
+            remainder = f"its other {whole.count(NEWLINE) - 1} lines are good; {remedy(_header_in(rows))}"
+            at = f"line {number}" + (f" behind byte {start:,}" if start else "")
+            raise PathpruneError(f"{file} is damaged at {at}, which is not JSON; {remainder}") from error
     return rows, len(whole)
+
+
+def _header_in(lines: list[Any]) -> Header:
+    """The first line, if it is an object."""
+    return lines[0] if lines and isinstance(lines[0], dict) else {}
 
 
 def _extend(file: Path, header: str, text: str) -> None:

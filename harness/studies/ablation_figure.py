@@ -50,6 +50,6 @@ def _panels(data: pd.DataFrame, question: str, stem: Path, venue: str) -> None:
             axis.axvline(0, color="0.6", lw=0.6, zorder=0)
             axis.locator_params(axis="x", nbins=5)
             axis.set_xlabel(title)
-        axes[0][0].set_yticks(at, data.label)
+        axes[0][0].set_yticks(at, [style.literal(label) for label in data.label])
         figure.suptitle(question)
         style.save(figure, data, stem)

@@ -24,9 +24,11 @@ from harness.report import Group, Method, matched
 from harness.report.figures.chosen import gains, methods
 from harness.report.matched import Curve
 from harness.report.tables import line, shown, write_part
+from harness.store.blame import damaged, unreadable
 
 TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
 BUDGETS = (1 / 8, 1 / 4)
+AGAIN = "move it away and run its ablation again: pathprune ablation NAME"
 HEADS = ("finding", "the paper", "here: difference of gains", "interval", "verdict")
 
 
@@ -117,12 +119,27 @@ def _ablated(root: Path) -> Iterator[Claim]:
 
 def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
     """Gain of a variant minus that of another; the interval is over problems and trainings."""
-    table = pd.read_csv(file)
-    if not {one, other} <= set(table):
-        raise PathpruneError(f"{file} has no {one!r} or no {other!r}; delete it and run its ablation again")
+    table = _gains(file)
+    for variant in (one, other):
+        if variant not in table:
+            raise damaged(file, f"it has no column {variant!r}", AGAIN)
     gap = bootstrap((table[one] - table[other]).to_numpy())
     low, high = (float(np.hypot(end - gap.mean, spread)) for end in (gap.low, gap.high))
     return Interval(gap.mean, gap.mean - low, gap.mean + high, gap.p)
+
+
+def _gains(file: Path) -> pd.DataFrame:
+    """Gains of an ablation's variants by problem, once they are shares."""
+    try:
+        table = pd.read_csv(file, index_col="problem")
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except (ValueError, RecursionError) as error:  # pandas' own errors are among them
+        raise damaged(file, " ".join(str(error).split())[:120], AGAIN) from error
+    numbers = table.select_dtypes("number")
+    if table.empty or len(numbers.columns) < len(table.columns) or not (numbers.abs() <= 1).all(axis=None):
+        raise damaged(file, "a gain is no number from -1 to 1", AGAIN)
+    return table
 
 
 def luck(root: Path) -> float:
@@ -130,12 +147,12 @@ def luck(root: Path) -> float:
     file = root / "seeds-gains.csv"
     if not file.exists():
         raise PathpruneError(f"no table at {file}; run: {advice.command('ablation', name='seeds')}")
-    means = pd.read_csv(file, index_col="problem").mean()
+    means = _gains(file).mean()
     return float(student.ppf(0.975, len(means) - 1) * np.sqrt(2) * means.std(ddof=1))
 
 
 def _note(root: Path) -> str:
-    means = pd.read_csv(root / "seeds-gains.csv", index_col="problem").mean()
+    means = _gains(root / "seeds-gains.csv").mean()
     return (
         f"Each variant was trained once. {len(means)} trainings that differ in nothing but the seed gain {means.min():+.3f} to "
         f"{means.max():+.3f} over random; that luck, +-{luck(root):.3f} for a difference, is part of the intervals between trainings."

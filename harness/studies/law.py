@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import log
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, Method
 from harness.report.matched import GAMMAS, comparable
+from harness.store.blame import damaged, other_format, unreadable
 from harness.store.files import writable
 from harness.store.provenance import provenance
 from harness.studies import retention
@@ -24,6 +25,8 @@ from harness.studies.retention import Cell, Law
 
 FORMAT = "pathprune-law/1"
 FEWEST_PREFIXES = 4
+MOST = 10**12  # tokens
+AGAIN = "move it away and fit it again: pathprune law fit"
 
 
 def collect(results: Path, pruner: str, only: str = "*") -> list[tuple[Group, Method]]:
@@ -150,19 +153,67 @@ def read(file: Path) -> dict[str, Any]:
     """A fitted law from its file, as JSON."""
     try:
         fitted = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise PathpruneError(f"no law at {file}; fit one: pathprune law fit") from error
     except OSError as error:
-        raise PathpruneError(f"no law at {file} ({error.strerror}); fit one: pathprune law fit") from error
-    except ValueError as error:
-        raise PathpruneError(f"{file} is damaged ({error}); fit it again: pathprune law fit") from error
+        raise unreadable(file, error) from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(file, " ".join(str(error).split()), AGAIN) from error
     if not isinstance(fitted, dict) or fitted.get("format") != FORMAT:
-        raise PathpruneError(f"{file} is not a {FORMAT} file; fit one: pathprune law fit")
+        raise other_format(file, fitted.get("format") if isinstance(fitted, dict) else None, FORMAT)
+    if flaw := _flaw(fitted):
+        raise damaged(file, flaw, AGAIN)
     return fitted
+
+
+def _flaw(fitted: dict[str, Any]) -> str:
+    """Which part of a law is not what ``write`` makes it; empty where all are."""
+    letters, pairs = ["a", "b", "c", "d"], fitted.get("intervals")
+    held = ["law", *(f"law - {other}" for other in ("constant", "paper", "hindsight"))]
+    right = {
+        "pruner": isinstance(fitted.get("pruner"), str),
+        "n": type(fitted.get("n")) is int and fitted["n"] >= 1,
+        "law": _amounts(fitted.get("law"), letters) and len(fitted["law"]) == 4 and fitted["law"]["a"] > 0,
+        "paper": _amounts(fitted.get("paper"), letters),
+        "intervals": isinstance(pairs, dict) and all(_numbers(pair, 2) for pair in pairs.values()),
+        "goodness": isinstance(fitted.get("goodness"), dict) and type(fitted["goodness"].get("r2")) is float,
+        "constant": _numbers([fitted.get("constant")]) and fitted["constant"] > 0,
+        "held_out": isinstance(fitted.get("held_out"), dict)
+        and all(_numbers(fitted["held_out"].get(k), 3) for k in held),
+        "cells": isinstance(fitted.get("cells"), list)
+        and bool(fitted["cells"])
+        and all(map(_is_cell, fitted["cells"])),
+    }
+    wrong = [name for name, holds in right.items() if not holds]
+    return f"its {wrong[0]} is not what a fit writes" if wrong else ""
+
+
+def _numbers(values: Any, count: int | None = None) -> bool:
+    listed = isinstance(values, list) and (count is None or len(values) == count)
+    return listed and all(type(v) in (int, float) and isfinite(v) for v in values)
+
+
+def _amounts(holder: Any, names: Sequence[str]) -> bool:
+    return isinstance(holder, dict) and _numbers([holder.get(name) for name in names])
+
+
+def _is_cell(cell: Any) -> bool:
+    """Votes at every budget and gamma, as ``_cell`` writes them."""
+    if not _amounts(cell, ["prefix", "length"]) or min(cell["prefix"], cell["length"]) <= 0:
+        return False
+    budgets, gammas, votes = (cell.get(name) for name in ("budgets", "gammas", "voted"))
+    if not all(_numbers(axis) and axis and min(axis) > 0 for axis in (budgets, gammas)):
+        return False
+    rows = isinstance(votes, list) and len(votes) == len(budgets) and all(isinstance(row, list) for row in votes)
+    return rows and all(len(row) == len(gammas) and all(_numbers(vote, 3) for vote in row) for row in votes)
 
 
 def recommend(fitted: dict[str, Any], budget: float, prefix: int, length: float) -> Recommendation:
     """gamma, n and k for a budget in tokens per problem; says when that is outside of what was fitted."""
-    if budget <= 0 or prefix < 1 or length <= prefix:
-        raise PathpruneError("a budget is above 0 tokens, and --length is longer than --prefix, which is 1 or more")
+    if not (0 < budget <= MOST and 1 <= prefix < length <= MOST):
+        raise PathpruneError(
+            f"a budget is above 0 tokens, and --length is longer than --prefix, which is 1 or more; all are up to {MOST:,}"
+        )
     raw = Law(**fitted["law"]).gamma(budget, prefix, length)
     gamma = min(1.0, max(1 / 2 ** len(GAMMAS), raw))
     warnings = [

@@ -208,6 +208,8 @@ def plan(budget: float, prefix: int, length: float, gamma: float) -> tuple[int, 
     """(n, k) that spend a budget of tokens at a gamma: n prefixes and k = gamma n endings; n and k are 1 or more."""
     n = max(1, int(budget / (prefix + gamma * max(0.0, length - prefix))))
     k = max(1, min(n, round(gamma * n)))
-    while n > k and n * prefix + k * max(0.0, length - prefix) > budget:
+    rest = k * max(0.0, length - prefix)
+    n = max(k, min(n, int((budget - rest) // prefix) + 1))
+    while n > k and n * prefix + rest > budget:
         n -= 1
     return n, k

@@ -35,7 +35,7 @@ def law_figure(fitted: dict[str, Any], stem: Path, venue: str = "neurips") -> pd
         _best(right, data, Law(**fitted["law"]))
         for axis in (left, right):
             axis.set_xscale("log", base=2)
-        figure.suptitle(f"{fitted['pruner']}, {', '.join(fitted['pools'])}")
+        figure.suptitle(style.literal(f"{fitted['pruner']}, {', '.join(fitted['pools'])}"))
         style.save(figure, data, stem)
     return data
 

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
+from harness.report.figures.style import literal
+
 DISTANCES = (0.7, 1.4, 2.2, 3.2, 4.5, 6.0, 8.0)  # of a label from its point, in font sizes
 ANGLES = np.deg2rad([0, 180, 45, -45, 135, -135, 90, -90, 68, -68, 112, -112, 22, -22, 158, -158])
 
@@ -28,7 +30,9 @@ def label_points(
     frame = axis.get_window_extent()
     offsets = [(d * np.cos(a), d * np.sin(a)) for d in DISTANCES for a in ANGLES]
     for x, y, text in points:
-        note = axis.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=size, annotation_clip=False)
+        note = axis.annotate(
+            literal(text), (x, y), (0, 0), textcoords="offset points", fontsize=size, annotation_clip=False
+        )
         drawn = note.get_window_extent(figure.canvas.get_renderer())
         at = axis.transData.transform((x, y))
         boxes = [_box(at, pixels * dx, pixels * dy, drawn.width, drawn.height) for dx, dy in offsets]

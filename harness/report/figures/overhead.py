@@ -74,7 +74,7 @@ def overhead_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
             data.total, heights, xerr=_reach(data), ls="", color="black", elinewidth=0.7, capsize=1.5, capthick=0.7
         )
         _shares(axis, data, heights)
-        axis.set_yticks(heights, _names(data))
+        axis.set_yticks(heights, [style.literal(name) for name in _names(data)])
         axis.set(xlabel="seconds per problem", xlim=(0, 1.3 * data[["total", "total_high"]].max().max()))
         axis.tick_params(axis="y", length=0)
         style.legend_below(figure, axis, handlelength=1.4)

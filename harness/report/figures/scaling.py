@@ -26,7 +26,9 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
                 line = data[(data.pruner == name) & (data.gamma == (1.0 if name == "no pruning" else gamma))]
                 _draw(axis, line, banded=name in order[:3])
             for point in data[(data.gamma == 0)].nlargest(1, "cons").itertuples():
-                axis.plot(point.tokens, point.cons, marker="X", ls="", color="black", label=point.pruner)
+                axis.plot(
+                    point.tokens, point.cons, marker="X", ls="", color="black", label=style.literal(str(point.pruner))
+                )
             axis.set(
                 xscale="log",
                 xlabel="tokens per problem",
@@ -35,7 +37,8 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
         axes[0][0].set_ylabel("cons@N (majority vote)")
         style.legend_below(figure, axes[0][-1], handlelength=3)
         portion = f"{group.prefix / group.pool.lengths.mean():.0%} of the mean length"
-        figure.suptitle(f"{group.spec['task']}, model {group.spec['engine']['model']}, L = {group.prefix} ({portion})")
+        title = f"{group.spec['task']}, model {group.spec['engine']['model']}, L = {group.prefix} ({portion})"
+        figure.suptitle(style.literal(title))
         style.save(figure, data, stem)
     return data
 

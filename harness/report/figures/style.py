@@ -21,7 +21,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from harness.api import PathpruneError
+from harness.report.sheet import defused
 from harness.store.files import writable
+from harness.text import unknown
 
 DPI = 200
 
@@ -53,11 +55,20 @@ class Mark:
 
     def line(self, **more: Any) -> dict[str, Any]:
         """Keywords of ``Axes.plot``."""
-        return {"color": self.colour, "marker": self.marker, "dashes": self.dash, "ms": _points(0.45)} | more
+        return {"color": self.colour, "marker": self.marker, "dashes": self.dash, "ms": _points(0.45)} | _named(more)
 
     def point(self, **more: Any) -> dict[str, Any]:
         """Keywords of ``Axes.plot`` for single points."""
-        return {"color": self.colour, "marker": self.marker, "ls": "", "ms": _points(0.6)} | more
+        return {"color": self.colour, "marker": self.marker, "ls": "", "ms": _points(0.6)} | _named(more)
+
+
+def literal(text: str) -> str:
+    """A name as a figure shows it: Matplotlib would take what stands between two dollars for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _named(more: dict[str, Any]) -> dict[str, Any]:
+    return more | {"label": literal(more["label"])} if "label" in more else more
 
 
 _COLOURS = sns.color_palette("colorblind")
@@ -81,7 +92,7 @@ def mark(quadrant: str) -> Mark:
 def venue_of(name: str) -> Venue:
     """Sizes of a venue by its name."""
     if name not in VENUES:
-        raise PathpruneError(f"no venue {name!r}; there are {', '.join(VENUES)}")
+        raise PathpruneError(unknown("venue", name, list(VENUES)))
     return VENUES[name]
 
 
@@ -166,4 +177,4 @@ def save(figure: Figure, data: pd.DataFrame, stem: Path) -> None:
             about = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
             figure.savefig(part, format=suffix[1:], dpi=DPI, metadata=about)
     with writable(stem.with_name(stem.name + ".csv")) as part:
-        data.round(5).to_csv(part, index=False)
+        defused(data.round(5)).to_csv(part, index=False)

@@ -108,7 +108,7 @@ def _scores(axis: Any, boxes: pd.DataFrame) -> None:
         )  # fmt: skip
         ticks[number] = f"{box.third}\n{_percent(box.least, box.most)}"
     axis.set_xticks(list(ticks), list(ticks.values()))
-    axis.set(xlabel="third of the problems, pass rate", ylabel=f"score of {boxes.pruner.iloc[0]}")
+    axis.set(xlabel="third of the problems, pass rate", ylabel=style.literal(f"score of {boxes.pruner.iloc[0]}"))
     for right, text in ((False, "wrong paths"), (True, "right paths")):
         axis.bar([0], [np.nan], label=text, edgecolor="black", lw=0.6, **looks[right])
     axis.legend(

@@ -1,0 +1,145 @@
+"""Values of options, checked when they are read: whole numbers, amounts, texts, names, places on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.text import unknown
+
+WHOLE = re.compile(r"[+-]?[0-9]+")  # and no other script's digits, which int() reads too
+AMOUNT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MOST = 2**31 - 1  # what records hold
+MOST_PATHS = 2**20  # of a problem
+MOST_PROCESSES = 1024
+
+
+class Whole(click.ParamType):  # type: ignore[type-arg]
+    """A whole number from ``least`` to ``most``."""
+
+    name = "integer"
+
+    def __init__(self, least: int = 1, most: int = MOST) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        text = str(value).strip()
+        if not WHOLE.fullmatch(text) or len(text) > 40:
+            self.fail(f"{_short(value)} is not a valid integer", param, ctx)
+        number = int(text)
+        if number < self.least:
+            self.fail(f"{number} is too small: give {self.least} or more", param, ctx)
+        if number > self.most:
+            self.fail(f"{number} is too large: give {self.most} or less", param, ctx)
+        return number
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A finite number from ``least`` to ``most``."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        text = str(value).strip()
+        if not AMOUNT.fullmatch(text):
+            self.fail(f"{_short(value)} is not a valid number", param, ctx)
+        if not self.least <= float(text) <= self.most:
+            self.fail(f"{_short(text)} is not between {self.least:g} and {self.most:g}", param, ctx)
+        return float(text)
+
+
+class Text(click.ParamType):  # type: ignore[type-arg]
+    """One line that says something."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        text = str(value)
+        if not text.strip():
+            self.fail("it is empty; give a value, or leave the option out", param, ctx)
+        if not text.isprintable():
+            self.fail(f"{_short(text)} holds characters that cannot be shown", param, ctx)
+        return text
+
+
+class OneOf(click.ParamType):  # type: ignore[type-arg]
+    """A name of those that ``known`` gives when it is asked, so that what knows them need not be imported before."""
+
+    name = "name"
+
+    def __init__(self, noun: str, known: Callable[[], Sequence[str]], several: bool = False) -> None:
+        self.noun, self.known, self.several = noun, known, several
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        text = Text().convert(value, param, ctx)
+        names = list(self.known())
+        for name in text.split(",") if self.several else [text]:
+            if name not in names and not (self.several and text == "all"):
+                self.fail(unknown(self.noun, name, names), param, ctx)
+        return text
+
+
+class Place(click.ParamType):  # type: ignore[type-arg]
+    """A path that may be what it is to be: a file or a folder, of a form that ``suffixes`` names, where it can be written."""
+
+    name = "path"
+
+    def __init__(self, folder: bool, suffixes: Sequence[str] = (), writes: bool = False) -> None:
+        self.folder, self.suffixes, self.writes = folder, tuple(suffixes), writes
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if not str(value).strip() or "\0" in str(value):
+            self.fail("it is empty; give a path, or leave the option out", param, ctx)
+        path = Path(value)
+        try:
+            wrong = self._wrong(path)
+        except OSError as error:
+            wrong = f"{_short(str(path))}: {error.strerror}"
+        if wrong:
+            self.fail(wrong, param, ctx)
+        return path
+
+    def _wrong(self, path: Path) -> str:
+        if self.suffixes and path.suffix not in self.suffixes:
+            return f"{path} ends in none of {', '.join(self.suffixes)}"
+        if self.folder and path.exists() and not path.is_dir():
+            return f"{path} is a file, and has to be a folder"
+        if not self.folder and path.is_dir():
+            return f"{path} is a folder, and has to be a file"
+        return _unwritable(path) if self.writes else ""
+
+
+def _unwritable(path: Path) -> str:
+    """Why a file or a folder cannot be written at a path; empty where it can."""
+    above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if above != path and not above.is_dir():
+        return f"{path} lies below {above}, which is a file"
+    return "" if os.access(above, os.W_OK) else f"{above} cannot be written (Permission denied)"
+
+
+def _short(value: Any) -> str:
+    text = repr(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+TEXT = Text()
+COUNT = Whole(1)
+PATHS = Whole(1, MOST_PATHS)
+PROCESSES = Whole(1, MOST_PROCESSES)
+SEED = Whole(0, 2**63 - 1)
+FOLDER = Place(folder=True)
+OUT_FOLDER = Place(folder=True, writes=True)
+FILE = Place(folder=False)
+
+
+def out_file(*suffixes: str) -> Place:
+    """A file to be written, of one of these forms."""
+    return Place(folder=False, suffixes=suffixes, writes=True)

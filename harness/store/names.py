@@ -1,0 +1,37 @@
+"""Names that become files: nothing that a task, a model or a record is called may lead out of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError
+from harness.text import unfit
+
+CODED = "~"  # begins the file name of what cannot be one itself
+
+
+def is_file_name(text: Any) -> bool:
+    """May a file or a folder be called this: one printable line without a slash, and neither ``.`` nor ``..``?"""
+    return unfit(text) is None and text.isprintable()
+
+
+def file_name(text: str) -> str:
+    """``text`` where that may be a file's name, or a name that nothing else has: ``a/b`` is ``~a-b-c14cddc033f6``."""
+    if is_file_name(text) and not text.startswith(CODED):
+        return text
+    readable = re.sub(r"[^A-Za-z0-9.=@_-]+", "-", text)[:80]
+    return f"{CODED}{readable}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:12]}"
+
+
+def inside(file: Path, folder: Path) -> Path:
+    """The file itself.
+
+    Raises:
+        PathpruneError: a link that leads out of its folder, which is not followed.
+    """
+    if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
+        raise PathpruneError(f"{file} is a link out of its folder, to {file.readlink()}; put the file itself there")
+    return file

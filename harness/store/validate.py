@@ -1,0 +1,257 @@
+"""What is read is held to what is written: a record's header and every row, checked before a number is made of them.
+
+Checks are plain, for they run over every row that a report reads. ``FlawError`` says which field is wrong and what it has to
+be; whoever opened the file says which file that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from math import isfinite
+from typing import Any, NoReturn, get_args
+
+import numpy as np
+
+from harness.api import Cost, Quadrant
+from harness.store.names import is_file_name
+from harness.vote import VOTES
+
+Row = Mapping[str, Any]
+Check = Callable[[Any], bool]
+
+WHOLE = 0  # the prefix length of a decision rule of its own
+NUMBER = {int, float}
+LARGEST_AMOUNT = float(np.finfo(np.float64).max)
+LARGEST = float(np.finfo(np.float32).max)  # scores and weights are replayed as float32
+MOST = 2**31 - 1  # tokens and numbers of paths, which snapshots hold in 32 bits
+COUNTS = tuple(name for name in Cost.__dataclass_fields__ if name != "flops")
+COST = frozenset(Cost.__dataclass_fields__)
+STAGES = frozenset({"launch", "check", "resume"})
+QUADRANTS = {*get_args(Quadrant), "reference"}
+
+
+class FlawError(ValueError):
+    """What is wrong, in words: the field, what it holds and what it has to hold."""
+
+
+def header(about: Mapping[str, Any]) -> None:
+    """Raise FlawError where a record's header is not what benches write."""
+    spec = about["spec"]
+    for name in ("task", "task_version"):
+        _need(spec, name, is_file_name, "a name without slashes")
+    engine = _need(spec, "engine", _is_object, "an object")
+    for name, holds, kind in ENGINE:
+        if name in engine or name in REQUIRED:
+            _need(engine, name, holds, kind, "engine.")
+    _need(spec, "seed", _is_whole, "a whole number")
+    _need(spec, "max_tokens", _count_from(2), "a whole number of 2 or more")
+    _need(spec, "n", _count_from(1), "a whole number of 1 or more")
+    if "pruner" not in spec:
+        _flops(about)
+    else:
+        _method(about, spec)
+
+
+def rows(about: Mapping[str, Any], lines: Mapping[str, Row]) -> None:
+    """Raise FlawError for the first row that is not what benches write under this header."""
+    spec = about["spec"]
+    check = pool_row if "pruner" not in spec else live_row if spec.get("live") else judged_row
+    for problem, row in lines.items():
+        try:
+            if "error" not in row or check is pool_row:
+                check(row, spec)
+            elif type(row["error"]) is not str:
+                _flaw("error", row["error"], "a text")
+        except KeyError as error:
+            raise FlawError(f"the row of {problem} has no {error.args[0]}") from None
+        except FlawError as flaw:
+            raise FlawError(f"the row of {problem}: {flaw}") from None
+
+
+def pool_row(row: Row, spec: Row) -> None:
+    """The finished paths of one problem, graded."""
+    n, limit = spec["n"], spec["max_tokens"]
+    if not (type(row["prompt"]) is int and 0 <= row["prompt"] <= MOST):
+        _flaw("prompt", row["prompt"], "a number of tokens")
+    if not _is_digest(row["paths"]):
+        _flaw("paths", row["paths"], "12 hexadecimal digits")
+    if not (_is_list(row["answers"], n) and set(map(type, row["answers"])) <= {str, type(None)}):
+        _flaw("answers", row["answers"], f"{n} texts or nulls")
+    if not _are_whole(row["lengths"], n, limit):
+        _flaw("lengths", row["lengths"], f"{n} whole numbers from 0 to the limit of {limit} tokens")
+    for name in ("correct", "stopped"):
+        if not _are_whole(row[name], n, 1):
+            _flaw(name, row[name], f"{n} times 0 or 1")
+    if any(right and answer is None for right, answer in zip(row["correct"], row["answers"], strict=True)):
+        raise FlawError("a path without an answer is said to be right (correct)")
+
+
+def judged_row(row: Row, spec: Row) -> None:
+    """What one method said of the paths of one problem."""
+    n = spec["n"]
+    if spec["prefix"] == WHOLE:
+        if not (_are_numbers(row["weights"], n) and min(row["weights"]) >= 0):
+            _flaw("weights", row["weights"], f"{n} finite numbers of 0 or more")
+        if not _are_whole(row["spent"], n, spec["max_tokens"]):
+            _flaw("spent", row["spent"], f"{n} whole numbers from 0 to the limit of {spec['max_tokens']} tokens")
+    elif not _are_numbers(row["scores"], n):
+        _flaw("scores", row["scores"], f"{n} finite numbers")
+    _cost(row["cost"])
+    if "each" in row:
+        _each(row["each"], row["cost"], n)
+
+
+def live_row(row: Row, spec: Row) -> None:
+    """One problem of a timed run."""
+    kept = row["kept"]
+    for name, indices in (("kept", kept), *(("earlier", each) for each in row.get("earlier", ()))):
+        if not (_are_whole(indices, None, spec["n"] - 1) and all(a < b for a, b in pairwise(indices))):
+            _flaw(name, indices, f"indices of paths from 0 to {spec['n'] - 1}, ascending")
+    if not (_is_list(row["answers"], len(kept)) and set(map(type, row["answers"])) <= {str, type(None)}):
+        _flaw("answers", row["answers"], f"{len(kept)} texts or nulls, one for each path that is kept")
+    if not (row["voted"] is None or type(row["voted"]) is str):
+        _flaw("voted", row["voted"], "a text or null")
+    for name, most in (("correct", 1), ("right", len(kept))):
+        if not (type(row[name]) is int and 0 <= row[name] <= most):
+            _flaw(name, row[name], f"a whole number from 0 to {most}")
+    _cost(row["cost"])
+    seconds = row["seconds"]
+    if not (_is_object(seconds) and seconds.keys() == STAGES and all(map(_is_amount, seconds.values()))):
+        _flaw("seconds", seconds, f"finite numbers of 0 or more for {', '.join(sorted(STAGES))}")
+
+
+def _method(about: Mapping[str, Any], spec: Row) -> None:
+    """The part of a header that says which method it is of, and what it is."""
+    _need(spec, "pruner", _is_line, "one line of text")
+    _need(spec, "code", _is_text, "a text")
+    _need(about, "source", _is_line, "one line of text")
+    if spec.get("live"):
+        _need(_need(about, "device", _is_object, "an object"), "device", _is_line, "one line of text", "device.")
+        return
+    _need(
+        spec, "prefix", lambda v: type(v) is int and 0 <= v < spec["max_tokens"], "a number of tokens below max_tokens"
+    )
+    if (spec["prefix"] == WHOLE) != (about.get("role") == "own-rule"):
+        _flaw("prefix", spec["prefix"], "0 for a method with a rule of its own, and for no other")
+    _need(about, "quadrant", lambda v: type(v) is str and v in QUADRANTS, f"one of {', '.join(sorted(QUADRANTS))}")
+    _need(about, "fidelity", _is_line, "one line of text")
+    for name, holds, kind in OPTIONAL:
+        if name in about:
+            _need(about, name, holds, kind)
+
+
+def _flops(about: Mapping[str, Any]) -> None:
+    flops = _need(about, "flops", _is_object, "an object")
+    if flops.keys() != {"per_token", "attention"} or not all(map(_is_amount, flops.values())):
+        _flaw("flops", flops, "finite numbers of 0 or more for per_token and attention")
+
+
+def _cost(cost: Any) -> None:
+    if not (_is_object(cost) and cost.keys() == COST):
+        _flaw("cost", cost, f"an object of {', '.join(COST)}")
+    for name in COUNTS:
+        if not (type(cost[name]) is int and cost[name] >= 0):
+            _flaw(f"cost.{name}", cost[name], "a whole number of 0 or more")
+    if not _is_amount(cost["flops"]):
+        _flaw("cost.flops", cost["flops"], "a finite number of 0 or more")
+
+
+def _each(each: Any, cost: Row, n: int) -> None:
+    """What of a cost belongs to single paths: never more than there is of it."""
+    if not (_is_object(each) and each.keys() <= COST):
+        _flaw("each", each, f"an object of {', '.join(COST)}")
+    for name, value in each.items():
+        values = value if isinstance(value, list) else [value] * n
+        if len(values) != n or not all(map(_is_amount, values)):
+            _flaw(f"each.{name}", value, f"a finite number of 0 or more, or {n} of them")
+        if sum(values) > cost[name] * (1 + 1e-9):
+            raise FlawError(f"each.{name} is more in all than cost.{name}, {cost[name]}")
+
+
+def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> Any:
+    if name not in holder:
+        raise FlawError(f"its header has no {inside}{name}")
+    value = holder[name]
+    if not holds(value):
+        _flaw(f"{inside}{name} in its header", value, kind)
+    return value
+
+
+def _flaw(name: str, value: Any, kind: str) -> NoReturn:
+    raise FlawError(f"{name} is {_short(value)}, and has to be {kind}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_list(value: Any, n: int | None) -> bool:
+    return type(value) is list and (n is None or len(value) == n)
+
+
+def _are_numbers(values: Any, n: int) -> bool:
+    """``n`` numbers that float32 holds. A NaN survives ``min`` and ``max``, but no sum."""
+    return (
+        _is_list(values, n)
+        and set(map(type, values)) <= NUMBER
+        and min(values) >= -LARGEST
+        and max(values) <= LARGEST
+        and isfinite(sum(values))
+    )
+
+
+def _are_whole(values: Any, n: int | None, most: int) -> bool:
+    """Whole numbers from 0 to ``most``, ``n`` of them if that is given."""
+    if not (_is_list(values, n) and set(map(type, values)) <= {int}):
+        return False
+    return not values or (min(values) >= 0 and max(values) <= most)
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in NUMBER and 0 <= value <= LARGEST_AMOUNT
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _count_from(least: int) -> Check:
+    return lambda value: type(value) is int and least <= value <= MOST
+
+
+def _is_digest(value: Any) -> bool:
+    return type(value) is str and len(value) == 12 and set(value) <= set("0123456789abcdef")
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_line(value: Any) -> bool:
+    return type(value) is str and value.isprintable() and bool(value)
+
+
+REQUIRED = (
+    "engine",
+    "model",
+    "fingerprint",
+)  # of an engine's spec; the others have a place in tables where they are there
+ENGINE: Iterable[tuple[str, Check, str]] = (
+    ("engine", _is_line, "one line of text"),
+    ("model", is_file_name, "a name without slashes"),
+    ("fingerprint", _is_line, "one line of text"),
+    ("dtype", _is_line, "one line of text"),
+    ("sampling", _is_object, "an object"),
+)
+OPTIONAL: Iterable[tuple[str, Check, str]] = (
+    ("vote", lambda v: type(v) is str and v in VOTES, f"one of {', '.join(VOTES)}"),
+    ("pointwise", lambda v: type(v) is bool, "true or false"),
+    ("label_tokens", lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number of 0 or more"),
+    ("was", _is_object, "an object"),
+)
