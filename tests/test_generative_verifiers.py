@@ -233,7 +233,7 @@ def tiny(folder: FilePath, seed: int) -> str:
         num_hidden_layers=1,
         **shape,
         bos_token_id=None,
-        eos_token_id=None,
+        eos_token_id=len(alphabet) - 1,
         initializer_range=1.0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
