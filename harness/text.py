@@ -6,6 +6,8 @@ from difflib import get_close_matches
 
 from harness.api import PathpruneError
 
+LONGEST = 1000  # characters of an error that are shown and recorded
+
 
 def unknown(noun: str, name: str, known: list[str]) -> str:
     """``unknown task 'hand'; did you mean hands?``, or all names where none is near."""
@@ -14,6 +16,17 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in one line; a user's mistake already reads as one."""
-    text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    """What went wrong in one line that any terminal prints; a user's mistake already reads as one."""
+    try:
+        text = str(error)
+    except Exception:  # an exception of others may not even have a text
+        text = "(it has no text)"
+    if not isinstance(error, PathpruneError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return shorten(text)
+
+
+def shorten(text: str, most: int = LONGEST) -> str:
+    """One line of printable characters, cut where it is long."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return line if len(line) <= most else line[: most - 3] + "..."
