@@ -6,6 +6,7 @@ given a time limit. None of this is a wall: a plug-in runs with the rights of wh
 
 from __future__ import annotations
 
+import inspect
 import locale
 import os
 import random
@@ -94,6 +95,16 @@ def blamed(what: str) -> Iterator[None]:
     except BaseException as error:
         _show(error)
         raise PathpruneError(f"{what} raised {_told(error)}") from error
+
+
+def attribute(thing: Any, name: str, default: Any) -> Any:
+    """``getattr``, but an AttributeError raised within a property is not taken for a missing member."""
+    try:
+        return getattr(thing, name)
+    except AttributeError:
+        if inspect.getattr_static(thing, name, None) is not None:
+            raise
+        return default
 
 
 def is_ours(thing: Any) -> bool:
@@ -272,6 +283,8 @@ def _timed(limit: float | None) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, limit, RETRY)
     try:
         yield
+        if time.monotonic() >= ends:  # it could not be interrupted, or caught the interruption
+            raise TimeUpError
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -32,13 +32,12 @@ from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
-from harness.text import reason, shorten
+from harness.text import reason, shown
 from harness.undeclared import Undeclared, UndeclaredStats
 from harness.vote import vote
 
 Result = TypeVar("Result")
 STAGES = ("launch", "check", "resume")  # that a live run times
-SHOWN = 60  # characters of a wrong value that an error shows
 NO_TEXT: Any = Undeclared("path.text", "'text'")
 NO_STRING: Any = Undeclared("check.closing or check.step", "'text'")
 NO_ENGINE = Undeclared("check.engine", "'hidden', 'trace' or 'forced'")
@@ -170,7 +169,7 @@ def decide(
         ledger, seen = opened(method, paths, engine, task, seed)
         given = method.decide(seen, ledger)
         if not isinstance(given, Decision):
-            raise ScoringError(f"decide returned {shorten(repr(given), SHOWN)}, not a Decision")
+            raise ScoringError(f"decide returned {shown(given)}, not a Decision")
         spent, weights = (_real(getattr(given, f), f, len(paths)) for f in ("spent", "weights"))
         return Decision(spent, weights), _spent(ledger).cost, method.warmup
 
@@ -207,12 +206,12 @@ def _contained(work: Callable[[], Result], time_limit: float | None) -> Result:
 def _real(given: Any, what: str, count: int) -> np.ndarray:
     """One finite real number per path, float64 ``[count]``; whatever else a method returns is refused."""
     if isinstance(given, str | bytes) or not (isinstance(given, Sequence) or hasattr(given, "__array__")):
-        raise ScoringError(f"{what} is {shorten(repr(given), SHOWN)}, not {count} numbers")
+        raise ScoringError(f"{what} is {shown(given)}, not {count} numbers")
     values = np.asarray(given)
     if values.shape != (count,):
         raise ScoringError(f"{what} has shape {values.shape} for {count} paths")
     if values.dtype.kind not in "fiub":
-        raise ScoringError(f"{what} is {shorten(repr(given), SHOWN)}: {values.dtype} values, not real numbers")
+        raise ScoringError(f"{what} is {shown(given)}: {values.dtype} values, not real numbers")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ScoringError(f"{int((~np.isfinite(values)).sum())} of {count} values of {what} are not finite")

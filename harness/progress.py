@@ -14,7 +14,7 @@ Steps = Callable[[int, int, str], None]
 @contextmanager
 def steps(label: str) -> Iterator[Steps]:
     """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     with _notebook(label) if console.is_jupyter else _terminal(label, console) as step:
         yield step
 
@@ -29,8 +29,10 @@ def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 @contextmanager
 def _terminal(label: str, console: Console) -> Iterator[Steps]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
+    ) as progress:
         row = progress.add_task(label, total=None, note="")
         yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
 

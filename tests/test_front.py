@@ -212,17 +212,17 @@ def test_two_pruners_of_one_name_are_refused(here: FilePath) -> None:
 
 
 def test_what_fails_inside_an_engine_is_not_taken_for_missing() -> None:
-    from harness import registry
     from harness.api import Engine
+    from harness.contracts import Guarded
 
     class Fails:
         @property
         def rows(self) -> int:
             return self.no_such_thing  # type: ignore[attr-defined, no-any-return]
 
-    with pytest.raises(AttributeError, match="no_such_thing"):
-        _ = registry.WithDefaults(Fails(), Engine).rows
-    assert registry.WithDefaults(object(), Engine).rows == Engine.rows
+    with pytest.raises(PathpruneError, match=r"mine: rows raised AttributeError: .*no_such_thing.*test_front.py:\d+"):
+        _ = Guarded(Fails(), "mine", Engine).rows
+    assert Guarded(object(), "mine", Engine).rows == Engine.rows
 
 
 def test_paths_carry_texts_answers_and_scores(here: FilePath) -> None:

@@ -16,7 +16,8 @@ from harness.progress import steps as steps
 from harness.where import Where
 from harness.where import given as given
 
-console = Console(width=None if sys.stdout.isatty() else 200)
+# Names are of others: brackets and colons in them are text, never rich's markup.
+console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
 PUBLISHED, LOCAL = "results/published", "results/local"
 
 

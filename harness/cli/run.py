@@ -32,6 +32,7 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=cl
 @click.option("--problems", type=int, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
+@click.option("--time-limit", type=float, help="seconds a pruner may take per problem  [default: none]")
 @click.option("--workers", help="engines at once, by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
@@ -67,7 +68,7 @@ def _show(table: Any) -> None:
     from harness.report import tables
 
     for name, why in table.left_out.items():
-        console.print(f"left out {name}: {why}", style="yellow", markup=False)
+        console.print(f"left out {name}: {why}", style="yellow")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
@@ -80,7 +81,7 @@ def _show(table: Any) -> None:
 
 def _show_failures(failures: Any) -> int:
     for name, (count, why) in failures.items():
-        console.print(f"{name} failed on {count} problems, which have no score: {why}", style="red", markup=False)
+        console.print(f"{name} failed on {count} problems, which have no score: {why}", style="red")
     return len(failures)
 
 
@@ -116,9 +117,9 @@ def check(spec: str, on: Where) -> None:
     failed = 0
     for name, problem in conformance(plugin, on.task, on.engine, on.prefix, on.seed):
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
-        console.print(line, style="green" if problem is None else "red", markup=False)
+        console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
-    raise SystemExit(1 if failed else 0)
+    raise SystemExit(2 if failed else 0)
 
 
 @cli.command()

@@ -69,7 +69,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(
             f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
         )
-    plugin.pruner.load(checkpoint)
+    plugin.call("load", checkpoint)
     return external | {"checkpoint": digest}
 
 

@@ -15,7 +15,7 @@ from harness.api import Check
 from harness.learn import checkpoints
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.plugins import Plugin
+from harness.plugins import Plugin, as_json
 from harness.store.keys import digest
 from harness.store.provenance import provenance
 
@@ -52,11 +52,11 @@ def train_pruner(
     scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
-    metrics = pruner.fit(examples, check, log)
+    metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
     if not writes():
         return checkpoint
     new = scratch / "checkpoint"
-    pruner.save(new)
+    plugin.call("save", new)
     card = {
         "pruner": plugin.name,
         "code": plugin.code,

@@ -129,9 +129,9 @@ def terms_of(only: str) -> dict[str, str]:
     wanted = dict(part.partition("=")[::2] for part in filter(None, only.split(",")))
     for key, value in wanted.items():
         if key not in TERMS:
-            raise PathpruneError(unknown("term of --only", key, list(TERMS)))
+            raise PathpruneError(unknown("term of only", key, list(TERMS)))
         if not value:
-            raise PathpruneError(f"--only {only!r}: {key!r} is not term=value, e.g. {key}=...")
+            raise PathpruneError(f"only {only!r}: {key!r} is not term=value, e.g. {key}=...")
     return wanted
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.api import Cost
 from harness.loop import STAGES
@@ -21,7 +22,7 @@ def summary(records: Sequence[Record]) -> Table:
     for head in HEADS:
         table.add_column(head, justify="left" if head == "pruner" else "right")
     for record in records:
-        table.add_row(*_cells(record))
+        table.add_row(*map(Text, _cells(record)))
     return table
 
 

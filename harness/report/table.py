@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,7 @@ class Table:
 
         heads = tables.columns(self.group.pool.n, self.keep)
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
-        return f"<p>{self.title}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
+        return f"<p>{escape(self.title)}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.api import PathpruneError
 from harness.replay.stats import FEW, Interval
@@ -77,12 +78,13 @@ def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
     wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 15, 17, 21)
     heads = columns(group.pool.n, keep)
-    table = Table(title=group.title, title_justify="left", padding=(0, 0), pad_edge=False)
+    table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(heads[i], justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
+        table.add_column(Text(heads[i]), justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         texts = cells(row)
-        table.add_row(*(SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted))
+        brief = [SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted]
+        table.add_row(*map(Text, brief))  # plain text on whatever console: names are of others
     return table
 
 

@@ -43,7 +43,7 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
     size = max(1, run.engine.rows // run.spec.n) if waiting else 1
     groups = (waiting[start : start + size] for start in range(0, len(waiting), size))
     jobs = (_job(bank, records, group, run.spec.seed) for group in groups)
-    for finished in crew(Worker(run.task, run.engine, usable, run.spec), jobs):
+    for finished in crew(Worker(run.task, run.engine, usable, run.spec, run.time_limit), jobs):
         for paths in finished.fresh:
             bank.put(paths[0].problem, paths)
         _same_paths(pool, finished.pool)
@@ -111,9 +111,11 @@ def _same_paths(pool: Record, rows: Sequence[dict[str, Any]]) -> None:
     """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
     for row in rows:
         known = pool.lines.get(row["problem"], row)
-        if known["paths"] != row["paths"]:
+        # Rows from before statistics were told apart say nothing of them.
+        if known["paths"] != row["paths"] or known.get("stats", row["stats"]) != row["stats"]:
+            what = "paths" if known["paths"] != row["paths"] else "token statistics"
             raise PathpruneError(
-                f"the banked paths of {row['problem']} are not those that {pool.file} was recorded from (another machine or "
+                f"the banked {what} of {row['problem']} are not those that {pool.file} was recorded from (another machine or "
                 "version sampled them); use another --results folder, or the bank that belongs to these records"
             )
 
