@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.api import Engine, FlopModel, PathpruneError, Problem, Signal, Task, TaskDefaults
+from harness.api import Engine, FlopModel, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
 from harness.engines import LazyEngine
 from harness.guard import attribute, blamed, is_ours
 from harness.plugins import as_json, member
@@ -74,7 +74,23 @@ def complete_task(opened: Any, name: str) -> Any:
     defaults = member(opened, "defaults", None, name)
     if not isinstance(defaults, TaskDefaults):
         raise PathpruneError(f"task {name!r}: defaults is a TaskDefaults, not {shown(defaults)}")
+    _check_defaults(defaults, name)
     return opened if is_ours(opened) else GuardedTask(opened, f"task {name!r}", Task)
+
+
+def _check_defaults(defaults: TaskDefaults, name: str) -> None:
+    for label in ("model", "closing", "step"):
+        if not isinstance(value := getattr(defaults, label), str):
+            raise PathpruneError(f"task {name!r}: defaults.{label} is a string, not {shown(value)}")
+    if not isinstance(defaults.sampling, Sampling):
+        raise PathpruneError(f"task {name!r}: defaults.sampling is a Sampling, not {shown(defaults.sampling)}")
+    prefixes = defaults.prefixes
+    counts = (defaults.max_tokens, defaults.problems, *(prefixes if isinstance(prefixes, tuple | list) else (None,)))
+    if not prefixes or not all(isinstance(count, int) and count > 0 for count in counts):
+        raise PathpruneError(
+            f"task {name!r}: defaults has max_tokens, problems and one or more prefixes, all whole numbers above 0, not "
+            f"{shown(counts)}"
+        )
 
 
 def _require(opened: Any, name: str, noun: str, members: tuple[str, ...]) -> None:

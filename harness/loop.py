@@ -43,7 +43,7 @@ NO_STRING: Any = Undeclared("check.closing or check.step", "'text'")
 NO_ENGINE = Undeclared("check.engine", "'hidden', 'trace' or 'forced'")
 
 
-class ScoringError(Exception):
+class ScoringError(PathpruneError):
     """A method failed on one problem: it becomes an error record, never a score.
 
     ``__cause__`` is what it raised, if it raised."""
@@ -150,7 +150,7 @@ def check(
 
     def scored() -> tuple[np.ndarray, Spent]:
         ledger, seen = opened(pruner, prefixes, engine, task, seed)
-        return _real(pruner.score(seen, ledger), "score", len(prefixes)), _spent(ledger)
+        return _real(pruner.score(seen, ledger), "scores", len(prefixes)), _spent(ledger)
 
     scores, spent = _contained(scored, time_limit)
     return _recorded(scores, type(pruner).__name__), spent
@@ -168,9 +168,10 @@ def decide(
     def decided() -> tuple[Decision, Cost, int]:
         ledger, seen = opened(method, paths, engine, task, seed)
         given = method.decide(seen, ledger)
-        if not isinstance(given, Decision):
-            raise ScoringError(f"decide returned {shown(given)}, not a Decision")
-        spent, weights = (_real(getattr(given, f), f, len(paths)) for f in ("spent", "weights"))
+        if not (hasattr(given, "spent") and hasattr(given, "weights")):
+            raise ScoringError(f"gave {shown(given)}, not a Decision")
+        spent = _real(given.spent, "numbers of tokens spent", len(paths))
+        weights = _real(given.weights, "weights", len(paths))
         return Decision(spent, weights), _spent(ledger).cost, method.warmup
 
     given, cost, warmup = _contained(decided, time_limit)
@@ -206,15 +207,15 @@ def _contained(work: Callable[[], Result], time_limit: float | None) -> Result:
 def _real(given: Any, what: str, count: int) -> np.ndarray:
     """One finite real number per path, float64 ``[count]``; whatever else a method returns is refused."""
     if isinstance(given, str | bytes) or not (isinstance(given, Sequence) or hasattr(given, "__array__")):
-        raise ScoringError(f"{what} is {shown(given)}, not {count} numbers")
+        raise ScoringError(f"gave {shown(given)}, not {count} {what}")
     values = np.asarray(given)
     if values.shape != (count,):
-        raise ScoringError(f"{what} has shape {values.shape} for {count} paths")
+        raise ScoringError(f"gave {what} of shape {values.shape} for {count} paths")
     if values.dtype.kind not in "fiub":
-        raise ScoringError(f"{what} is {shown(given)}: {values.dtype} values, not real numbers")
+        raise ScoringError(f"gave {shown(given)} as {what}: {values.dtype} values, not real numbers")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ScoringError(f"{int((~np.isfinite(values)).sum())} of {count} values of {what} are not finite")
+        raise ScoringError(f"{int((~np.isfinite(values)).sum())} of {count} {what} are not finite")
     return values
 
 

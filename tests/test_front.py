@@ -279,14 +279,14 @@ def test_a_live_run_has_a_frame(here: FilePath) -> None:
     [
         ({"pruners": "logprop"}, "did you mean logprob"),
         ({"task": "toi"}, "did you mean toy"),
-        ({"keep": 9}, "--keep 9 is not between 1 and --n 8"),
-        ({"stages": "5:4", "prefix": 5}, "leave out --prefix"),
+        ({"keep": 9}, "keep 9 is not between 1 and n = 8"),
+        ({"stages": "5:4", "prefix": 5}, "leave out prefix"),
         ({"sampling": {"temp": 1.0}}, "unknown sampling option 'temp'"),
         ({"vote": "most"}, "unknown vote 'most'; known: majority"),
         ({"pruners": []}, "no pruner given"),
         ({"pruners": [3]}, "is not a pruner"),
         ({"workers": 2, "pruners": Late}, "give task, engine and pruners as strings"),
-        ({"problems": 0}, "--problems is 1 or more"),
+        ({"problems": 0}, "problems is 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(wrong: dict[str, Any], says: str, here: FilePath) -> None:

@@ -6,11 +6,13 @@ import json
 import locale
 import os
 import random
+import re
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -26,7 +28,7 @@ from harness.contracts import complete_task
 from harness.guard import PluginError, contained
 from harness.plugins import RESERVED
 from harness.pools.bank import Bank
-from harness.runners.work import WHOLE
+from harness.progress import bar
 from harness.session import choose
 from harness.spec import RunSpec
 from harness.testing import conformance
@@ -112,7 +114,7 @@ def books(value: Any) -> Score:
     return score
 
 
-class Textless(Exception):
+class TextlessError(Exception):
     def __str__(self) -> str:
         raise RuntimeError
 
@@ -128,21 +130,21 @@ class Textless(Exception):
         (raises(RecursionError("deep")), "RecursionError: deep"),
         (raises(ValueError("\udc80\x1b[31m\n[/x]")), r"ValueError: \?\?\[31m \[/x\]"),
         (raises(ValueError("x" * 10**6)), r"ValueError: x+\.\.\."),
-        (raises(Textless()), "Textless: .it has no text"),
+        (raises(TextlessError()), "TextlessError: .it has no text"),
         (raises(UnavailableError("no weights")), "^no weights$"),
-        (gives(None), "score is None, not 4 numbers"),
-        (gives("1234"), "score is '1234', not 4 numbers"),
-        (gives(0.5), "score is 0.5, not 4 numbers"),
-        (gives({}), "score is {}, not 4 numbers"),
-        (gives(lambda ps: (0.0 for _ in ps)), r"score is <generator object .*>, not 4 numbers"),
-        (gives([0.0]), r"score has shape \(1,\) for 4 paths"),
-        (gives([[0.0]] * 4), r"score has shape \(4, 1\) for 4 paths"),
+        (gives(None), "gave None, not 4 scores"),
+        (gives("1234"), "gave '1234', not 4 scores"),
+        (gives(0.5), "gave 0.5, not 4 scores"),
+        (gives({}), "gave {}, not 4 scores"),
+        (gives(lambda ps: (0.0 for _ in ps)), r"gave <generator object .*>, not 4 scores"),
+        (gives([0.0]), r"gave scores of shape \(1,\) for 4 paths"),
+        (gives([[0.0]] * 4), r"gave scores of shape \(4, 1\) for 4 paths"),
         (gives([[0.0], [0.0, 1.0], [], []]), "ValueError: .*inhomogeneous"),
         (gives(["a"] * 4), "<U1 values, not real numbers"),
         (gives([None] * 4), "object values, not real numbers"),
         (gives([1j] * 4), "complex128 values, not real numbers"),
         (gives(np.array([object()] * 4)), "object values, not real numbers"),
-        (gives([0, 1, float("nan"), float("inf")]), "2 of 4 values of score are not finite"),
+        (gives([0, 1, float("nan"), float("inf")]), "2 of 4 scores are not finite"),
         (gives([0, 1, 2, 1e300]), r"1e\+300 is beyond the largest float32"),
         (charges(reread=-1), "a cost is 0 or more and finite, not reread=-1"),
         (charges(reread=2.5), "a cost in tokens is a whole number, not reread=2.5"),
@@ -158,14 +160,13 @@ class Textless(Exception):
 def test_what_a_score_does_wrong_is_an_error_row(score: Score, says: str, bench: Any) -> None:
     table = bench([pruner(score), "first"])
     assert table.failures.keys() == {"Mine"} and table.failures["Mine"][0] == 2
-    pytest.raises(ValueError, _raise, table.failures["Mine"][1]).match(says)
+    assert is_one_line(table.failures["Mine"][1], says)
     assert [set(row) for row in rows("results", "L5-Mine")] == [{"problem", "error"}] * 2
     assert len(rows("results", "L5-first")) == 2
 
 
-def _raise(text: str) -> None:
-    assert "\n" not in text and len(text) < 1200
-    raise ValueError(text)
+def is_one_line(text: str, says: str) -> bool:
+    return "\n" not in text.strip() and len(text) < 1200 and re.search(says, text) is not None
 
 
 @pytest.mark.parametrize(
@@ -502,7 +503,7 @@ def test_a_plugin_that_never_returns_has_a_time_limit(score: Score, bench: Any) 
 def test_a_time_limit_never_cuts_the_harness_short() -> None:
     """An engine that is left in the middle of a step might give others wrong states."""
     inside = {"__name__": "harness.engines.any", "time": time}
-    exec("def step():\n    time.sleep(0.3)\n    done.append(1)", inside | {"done": (done := [])}, space := {})  # noqa: S102
+    exec("def step():\n    time.sleep(0.3)\n    done.append(1)", inside | {"done": (done := [])}, space := {})
     step = space["step"]
 
     def work() -> None:
@@ -521,6 +522,9 @@ def test_a_time_limit_is_a_number_of_seconds(limit: Any, bench: Any) -> None:
 
 
 # What is loaded.
+
+
+COUNT = iter(range(99))
 
 
 def fails(error: BaseException) -> property:
@@ -551,7 +555,7 @@ def faulty(*_: Any, **__: Any) -> Any:
         ({"identity": lambda self: {1: 2}}, "has to return a dictionary of names"),
         ({"identity": lambda self: {"a": object()}}, "returns what JSON cannot hold"),
         ({"identity": lambda self: {"a": float("nan")}}, "returns what JSON cannot hold"),
-        ({"identity": lambda self, n=iter(range(99)): {"a": next(n)}}, r"identity\(\) names \{'a': \d+\} and then"),
+        ({"identity": lambda self: {"a": next(COUNT)}}, r"identity\(\) names \{'a': \d+\} and then"),
         *[({"identity": lambda self, k=k: {k: 1}}, rf"identity\(\) may not set {k}") for k in sorted(RESERVED)],
         ({"needs": "text"}, "needs is a set of signals"),
         ({"needs": 3}, "needs is a set of signals"),
@@ -617,14 +621,12 @@ def test_a_file_of_a_pruner_fails_in_one_line(
     given = (f"{tmp_path}/mine.py@{spec}",) if verb == "check" else ("--pruner", f"./mine.py@{spec}", "--problems", "2")
     code, said = run_cli(verb, *given, "--task", "toy", "--engine", "toy")
     assert code == 2 and said.startswith("error: ") and said.count("\n") == 1
-    pytest.raises(ValueError, _raise, said.strip()).match(says)
+    assert is_one_line(said, says)
     assert not FilePath("results").exists()
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "~nobody-of-this-name/x.py", "nul\0.py", "folder.py", "text.txt"])
-def test_a_file_that_is_not_there_is_one_line(
-    name: str, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_not_there_is_one_line(name: str, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     FilePath("folder.py").mkdir()
     FilePath("text.txt").touch()
@@ -639,7 +641,10 @@ def test_a_file_that_is_not_there_is_one_line(
         ("raise KeyboardInterrupt", "KeyboardInterrupt (mine.py:4)"),
         ("return [1e300] * len(ps)", "beyond the largest float32"),
         ("return [len(p.text) for p in ps]", "add 'text' to its needs"),
-        ("self.n = getattr(self, 'n', 0) + 1; return [0.0] * (len(ps) if self.n < 4 else 1)", "never fails on prefixes"),
+        (
+            "self.n = getattr(self, 'n', 0) + 1; return [0.0] * (len(ps) if self.n < 4 else 1)",
+            "never fails on prefixes",
+        ),
     ],
 )
 def test_check_reports_faults_and_exits_with_2(body: str, says: str, run_cli: Any, tmp_path: FilePath) -> None:
@@ -672,23 +677,23 @@ def decides(spent: Any, weights: Any) -> type:
     [
         (lambda n: n - 0.5, np.ones_like, "a fraction of a token"),
         (lambda n: -n, np.ones_like, "fewer than none"),
-        (lambda n: n[1:], np.ones_like, r"spent has shape \(3,\) for 4 paths"),
-        (lambda n: None, np.ones_like, "spent is None"),
+        (lambda n: n[1:], np.ones_like, r"spent of shape \(3,\) for 4 paths"),
+        (lambda n: None, np.ones_like, "gave None, not 4 numbers of tokens spent"),
         (lambda n: n, lambda n: -n, "weight is negative"),
-        (lambda n: n, lambda n: n * np.nan, "4 of 4 values of weights are not finite"),
+        (lambda n: n, lambda n: n * np.nan, "4 of 4 weights are not finite"),
         (lambda n: n, lambda n: n * 1e300, "beyond the largest float32"),
         (lambda n: n, lambda n: n * 1j, "not real numbers"),
         (lambda n: n - 1, lambda n: n, "an aborted path votes"),
     ],
 )
 def test_a_decision_that_is_none_is_an_error_row(spent: Any, weights: Any, says: str, bench: Any) -> None:
-    pytest.raises(ValueError, _raise, bench(decides(spent, weights)).failures["Rule"][1]).match(says)
-    assert WHOLE == 0 and all("error" in row for row in rows("results", "own-rule"))
+    assert is_one_line(bench(decides(spent, weights)).failures["Rule"][1], says)
+    assert all("error" in row for row in rows("results", "own-rule"))
 
 
 def test_decide_returns_a_decision(bench: Any) -> None:
     rule = type("Rule", (decides(None, None),), {"decide": lambda self, paths, check: 3})
-    assert bench(rule).failures["Rule"][1] == "decide returned 3, not a Decision"
+    assert bench(rule).failures["Rule"][1] == "gave 3, not a Decision"
 
 
 # Tasks and engines.
@@ -719,6 +724,10 @@ class Graded(Toy):
         ({"version": 2}, "version is a string, not 2"),
         ({"name": ""}, "name is a string, not ''"),
         ({"defaults": {}}, "defaults is a TaskDefaults"),
+        ({"defaults": replace(Toy.defaults, prefixes=())}, "one or more prefixes, all whole numbers above 0"),
+        ({"defaults": replace(Toy.defaults, max_tokens="48")}, "all whole numbers above 0"),
+        ({"defaults": replace(Toy.defaults, sampling={})}, "defaults.sampling is a Sampling"),
+        ({"defaults": replace(Toy.defaults, closing=None)}, "defaults.closing is a string"),
     ],
 )
 def test_a_task_that_breaks_its_contract_is_one_line(members: dict[str, Any], says: str, bench: Any) -> None:
@@ -865,10 +874,16 @@ def test_slots_tell_objects_apart(slots: Any) -> None:
 # Names are of others: they are text on every console.
 
 
+def test_a_bar_shows_brackets_as_they_are(capsys: Any) -> None:
+    with bar("[/x] :smile:", 3) as step:
+        step(1, "[red]note")
+    drawn = capsys.readouterr().err
+    assert "[/x] :smile:" in drawn and "[red]note" in drawn
+
+
 @pytest.mark.parametrize("name", ["[/x]", "[red]hot", ":smile:", "[link=x]y"])
-def test_brackets_in_a_name_are_brackets(name: str, bench: Any, capsys: Any) -> None:
+def test_brackets_in_a_name_are_brackets(name: str, bench: Any) -> None:
     table = bench([pruner(raises(ValueError(name)), name)], progress=True)
-    assert name in capsys.readouterr().err.replace("\n", "") or True  # the bar was drawn
     good = bench([pruner(gives([0.0] * 4), name)], "good")
     console = Console(width=300)
     with console.capture() as text:
