@@ -189,7 +189,7 @@ def _settings() -> list[Setting]:
         (lambda: dict(os.environ), _put_back),
         (lambda: warnings.filters[:], _filter_again),
         (random.getstate, random.setstate),
-        (np.random.get_state, np.random.set_state),
+        (np.random.get_state, _numpy_again),
         (sys.getrecursionlimit, sys.setrecursionlimit),
         (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     ]
@@ -237,6 +237,12 @@ def _put_back(variables: dict[str, str]) -> None:
     for name, value in variables.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
+
+
+def _numpy_again(state: Any) -> None:
+    now: Any = np.random.get_state()
+    if not all(np.array_equal(a, b) for a, b in zip(now, state, strict=True)):
+        np.random.set_state(state)  # slow
 
 
 def _filter_again(filters: list[Any]) -> None:

@@ -32,9 +32,13 @@ def names(kind: Kind) -> list[str]:
     return sorted({e.name for e in _entries(kind)})
 
 
-@cache
 def _entries(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
-    """Read once: reading them opens a file of every distribution that is installed."""
+    return _entries_on(tuple(sys.path), kind)
+
+
+@cache
+def _entries_on(path: tuple[str, ...], kind: Kind) -> tuple[metadata.EntryPoint, ...]:
+    """Read once for a search path: reading them opens a file of every distribution that is installed."""
     return tuple(metadata.entry_points(group=f"pathprune.{kind}"))
 
 

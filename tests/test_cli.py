@@ -78,7 +78,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
     file = tmp_path / "bad.py"
     file.write_text(MINE.replace("[-float(len(p.text)) for p in prefixes]", "list(range(len(prefixes)))"))
     code, out = run_cli("check", f"{file}@Mine", "--task", "toy", "--engine", "toy")
-    assert code == 1 and "FAIL permuting the prefixes permutes the scores" in out
+    assert code == 2 and "FAIL permuting the prefixes permutes the scores" in out
 
 
 @pytest.mark.parametrize(
