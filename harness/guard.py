@@ -109,7 +109,7 @@ def attribute(thing: Any, name: str, default: Any) -> Any:
 
 def is_ours(thing: Any) -> bool:
     """Is a class, a function or an object's class part of this package? What it raises by mistake is our bug."""
-    owner = thing if hasattr(thing, "__qualname__") else type(thing)
+    owner = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     return str(getattr(owner, "__module__", "")).partition(".")[0] in OURS
 
 

@@ -160,6 +160,8 @@ def member(plugin: Any, name: str, default: Any, owner: str) -> Any:
     Raises:
         PathpruneError: what a property raised, in place of taking the member for missing.
     """
+    if is_ours(plugin):
+        return attribute(plugin, name, default)
     with blamed(f"{owner!r}: {name}"):
         return contained(lambda: attribute(plugin, name, default))
 
