@@ -5,8 +5,10 @@ Nothing here imports torch. A task, an engine or a pruner of somebody else needs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path as FilePath
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -65,7 +67,7 @@ class TokenStats:
 
     All in nats, shapes ``[T]``. Each statistic may be missing: an engine gives those that it has, by name. Reading one
     that is missing raises ``UnavailableError``, so that no score is ever made of a number that nobody measured;
-    ``known`` names those that are there.
+    ``known`` names those that are there. The arrays are read-only for good: whoever wants to change one takes a copy.
     """
 
     logprob: np.ndarray  # log P_t(y_t) of the token that was sampled
@@ -85,7 +87,7 @@ class TokenStats:
         top_entropy: np.ndarray | None = None,
     ) -> None:
         values = (logprob, confidence, entropy, self_certainty, margin, top_entropy)
-        self.__dict__.update((n, v) for n, v in zip(STATISTICS, values, strict=True) if v is not None)
+        self.__dict__.update((n, _frozen(n, v)) for n, v in zip(STATISTICS, values, strict=True) if v is not None)
         if len({len(v) for v in self.__dict__.values()}) > 1:
             raise ValueError(f"token statistics of unlike lengths: { {n: len(v) for n, v in self.__dict__.items()} }")
 
@@ -114,6 +116,17 @@ class TokenStats:
         return TokenStats(**{n: np.concatenate([getattr(self, n), getattr(rest, n)]) for n in both})
 
 
+def _frozen(name: str, values: Any) -> np.ndarray:
+    """Numbers over bytes, which no flag makes writable again; what is that already is not copied."""
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise ValueError(f"token statistic {name} is {array.dtype} of shape {array.shape}, not one number per token")
+    root = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    return array if isinstance(root.base, bytes) else np.frombuffer(array.tobytes(), array.dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """Generated tokens of one path, end-of-sequence token included; a prefix and a finished path are one type.
@@ -135,7 +148,7 @@ class Path:
         if length >= len(self.tokens):
             return self
         tokens = self.tokens[:length]
-        stats = self.stats.cut(length) if self.stats else None
+        stats = self.stats.cut(length) if self.stats is not None else None
         return replace(self, tokens=tokens, text=decode(tokens), stats=stats, finish="length")
 
 
@@ -156,6 +169,23 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def checked(self) -> Cost:
+        """The same in plain numbers.
+
+        Raises:
+            PathpruneError: a negative or fractional number of tokens, or what is no finite number.
+        """
+        plain: dict[str, Any] = {}
+        given: dict[str, Any] = vars(self)
+        for name, value in given.items():
+            is_number = isinstance(value, Real)
+            if not is_number or not math.isfinite(value) or value < 0:
+                raise PathpruneError(f"a cost is 0 or more and finite, not {name}={value!r}")
+            if name != "flops" and value != int(value):
+                raise PathpruneError(f"a cost in tokens is a whole number, not {name}={value!r}")
+            plain[name] = float(value) if name == "flops" else int(value)
+        return Cost(**plain)
 
 
 @dataclass(frozen=True)
@@ -350,7 +380,13 @@ class Check:
 
         Name the ``path`` that a cost belongs to: what is spent on no single path (a shared prompt) is charged to the
         problem, once, however many of its paths are scored.
+
+        Raises:
+            PathpruneError: what is no cost, as negative tokens.
         """
+        if not isinstance(cost, Cost):
+            raise PathpruneError(f"what is charged is a Cost, not {cost!r}")
+        cost = cost.checked()
         self.cost = self.cost + cost
         if path is not None:
             self.each[path.index] = self.each.get(path.index, Cost()) + cost

@@ -33,6 +33,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.api import PathpruneError
+from harness.text import reason
+
 SOURCE = "a1:"  # of syntax trees
 COMPILED = "c1:"  # of code objects
 LENGTH = 12
@@ -145,7 +148,12 @@ def _origin(name: str) -> Path | None:
 
 @lru_cache(maxsize=512)
 def _tree(file: Path, changed: int) -> ast.Module:
-    return ast.parse(file.read_bytes())
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise PathpruneError(
+            f"{file.name} is no Python that can be read ({reason(error)}), so no digest of it"
+        ) from error
 
 
 @lru_cache(maxsize=512)
@@ -375,7 +383,7 @@ def _constant(value: Any) -> str:
         return repr(value)
     try:
         return stable_text(value)
-    except (pickle.PicklingError, TypeError, AttributeError):
+    except Exception:  # whatever values of others raise when they are pickled
         return type(value).__name__
 
 
@@ -383,7 +391,7 @@ def stable_text(value: Any) -> str:
     """A value's text, the same for equal values in every process: what tells an object's state from another's.
 
     Raises:
-        PicklingError, TypeError, AttributeError: a value that cannot be written down.
+        Exception: a value that cannot be written down; most raise PicklingError, TypeError or AttributeError.
     """
     match value:
         case set() | frozenset():

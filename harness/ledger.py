@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,11 +22,11 @@ class MeteredProbe:
 
     def __init__(self, engine: Any, check: Check, needs: frozenset[str] = ASKED | {"text"}) -> None:
         self._engine, self._check, self._needs = engine, check, needs
-        self.spec, self.fingerprint = engine.spec, engine.fingerprint
+        self.spec, self.fingerprint = deepcopy(dict(engine.spec)), engine.fingerprint
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         self._declared("hidden")
-        states: np.ndarray = self._engine.probe(paths, adapter)
+        states = np.array(self._engine.probe(paths, adapter))  # the method's own: an engine may keep what it gave
         appended = 1 if adapter is None else adapter.tokens
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
         for path in paths:
@@ -37,7 +38,13 @@ class MeteredProbe:
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
         self._declared("trace")
-        traced: list[np.ndarray] = self._engine.trace(paths, reduce)
+
+        def reduced(states: np.ndarray, path: Path) -> np.ndarray:
+            seen = states.view()
+            seen.flags.writeable = False
+            return reduce(seen, path)
+
+        traced: list[np.ndarray] = list(self._engine.trace(paths, reduced))
         for path in paths:
             at = self.prompt_length(path.problem) + len(path.tokens)
             self._check.charge(Cost(probed=1, flops=self._engine.flops(at - 1, at)), path)

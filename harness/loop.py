@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,21 +12,39 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness import grading
-from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Pruner, Streaming, Task
+from harness.api import (
+    ASKED,
+    Check,
+    Cost,
+    Decision,
+    Engine,
+    Path,
+    PathpruneError,
+    Problem,
+    Pruner,
+    Streaming,
+    Task,
+    TokenStats,
+)
+from harness.guard import PluginError, contained
 from harness.ledger import Metered, MeteredProbe
 from harness.public import public
 from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
-from harness.text import reason
+from harness.text import reason, shown
+from harness.undeclared import Undeclared, UndeclaredStats
 from harness.vote import vote
 
 Result = TypeVar("Result")
 STAGES = ("launch", "check", "resume")  # that a live run times
+NO_TEXT: Any = Undeclared("path.text", "'text'")
+NO_STRING: Any = Undeclared("check.closing or check.step", "'text'")
+NO_ENGINE = Undeclared("check.engine", "'hidden', 'trace' or 'forced'")
 
 
-class ScoringError(Exception):
+class ScoringError(PathpruneError):
     """A method failed on one problem: it becomes an error record, never a score.
 
     ``__cause__`` is what it raised, if it raised. What it says goes into records: no password and no machine's folders."""
@@ -66,7 +85,9 @@ class Outcome:
         return {i: float(s) for r in self.rounds for i, s in zip(r.scored, r.scores, strict=True)}
 
 
-def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, spec: RunSpec) -> Outcome:
+def prune(
+    problem: Problem, task: Task, engine: Engine, pruner: Pruner, spec: RunSpec, time_limit: float | None = None
+) -> Outcome:
     """One problem, end to end: launch -> (check, keep)* -> resume -> vote; every token is charged to the outcome's cost."""
     ledger = Check(np.random.default_rng())
     meter = Metered(engine, ledger)
@@ -76,7 +97,7 @@ def prune(problem: Problem, task: Task, engine: Engine, pruner: Pruner, spec: Ru
     for stage in spec.stages:
         if rounds:
             alive = clock.time("resume", partial(meter.resume, alive, stage.prefix))
-        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed))
+        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed, time_limit))
         on = select(scores, [p.finish == "stop" for p in alive], stage.keep, spec.ended)
         scored = tuple(p.index for p in alive)
         alive, scores_on = [alive[i] for i in on], scores[list(on)]
@@ -119,77 +140,141 @@ class Spent:
     each: Mapping[int, Cost]
 
 
-def check(pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[np.ndarray, Spent]:
+def check(
+    pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int, time_limit: float | None = None
+) -> tuple[np.ndarray, Spent]:
     """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
 
-    The pruner sees only the signals it declared.
+    The pruner sees only the signals it declared, in objects of its own, and leaves the process as it found it.
 
     Raises:
-        ScoringError: whatever the pruner raises, a wrong count, or a value that is not finite.
+        ScoringError: whatever the pruner raises, ``sys.exit`` included, more than ``time_limit`` seconds, and what is not one
+            finite real number per prefix.
     """
-    ledger, seen = opened(pruner, prefixes, engine, task, seed)
-    try:
-        scores = np.asarray(pruner.score(seen, ledger), dtype=np.float32)
-    except Exception as error:
-        raise ScoringError(reason(error)) from error
-    if scores.shape != (len(prefixes),):
-        raise ScoringError(f"returned shape {scores.shape} for {len(prefixes)} prefixes")
-    if not np.isfinite(scores).all():
-        raise ScoringError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
-    return scores, Spent(ledger.cost, ledger.each)
+
+    def scored() -> tuple[np.ndarray, Spent]:
+        ledger, seen = opened(pruner, prefixes, engine, task, seed)
+        return _real(pruner.score(seen, ledger), "scores", len(prefixes)), _spent(ledger)
+
+    scores, spent = _contained(scored, time_limit)
+    return _recorded(scores, type(pruner).__name__), spent
 
 
-def decide(method: Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int) -> tuple[Decision, Cost]:
-    """What a method's own rule does to one problem's finished paths, and what it cost besides generating them."""
-    ledger, seen = opened(method, paths, engine, task, seed)
-    try:
+def decide(
+    method: Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int, time_limit: float | None = None
+) -> tuple[Decision, Cost]:
+    """What a method's own rule does to one problem's finished paths, and what it cost besides generating them.
+
+    Raises:
+        ScoringError: as ``check``; a decision that breaks ``harness.api.Streaming``.
+    """
+
+    def decided() -> tuple[Decision, Cost, int]:
+        ledger, seen = opened(method, paths, engine, task, seed)
         given = method.decide(seen, ledger)
-        decision = Decision(np.asarray(given.spent, dtype=int), np.asarray(given.weights, dtype=np.float32))
-    except Exception as error:
-        raise ScoringError(reason(error)) from error
+        if not (hasattr(given, "spent") and hasattr(given, "weights")):
+            raise ScoringError(f"gave {shown(given)}, not a Decision")
+        spent = _real(given.spent, "numbers of tokens spent", len(paths))
+        weights = _real(given.weights, "weights", len(paths))
+        return Decision(spent, weights), _spent(ledger).cost, method.warmup
+
+    given, cost, warmup = _contained(decided, time_limit)
+    if (given.spent % 1 != 0).any():
+        raise ScoringError("a path is said to have spent a fraction of a token")
+    decision = Decision(given.spent.astype(int), _recorded(given.weights, type(method).__name__))
+    _check_decision(decision, paths, warmup)
+    return decision, cost
+
+
+def _check_decision(decision: Decision, paths: Sequence[Path], warmup: int) -> None:
     lengths = np.array([len(p.tokens) for p in paths])
-    if decision.spent.shape != lengths.shape or decision.weights.shape != lengths.shape:
-        raise ScoringError(f"decided on {decision.spent.shape} and {decision.weights.shape} of {len(paths)} paths")
     if (decision.spent < 0).any() or (decision.spent > lengths).any():
         raise ScoringError("a path is said to have spent more tokens than it has, or fewer than none")
-    warming = np.argsort(np.argsort([p.index for p in paths])) < method.warmup
+    warming = np.argsort(np.argsort([p.index for p in paths])) < warmup
     if (decision.spent < lengths)[warming].any():
-        raise ScoringError(f"one of the first {method.warmup} paths, its warm-up, is aborted")
-    if not np.isfinite(decision.weights).all() or (decision.weights < 0).any():
-        raise ScoringError("a vote's weight is negative or not finite")
+        raise ScoringError(f"one of the first {warmup} paths, its warm-up, is aborted")
+    if (decision.weights < 0).any():
+        raise ScoringError("a vote's weight is negative")
     if (decision.weights[decision.spent < lengths] > 0).any():
         raise ScoringError("an aborted path votes")
-    return decision, ledger.cost
+
+
+def _contained(work: Callable[[], Result], time_limit: float | None) -> Result:
+    try:
+        return contained(work, time_limit)
+    except PluginError as error:
+        if isinstance(error.__cause__, ScoringError):
+            raise error.__cause__ from None
+        raise ScoringError(str(error)) from error.__cause__
+
+
+def _real(given: Any, what: str, count: int) -> np.ndarray:
+    """One finite real number per path, float64 ``[count]``; whatever else a method returns is refused."""
+    if isinstance(given, str | bytes) or not (isinstance(given, Sequence) or hasattr(given, "__array__")):
+        raise ScoringError(f"gave {shown(given)}, not {count} {what}")
+    values = np.asarray(given)
+    if values.shape != (count,):
+        raise ScoringError(f"gave {what} of shape {values.shape} for {count} paths")
+    if values.dtype.kind not in "fiub":
+        raise ScoringError(f"gave {shown(given)} as {what}: {values.dtype} values, not real numbers")
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ScoringError(f"{int((~np.isfinite(values)).sum())} of {count} {what} are not finite")
+    return values
+
+
+def _recorded(values: np.ndarray, name: str) -> np.ndarray:
+    """Numbers as records hold them, float32; the user is told once when that makes many of them equal."""
+    with np.errstate(over="ignore", under="ignore"):
+        short = values.astype(np.float32)
+    if not np.isfinite(short).all():
+        raise ScoringError(f"{np.abs(values).max():g} is beyond the largest float32, as which it is recorded")
+    if 2 * len(np.unique(short)) < len(np.unique(values)):
+        warnings.warn(
+            f"numbers that {name} gives differ by less than float32, as which they are recorded, tells apart: ties go to the "
+            "lower index; subtract what they have in common",
+            stacklevel=2,
+        )
+    return short
+
+
+def _spent(ledger: Check) -> Spent:
+    """What was charged, in plain numbers, even if a method wrote into its ledger by itself."""
+    return Spent(ledger.cost.checked(), {index: cost.checked() for index, cost in ledger.each.items()})
 
 
 def opened(
     method: Pruner | Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int
 ) -> tuple[Check, list[Path]]:
-    """A fresh ledger with what the method may touch, and the paths as it may see them."""
+    """A fresh ledger with what the method may touch, and the paths as it may see them, copies of its own."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
-    equip(ledger, method, engine, task)
     needs = frozenset(method.needs)
-    if needs & ASKED:
-        ledger.engine = MeteredProbe(engine, ledger, needs)
+    equip(ledger, method, engine, task)
+    ledger.engine = MeteredProbe(engine, ledger, needs) if needs & ASKED else NO_ENGINE
     return ledger, [_declared(p, needs) for p in paths]
 
 
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     """What a method that needs text may use besides."""
-    if "text" in method.needs:
-        # A plain function: no attribute of what a method is handed is the task, which knows the gold answers.
-        ledger.answer = lambda text: grading.read(task, text)
-        ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
-        ledger.decode = lambda tokens: str(engine.decode(tokens))
-        ledger.reader = partial(open_reader, ledger)
+    if "text" not in method.needs:
+        ledger.closing = ledger.step = NO_STRING
+        return
+    # A plain function: no attribute of what a method is handed is the task, which knows the gold answers.
+    ledger.answer = lambda text: grading.read(task, text)
+    ledger.decode = lambda tokens: str(engine.decode(tokens))
+    ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
+    ledger.reader = partial(open_reader, ledger)
 
 
 def _declared(path: Path, needs: frozenset[str]) -> Path:
+    stats: TokenStats | None = UndeclaredStats()
+    if "token_stats" in needs:
+        stats = path.stats.cut(len(path.tokens)) if path.stats is not None else None
     return replace(
         path,
         problem=replace(path.problem, answer=""),
-        text=path.text if "text" in needs else "",
-        stats=path.stats if "token_stats" in needs else None,
+        text=path.text if "text" in needs else NO_TEXT,
+        stats=stats,
     )
 
 

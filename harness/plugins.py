@@ -9,8 +9,9 @@ from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
+from harness.guard import attribute, blamed, contained, is_ours
 from harness.public import named as without_folders
-from harness.text import unknown
+from harness.text import reason, shown, unknown
 from harness.vote import VOTES
 
 RESERVED = frozenset(
@@ -24,6 +25,9 @@ RESERVED = frozenset(
         "prefix",
         "keep",
         "stages",
+        "ended",
+        "vote",
+        "key",
         "pruner",
         "code",
         "checkpoint",
@@ -91,11 +95,31 @@ class Plugin:
     @property
     def adapter_folder(self) -> FilePath | None:
         """Where the adapter lies that it reads prefixes with; None for a method that appends no tokens."""
-        return getattr(self.pruner, "folder", None)
+        folder: FilePath | None = member(self.pruner, "folder", None, self.name)
+        return folder
 
     def identity(self) -> dict[str, Any]:
-        """Names the external weights that it reads with."""
-        return identity_of(self.pruner, self.name)
+        """Names the external weights that it reads with.
+
+        Raises:
+            PathpruneError: as ``identity_of``; another answer than the first one, which would be another record.
+        """
+        named = identity_of(self.pruner, self.name)
+        first: dict[str, Any] = self.__dict__.setdefault("_identity", named)
+        if named != first:
+            raise PathpruneError(f"{self.name!r}: identity() names {shown(first)} and then {shown(named)}")
+        return named
+
+    def call(self, method: str, *given: Any) -> Any:
+        """What one of the pruner's methods returns, outside of scoring.
+
+        Raises:
+            PathpruneError: whatever code of others raises, in one line.
+        """
+        if is_ours(self.pruner):
+            return getattr(self.pruner, method)(*given)
+        with blamed(f"{self.name!r}: {method}()"):
+            return getattr(self.pruner, method)(*given)
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -109,18 +133,40 @@ def identity_of(pruner: Any, name: str) -> dict[str, Any]:
     Raises:
         PathpruneError: what is no dictionary of JSON, or has a key of the harness' own.
     """
-    named: Any = getattr(pruner, "identity", dict)()
-    try:
-        text = json.dumps(named)
-    except (TypeError, ValueError) as error:
-        raise PathpruneError(f"{name!r}: identity() returns what JSON cannot hold ({error})") from error
-    if not isinstance(named, dict):
-        raise PathpruneError(f"{name!r}: identity() returns {text[:40]}, and has to return a dictionary")
+    with blamed(f"{name!r}: identity()"):
+        named: Any = contained(lambda: getattr(pruner, "identity", dict)())
+    if not isinstance(named, dict) or not all(isinstance(key, str) for key in named):
+        raise PathpruneError(f"{name!r}: identity() returns {shown(named)}, and has to return a dictionary of names")
     if taken := RESERVED & named.keys():
         raise PathpruneError(
             f"{name!r}: identity() may not set {', '.join(sorted(taken))}, which the harness writes itself"
         )
-    return {key: without_folders(value) for key, value in named.items()}
+    plain = as_json(f"{name!r}: identity()", named, allow_nan=False)
+    return {key: without_folders(value) for key, value in plain.items()}
+
+
+def as_json(what: str, value: Any, allow_nan: bool = True) -> Any:
+    """A value as JSON gives it back.
+
+    Raises:
+        PathpruneError: ``what`` returns something that JSON cannot hold.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=allow_nan))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PathpruneError(f"{what} returns what JSON cannot hold ({reason(error)})") from error
+
+
+def member(plugin: Any, name: str, default: Any, owner: str) -> Any:
+    """A member that a plug-in, ``owner``, declares, or its default where it has none.
+
+    Raises:
+        PathpruneError: what a property raised, in place of taking the member for missing.
+    """
+    if is_ours(plugin):
+        return attribute(plugin, name, default)
+    with blamed(f"{owner!r}: {name}"):
+        return contained(lambda: attribute(plugin, name, default))
 
 
 def traits_of(pruner: Any, name: str) -> Traits:
@@ -129,27 +175,31 @@ def traits_of(pruner: Any, name: str) -> Traits:
     Raises:
         PathpruneError: a member that is missing or is not what ``harness.api`` says, named with what it may be.
     """
-    decides = callable(getattr(pruner, "decide", None))
+
+    def has(method: str) -> bool:
+        return callable(member(pruner, method, None, name))
+
+    decides = has("decide")
     required = ("quadrant", "needs", *(("warmup",) if decides else ("score",)))
-    missing = [member for member in required if getattr(pruner, member, None) is None]
+    missing = [m for m in required if member(pruner, m, None, name) is None]
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
-    if not decides and not callable(pruner.score):
+    if not decides and not has("score"):
         raise PathpruneError(f"{name!r} is not a pruner: its score is no method (see harness.api.Pruner)")
     given: dict[str, Any] = {
-        f.name: getattr(pruner, f.name, f.default) for f in fields(Traits) if f.name not in ("labels", "warmup")
+        f.name: member(pruner, f.name, f.default, name) for f in fields(Traits) if f.name not in ("labels", "warmup")
     }
     given["needs"] = _signals(name, given["needs"])
-    learns = all(callable(getattr(pruner, method, None)) for method in ("fit", "save", "load"))
-    given["labels"] = getattr(pruner, "labels", LABELS[0]) if learns else ""
-    given["warmup"] = pruner.warmup if decides else None
+    learns = all(has(method) for method in ("fit", "save", "load"))
+    given["labels"] = member(pruner, "labels", LABELS[0], name) if learns else ""
+    given["warmup"] = member(pruner, "warmup", None, name) if decides else None
     _check(name, given)
     return Traits(**given)
 
 
 def _signals(name: str, needs: Any) -> frozenset[Signal]:
     if isinstance(needs, str) or not isinstance(needs, Collection):
-        raise PathpruneError(f"{name!r}: needs is a set of signals, such as frozenset({{'text'}}), not {needs!r}")
+        raise PathpruneError(f"{name!r}: needs is a set of signals, such as frozenset({{'text'}}), not {shown(needs)}")
     for signal in needs:
         _one_of(name, "needs", signal, get_args(Signal))
     return frozenset(needs)
@@ -164,11 +214,14 @@ def _check(name: str, given: dict[str, Any]) -> None:
     kinds: dict[str, type] = {"fidelity": str, "on_request": str, "pointwise": bool, "keeps_all": bool}
     if given["warmup"] is not None:
         kinds["warmup"] = int
-    for member, kind in kinds.items():
-        if not isinstance(given[member], kind):
-            raise PathpruneError(f"{name!r}: {member} is {given[member]!r}, and has to be of type {kind.__name__}")
+    for trait, kind in kinds.items():
+        if not isinstance(given[trait], kind):
+            raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, and has to be of type {kind.__name__}")
+    if given["warmup"] is not None and (given["warmup"] < 0 or isinstance(given["warmup"], bool)):
+        raise PathpruneError(f"{name!r}: warmup is {given['warmup']}, and has to be a number of paths, 0 or more")
 
 
-def _one_of(name: str, member: str, value: Any, known: tuple[str, ...]) -> None:
+def _one_of(name: str, trait: str, value: Any, known: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in known:
-        raise PathpruneError(f"{name!r}: {unknown(member, str(value), [k for k in known if k])}")
+        told = value if isinstance(value, str) else shown(value)
+        raise PathpruneError(f"{name!r}: {unknown(trait, told, [k for k in known if k])}")

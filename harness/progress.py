@@ -14,7 +14,7 @@ Steps = Callable[[int, int, str], None]
 @contextmanager
 def steps(label: str) -> Iterator[Steps]:
     """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     with _notebook(label) if console.is_jupyter else _terminal(label, console) as step:
         yield step
 

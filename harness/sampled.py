@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.api import Path, PathpruneError, Problem
+import numpy as np
+
+from harness.api import Path, PathpruneError, Problem, TokenStats
+from harness.text import shown
 
 
 def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -16,6 +19,10 @@ def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, 
             a path that is too long.
     """
     groups: list[list[Path]] = engine.launch(problems, n, max_tokens, seed)
+    if not isinstance(groups, list | tuple) or not all(isinstance(paths, list | tuple) for paths in groups):
+        raise _broken(engine, f"launch gave {shown(groups)}, not a list of paths for each problem")
+    for path in (path for paths in groups for path in paths):
+        _is_path(engine, path)
     if len(groups) != len(problems):
         raise _broken(engine, f"launch gave paths of {len(groups)} problems, and {len(problems)} were asked for")
     for problem, paths in zip(problems, groups, strict=True):
@@ -26,7 +33,10 @@ def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, 
         for path in paths:
             if path.problem.id != problem.id:
                 raise _broken(engine, f"launch gave a path of {path.problem.id} for {problem.id}")
+            if path.seed != seed:
+                raise _broken(engine, f"path {path.index} of {problem.id} has seed {path.seed}, not {seed}")
             _fits(engine, path, max_tokens)
+            _has_sound_statistics(engine, path)
     return groups
 
 
@@ -37,6 +47,10 @@ def resumed(engine: Any, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         PathpruneError: another number or order of paths, one that does not go on from the given tokens, or one that is too long.
     """
     longer: list[Path] = engine.resume(paths, max_tokens)
+    if not isinstance(longer, list | tuple):
+        raise _broken(engine, f"resume gave {shown(longer)}, not a list of paths")
+    for path in longer:
+        _is_path(engine, path)
     if len(longer) != len(paths):
         raise _broken(engine, f"resume gave {len(longer)} paths for {len(paths)}")
     for before, after in zip(paths, longer, strict=True):
@@ -48,7 +62,51 @@ def resumed(engine: Any, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         if after.tokens[: len(before.tokens)] != before.tokens:
             raise _broken(engine, f"resume changed the first tokens of path {before.index} of {before.problem.id}")
         _fits(engine, after, max(max_tokens, len(before.tokens)))
+        if before.stats is not None or not before.tokens:  # else nobody knows those of the first tokens
+            _has_sound_statistics(engine, after)
     return longer
+
+
+def _is_path(engine: Any, path: Any) -> None:
+    """Refuse what the bank could not give back as it is."""
+    if not isinstance(path, Path) or not isinstance(path.problem, Problem):
+        raise _broken(engine, f"it gave {shown(path)}, not a Path")
+    for name in ("index", "seed"):
+        if type(value := getattr(path, name)) is not int:
+            raise _broken(engine, f"a path's {name} is {shown(value)}, not an int")
+    wrong = ""
+    if type(path.tokens) is not tuple or not all(type(t) is int and 0 <= t < 1 << 31 for t in path.tokens):
+        wrong = f"tokens {shown(path.tokens)}, not a tuple of ints from 0 on"
+    elif path.finish not in ("stop", "length"):
+        wrong = f"finish {shown(path.finish)}, not 'stop' or 'length'"
+    elif "text" in engine.provides and not (isinstance(path.text, str) and _is_utf8(path.text)):
+        wrong = f"text {shown(path.text)}, not a string of whole characters"
+    elif path.stats is not None and not isinstance(path.stats, TokenStats):
+        wrong = f"stats {shown(path.stats)}, not TokenStats"
+    if wrong:
+        raise _broken(engine, f"path {path.index} of {path.problem.id} has {wrong}")
+
+
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or text == text.encode(errors="ignore").decode()
+
+
+def _has_sound_statistics(engine: Any, path: Path) -> None:
+    if path.stats is None:
+        if "token_stats" in engine.provides and path.tokens:
+            raise _broken(engine, f"it provides token_stats, and path {path.index} of {path.problem.id} has none")
+        return
+    for name in path.stats.known:
+        values = getattr(path.stats, name)
+        wrong = ""
+        if values.dtype != np.float16:
+            wrong = f"is {values.dtype}, not float16"
+        elif len(values) != len(path.tokens):
+            wrong = f"has {len(values)} numbers for {len(path.tokens)} tokens"
+        elif np.isnan(values).any():
+            wrong = "has values that are no numbers"
+        if wrong:
+            raise _broken(engine, f"statistic {name} of path {path.index} of {path.problem.id} {wrong}")
 
 
 def _fits(engine: Any, path: Path, limit: int) -> None:

@@ -7,7 +7,7 @@ table.frame()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -16,6 +16,7 @@ from typing import Any
 from harness import registry
 from harness.api import PathpruneError, Sampling
 from harness.learn import checkpoints
+from harness.objects import remember
 from harness.plugins import Plugin
 from harness.progress import bar
 from harness.report.table import Results, Table
@@ -24,9 +25,9 @@ from harness.runners.bench import check_signals
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
-from harness.spec import Ended, RunSpec, Stage, parse_stages, stages_of
+from harness.spec import Ended, Stage, parse_stages, stages_of
 from harness.store.records import Record
-from harness.text import unknown
+from harness.text import shown, unknown
 from harness.vote import VOTES
 from harness.where import Where, given
 
@@ -92,6 +93,7 @@ def bench(
     results: str | FilePath = RESULTS,
     bank: str | FilePath = BANK,
     progress: bool = True,
+    time_limit: float | None = None,
 ) -> Result:
     """Score the prefixes of a pool of paths with some pruners, sampling what is missing.
 
@@ -116,6 +118,8 @@ def bench(
         results: folder of the records. What is there is not done again.
         bank: folder of the sampled paths.
         progress: show a bar.
+        time_limit: seconds that a pruner may take for one problem; then the problem has an error in place of a score. What
+            cannot be interrupted is a call into compiled code that never returns.
 
     Returns:
         The table; what failed is in its ``failures``.
@@ -124,14 +128,15 @@ def bench(
         PathpruneError: whatever a user can mend, in one line.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
-    if vote is not None and vote not in VOTES:
-        raise PathpruneError(unknown("vote", vote, list(VOTES)))
-    run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, ended=ended)
+    if vote is not None:
+        _one_of("vote", vote, VOTES)
+    _check_flag("progress", progress)
+    run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
     plugins, left_out = choose(pruners, run.engine)
     for plugin in plugins:
         check_signals(plugin, run.engine)
-    crew = crew_of(workers, where, plugins, run.spec)
-    with _shown(progress, run) as step:
+    crew = crew_of(workers, where, plugins, run)
+    with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
     table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank)
     return Result(**vars(table), run=run, sampled=done.sampled, failures=done.failures, left_out=left_out)
@@ -155,19 +160,22 @@ def live(
     ended: Ended = "count",
     results: str | FilePath = RESULTS,
     progress: bool = True,
+    time_limit: float | None = None,
 ) -> Live:
     """Launch, Check, Resume and Vote for real: only the kept paths are finished, and each stage is timed.
 
     Arguments are those of ``bench``; ``vote`` decides. Methods with a decision rule of their own are replayed, never run live.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
-    run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, ended=ended, vote=vote)
+    _one_of("vote", vote, VOTES)
+    _check_flag("progress", progress)
+    run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, time_limit, ended=ended, vote=vote)
     plugins, _ = choose(pruners, run.engine)
     for plugin in plugins:
         check_signals(plugin, run.engine)
         if plugin.traits.decides:
-            raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed; leave out --live")
-    with _shown(progress, run, "live", len(plugins)) as step:
+            raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
+    with _shown(progress, run, "live", len(plugins)) as step, _remembered(plugins):
         return Live(run, run_live(run, plugins, step))
 
 
@@ -180,7 +188,11 @@ def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", ba
         only: which tables, such as ``"task=hands,prefix=22"`` or a glob over their names.
         bank: folder of the sampled paths, for ``paths()``.
     """
-    return Results.read(FilePath(folder), keep, only, FilePath(bank))
+    if not isinstance(only, str):
+        raise PathpruneError(f"only is terms such as 'task=hands' or a glob, not {shown(only)}")
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
+        raise PathpruneError(f"keep is a whole number, 1 or more, not {shown(keep)}")
+    return Results.read(_folder("folder", folder), keep, only, _folder("bank", bank))
 
 
 def run_of(
@@ -190,14 +202,41 @@ def run_of(
     problems: int | None,
     results: str | FilePath,
     bank: str | FilePath,
+    time_limit: float | None = None,
     **rest: Any,
 ) -> Run:
     """A run at ``where``, of the task's number of problems by default."""
-    if problems is not None and not isinstance(problems, int):
-        raise PathpruneError(f"problems is a whole number, not {problems!r}")
+    if problems is not None and (not isinstance(problems, int) or isinstance(problems, bool)):
+        raise PathpruneError(f"problems is a whole number, not {shown(problems)}")
+    folders = _folder("results", results), _folder("bank", bank)
     spec = where.spec(n, stages, **rest)
     count = given(problems, where.task.defaults.problems)
-    return Run(spec, where.task, where.engine, count, FilePath(results), FilePath(bank))
+    return Run(spec, where.task, where.engine, count, *folders, time_limit)
+
+
+def _folder(name: str, given: Any) -> FilePath:
+    if not isinstance(given, str | FilePath) or not str(given) or "\0" in str(given):
+        raise PathpruneError(f"{name} is a folder's path, not {shown(given)}")
+    return FilePath(given)
+
+
+def _one_of(name: str, given: Any, known: Collection[str]) -> None:
+    if not isinstance(given, str) or given not in known:
+        raise PathpruneError(unknown(name, given if isinstance(given, str) else shown(given), list(known)))
+
+
+def _check_flag(name: str, given: Any) -> None:
+    if not isinstance(given, bool):
+        raise PathpruneError(f"{name} is True or False, not {shown(given)}")
+
+
+@contextmanager
+def _remembered(plugins: Sequence[Plugin]) -> Iterator[None]:
+    """What a run changes in pruners that are objects makes no other pruners of them, however the run ends."""
+    try:
+        yield
+    finally:
+        remember(plugins)
 
 
 def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | None) -> tuple[Stage, ...]:
@@ -205,7 +244,7 @@ def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | 
     if not stages:
         return (Stage(where.prefix, keep),)
     if where.prefix_given is not None:
-        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+        raise PathpruneError("stages say where paths are cut; leave out prefix")
     return parse_stages(stages) if isinstance(stages, str) else stages_of(stages)
 
 
@@ -218,7 +257,7 @@ def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
     plugins: list[Plugin] = []
     left_out: dict[str, str] = {}
     for one in wanted:
-        if one == "all-registered":
+        if isinstance(one, str) and one == "all-registered":
             for name in registry.names("pruners"):
                 plugin = registry.pruner(name)
                 if reason := checkpoints.unavailable(plugin, engine):
@@ -262,16 +301,18 @@ def split_specs(specs: str) -> list[str]:
     return parts
 
 
-def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], spec: RunSpec) -> Crew:
+def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], run: Run) -> Crew:
     """Who does the work: this process, or workers of Ray that open everything by name."""
     if workers is None:
         return alone
+    if not isinstance(workers, str | int) or isinstance(workers, bool):
+        raise PathpruneError(f"workers is a number, or a cluster's address and a number, not {shown(workers)}")
     from harness.runners.cluster import Cluster, Opening, parse
 
     if not where.by_name or not all(p.spec for p in plugins):
         raise PathpruneError("workers open everything by name: give task, engine and pruners as strings")
     address, count = parse(str(workers))
-    opening = Opening(replace(where), tuple(p.spec for p in plugins), spec)
+    opening = Opening(replace(where), tuple(p.spec for p in plugins), run.spec, run.time_limit)
     return Cluster(opening, address, count, _gpus_of_an_engine())
 
 

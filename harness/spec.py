@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from harness.api import Engine, PathpruneError, Task
 from harness.store.keys import digest
 from harness.store.names import is_file_name
-from harness.text import unknown
+from harness.text import shown, unknown
 from harness.vote import VOTES
 
 Ended = Literal["count", "bypass"]
@@ -60,23 +60,29 @@ class RunSpec:
         numbers |= {f"stage {i} {f}": v for i, s in enumerate(self.stages, 1) for f, v in s._asdict().items()}
         for name, value in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool):
-                raise PathpruneError(f"{name} is a whole number, not {value!r}")
+                raise PathpruneError(f"{name} is a whole number, not {shown(value)}")
         for name, most in LARGEST.items():
             if numbers[name] > most:
-                raise PathpruneError(f"{name} is {most} at most, not {numbers[name]}")
+                raise PathpruneError(f"{name} is {most} at most, not {shown(numbers[name])}")
         if self.seed < 0:
             raise PathpruneError(f"seed is 0 or more, not {self.seed}")
         if self.ended not in get_args(Ended):
-            raise PathpruneError(unknown("ended", str(self.ended), list(get_args(Ended))))
+            raise PathpruneError(
+                unknown(
+                    "ended", shown(self.ended) if not isinstance(self.ended, str) else self.ended, list(get_args(Ended))
+                )
+            )
         for name in (f"{self.task}-v{self.task_version}", str(self.engine["model"])):
             if not is_file_name(name):
                 raise PathpruneError(
                     f"{name!r} names a folder of records: it may not hold a slash, nor what cannot be shown"
                 )
         if self.n < 1 or self.limit < 2:
-            raise PathpruneError("--n is 1 or more, and --max-tokens 2 or more")
+            raise PathpruneError("n is 1 or more, and the token limit 2 or more")
         if not self.stages:
-            raise PathpruneError("a run has one stage or more: --prefix and --keep, or --stages 16:32,43:8")
+            raise PathpruneError(
+                "a run has one stage or more: a prefix and how many to keep, or stages such as 16:32,43:8"
+            )
         if self.vote not in VOTES:
             raise PathpruneError(unknown("vote", self.vote, list(VOTES)))
         before = Stage(0, self.n)
@@ -149,10 +155,10 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
     """Refuse a stage that is no cut of what the one before it left."""
     first = before.prefix == 0
     if not 1 <= stage.prefix < limit:
-        raise PathpruneError(f"--prefix {stage.prefix} is not between 1 and the token limit {limit} - 1")
+        raise PathpruneError(f"prefix {stage.prefix} is not between 1 and the token limit {limit} - 1")
     if not 1 <= stage.keep <= before.keep:
-        most = f"--n {n}" if first else f"the {before.keep} that the stage before it keeps"
-        raise PathpruneError(f"--keep {stage.keep} is not between 1 and {most}")
+        most = f"n = {n}" if first else f"the {before.keep} that the stage before it keeps"
+        raise PathpruneError(f"keep {stage.keep} is not between 1 and {most}")
     if stage.prefix <= before.prefix:
         raise PathpruneError(
             f"stage {stage.prefix}:{stage.keep} does not lie behind {before.prefix}: give prefixes in ascending order"
@@ -168,7 +174,7 @@ def stages_of(pairs: Any) -> tuple[Stage, ...]:
     try:
         return tuple(Stage(*pair) for pair in pairs)
     except TypeError as error:
-        raise PathpruneError(f"stages are pairs of a prefix length and a number kept, not {pairs!r}") from error
+        raise PathpruneError(f"stages are pairs of a prefix length and a number kept, not {shown(pairs)}") from error
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
@@ -181,6 +187,6 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
     for part in filter(None, text.split(",")):
         prefix, colon, keep = part.partition(":")
         if not (colon and WHOLE.fullmatch(prefix.strip()) and WHOLE.fullmatch(keep.strip())):
-            raise PathpruneError(f"--stages {text!r}: {part!r} is not PREFIX:KEEP, as in 16:32,43:8")
+            raise PathpruneError(f"stages {text!r}: {part!r} is not PREFIX:KEEP, as in 16:32,43:8")
         stages.append(Stage(int(prefix), int(keep)))
     return tuple(stages)

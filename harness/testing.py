@@ -34,10 +34,24 @@ def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int 
 
     What it declares of itself was checked when it was loaded (``harness.plugins.traits_of``).
     """
+    yield "identity() names the same every time", _disagrees(plugin)
+    suite = _conformance_of_rule if plugin.traits.decides else _conformance_of_scores
+    try:
+        yield from suite(plugin, task, engine, prefix, seed)
+    except ScoringError as error:  # it had gone well once
+        yield "never fails on prefixes that it has scored", str(error)
+
+
+def _disagrees(plugin: Plugin) -> str | None:
+    try:
+        plugin.identity(), plugin.identity()
+    except PathpruneError as error:
+        return str(error)
+    return None
+
+
+def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
     method, traits = plugin.pruner, plugin.traits
-    if traits.decides:
-        yield from _conformance_of_rule(method, task, engine, prefix, seed)
-        return
     groups = engine.launch(task.problems("dev", 2), PATHS, prefix, seed)
 
     def score(paths: Sequence[Path], on: Any = engine) -> np.ndarray:
@@ -94,7 +108,8 @@ def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> l
     return [[replace(p, seed=o.seed) for p, o in zip(paths, prefixes, strict=True)] for paths in finished]
 
 
-def _conformance_of_rule(method: Streaming, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
+def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
+    method: Streaming = plugin.pruner
     n = method.warmup + 2 * PATHS
     prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
     one, other = _futures(engine, prefixes, task, 2)

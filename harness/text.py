@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from difflib import get_close_matches
 from typing import Any
@@ -9,11 +10,24 @@ from typing import Any
 from harness.api import PathpruneError
 from harness.public import private
 
+LONGEST = 1000  # characters of an error that are shown and recorded
+LONGEST_NAME = 200  # bytes; with a suffix such as .parquet.part a file's name stays below the 255 of most systems
+
 
 def unknown(noun: str, name: str, known: list[str]) -> str:
     """``unknown task 'hand'; did you mean hands?``, or all names where none is near."""
     near = get_close_matches(name, known, 1)
-    return f"unknown {noun} {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+    return f"unknown {noun} {shown(name)}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+
+
+def literal(text: str) -> Any:
+    """An option's value: a whole number, a number, true or false, or the text itself."""
+    for kind in (int, float) if text.isascii() and "_" not in text else ():  # Python reads more than a user means
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def one_line(text: str) -> str:
@@ -24,12 +38,29 @@ def one_line(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in one line; a user's mistake already reads as one."""
-    text = str(error) if isinstance(error, PathpruneError) else f"{type(error).__name__}: {error}"
-    return private(" ".join(text.split()))
+    """What went wrong in one line that any terminal prints; a user's mistake already reads as one."""
+    try:
+        text = str(error)
+    except Exception:  # an exception of others may not even have a text
+        text = "(it has no text)"
+    if not isinstance(error, PathpruneError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return shorten(private(text))
 
 
-LONGEST_NAME = 200  # bytes; with a suffix such as .parquet.part a file's name stays below the 255 of most systems
+def shown(value: Any, most: int = 60) -> str:
+    """A wrong value as an error shows it: short, and the same in every process."""
+    try:
+        text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
+    except Exception:  # a value of others may not even have a text
+        text = f"<{type(value).__name__}>"
+    return shorten(re.sub(r" at 0x[0-9a-fA-F]+", "", text), most)
+
+
+def shorten(text: str, most: int = LONGEST) -> str:
+    """One line of printable characters, cut where it is long."""
+    line = one_line(" ".join(text.split()))
+    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 def unfit(name: Any) -> str | None:
@@ -43,9 +74,3 @@ def unfit(name: Any) -> str | None:
     if len(name.encode()) > LONGEST_NAME:
         return f"{shown(name)} has {len(name.encode()):,} bytes, more than {LONGEST_NAME}"
     return None
-
-
-def shown(value: Any, most: int = 60) -> str:
-    """A value as Python writes it, cut to some characters."""
-    text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= most else text[:most] + "..."

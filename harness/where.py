@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from harness import registry
 from harness.api import PathpruneError, Sampling
 from harness.spec import RunSpec, Stage
-from harness.text import unknown
+from harness.text import shown, unknown
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Where:
     @property
     def model(self) -> str:
         """The model's name, folder or hub id."""
-        return self.model_given or str(self.task.defaults.model)
+        return str(self.model_given or self.task.defaults.model)
 
     @property
     def prefix(self) -> int:
@@ -74,10 +75,12 @@ class Where:
                     "an engine that is an object has its model and sampling; leave out model and sampling"
                 )
             return registry.complete(self.engine_given, type(self.engine_given).__name__)
+        if self.model_given is not None and not isinstance(self.model_given, str | PurePath):
+            raise PathpruneError(f"model is a name or a folder, not {shown(self.model_given)}")
         name, options = registry.options_of(self.engine_given)
         drawn = replace(task.defaults.sampling, **_sampling(self.sampling))
         try:
-            return registry.engine(name, self.model_given or task.defaults.model, drawn, **options)
+            return registry.engine(name, str(self.model_given or task.defaults.model), drawn, **options)
         except TypeError as error:
             raise PathpruneError(f"engine {name}: {error}") from error  # options may hold a key
 
@@ -91,10 +94,12 @@ def _sampling(wanted: str | Mapping[str, Any] | Sampling) -> Mapping[str, Any]:
     if isinstance(wanted, Sampling):
         return asdict(wanted)
     options = registry.options_of(f"sampling:{wanted}")[1] if isinstance(wanted, str) else wanted
+    if not isinstance(options, Mapping):
+        raise PathpruneError(f"sampling is options such as temperature=0.6, not {shown(options)}")
     known = [f.name for f in fields(Sampling)]
     for name in options:
         if name not in known:
-            raise PathpruneError(unknown("sampling option", name, known))
+            raise PathpruneError(unknown("sampling option", str(name), known))
     return options
 
 

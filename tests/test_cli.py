@@ -78,7 +78,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
     file = tmp_path / "bad.py"
     file.write_text(MINE.replace("[-float(len(p.text)) for p in prefixes]", "list(range(len(prefixes)))"))
     code, out = run_cli("check", f"{file}@Mine", "--task", "toy", "--engine", "toy")
-    assert code == 1 and "FAIL permuting the prefixes permutes the scores" in out
+    assert code == 2 and "FAIL permuting the prefixes permutes the scores" in out
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--sampling", "top_p=0"), "top_p in (0, 1]"),
         (("--engine", "hf:dtype=float99", "--model", "hands"), "dtype is float32, float16 or bfloat16"),
         (("--engine", "hf:foo=1", "--model", "hands"), "engine hf does not take foo=1"),
-        (("--prefix", "0"), "--prefix 0 is not between"),
+        (("--prefix", "0"), "prefix 0 is not between"),
         (("--problems", "0"), "1 or more"),
         (("--pruner", ""), "no pruner given"),
-        (("--keep", "9"), "--keep 9 is not between 1 and --n 8"),
-        (("--prefix", "48"), "--prefix 48 is not between 1 and the token limit 48"),
+        (("--keep", "9"), "keep 9 is not between 1 and n = 8"),
+        (("--prefix", "48"), "prefix 48 is not between 1 and the token limit 48"),
         (("--n", "x"), "'x' is not a valid integer"),
     ],
 )

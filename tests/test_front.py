@@ -212,17 +212,17 @@ def test_two_pruners_of_one_name_are_refused(here: FilePath) -> None:
 
 
 def test_what_fails_inside_an_engine_is_not_taken_for_missing() -> None:
-    from harness import registry
     from harness.api import Engine
+    from harness.contracts import Guarded
 
     class Fails:
         @property
         def rows(self) -> int:
             return self.no_such_thing  # type: ignore[attr-defined, no-any-return]
 
-    with pytest.raises(AttributeError, match="no_such_thing"):
-        _ = registry.WithDefaults(Fails(), Engine).rows
-    assert registry.WithDefaults(object(), Engine).rows == Engine.rows
+    with pytest.raises(PathpruneError, match=r"mine: rows raised AttributeError: .*no_such_thing.*test_front.py:\d+"):
+        _ = Guarded(Fails(), "mine", Engine).rows
+    assert Guarded(object(), "mine", Engine).rows == Engine.rows
 
 
 def test_paths_carry_texts_answers_and_scores(here: FilePath) -> None:
@@ -279,14 +279,14 @@ def test_a_live_run_has_a_frame(here: FilePath) -> None:
     [
         ({"pruners": "logprop"}, "did you mean logprob"),
         ({"task": "toi"}, "did you mean toy"),
-        ({"keep": 9}, "--keep 9 is not between 1 and --n 8"),
-        ({"stages": "5:4", "prefix": 5}, "leave out --prefix"),
+        ({"keep": 9}, "keep 9 is not between 1 and n = 8"),
+        ({"stages": "5:4", "prefix": 5}, "leave out prefix"),
         ({"sampling": {"temp": 1.0}}, "unknown sampling option 'temp'"),
         ({"vote": "most"}, "unknown vote 'most'; known: majority"),
         ({"pruners": []}, "no pruner given"),
         ({"pruners": [3]}, "is not a pruner"),
         ({"workers": 2, "pruners": Late}, "give task, engine and pruners as strings"),
-        ({"problems": 0}, "--problems is 1 or more"),
+        ({"problems": 0}, "problems is 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(wrong: dict[str, Any], says: str, here: FilePath) -> None:

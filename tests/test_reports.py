@@ -220,7 +220,7 @@ def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
     assert chosen(one.slug) == {(1, 5)}, "a table's own name, as before"
     for only, says in (
         ("prefix=7", "no records under"), ("prefx=9", "did you mean prefix?"), ("prefix=", "is not term=value"), ("hands-*", "no records"),
-        ("colour=red", "unknown term of --only 'colour'; known: task, version"),
+        ("colour=red", "unknown term of only 'colour'; known: task, version"),
     ):  # fmt: skip
         for verb in ("leaderboard", "budgets", "plot", "findings"):
             code, out = run_cli(verb, "--results", str(root), "--only", only)

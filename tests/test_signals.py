@@ -272,7 +272,7 @@ def test_impossible_decisions_are_errors() -> None:
         ([3, 4], [1, 1], "more tokens"),
         ([3, 2], [1, 1], "aborted path votes"),
         ([3, 3], [1, -1], "negative"),
-        ([3], [1], "decided on"),
+        ([3], [1], "of shape"),
     ):
         method = SimpleNamespace(
             needs=frozenset(), warmup=0, decide=lambda p, c, s=spent, v=voting: SimpleNamespace(spent=s, weights=v)

@@ -54,6 +54,7 @@ def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
     import click
 
     from harness.api import PathpruneError
+    from harness.text import reason
 
     if isinstance(error, SystemExit) and not interrupted:
         raise error
@@ -62,7 +63,7 @@ def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return 2, _of_click(error)
     if isinstance(error, PathpruneError):
-        return 2, f"error: {error}"
+        return 2, f"error: {reason(error)}"
     if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what is left to print at exit goes there)
         return CLOSED, ""

@@ -12,7 +12,7 @@ from rich.table import Table
 from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import VENUE, asked, bar, cli, comparison, console, where
-from harness.cli.values import COUNT, MOST_PATHS, OUT_FOLDER, PATHS, TEXT, Whole
+from harness.cli.values import COUNT, MOST_PATHS, OUT_FOLDER, PATHS, SECONDS, TEXT, Whole
 from harness.spec import Stage
 from harness.where import Where
 
@@ -36,6 +36,7 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=OU
 @click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
+@click.option("--time-limit", type=SECONDS, help="seconds a pruner may take per problem  [default: none]")
 @click.option("--workers", type=TEXT, help="engines at once, by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
@@ -75,7 +76,7 @@ def _show(table: Any) -> None:
     from harness.report import tables
 
     for name, why in table.left_out.items():
-        console.print(f"left out {name}: {why}", style="yellow", markup=False)
+        console.print(f"left out {name}: {why}", style="yellow")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
@@ -88,7 +89,7 @@ def _show(table: Any) -> None:
 
 def _show_failures(failures: Any) -> int:
     for name, (count, why) in failures.items():
-        console.print(f"{name} failed on {count} problems, which have no score: {why}", style="red", markup=False)
+        console.print(f"{name} failed on {count} problems, which have no score: {why}", style="red")
     return len(failures)
 
 
@@ -124,9 +125,9 @@ def check(spec: str, on: Where) -> None:
     failed = 0
     for name, problem in conformance(plugin, on.task, on.engine, on.prefix, on.seed):
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
-        console.print(line, style="green" if problem is None else "red", markup=False)
+        console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
-    raise SystemExit(1 if failed else 0)
+    raise SystemExit(2 if failed else 0)
 
 
 @cli.command()

@@ -72,7 +72,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
             f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
         )
     weights.examine(checkpoint, plugin.pruner)
-    plugin.pruner.load(checkpoint)
+    plugin.call("load", checkpoint)
     return external | {"checkpoint": digest}
 
 

@@ -101,7 +101,7 @@ class LabelRecipe:
         if not 0 <= self.bounds[0] <= self.bounds[1] <= 1:
             raise PathpruneError(f"pass rates {self.bounds} are not two shares, the lower one first")
         if self.harvest is not None and self.continuations != 1:
-            raise PathpruneError("harvested labels are those of finished paths alone: --continuations is 1")
+            raise PathpruneError("harvested labels are those of finished paths alone: continuations is 1")
         if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
             raise PathpruneError("problems, paths, continuations and prefixes per problem are 1 or more")
         if any(not 1 <= length < self.max_tokens for length in self.prefixes):

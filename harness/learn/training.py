@@ -17,7 +17,7 @@ from harness.learn import checkpoints
 from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.plugins import Plugin
+from harness.plugins import Plugin, as_json
 from harness.store.folders import saying, writable_folder
 from harness.store.keys import digest
 from harness.store.provenance import provenance
@@ -61,11 +61,11 @@ def train_pruner(
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     with memory.named("memory ran out while training", OUT_OF_MEMORY), saying(scratch):
-        metrics = pruner.fit(examples, check, log)
+        metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
     if not writes():
         return checkpoint
     with writable_folder(checkpoint, replace=True) as new:
-        pruner.save(new)
+        plugin.call("save", new)
         card = {
             "pruner": plugin.name,
             "code": plugin.code,

@@ -128,11 +128,11 @@ def terms_of(only: str) -> dict[str, str]:
     wanted = dict(part.partition("=")[::2] for part in parts)
     for key, value in wanted.items():
         if key not in TERMS:
-            raise PathpruneError(unknown("term of --only", key, list(TERMS)))
+            raise PathpruneError(unknown("term of only", key, list(TERMS)))
         if not value:
-            raise PathpruneError(f"--only {only!r}: {key!r} is not term=value, e.g. {key}=...")
+            raise PathpruneError(f"only {only!r}: {key!r} is not term=value, e.g. {key}=...")
     if len(wanted) < len(parts):
-        raise PathpruneError(f"--only {only!r}: a term is given twice")
+        raise PathpruneError(f"only {only!r}: a term is given twice")
     return wanted
 
 

@@ -86,7 +86,7 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     ``vote`` replaces every method's native vote in the second vote column.
     """
     if not 1 <= keep <= group.pool.n:
-        raise PathpruneError(f"--keep {keep} is not between 1 and n = {group.pool.n}")
+        raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
     everything, chance = no_pruning(group.pool), _chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [

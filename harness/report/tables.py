@@ -85,7 +85,7 @@ def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     # Texts, not strings: a console may read markup into those.
     table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(heads[i], justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
+        table.add_column(Text(heads[i]), justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         texts = cells(row)
         brief = (SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted)

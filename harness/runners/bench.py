@@ -42,7 +42,7 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
     with bank.claims() as claims:
         work = Work(run, pool, records, bank, claims, problems)
         progress(work.done, "")
-        for finished in crew(Worker(run.task, run.engine, usable, run.spec), work.jobs()):
+        for finished in crew(Worker(run.task, run.engine, usable, run.spec, run.time_limit), work.jobs()):
             work.store(finished)
             sampled += finished.sampled
             progress(work.done, f"{sampled:,} tokens sampled")
@@ -108,10 +108,12 @@ class Work:
 
     def _same_paths(self, known: Row, row: Row) -> None:
         """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
-        if known["paths"] != row["paths"]:
+        # Rows from before statistics were told apart say nothing of them.
+        if known["paths"] != row["paths"] or known.get("stats", row["stats"]) != row["stats"]:
+            what = "paths" if known["paths"] != row["paths"] else "token statistics"
             raise PathpruneError(
-                f"the banked paths of {row['problem']} are not those that {self.pool.file} was recorded from (another machine or "
-                "version sampled them); use another --results folder, or the bank that belongs to these records"
+                f"the banked {what} of {row['problem']} are not those that {self.pool.file} was recorded from (another machine or "
+                "version sampled them); use another results folder, or the bank that belongs to these records"
             )
 
 

@@ -33,13 +33,14 @@ class Opening:
     where: Where
     pruners: tuple[str, ...]
     spec: RunSpec
+    time_limit: float | None = None
 
     def open(self) -> Worker:
         """The worker, its pruners' checkpoints loaded."""
         plugins = [registry.pruner(spec) for spec in self.pruners]
         for plugin in plugins:
             checkpoints.attach(plugin, self.where.engine)
-        return Worker(self.where.task, self.where.engine, plugins, self.spec)
+        return Worker(self.where.task, self.where.engine, plugins, self.spec, self.time_limit)
 
 
 class Actor:
@@ -60,7 +61,7 @@ def parse(workers: str) -> tuple[str | None, int]:
         address, count = workers, "1"
     if not COUNT.fullmatch(count):
         raise PathpruneError(
-            f"--workers {workers}: give a number, or a cluster's address and a number (ray://host:10001,4)"
+            f"workers {workers}: give a number, or a cluster's address and a number (ray://host:10001,4)"
         )
     return address or None, int(count)
 
@@ -90,7 +91,7 @@ class Cluster:
         try:
             import ray
         except ImportError as error:
-            raise UnavailableError("--workers needs Ray: pip install 'pathprune[ray]'") from error
+            raise UnavailableError("workers need Ray: pip install 'pathprune[ray]'") from error
         reachable(self.address)
         # The board needs packages that Ray's core leaves out; a running cluster has its own.
         board = None if self.address else False

@@ -63,7 +63,7 @@ def _open(run: Run, plugin: Plugin) -> Record:
 def _row(run: Run, plugin: Plugin, problem: Problem) -> dict[str, Any]:
     spec = run.spec.keeping_all() if plugin.traits.keeps_all else run.spec
     try:
-        outcome = prune(problem, run.task, run.engine, plugin.pruner, spec)
+        outcome = prune(problem, run.task, run.engine, plugin.pruner, spec, run.time_limit)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {

@@ -7,16 +7,19 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.api import PathpruneError, Problem, Task
+from harness.guard import require_timer
 from harness.pools.bank import Bank
 from harness.spec import RunSpec
-from harness.text import unfit
+from harness.text import shown, unfit
+
+DAYS = 1e6  # seconds, more than a timer is asked for
 
 
 @dataclass(frozen=True)
 class Run:
     """``spec`` on the first ``problems`` of a task's test split.
 
-    ``results`` holds the records, ``bank`` the sampled paths.
+    ``results`` holds the records, ``bank`` the sampled paths. ``time_limit``: seconds that a pruner may take for one problem.
     """
 
     spec: RunSpec
@@ -25,10 +28,15 @@ class Run:
     problems: int
     results: FilePath
     bank: FilePath
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.problems < 1:
-            raise PathpruneError("--problems is 1 or more")
+            raise PathpruneError("problems is 1 or more")
+        if self.time_limit is not None:
+            if not isinstance(self.time_limit, int | float) or not 0 < self.time_limit < DAYS:
+                raise PathpruneError(f"time_limit is a number of seconds above 0, not {shown(self.time_limit)}")
+            require_timer()
 
     @property
     def folder(self) -> FilePath:

@@ -6,6 +6,7 @@ A path depends on nothing but its own random stream, so neither does a result de
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -69,6 +70,7 @@ class Worker:
     engine: Any
     plugins: Sequence[Plugin]
     spec: RunSpec
+    time_limit: float | None = None  # seconds that a method may take for one problem
     unavailable: dict[str, str] = field(default_factory=dict)  # by name, why a method is not tried again
 
     def run(self, job: Job) -> Finished:
@@ -108,12 +110,12 @@ class Worker:
 
     def _scored(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
         """Scores and cost; what belongs to single paths is kept where a method scores paths one by one."""
-        scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed)
+        scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
         each = {"each": columns(spent.each, paths)} if plugin.traits.pointwise else {}
         return {"scores": _short(scores), "cost": asdict(spent.cost)} | each
 
     def _decided(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
-        decision, cost = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed)
+        decision, cost = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
         return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
 
 
@@ -136,6 +138,12 @@ def _short(values: np.ndarray) -> list[float]:
     return [float(str(v)) for v in values]
 
 
+def _statistics(paths: Sequence[Path]) -> str:
+    """Digest of the statistics of some paths, which scores are made of as they are of the tokens."""
+    known = [(n, getattr(p.stats, n)) for p in paths if p.stats is not None for n in p.stats.known]
+    return digest({"statistics": [(name, hashlib.sha256(values.tobytes()).hexdigest()) for name, values in known]})
+
+
 def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
     answers = [grading.answer(task, p) for p in paths]
     problem = paths[0].problem
@@ -143,6 +151,7 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
         "problem": problem.id,
         "prompt": engine.prompt_length(problem),
         "paths": digest({"tokens": [p.tokens for p in paths]}),
+        "stats": _statistics(paths),
         "answers": answers,
         "correct": [int(grading.correct(task, a, problem)) for a in answers],
         "lengths": [len(p.tokens) for p in paths],

@@ -39,6 +39,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "problem": pa.string(),
     "prompt": pa.int32(),
     "paths": pa.string(),
+    "stats": pa.string(),
     "scores": FLOATS,
     "spent": INTS,
     "weights": FLOATS,

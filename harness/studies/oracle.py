@@ -18,7 +18,7 @@ NAME = "oracle"
 def score_oracle(run: Run, continuations: int, progress: Progress) -> int:
     """Write the oracle's record beside the pruners'; returns the tokens it took. Its cost is not charged to its row."""
     if continuations < 1:
-        raise PathpruneError("--continuations is 1 or more")
+        raise PathpruneError("continuations is 1 or more")
     prefix, limit = run.spec.prefixes[0], run.spec.limit
     spec = run.spec.scored_at(prefix) | {"pruner": NAME, "code": "", "continuations": continuations}
     file = run.folder / f"L{prefix}-{NAME}-{digest(spec, 8)}.jsonl"

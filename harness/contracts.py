@@ -1,0 +1,170 @@
+"""Tasks and engines of others, held to what ``harness.api`` says: their members when they are opened, a task's judgements when
+they are used. What engines give of paths is checked in ``harness.sampled``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Set
+from functools import wraps
+from typing import Any, get_args
+
+import numpy as np
+
+from harness.api import Engine, FlopModel, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
+from harness.engines import LazyEngine
+from harness.guard import attribute, blamed, is_ours
+from harness.plugins import as_json, member
+from harness.text import shown, unknown
+
+# What a plug-in has of its own, as harness.api says; the rest has defaults there.
+ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
+SPEC = ("engine", "model", "fingerprint")
+ABSENT = object()
+TASK = ("name", "version", "defaults", "problems", "answer", "correct")
+
+
+def complete(opened: Any, name: str) -> Any:
+    """An engine with all that ``harness.api.Engine`` asks for: what is optional there has its default if it was left out.
+
+    Raises:
+        PathpruneError: members, or keys of ``spec``, that every engine has of its own and this one lacks.
+    """
+    if isinstance(opened, LazyEngine):  # whose members are there once its weights are
+        return opened
+    _require(opened, name, "engine", ENGINE)
+    spec = member(opened, "spec", None, name)
+    if not isinstance(spec, Mapping):
+        raise PathpruneError(f"engine {name!r}: spec is a dictionary, not {shown(spec)}")
+    if missing := [f"spec[{key!r}]" for key in SPEC if key not in spec]:
+        raise PathpruneError(f"{name!r} is not an engine: it has no {', '.join(missing)} (see harness.api.Engine)")
+    try:
+        as_json("spec", dict(spec), allow_nan=False)
+    except PathpruneError as error:
+        raise PathpruneError(f"engine {name!r}: spec holds what JSON cannot ({error})") from error
+    guarded = opened if is_ours(opened) else Guarded(opened, f"engine {name!r}", Engine)
+    _check_engine(guarded, name)
+    return guarded
+
+
+def _check_engine(engine: Any, name: str) -> None:
+    provides, flops, rows = engine.provides, engine.flops, engine.rows
+    if not isinstance(provides, Set):
+        raise PathpruneError(f"engine {name!r}: provides is a frozenset of signals, not {shown(provides)}")
+    for signal in provides:
+        if signal not in get_args(Signal):
+            raise PathpruneError(f"engine {name!r} provides {unknown('signal', str(signal), list(get_args(Signal)))}")
+    if not isinstance(flops, FlopModel):
+        raise PathpruneError(f"engine {name!r}: flops is a FlopModel, not {shown(flops)}")
+    if not all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in vars(flops).values()):
+        raise PathpruneError(f"engine {name!r}: flops holds two finite numbers, 0 or more, not {shown(flops)}")
+    if not isinstance(rows, int) or rows < 1:
+        raise PathpruneError(f"engine {name!r}: rows is a whole number, 1 or more, not {shown(rows)}")
+    if not isinstance(engine.fingerprint, str):
+        raise PathpruneError(f"engine {name!r}: fingerprint is a string, not {shown(engine.fingerprint)}")
+
+
+def complete_task(opened: Any, name: str) -> Any:
+    """A task with all that ``harness.api.Task`` asks for, likewise."""
+    _require(opened, name, "task", TASK)
+    for label in ("name", "version"):
+        value = member(opened, label, None, name)
+        if not isinstance(value, str) or not value:
+            raise PathpruneError(f"task {name!r}: {label} is a string, not {shown(value)}")
+    defaults = member(opened, "defaults", None, name)
+    if not isinstance(defaults, TaskDefaults):
+        raise PathpruneError(f"task {name!r}: defaults is a TaskDefaults, not {shown(defaults)}")
+    _check_defaults(defaults, name)
+    return opened if is_ours(opened) else GuardedTask(opened, f"task {name!r}", Task)
+
+
+def _check_defaults(defaults: TaskDefaults, name: str) -> None:
+    for label in ("model", "closing", "step"):
+        if not isinstance(value := getattr(defaults, label), str):
+            raise PathpruneError(f"task {name!r}: defaults.{label} is a string, not {shown(value)}")
+    if not isinstance(defaults.sampling, Sampling):
+        raise PathpruneError(f"task {name!r}: defaults.sampling is a Sampling, not {shown(defaults.sampling)}")
+    prefixes = defaults.prefixes
+    counts = (defaults.max_tokens, defaults.problems, *(prefixes if isinstance(prefixes, tuple | list) else (None,)))
+    if not prefixes or not all(isinstance(count, int) and count > 0 for count in counts):
+        raise PathpruneError(
+            f"task {name!r}: defaults has max_tokens, problems and one or more prefixes, all whole numbers above 0, not "
+            f"{shown(counts)}"
+        )
+
+
+def _require(opened: Any, name: str, noun: str, members: tuple[str, ...]) -> None:
+    article = "an" if noun == "engine" else "a"
+    if inspect.isclass(opened):
+        raise PathpruneError(f"{opened.__name__} is a class; give {article} {noun}: {opened.__name__}(...)")
+    missing = [m for m in members if member(opened, m, ABSENT, name) is ABSENT]
+    if missing:
+        contract = f"harness.api.{noun.capitalize()}"
+        raise PathpruneError(f"{name!r} is not {article} {noun}: it has no {', '.join(missing)} (see {contract})")
+
+
+class Guarded:
+    """An object of others: what it raises is one line that names it, and what it leaves out has the contract's default."""
+
+    def __init__(self, inner: Any, name: str, contract: type) -> None:
+        self._inner, self._name, self._contract = inner, name, contract
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying and pickling ask for such names
+            raise AttributeError(name)
+        with blamed(f"{self._name}: {name}"):
+            value = attribute(self._inner, name, ABSENT)
+        if value is ABSENT:
+            default = inspect.getattr_static(self._contract, name)
+            value = default.__get__(self) if hasattr(default, "__get__") else default
+        is_method = inspect.isroutine(value) or (
+            callable(value) and inspect.isroutine(getattr(self._contract, name, None))
+        )
+        return self._called(name, value) if is_method else value
+
+    def _called(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def called(*given: Any, **options: Any) -> Any:
+            with blamed(f"{self._name}: {name}()"):
+                return method(*given, **options)
+
+        return called
+
+
+class GuardedTask(Guarded):
+    """A task of others, whose problems and judgements are what they are said to be."""
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        given = self.__getattr__("problems")(split, n, start)
+        if not isinstance(given, list | tuple):
+            raise self._broken("problems", given, "a list of Problem")
+        for problem in given:
+            if not isinstance(problem, Problem):
+                raise self._broken("problems", problem, "a list of Problem")
+            for name, value in vars(problem).items():
+                if not isinstance(value, str):
+                    raise self._broken("problems", problem, f"a {name} that is a string")
+        return list(given)
+
+    def answer(self, text: str) -> str | None:
+        given = self.__getattr__("answer")(text)
+        if given is not None and not isinstance(given, str):
+            raise self._broken("answer", given, "a string or None")
+        return given if given is None else str(given)
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        return self._judged("correct", answer, problem)
+
+    def ended(self, text: str) -> bool:
+        return self._judged("ended", text)
+
+    def _judged(self, name: str, *about: Any) -> bool:
+        given = self.__getattr__(name)(*about)
+        if not isinstance(given, bool | np.bool_):
+            raise self._broken(name, given, "True or False")
+        return bool(given)
+
+    def _broken(self, name: str, given: Any, wanted: str) -> PathpruneError:
+        return PathpruneError(
+            f"{self._name}: {name}() gives {shown(given)}, and has to give {wanted} (see harness.api.Task)"
+        )
