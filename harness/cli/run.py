@@ -159,10 +159,10 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 @VENUE
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
     """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
-    from harness.studies.attention_figure import attention_figure, scored
-
     if on.engine.spec["engine"] != "hf":
         raise PathpruneError(f"attention is read on engine hf, not {on.engine.spec['engine']}")
+    from harness.studies.attention_figure import attention_figure, scored
+
     paths, scores, adapter = scored(on.task, on.engine, spec, on.prefix, problems, n, on.seed)
     stem = out / f"{on.task.name}-{on.engine.spec['model']}-L{on.prefix}-attention"
     attention_figure(on.engine, paths, scores, adapter, stem, venue)

@@ -57,7 +57,7 @@ class Actor:
 def parse(workers: str) -> tuple[str | None, int]:
     """``4`` is (None, 4): processes of this machine; ``ray://host:10001,4`` (address, 4), ``auto,4`` a running cluster."""
     address, comma, count = workers.rpartition(",")
-    if not comma and not COUNT.fullmatch(workers):
+    if not comma and (":" in workers or workers == "auto"):
         address, count = workers, "1"
     if not COUNT.fullmatch(count):
         raise PathpruneError(

@@ -1,0 +1,266 @@
+"""Whatever a user gets wrong is one line that names it, exit code 2, no traceback, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from harness import cli, registry
+from harness.cli.values import Amount, OneOf, Place, Text, Whole
+from harness.runners.bench import bench
+from harness.store.records import pools
+
+Cli = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[1]
+TOY = ("--task", "toy", "--engine", "toy")
+# What a verb needs besides, so that the value on trial is the only thing wrong.
+NEEDED = {
+    "train": ["linear-probe"], "ablation": ["rank"], "check": ["first"], "convert": ["in.gguf", "out"], "adopt": ["in", "--out", "out"],
+    "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "show": ["pool.jsonl"],
+    "recommend": ["--budget", "4096", "--prefix", "22", "--length", "130"],
+}  # fmt: skip
+
+
+def verbs(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb with the words that call it."""
+    for name, command in (group or cli.cli).commands.items():
+        if isinstance(command, click.Group):
+            yield from verbs(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+VERBS = dict(verbs())
+OPTIONS = [
+    (verb, param) for verb, command in VERBS.items() for param in command.params if not getattr(param, "is_flag", False)
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of the toy task, a law, and files and folders that are none."""
+    from harness.api import Sampling
+    from harness.runners.run import Run
+    from harness.spec import RunSpec
+    from tasks.toy import Toy
+
+    root = tmp_path_factory.mktemp("world")
+    task, engine = Toy(), registry.engine("toy", "toy", Sampling())
+    run = Run(RunSpec.of(task, engine, 8, 48, [(5, 2)]), task, engine, 4, root / "r", root / "b")
+    bench(run, [registry.pruner(name) for name in ("logprob", "deepconf-offline")], lambda *_: None)
+    shutil.copy(ROOT / "results" / "law.json", root / "law.json")
+    (root / "broken.json").write_text('{"format": "pathprune-law/1"}')
+    (root / "newer.json").write_text('{"format": "pathprune-law/2"}')
+    (root / "file").write_text("mine")
+    (root / "notes.md").write_bytes(b"\xff\xfe mine")
+    (root / "folder.md").mkdir()
+    (root / "empty").mkdir()
+    return root
+
+
+@pytest.fixture
+def given(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the console script in the world's folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(world)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pathprune", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def contents(root: Path) -> dict[Path, tuple[int, int]]:
+    return {f: (f.stat().st_mtime_ns, f.stat().st_size) for f in root.rglob("*")}
+
+
+def refused(given: Cli, root: Path, arguments: list[str], says: str) -> None:
+    before = contents(root)
+    code, out, err = given(*arguments)
+    assert code == 2, (code, out, err)
+    assert err.count("\n") == 1 and err.startswith("error: "), err
+    assert says.lower() in err.lower() and "Traceback" not in out + err, err
+    assert contents(root) == before, "something was written"
+
+
+WRONG: dict[type, list[str]] = {
+    Whole: ["", "x", "1.5", "nan", "inf", "1e3", "-7", str(10**30), "٣", "1_000", "0x10"],
+    Amount: ["", "x", "nan", "inf", "-inf", "-7", "1e999", "٣", "1_0"],
+    Text: ["", " ", "a\nb", "\x1b[31m", "\u202e"],
+    OneOf: ["", "nonsense", "a\nb"],
+    Place: ["", "x" * 5000, "file/below"],
+}
+
+
+def named(param: click.Parameter) -> str:
+    return (
+        param.opts[0] if isinstance(param, click.Option) else str(param.make_metavar(click.Context(click.Command("x"))))
+    )
+
+
+TRIALS = [
+    (verb, param, value)
+    for verb, param in OPTIONS
+    for kind in [next((k for k in (Whole, Amount, OneOf, Place, Text) if isinstance(param.type, k)), None)]
+    if kind
+    for value in WRONG[kind]
+    if not (kind is Place and value == "file/below" and not param.type.writes)  # type: ignore[attr-defined]
+]
+
+
+def test_every_option_of_every_verb_has_a_type_that_checks_it() -> None:
+    checked = (Whole, Amount, Text, OneOf, Place, click.Tuple)
+    assert not [(verb, p.opts) for verb, p in OPTIONS if not isinstance(p.type, checked)]
+    assert len(TRIALS) >= 200
+
+
+@pytest.mark.parametrize(
+    ("verb", "param", "value"), TRIALS, ids=[f"{' '.join(v)} {p.opts[0]} {x[:12]!r}" for v, p, x in TRIALS]
+)
+def test_a_value_that_is_none_is_refused(
+    verb: tuple[str, ...], param: click.Parameter, value: str, given: Cli, world: Path
+) -> None:
+    needed = list(NEEDED.get(verb[-1], []))
+    if isinstance(param, click.Argument):
+        place = [p for p in VERBS[verb].params if isinstance(p, click.Argument)].index(param)
+        needed = needed or [""]
+        needed[place] = value
+        arguments = [
+            *verb,
+            *(["--out", "out"] if "--out" in needed else []),
+            "--",
+            *(n for n in needed if n not in ("--out",)),
+        ]
+        if "--out" in needed:
+            arguments = [*verb, "--out", "out", "--", *needed[: needed.index("--out")]]
+    else:
+        option = param.opts[0]
+        if option in needed:
+            at = needed.index(option)
+            del needed[at : at + 2]
+        arguments = [*verb, *needed, f"{option}={value}" if option.startswith("--") else value]
+    refused(given, world, arguments, "invalid value for")
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_options_are_given_once_and_mistyped_ones_are_guessed(verb: tuple[str, ...], given: Cli, world: Path) -> None:
+    options = [p for p in VERBS[verb].params if isinstance(p, click.Option) and not p.is_flag and not p.multiple]
+    needed = NEEDED.get(verb[-1], [])
+    for option in options:
+        given_already = option.opts[0] in needed
+        values = ["1"] * option.nargs
+        again = [option.opts[0], *values] * (1 if given_already else 2)
+        refused(given, world, [*verb, *needed, *again], f"{option.opts[0]} is given twice")
+        mistyped = option.opts[0] + "z"
+        refused(given, world, [*verb, *needed, mistyped, "1"], option.opts[0])
+
+
+READ = ("--results", "r", "--keep", "2")
+CASES: list[tuple[str, str]] = [
+    # verbs
+    ("bnch", "did you mean bench?"), ("law fitt", "did you mean fit?"), ("--nonsense", "no such option"), ("bench extra", "unexpected extra argument"),
+    # names
+    (f"bench {' '.join(TOY)} --pruner stpo", "did you mean stop?"),
+    (f"bench {' '.join(TOY)} --pruner ,", "no pruner given"),
+    (f"bench {' '.join(TOY)} --pruner jaccard:keep", "is not option=value"),
+    (f"bench {' '.join(TOY)} --pruner jaccard:kep=central", "did you mean keep?"),
+    (f"bench {' '.join(TOY)} --pruner jaccard:keep=central,keep=diverse", "given twice"),
+    (f"bench {' '.join(TOY)} --pruner deepconf:window=nan", "finite"),
+    (f"bench {' '.join(TOY)} --pruner deepconf:window=1e999", "finite"),
+    (f"bench {' '.join(TOY)} --pruner deepconf:window={10**30}", "finite"),
+    (f"bench {' '.join(TOY)} --pruner ./nothing.py@Mine", "no pruner file"),
+    (f"bench {' '.join(TOY)} --pruner ./nothing.py", "name its class"),
+    ("bench --task toi --engine toy", "did you mean toy?"), ("bench --task nothing.jsonl --engine toy", "no file of problems"),
+    ("bench --task toy --engine toi", "did you mean toy?"), ("bench --task toy --engine toy:skil=1", "skill"),
+    ("bench --task toy --engine toy:skill=nan", "finite"), ("bench --task toy --engine hf --model hand", "did you mean hands?"),
+    ("bench --task toy --engine hf --model ./nowhere", "no model folder"),
+    *((f"bench {' '.join(TOY)} --pruner first --sampling {s}", says) for s, says in (
+        ("temprature=1", "did you mean temperature?"), ("temperature=nan", "finite"), ("temperature=inf", "finite"),
+        ("temperature=-1", "temperature is 0 or more"), ("top_p=0", "top_p in"), ("top_p=2", "top_p in"), ("top_k=1.5", "top_k a whole"),
+        ("top_k=-1", "top_k a whole"), ("temperature=hot", "temperature"), ("temperature=true", "temperature"), ("temperature", "option=value"),
+        ("temperature=1,temperature=2", "given twice"), ("temperature=٣", "temperature"), ("=1", "option=value"),
+    )),
+    (f"bench {' '.join(TOY)} --vote brda", "did you mean borda?"), (f"bench {' '.join(TOY)} --ended countt", "did you mean count?"),
+    # lengths, and what contradicts itself
+    *((f"bench {' '.join(TOY)} --pruner first --n 8 {more}", says) for more, says in (
+        ("--keep 9", "--keep 9 is not between"), ("--prefix 48", "--prefix 48 is not between"), ("--max-tokens 5", "--prefix"),
+        ("--stages 16", "PREFIX:KEEP"), ("--stages 16:٣", "PREFIX:KEEP"), ("--stages ,", "one stage or more"), ("--stages 16:x", "PREFIX:KEEP"),
+        ("--stages 16:4,8:2", "ascending"), ("--stages 8:4,16:5", "keeps"), (f"--stages {10**30}:4", "PREFIX:KEEP"),
+        ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out --prefix"),
+        ("--live --workers 2", "leave out --workers"), ("--live --bank b", "leave out --bank"),
+        ("--workers 0", "--workers"), ("--workers ²", "--workers"), ("--workers ,", "--workers"), ("--workers many", "--workers"),
+        ("--keep 2 --results file", "file is a file"), ("--keep 2 --bank file", "file is a file"), ("--keep 2 --results file/r", "below"),
+    )),
+    *((f"label {' '.join(TOY)} {more}", says) for more, says in (
+        ("--prefixes 5,x", "whole numbers"), ("--prefixes 5,", "whole numbers"), ("--prefixes 5,5", "twice"), ("--prefixes 5 --prefix 6", "leave out"),
+        ("--prefixes ٣", "whole numbers"), ("--prefixes 48", "not between"), ("--bounds 0.9 0.1", "lower one first"), ("--bounds nan 1", "number"),
+        ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "--continuations is 1"), ("--labels file", "is a file"),
+    )),
+    (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "learns nothing"),
+    ("ablation rnk", "did you mean rank?"), (f"ablation transfer {' '.join(TOY)}", "--source"), (f"ablation rank --source toy {' '.join(TOY)}", "--source"),
+    (f"check {' '.join(TOY)} frst", "did you mean first?"),
+    # what is read
+    ("leaderboard --results nowhere", "no results folder"), ("leaderboard --results file", "file is a file"), ("leaderboard --results empty", "no records"),
+    (f"leaderboard {' '.join(READ)} --only nothing", "no records"), (f"leaderboard {' '.join(READ)} --only tsk=toy", "did you mean task?"),
+    (f"leaderboard {' '.join(READ)} --only task=", "term=value"), (f"leaderboard {' '.join(READ)} --only task=toy,task=hands", "twice"),
+    ("leaderboard --results r --keep 9", "fewer than --keep 9"),
+    *((f"leaderboard {' '.join(READ)} --out {out}", says) for out, says in (
+        ("x.pdf", "ends in none of"), ("x", "ends in none of"), ("folder.md", "is a folder"), ("file/x.md", "below"),
+        ("notes.md", "no text in utf-8"), ("x.md --out x.md", "twice"),
+    )),
+    (f"leaderboard {' '.join(READ)} --part a-->", "name of markers"), (f"leaderboard {' '.join(READ)} --vote brda", "did you mean borda?"),
+    ("budgets --results r --cost token", "did you mean tokens?"), ("budgets --results r --metric vote", "did you mean voted?"),
+    ("budgets --results r --out x.csv", "ends in none of"),
+    ("plot --results r --kind scalin", "did you mean scaling?"), ("plot --results r --kind scaling,", "kind of figure"),
+    ("plot --results r --venue nerips", "did you mean neurips?"), ("plot --results r --out file", "is a file"),
+    ("findings --results r --only *", "no record of stop"), ("findings --results nowhere", "no results folder"),
+    ("pack nowhere", "no results folder"), ("pack file", "is a file"), ("pack empty", "no records"),
+    ("show nowhere.jsonl", "nowhere.jsonl"), ("show nowhere.parquet", "nowhere.parquet"), ("show r", "is a folder"), ("show file", "is not a"),
+    ("law fit --results r", "unknown pruner with records under r"), ("law fit --results nowhere", "no results folder"), ("law fit --out x.csv", "ends in none of"),
+    ("law show --law nowhere.json", "no law at"), ("law show --law file", "is damaged"), ("law show --law broken.json", "its pruner"),
+    ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "ends in none of"),
+    *((f"recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
+        ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "longer than"), ("4096", 0, 130, "1 or more"),
+        ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
+    )),
+    ("attention --n 1", "too small"), ("attention --task toy --engine toy", "engine hf"),
+    ("convert nowhere.gguf out", "nowhere.gguf"), ("convert in.gguf file", "is a file"), ("convert in.gguf out --dtype float99", "did you mean"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "says"), CASES, ids=[line for line, _ in CASES])
+def test_a_mistake_is_one_line_that_names_it(line: str, says: str, given: Cli, world: Path) -> None:
+    refused(given, world, line.split(), says)
+
+
+def test_names_hold_no_markup(given: Cli, world: Path) -> None:
+    """A console reads ``[/x]`` as the end of a style that never began."""
+    code, out, err = given("leaderboard", *READ, "--out", "[/x].md")
+    assert code == 0 and "wrote [/x].md" in out and not err
+    (world / "[/x].md").unlink()
+
+
+def test_a_law_that_lost_a_part_is_damaged(given: Cli, world: Path) -> None:
+    whole = json.loads((world / "law.json").read_text())
+    for part in ("pruner", "n", "law", "paper", "intervals", "constant", "held_out", "cells"):
+        for value in (None, "x", [], {}, float("nan"), -1, [{}]):
+            if value == {} and part == "intervals":
+                continue
+            (world / "broken.json").write_text(json.dumps({**whole, part: value}))
+            if part == "pruner" and value == "x":
+                continue
+            refused(given, world, ["law", "show", "--law", "broken.json"], f"its {part} is not what a fit writes")
+    assert pools(world / "r")
