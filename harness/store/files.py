@@ -43,13 +43,13 @@ def writable(file: Path) -> Iterator[Path]:
 @contextmanager
 def _part_of(file: Path) -> Iterator[Path]:
     """A new file beside ``file``, which goes when this ends; those that killed writers of ``file`` left go first."""
-    for left in file.parent.glob(f".{glob.escape(_short(file.name))}.*{PART}"):
+    for left in file.parent.glob(f".{glob.escape(short(file.name))}.*{PART}"):
         _drop_if_left(left)
     while True:
-        part = file.with_name(f".{_short(file.name)}.{secrets.token_hex(4)}{PART}")
+        part = file.with_name(f".{short(file.name)}.{secrets.token_hex(4)}{PART}")
         handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         # Another writer may have taken it for one that was left, before it was locked.
-        if _locks(handle, without_locks=True) and part.exists():
+        if locks(handle, without_locks=True) and part.exists():
             break
         os.close(handle)
     try:
@@ -60,7 +60,7 @@ def _part_of(file: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A file's name that leaves room for what is added to it: names of files hold 255 bytes."""
     return name.encode()[:200].decode(errors="ignore")
 
@@ -70,13 +70,13 @@ def _drop_if_left(part: Path) -> None:
     with suppress(OSError):
         handle = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
-            if _locks(handle, without_locks=False):
+            if locks(handle, without_locks=False):
                 part.unlink()
         finally:
             os.close(handle)
 
 
-def _locks(handle: int, without_locks: bool) -> bool:
+def locks(handle: int, without_locks: bool) -> bool:
     """Is the file this process's alone? ``without_locks`` is the answer of a system that has no locks."""
     if fcntl is None:
         return without_locks

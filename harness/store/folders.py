@@ -6,16 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.api import PathpruneError
-from harness.store.files import refused, settled
-
-try:
-    import fcntl
-except ImportError:  # Windows: what a killed process leaves stays there
-    fcntl = None  # type: ignore[assignment]
+from harness.store.files import locks, refused, settled, short
 
 NEW, OLD = ".part", ".old"
 # What safetensors and torch say of a write that failed; neither raises an OSError.
@@ -39,7 +34,7 @@ def writable_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _drop_left(folder)
-        with _held(Path(tempfile.mkdtemp(NEW, f".{_short(folder.name)}.", folder.parent))) as part:
+        with _held(Path(tempfile.mkdtemp(NEW, f".{short(folder.name)}.", folder.parent))) as part:
             part.chmod(0o777 & ~_umask())
             with saying(folder):
                 yield part
@@ -96,7 +91,7 @@ def _take_its_place(part: Path, folder: Path, replace: bool) -> None:
 
 def _drop_left(folder: Path) -> None:
     """Put back or drop what killed writers of a folder left: those of living ones are locked."""
-    prefix = f".{_short(folder.name)}."
+    prefix = f".{short(folder.name)}."
     for left in sorted(folder.parent.iterdir()):
         if not left.name.startswith(prefix) or left.suffix not in (NEW, OLD) or "." in left.stem[len(prefix) :]:
             continue
@@ -109,33 +104,25 @@ def _drop_left(folder: Path) -> None:
 @contextmanager
 def _held(part: Path) -> Iterator[Path]:
     """The folder, locked; it goes when this ends unless it has another name by then."""
-    handle = os.open(part, os.O_RDONLY) if fcntl else None
+    handle = os.open(part, os.O_RDONLY)
+    locks(handle, without_locks=True)
     try:
-        if handle is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield part
     finally:
         _remove(part)
-        if handle is not None:
-            os.close(handle)
+        os.close(handle)
 
 
 def _locked(folder: Path) -> bool:
     """Whether a living process writes this folder; where nothing can be told, it is taken for one that does."""
-    if fcntl is None:
-        return True
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not locks(handle, without_locks=False)
     finally:
         os.close(handle)
-    return False
 
 
 def _settle(folder: Path) -> None:
@@ -160,8 +147,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _short(name: str) -> str:
-    """A name that leaves room for what is added to it: names of files hold 255 bytes."""
-    return name.encode()[:200].decode(errors="ignore")
