@@ -28,7 +28,7 @@ from harness.cli import main
 from harness.pools.bank import Bank
 from harness.store import locks
 from harness.store.files import writable
-from harness.store.locks import Claims, writing
+from harness.store.locks import Claims, sole, writing
 from harness.store.records import Record, pack
 
 SPEC = {"task": "toy", "task_version": "1", "engine": {"model": "toy"}, "seed": 0, "max_tokens": 48, "n": 8}
@@ -359,3 +359,13 @@ def test_file_handles_and_memory_stay_flat(problems: int, tmp_path: Path) -> Non
     assert len(Watches.seen) == problems
     assert late[0] <= early[0] + 2
     assert late[1] <= early[1] + (30 << 20)  # bytes; rows of 2,000 problems are a few of them
+
+
+def test_two_trainings_of_one_checkpoint_do_not_meet(tmp_path: Path) -> None:
+    with sole(tmp_path / "stop", "training"):
+        with pytest.raises(PathpruneError, match=r"another process is training .*stop; wait for it"):
+            with sole(tmp_path / "stop", "training"):
+                pass
+        with sole(tmp_path / "step", "training"):
+            pass
+    assert not left_behind(tmp_path)

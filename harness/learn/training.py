@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.loop import equip
 from harness.plugins import Plugin, as_json
 from harness.store.folders import saying, writable_folder
 from harness.store.keys import digest
+from harness.store.locks import sole
 from harness.store.provenance import provenance
 
 OUT_OF_MEMORY = (
@@ -48,7 +50,10 @@ def train_pruner(
     """Fit a pruner, write its checkpoint under ``out``, and return the checkpoint's folder.
 
     ``kind`` of labels is the pruner's own by default. With ``prefix`` only labels of prefixes of this many tokens are
-    trained on. A call that was killed goes on when it is repeated. Raises PathpruneError where labels are too few.
+    trained on. A call that was killed goes on when it is repeated.
+
+    Raises:
+        PathpruneError: labels are too few, or another process trains the same.
     """
     pruner: Any = plugin.pruner
     hold_recipe(pruner)
@@ -60,10 +65,18 @@ def train_pruner(
     scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
-    with memory.named("memory ran out while training", OUT_OF_MEMORY), saying(scratch):
-        metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
-    if not writes():
-        return checkpoint
+    with sole(checkpoint, "training") if writes() else nullcontext():
+        with memory.named("memory ran out while training", OUT_OF_MEMORY), saying(scratch):
+            metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
+        if writes():
+            about = {"labels": _of_labels(labels, kind, prefix), "metrics": metrics}
+            _save(plugin, engine, labels.task.name, checkpoint, about | {"seconds": round(time.monotonic() - began, 1)})
+            shutil.rmtree(scratch, ignore_errors=True)
+    return checkpoint
+
+
+def _save(plugin: Plugin, engine: Any, task: str, checkpoint: Path, about: dict[str, Any]) -> None:
+    """The checkpoint's folder with its card, in place of one that is there."""
     with writable_folder(checkpoint, replace=True) as new:
         plugin.call("save", new)
         card = {
@@ -71,15 +84,11 @@ def train_pruner(
             "code": plugin.code,
             "digest": checkpoints.digest_of(new),
             "base": checkpoints.base_of(engine),
-            "task": labels.task.name,
-            "labels": _of_labels(labels, kind, prefix),
-            "metrics": metrics,
-            "seconds": round(time.monotonic() - began, 1),
+            "task": task,
+            **about,
             "provenance": provenance(),
         }
         checkpoints.write_card(new, card)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return checkpoint
 
 
 def hold_recipe(pruner: Any) -> None:

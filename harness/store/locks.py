@@ -100,6 +100,19 @@ class Claims:
         return True
 
 
+@contextmanager
+def sole(target: Path, doing: str) -> Iterator[None]:
+    """The only process that is ``doing`` something to a file or a folder.
+
+    Raises:
+        PathpruneError: another one is.
+    """
+    with Claims(target.parent) as claims:
+        if not claims.take([f"{doing} {target.name}"], 1):
+            raise PathpruneError(f"another process is {doing} {target}; wait for it, or choose another folder")
+        yield
+
+
 def _release(lock: FileLock) -> None:
     # Deleted while it is held: whoever waits for a deleted file sees so, and makes a new one.
     with suppress(OSError):
