@@ -476,14 +476,16 @@ def test_a_yaml_of_ones_own_runs_only_with_trust(tmp_path: Path) -> None:
         f"from pathlib import Path\nPath({str(proof)!r}).touch()\ndef text(doc): return ''\n"
     )
     shell = "{{ cycler.__init__.__globals__.os.system('touch " + str(proof) + "') }}"
-    for text in ("!function code.text", json.dumps(shell)):
-        (tmp_path / "own.yaml").write_text(f"task: own\ndataset_path: json\ndoc_to_text: {text}\n")
+    data = "dataset_path: json\ndataset_kwargs: {data_files: {test: missing.json}}\noutput_type: generate_until\ntest_split: test\n"
+    for text in (json.dumps(shell), "!function code.text"):
+        (tmp_path / "own.yaml").write_text(f"task: own\ndoc_to_text: {text}\n{data}")
         for spec in (f"lm_eval:{tmp_path / 'own.yaml'}", f"lm_eval:own,include={tmp_path}"):
             with pytest.raises(PathpruneError, match=r"can run any code .*trust=true"):
                 registry.task(spec)
     assert not proof.exists()
-    with pytest.raises(PathpruneError, match="cannot be loaded"):  # it names no data
+    with pytest.raises(PathpruneError, match="cannot be loaded"):  # there is no such data
         registry.task(f"lm_eval:{tmp_path / 'own.yaml'},trust=true")
+    assert proof.exists(), "the file does what it is refused for"
 
 
 def test_tasks_of_lm_eval_that_run_what_a_model_writes_are_found() -> None:
