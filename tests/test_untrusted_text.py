@@ -161,19 +161,38 @@ print([refused(deed) for deed in deeds].count(False))
     assert (tmp_path / "known").read_text() == "known" and [f.name for f in tmp_path.iterdir()] == ["known"]
 
 
-def test_the_grading_process_sees_no_keys_and_ends_with_the_harness(gym: Any) -> None:
+def test_the_grading_process_sees_no_keys_and_ends_with_the_harness(gym: Any, tmp_path: Path) -> None:
+    """Killed in the middle of an answer that computes for ever; started where other modules have our names."""
     program = """
+import os, threading, time, pathprune
 from harness import registry
 from tasks.isolated import client
 task = registry.task("reasoning_gym:spiral_matrix")
 problem = task.problems("test", 1)[0]
 assert task.correct(problem.answer, problem)
-print(client._server.process.pid, open(f"/proc/{client._server.process.pid}/environ").read().count("SECRET"))
+server = client._server.process.pid
+print(server, open(f"/proc/{server}/environ").read().count("SECRET"))
+threading.Thread(target=task.correct, args=("9**9**9", problem)).start()
+children = open(f"/proc/{server}/task/{server}/children")
+while not children.read().strip():
+    time.sleep(0.01)
+    children.seek(0)
+children.seek(0)
+print(children.read(), flush=True)
+os.kill(os.getpid(), 9)
 """
-    environment = os.environ | {"SECRET_TOKEN": "SECRET"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    pid, keys = done.stdout.split()
-    assert keys == "0" and not Path(f"/proc/{pid}").exists()
+    for name in ("tasks.py", "harness.py"):
+        (tmp_path / name).write_text("raise SystemExit('not ours')")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"SECRET_TOKEN": "SECRET"},
+    )  # fmt: skip
+    server, keys, *graders = done.stdout.split()
+    assert keys == "0" and graders, done.stderr
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in (server, *graders)):
+        assert time.monotonic() < deadline, "a process is left behind"
+        time.sleep(0.1)
 
 
 def test_where_no_process_can_be_locked_such_data_sets_are_refused(gym: Any, monkeypatch: pytest.MonkeyPatch) -> None:
