@@ -363,9 +363,9 @@ def test_file_handles_and_memory_stay_flat(problems: int, tmp_path: Path) -> Non
 
 def test_two_trainings_of_one_checkpoint_do_not_meet(tmp_path: Path) -> None:
     with sole(tmp_path / "stop", "training"):
-        with pytest.raises(PathpruneError, match=r"another process is training .*stop; wait for it"):
-            with sole(tmp_path / "stop", "training"):
-                pass
+        again = sole(tmp_path / "stop", "training")
+        with pytest.raises(PathpruneError, match=r"another process is training .*stop; wait for it"), again:
+            pass
         with sole(tmp_path / "step", "training"):
             pass
     assert not left_behind(tmp_path)

@@ -9,13 +9,21 @@ import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError
 from tasks.isolated.server import Request
 
 LONGEST = 100_000  # characters; a longer text is no answer
-_START = "import sys; sys.path[:] = {path!r}; from tasks.isolated.server import serve; serve()"
+_ROOT = str(Path(__file__).resolve().parents[2])
+# Our packages before others of their names, which may lie where the harness was started.
+_START = """import sys
+sys.path[:] = [{root!r}, *{path!r}]
+import harness, tasks
+del sys.path[0]
+from tasks.isolated.server import serve
+serve()"""
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")  # of the environment: no keys, no tokens
 
 
@@ -26,7 +34,7 @@ class Server:
         self.owner = os.getpid()
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START.format(path=[os.path.abspath(p) for p in sys.path])],  # noqa: PTH100
+            [sys.executable, "-P", "-c", _START.format(root=_ROOT, path=[os.path.abspath(p) for p in sys.path])],  # noqa: PTH100
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -15,11 +15,12 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 import sys
 from collections.abc import Sequence
 
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
+_END_WITH_PARENT, _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 1, 38, 22, 2
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # classic BPF: ld [k], jeq, jset, ret
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
 _NUMBER, _MACHINE, _FLAGS = 0, 4, 32  # offsets in struct seccomp_data; the third argument's lower half on little-endian
@@ -52,7 +53,7 @@ def unsupported() -> str | None:
 
 
 def lock(memory: int) -> None:
-    """Give up, for good, all that this process and what it would start could do to anything else.
+    """Give up, for good, all that this process could do to anything else; it ends with the one that started it.
 
     Args:
         memory: bytes that it may still allocate.
@@ -102,6 +103,8 @@ def _install(program: bytes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     filtered = _Filter(len(program) // 8, program)
     zero = ctypes.c_ulong(0)
+    if libc.prctl(_END_WITH_PARENT, ctypes.c_ulong(signal.SIGKILL), zero, zero, zero):
+        raise OSError(ctypes.get_errno(), "the kernel does not end a process with its parent")
     if libc.prctl(_NO_NEW_PRIVILEGES, ctypes.c_ulong(1), zero, zero, zero):
         raise OSError(ctypes.get_errno(), "the kernel refuses no_new_privs")
     if libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(filtered), zero, zero):
