@@ -200,7 +200,7 @@ CASES: list[tuple[str, str]] = [
         ("--stages 16", "PREFIX:KEEP"), ("--stages 16:٣", "PREFIX:KEEP"), ("--stages ,", "one stage or more"), ("--stages 16:x", "PREFIX:KEEP"),
         ("--stages 16:4,8:2", "ascending"), ("--stages 8:4,16:5", "keeps"), (f"--stages {10**30}:4", "PREFIX:KEEP"),
         ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out --prefix"),
-        ("--live --workers 2", "leave out --workers"), ("--live --bank b", "leave out --bank"),
+        ("--live --workers 2", "leave out --workers"),
         ("--workers 0", "--workers"), ("--workers ²", "--workers"), ("--workers ,", "--workers"), ("--workers many", "--workers"),
         ("--keep 2 --results file", "file is a file"), ("--keep 2 --bank file", "file is a file"), ("--keep 2 --results file/r", "below"),
     )),

@@ -212,7 +212,7 @@ def test_no_pool_is_too_odd(name: str, kind: str, tmp_path: Path, monkeypatch: p
 
 def test_an_unknown_venue_is_named(tmp_path: Path) -> None:
     pool = pool_of(mixed(4))
-    with pytest.raises(PathpruneError, match="no venue 'nature'"):
+    with pytest.raises(PathpruneError, match="unknown venue 'nature'"):
         FIGURES["taxonomy"](group_of(tmp_path, pool, everything(pool)), tmp_path / "x", venue="nature")
 
 

@@ -23,6 +23,7 @@ class Terminal(Console):
     """Prints what it is given as it is: names hold no markup and no emoji. A reader that goes away is told to ``main``."""
 
     def on_broken_pipe(self) -> None:
+        """Raise what click's own printing raises."""
         raise BrokenPipeError
 
     def __init__(self, **more: Any) -> None:
@@ -45,6 +46,7 @@ class Verb(click.Command):
     """A command whose options are given once, unless they are of a list."""
 
     def make_parser(self, ctx: click.Context) -> Any:
+        """Click's own, which takes the last of an option that is given twice, with a look at what it was given."""
         parser = super().make_parser(ctx)
         parse = parser.parse_args
 
@@ -67,6 +69,7 @@ class Verbs(click.Group):
     group_class = type
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Click's own, with a guess for an unknown verb."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             raise click.UsageError(unknown("verb", name, self.list_commands(ctx)), ctx)

@@ -46,8 +46,6 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
 
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
-    if live and asked("bank"):
-        raise PathpruneError("--live samples for real; leave out --bank")
     if rest["stages"] and asked("keep"):
         raise PathpruneError("--stages says how many paths are kept; leave out --keep")
     arguments = {**_where(on), **rest}

@@ -28,6 +28,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number, or a line that says why there is none."""
         text = str(value).strip()
         if not WHOLE.fullmatch(text) or len(text) > 40:
             self.fail(f"{_short(value)} is not a valid integer", param, ctx)
@@ -48,6 +49,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number, or a line that says why there is none."""
         text = str(value).strip()
         if not AMOUNT.fullmatch(text):
             self.fail(f"{_short(value)} is not a valid number", param, ctx)
@@ -62,6 +64,7 @@ class Text(click.ParamType):  # type: ignore[type-arg]
     name = "text"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The text itself, or a line that says what is wrong with it."""
         text = str(value)
         if not text.strip():
             self.fail("it is empty; give a value, or leave the option out", param, ctx)
@@ -79,6 +82,7 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]
         self.noun, self.known, self.several = noun, known, several
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The text itself, or a line that says what is wrong with it."""
         text = Text().convert(value, param, ctx)
         names = list(self.known())
         for name in text.split(",") if self.several else [text]:
@@ -96,6 +100,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]
         self.folder, self.suffixes, self.writes = folder, tuple(suffixes), writes
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """The path, or a line that says why it cannot be that."""
         if not str(value).strip() or "\0" in str(value):
             self.fail("it is empty; give a path, or leave the option out", param, ctx)
         path = Path(value)

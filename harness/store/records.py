@@ -24,6 +24,7 @@ from harness.store.names import inside
 from harness.store.packed import Packed, Row
 from harness.store.provenance import provenance
 from harness.store.roles import role_of
+from harness.text import one_line
 
 FORMAT = "pathprune-record/1"
 SUFFIX = ".jsonl"
@@ -92,9 +93,9 @@ class Record:
             role = role_of(header)
             return cls(file, header if role is None else header | {"role": role}, _by_problem(rows), so_far)
         except (KeyError, TypeError) as error:
-            raise damaged(_shown(file), f"its header has no {error}", MADE_AGAIN) from error
+            raise damaged(shown(file), f"its header has no {error}", MADE_AGAIN) from error
         except ValueError as error:
-            raise damaged(_shown(file), str(error), MADE_AGAIN) from error
+            raise damaged(shown(file), str(error), MADE_AGAIN) from error
 
     def checked(self) -> Record:
         """The record itself, once its header and every row are what benches write.
@@ -106,7 +107,7 @@ class Record:
             validate.header(self.header)
             validate.rows(self.header, self.lines)
         except validate.FlawError as flaw:
-            raise damaged(_shown(self.file), str(flaw), remedy(self.header)) from flaw
+            raise damaged(shown(self.file), str(flaw), remedy(self.header)) from flaw
         return self
 
     def append(self, rows: Sequence[Row], agree: Callable[[Row, Row], None] = lambda known, row: None) -> None:
@@ -252,12 +253,12 @@ def remedy(header: Header) -> str:
     spec = header.get("spec")
     if not isinstance(spec, dict) or not isinstance(pruner := spec.get("pruner"), str):
         return "move it away and run the same bench: its paths are graded again from the bank, without sampling"
-    how = advice.command("bench", pruner=pruner, **({"live": True} if spec.get("live") else {}))
+    how = advice.command("bench", pruner=one_line(pruner), **({"live": True} if spec.get("live") else {}))
     what = "timed" if spec.get("live") else "scored"
     return f"move it away, or restore it from where you have it; its problems are {what} again by: {how}"
 
 
-def _shown(file: Path) -> str:
+def shown(file: Path) -> str:
     """Where a record lies: its journal, the snapshot that holds it, or both."""
     snapshot, name = snapshot_of(file)
     packed_here = name in packed.headers(snapshot)
