@@ -201,7 +201,7 @@ def test_records_of_other_paths_are_refused(run_cli: Run, folders: tuple[str, ..
     rows[2]["paths"] = "another pool"
     file.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)))
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
-    assert code == 2 and "use another --results folder" in out.replace("\n", " ")
+    assert code == 2 and "use another results folder" in out.replace("\n", " ")
 
 
 def test_a_leaderboard_never_overwrites_another_file(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
