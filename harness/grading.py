@@ -2,25 +2,53 @@
 
 Its text may hold an intermediate result in a box, which a longer run might have taken back. A task whose answer can be
 complete before the model stops (stop strings that are read afterwards) says so with ``ended(text)``.
+
+A model writes anything. Where a task raises on one text, and does its work on others, that text has no answer and an answer
+is wrong; where it raises on an empty text, or on its own gold answer, as well, the task is at fault and its error is raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from harness.api import Path, Task
+from harness.api import Path, PathpruneError, Problem, Task
+
+Result = TypeVar("Result")
 
 
 def ended(task: Task, path: Path) -> bool:
     """Did the path come to an end of its own, rather than to the token limit?"""
-    return path.finish == "stop" or bool(task.ended(path.text))
+    return path.finish == "stop" or bool(_tried(lambda: task.ended(path.text), lambda: task.ended("")))
 
 
 def answer(task: Task, path: Path) -> str | None:
     """The canonical answer of a finished path; None where it was truncated or gives none."""
-    return task.answer(path.text) if ended(task, path) else None
+    return read(task, path.text) if ended(task, path) else None
+
+
+def read(task: Task, text: str) -> str | None:
+    """The canonical answer that a text gives, or None."""
+    return _tried(lambda: task.answer(text), lambda: task.answer(""))
+
+
+def correct(task: Task, given: str | None, problem: Problem) -> bool:
+    """Whether an answer, as ``read`` gives it, is the problem's."""
+    judged = _tried(lambda: task.correct(given, problem), lambda: task.correct(problem.answer, problem))
+    return bool(judged)
 
 
 def right(task: Task, paths: Sequence[Path]) -> list[bool]:
     """Whether each finished path's answer is its problem's, ``[n]``."""
-    return [task.correct(answer(task, p), p.problem) for p in paths]
+    return [correct(task, answer(task, p), p.problem) for p in paths]
+
+
+def _tried(work: Callable[[], Result], sound: Callable[[], object]) -> Result | None:
+    """What a task makes of a model's text; None where it raises on this one but not on a text that it must bear."""
+    try:
+        return work()
+    except PathpruneError:  # what a person can mend is said
+        raise
+    except Exception:
+        sound()
+        return None

@@ -173,7 +173,9 @@ def opened(
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     """What a method that needs text may use besides."""
     if "text" in method.needs:
-        ledger.answer, ledger.closing, ledger.step = task.answer, task.defaults.closing, task.defaults.step
+        # A plain function: no attribute of what a method is handed is the task, which knows the gold answers.
+        ledger.answer = lambda text: grading.read(task, text)
+        ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
         ledger.decode = lambda tokens: str(engine.decode(tokens))
         ledger.reader = partial(open_reader, ledger)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Streaming, Task
+from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Problem, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 from harness.plugins import Plugin
@@ -51,6 +51,8 @@ def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int 
     yield "scores every prefix with one finite number, from its declared signals alone", None
     yield "is deterministic", _differs(scores[0], score(groups[0]))
     order = np.random.default_rng(seed).permutation(PATHS)
+    if "text" in traits.needs:
+        yield "reads no gold answer", _differs_blind(scores[0], method, groups[0], task, engine, seed)
     yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
     # Two futures of the same prefixes: whatever the engine or the pruner remembers of either must not show.
     for future in _futures(engine, groups[0], task, 2):
@@ -114,6 +116,33 @@ def _conformance_of_rule(method: Streaming, task: Task, engine: Any, prefix: int
         early |= (decision.spent <= prefix) & (decision.spent < [len(p.tokens) for p in paths])
     wrong = int((first.spent != second.spent)[early].sum())
     yield "text after an abort changes nothing before it", f"{wrong} aborted paths differ" if wrong else None
+
+
+class _Blind(Task):
+    """A task that reads answers and knows none: no problem, and no grade."""
+
+    def __init__(self, task: Task) -> None:
+        self.name, self.version, self.defaults = task.name, task.version, task.defaults
+        self._read = task.answer
+
+    def answer(self, text: str) -> str | None:
+        return self._read(text)
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        return []
+
+    def correct(self, answer: str | None, problem: Problem) -> bool:
+        return False
+
+
+def _differs_blind(
+    scores: np.ndarray, method: Any, paths: Sequence[Path], task: Task, engine: Any, seed: int
+) -> str | None:
+    """A method that reaches for the task behind ``check.answer`` scores otherwise where that task knows nothing."""
+    try:
+        return _differs(scores, check(method, paths, engine, _Blind(task), seed)[0])
+    except ScoringError as error:
+        return str(error)
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from harness.api import PathpruneError
 
@@ -35,3 +37,25 @@ def private(text: str) -> str:
     home = str(Path.home())
     text = text.replace(f"{home}/", "~/") if len(home) > 1 else text
     return CREDENTIALS.sub(r"\1", text)
+
+
+LONGEST_NAME = 200  # bytes; with a suffix such as .parquet.part a file's name stays below the 255 of most systems
+
+
+def unfit(name: Any) -> str | None:
+    """Why a name, such as a problem's id, cannot be a file's name inside a folder; None where it can."""
+    if not isinstance(name, str):
+        return f"is {shown(name)}, not a text"
+    if not name.strip() or name in (".", ".."):
+        return f"is {name!r}"
+    if wrong := next((c for c in name if c in "/\\" or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None):
+        return f"{shown(name)} holds {wrong!r}"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"{shown(name)} has {len(name.encode()):,} bytes, more than {LONGEST_NAME}"
+    return None
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as Python writes it, cut to some characters."""
+    text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= most else text[:most] + "..."

@@ -12,6 +12,7 @@ from tasks.equality import canonical, equivalent
 
 __all__ = ["canonical", "choice", "equivalent", "extract", "spoken"]
 
+# Patterns read whole paths, so none may take more than linear time: repetitions that cannot help by giving back do not (``++``).
 # Tokenizers drop gpt-oss's special tokens on decoding: "<|channel|>analysis<|message|>" becomes "analysis".
 _FINAL = re.compile(r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>\w*)?<\|message\|>")
 _CHANNEL = re.compile(r"<\|channel\|>|(?:analysis|commentary)(?![\s:;,.)*_]|[a-z]*\s+(?:of|is)\b)")
@@ -19,19 +20,21 @@ _BARE_FINAL = re.compile(r"assistant\s?final(?![a-z])")
 _END = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext|call)\|>.*", re.DOTALL)
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)\s+(?P<word>[^\s${}.,;]+)|\\.|[{}]", re.DOTALL)
 _JSON = re.compile(
-    r'"(?:final[ _])?answer"\s*:\s*(?:"(?P<string>(?:[^"\\\n]|\\.)*)"|(?P<list>\[[^\]\n]*\])|(?P<bare>[^\s,}\]"]+))',
+    r'"(?:final[ _])?answer"\s*:\s*(?:"(?P<string>(?:[^"\\\n]|\\.)*)"|(?P<list>\[[^\]\n]{0,1000}\])|(?P<bare>[^\s,}\]"]+))',
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(
     r"""\b(?:answer|(?:correct|right|best)\s(?:option|choice))\b(?:\s+(?:to|for)\s[^.\n]{0,80}?)?  # ... to the question
-        (?:[*_]*\s*:\s*[*_]*\s*|[*_]*\s+is\b\s*:?\s*|[*_]*\s*=\s*|\*\*\s*\n+\s*)
+        (?:[*_]*\s*+:\s*+[*_]*\s*+|[*_]*\s++is\b\s*+:?\s*+|[*_]*\s*+=\s*+|\*\*[^\S\n]*+\n\s*+)
         (?=\S)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _MATH = r"(?:\$\$?[^$]+\$\$?|\\\(.+?\\\)|\\\[.+?\\\])"
 _LEADING_MATH = re.compile(rf"{_MATH}(?:\s*(?:,|,?\s*and|,?\s*or)\s+{_MATH})*")
 _BOLD = re.compile(r"(\*\*|__)(.+?)\1")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|;\s|,?\s+(?:because|since|which|so that|as)\s|,\s+(?:so|where|giving)\s")
+_SENTENCE_END = re.compile(
+    r"[.!?](?=\s|$)|;\s|(?:,|(?<!\s))\s++(?:because|since|which|so that|as)\s|,\s++(?:so|where|giving)\s"
+)
 
 
 def spoken(text: str) -> str | None:

@@ -4,6 +4,10 @@ Policy. Degree and percent signs, currencies and units behind a number are dropp
 0.5. ``1,000`` is a thousand, ``100, 200`` (or braces) a set, whose order and repetition do not matter; in ``(a, b)``
 and ``[a, b)`` order does. ``x = 5`` is 5, ``m + n = 5`` too, ``x + y = 1`` is an equation. Words are compared without
 case, single letters as votes with it. Decimals are exact: 0.333 is not 1/3 as a vote.
+
+A model writes anything, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the reader of formulas
+``LENGTH`` of them without words (it calls by name what sympy has, and evaluates no Python), evaluation numbers of ``DIGITS``
+digits, and reading, simplifying and comparing take ``SECONDS`` each, by an alarm. Beyond a bound an answer is its text.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ def canonical(answer: str) -> str:
 def _canonical(answer: str) -> str:
     if len(answer) > LONGEST:
         return flat(answer)
+    answer = " ".join(answer.split())  # patterns try every part of a long run
     form = _form(tidy(answer))
     for _ in range(3):
         again = _form(tidy(form))
@@ -55,8 +60,8 @@ def equivalent(gold: str, answer: str) -> bool:
     finitely many decimals are never equal, 1/3 and 0.333333 are (math-verify rounds to six decimals).
     """
     first, second = canonical(gold), canonical(answer)
-    if first == second:
-        return True
+    if first == second or len(answer) > LONGEST:
+        return first == second
     if percent(gold) != percent(answer):
         first, second = (f"({c})/100" if percent(s) else c for c, s in ((first, gold), (second, answer)))
         return canonical(first) == canonical(second)

@@ -30,16 +30,19 @@ PROBES = ("7", "7.", "7}", "7}$.")
 
 
 class LMEval(Task):
-    """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path)."""
+    """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path).
 
-    def __init__(self, task: str, include: str = "", shots: int | None = None) -> None:
-        self._task = load(task, include)
+    ``trust``: files of one's own may run their code. Without it only those that come with lm-eval are opened.
+    """
+
+    def __init__(self, task: str, include: str = "", shots: int | None = None, trust: bool = False) -> None:
+        self._task = load(task, include, trust, shots)
         config = self._task.config
         set_shots(self._task, shots)
         self._prompts: dict[str, list[str]] = {}
         self._documents: dict[str, list[Any]] = {}
         self._pipeline = self._task._filters[0]
-        self._none = self._pipe("")
+        self._none = self._alone("")
         if not isinstance(self._none, str | None):
             raise PathpruneError(
                 f"lm-eval task {config.task}: filter {self._pipeline.name!r} gives {self._none!r} for one response, not one text"
@@ -91,14 +94,18 @@ class LMEval(Task):
         from lm_eval.api.instance import Instance
 
         response = Instance("generate_until", doc={}, arguments=("", {}), idx=0, resps=[text])
+        self._pipeline.apply([response])
+        return response.filtered_resps[self._pipeline.name]
+
+    def _alone(self, text: str) -> Any:
+        """Likewise, where a pipeline that does not work on a single response is to be told."""
         try:
-            self._pipeline.apply([response])
+            return self._pipe(text)
         except Exception as error:
             raise PathpruneError(
                 f"lm-eval task {self._task.config.task}: filter {self._pipeline.name!r} does not work on one response alone "
                 f"({type(error).__name__}: {error}); choose a task whose first filter does"
             ) from error
-        return response.filtered_resps[self._pipeline.name]
 
     def _split(self, asked: str) -> str:
         """Which documents a split of ours is; a split that is also the evaluated one is not held out."""

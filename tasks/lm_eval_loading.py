@@ -7,20 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError, UnavailableError
+from harness.text import shown
+from tasks.isolated.evaluation import evaluators
+
+YAML = (".yaml", ".yml")
 
 
-def load(name: str, include: str) -> Any:
-    """lm-eval's own task object, refused where it cannot be sampled and graded one response at a time."""
+def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
+    """lm-eval's own task object, refused where it cannot be sampled and graded one response at a time.
+
+    A YAML runs code: by ``!function``, and without it by Jinja templates, which lm-eval renders outside any sandbox. Those
+    that come with lm-eval are trusted as every installed package is; any other file is opened only with ``trust``.
+    """
+    _typed(name, include, trust, shots)
     try:
         from lm_eval.api.task import Task as Theirs
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise UnavailableError(f"tasks of lm-eval need lm-eval ({error}): pip install 'pathprune[lm-eval]'") from error
+    if not trust:
+        _only_theirs(name, include)
     manager = TaskManager(include_path=include or None, include_defaults=False)
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise PathpruneError(f"no lm-eval task file at {name}")
-    elif name not in manager.all_tasks:
+    if not name.endswith(YAML) and name not in manager.all_tasks:
         manager = TaskManager(include_path=include or None)  # reads every YAML of lm-eval: seconds
         if name not in manager.all_tasks:
             near = get_close_matches(name, manager.all_subtasks, 1)
@@ -37,7 +45,50 @@ def load(name: str, include: str) -> Any:
     if len(loaded) != 1 or not isinstance(loaded[0], Theirs):
         raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
     _check(loaded[0])
+    if not trust:
+        _refuse_evaluation(loaded[0])
     return loaded[0]
+
+
+def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:
+    if not isinstance(name, str) or not name or not isinstance(include, str) or not isinstance(trust, bool):
+        raise PathpruneError(
+            f"lm_eval:{name}: a task is a name or a YAML file, include a folder of them and trust is true or false, "
+            f"not include={include}, trust={trust}"
+        )
+    if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool)):
+        raise PathpruneError(f"lm_eval:{name}: shots is a whole number, not {shots!r}")
+    try:
+        if include and not Path(include).is_dir():
+            raise PathpruneError(f"lm_eval:{name}: include={shown(include)} is no folder")
+        if name.endswith(YAML) and not Path(name).is_file():
+            raise PathpruneError(f"no lm-eval task file at {name}")
+    except (OSError, ValueError) as error:  # a name that no file has
+        raise PathpruneError(f"lm_eval:{shown(name)}: no such file ({type(error).__name__})") from error
+
+
+def _only_theirs(name: str, include: str) -> None:
+    """Refuse files that do not lie in the installed package, before any of them is opened."""
+    import lm_eval.tasks
+
+    theirs = Path(lm_eval.tasks.__file__).resolve().parent
+    for place in filter(None, (include, name if name.endswith(YAML) else "")):
+        if not Path(place).resolve().is_relative_to(theirs):
+            option = f"include={include},trust=true" if include else "trust=true"
+            raise PathpruneError(
+                f"{place} does not come with lm-eval, and a YAML of lm-eval can run any code (!function, Jinja templates, "
+                f"scripts of data sets); read it, and if you trust it say so: lm_eval:{name},{option}"
+            )
+
+
+def _refuse_evaluation(task: Any) -> None:
+    """Refuse a task of lm-eval's whose own Python evaluates what a model writes."""
+    config = task.config
+    functions = [config.process_results, *(metric.get("metric") for metric in config.metric_list or ())]
+    functions += [step.get("filter_fn") for each in config.filter_list or () for step in each["filter"]]
+    folder = str(Path("lm_eval", "tasks"))
+    if any(evaluators(function, lambda file: folder in file) for function in functions if callable(function)):
+        raise PathpruneError(f"lm-eval task {config.task} runs what a model writes as Python; choose another task")
 
 
 def _check(task: Any) -> None:

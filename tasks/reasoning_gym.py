@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from dataclasses import fields
 from functools import cached_property
 from importlib import metadata
 from typing import Any
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
+from harness.text import reason, unknown
 from tasks.answers import canonical, extract
+from tasks.isolated import client
+from tasks.isolated.lock import unsupported
+from tasks.isolated.server import Request, evaluators_of
 
 SPLITS = ("train", "label", "dev", "test")
 BLOCK = 64  # problems that share a generator: reaching a late one does not mean making all before it
@@ -26,14 +32,21 @@ class ReasoningGym(Task):
     and partial credit is not. Numbers vote in canonical form, anything else (an expression, a list) as it is written.
     Splits have seeds of their own, so no problem of one is made for another, except where a dataset has few different
     problems at all.
+
+    Some scorers evaluate an answer as Python, others raise on what they do not expect or compute for ever. All of them run
+    in a process that may only compute (``tasks.isolated``): an answer that raises there, needs more than 5 seconds of a
+    processor or 1 GiB, is longer than 100,000 characters, or ends the process, is wrong. What scorers evaluate with reads
+    literals and formulas only. Where no such process can be made (not on Linux), data sets with such a scorer are refused.
     """
 
     def __init__(self, dataset: str, seed: int = 0, **config: Any) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise PathpruneError(f"reasoning_gym:{dataset}: seed is a whole number, not {seed!r}")
         self.dataset, self.seed, self.config = dataset, seed, config
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
         self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-        self._dataset("test", 0, 1)  # a wrong option is found before anything runs
+        self._made("test", 0, 1)  # a wrong option is found before anything runs
         self.defaults = TaskDefaults(
             model="smollm2",
             sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
@@ -69,24 +82,47 @@ class ReasoningGym(Task):
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
             return False
-        split, index = problem.id.rsplit("-", 2)[1:]
-        block, dataset = self._block(split, int(index))
-        return bool(dataset.score_answer(answer, block[int(index) % BLOCK]) >= 1)
+        if (problem.id, answer) not in self._judged:
+            split, index = problem.id.rsplit("-", 2)[1:]
+            self._judged[problem.id, answer] = self._judge(split, int(index), answer)
+        return self._judged[problem.id, answer]
+
+    def _judge(self, split: str, index: int, answer: str) -> bool:
+        entry = self._block(split, index)[index % BLOCK]
+        if unsupported() is None:
+            options = self._options(split, index // BLOCK, BLOCK)
+            return client.right(Request(self.dataset, options, entry, answer))
+        try:
+            return bool(self._dataset(split, index // BLOCK, BLOCK).score_answer(answer, entry) >= 1)
+        except Exception:  # as in the isolated process
+            return False
+
+    @cached_property
+    def _judged(self) -> dict[tuple[str, str], bool]:
+        return {}
 
     def _problem(self, split: str, index: int) -> Problem:
-        entry = self._block(split, index)[0][index % BLOCK]
-        return Problem(f"{self.name}-{split}-{index:06d}", f"{entry['question'].strip()}\n\n{ASK}", entry["answer"])
+        entry = self._block(split, index)[index % BLOCK]
+        question = f"{entry['question'].strip()}\n\n{ASK}"
+        return Problem(f"{self.name}-{split}-{index:06d}", question, entry["answer"])
 
-    def _block(self, split: str, index: int) -> tuple[list[dict[str, Any]], Any]:
+    def _block(self, split: str, index: int) -> list[dict[str, Any]]:
         key = (split, index // BLOCK)
         if key not in self._blocks:
-            dataset = self._dataset(*key, BLOCK)
-            self._blocks[key] = ([dataset[i] for i in range(BLOCK)], dataset)
+            self._blocks[key] = self._made(*key, BLOCK)
         return self._blocks[key]
 
     @cached_property
-    def _blocks(self) -> dict[tuple[str, int], tuple[list[dict[str, Any]], Any]]:
+    def _blocks(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         return {}
+
+    def _made(self, split: str, block: int, size: int) -> list[dict[str, Any]]:
+        """A block of problems; what the package raises for its options is said with them."""
+        dataset = self._dataset(split, block, size)
+        try:
+            return [dataset[i] for i in range(size)]
+        except Exception as error:
+            raise self._unfit(error) from error
 
     def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
@@ -96,8 +132,28 @@ class ReasoningGym(Task):
             near = get_close_matches(self.dataset, module.factory.DATASETS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise PathpruneError(f"reasoning_gym has no dataset {self.dataset!r}{hint}")
-        seed = derive("reasoning_gym", self.dataset, self.seed, split, block) % 2**31
+        scorer, options = module.factory.DATASETS[self.dataset]
+        known = [field.name for field in fields(options) if field.name not in ("seed", "size")]
+        for name, value in self.config.items():
+            if name not in known:
+                raise PathpruneError(unknown(f"option of reasoning_gym:{self.dataset}", name, ["seed", *known]))
+            if isinstance(value, float) and not math.isfinite(value):
+                raise PathpruneError(f"reasoning_gym:{self.dataset}: {name} is {value}, not a number")
+        why = unsupported()
+        if why and evaluators_of(scorer):
+            raise PathpruneError(
+                f"reasoning_gym:{self.dataset} runs answers as Python, so it is graded in a process without rights; {why}"
+            )
         try:
-            return module.create_dataset(self.dataset, seed=seed, size=size, **self.config)
-        except (TypeError, ValueError, AssertionError) as error:
-            raise PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {self.config} ({error})") from error
+            return module.create_dataset(self.dataset, **self._options(split, block, size))
+        except Exception as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> PathpruneError:
+        given = ", ".join(f"{name}={value}" for name, value in self.config.items()) or "no options"
+        return PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {given} ({reason(error)})")
+
+    def _options(self, split: str, block: int, size: int) -> dict[str, Any]:
+        """With what the package makes a block of problems."""
+        seed = derive("reasoning_gym", self.dataset, self.seed, split, block) % 2**31
+        return {"seed": seed, "size": size, **self.config}

@@ -130,25 +130,25 @@ def test_zebra_puzzles_are_asked_whole_and_by_size(tmp_path: Path) -> None:
 LONG = {"problem": "x" * 10_000_000, "answer": "1"}
 REFUSED = {
     "empty file": ("", "holds no problems"),
-    "no problem": ('{"id": 1, "answer": "2"}', "row 1: no field 'problem'; it has 'id', 'answer'"),
-    "no answer": ('{"problem": "a", "answer": "1"}\n{"problem": "b"}', "row 2: no field 'answer'; it has 'problem'"),
-    "NaN": ('{"problem": "a", "answer": NaN}', "row 1: answer is nan"),
-    "null": ('{"problem": null, "answer": "1"}', "row 1: problem is None"),
-    "blank": ('{"problem": "a", "answer": "  "}', "row 1: answer is '  '"),
-    "list as gold": ('{"problem": "a", "answer": ["1"]}', "row 1: answer is .'1'., not one text"),
-    "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "row 1: answer .* does not parse"),
-    "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"row 1: solution ends in no \\boxed"),
-    "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "row 2: id '7' is also that of row 1"),
+    "no problem": ('{"id": 1, "answer": "2"}', "line 1: no field 'problem'; it has 'id', 'answer'"),
+    "no answer": ('{"problem": "a", "answer": "1"}\n{"problem": "b"}', "line 2: no field 'answer'; it has 'problem'"),
+    "NaN": ('{"problem": "a", "answer": NaN}', "line 1: answer is nan"),
+    "null": ('{"problem": null, "answer": "1"}', "line 1: problem is None"),
+    "blank": ('{"problem": "a", "answer": "  "}', "line 1: answer is '  '"),
+    "list as gold": ('{"problem": "a", "answer": ["1"]}', "line 1: answer is .'1'., not one text"),
+    "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "line 1: answer .* does not parse"),
+    "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"line 1: solution ends in no \\boxed"),
+    "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "line 2: id '7' is also that of line 1"),
     "no JSON": ('{"problem": "a", "answer": "1"}\n{"problem": ', "line 2 is not JSON"),
-    "no object": ("[1]", "row 1: not an object"),
-    "10 MB": (json.dumps(LONG), "row 1: the problem has 10,000,000 characters, more than 1,000,000"),
+    "no object": ("[1]", "line 1: not an object"),
+    "10 MB": (json.dumps(LONG), "line 1: the problem has 10,000,000 characters, more than 1,000,000"),
     "no such option": (
         '{"problem": "a", "choices": ["x", "y"], "answer": "C"}',
-        "row 1: the answer 'C' is none of the 2",
+        "line 1: the answer 'C' is none of the 2",
     ),
     "one option": (
         '{"problem": "a", "choices": ["x"], "answer": "A"}',
-        "row 1: choices is not a list of 2 to 26 texts",
+        "line 1: choices is not a list of 2 to 26 texts",
     ),
     "two kinds": (
         '{"problem": "a", "answer": "1"}\n{"problem": "b", "choices": ["x", "y"], "answer": "A"}',
@@ -219,7 +219,7 @@ def test_a_bench_on_each_kind_of_task(kind: str, tiny_model: str, tmp_path: Path
         "aime24": f"aime24:data={data}",
         "jsonl": data,
         "reasoning_gym": "reasoning_gym:chain_sum,max_terms=2",
-        "lm_eval": f"lm_eval:{LOCAL['task']},include={tmp_path}",
+        "lm_eval": f"lm_eval:{LOCAL['task']},include={tmp_path},trust=true",
     }[kind]
     command = ["bench", "--task", spec, "--model", tiny_model, "--problems", "3", "--n", "4", "--keep", "2"]
     command += ["--max-tokens", "24", "--prefix", "8", "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b")]

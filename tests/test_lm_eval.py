@@ -80,7 +80,7 @@ def folder(write: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def local(folder: Path) -> LMEval:
-    return LMEval("hands-local", include=str(folder))
+    return LMEval("hands-local", include=str(folder), trust=True)
 
 
 def theirs(folder: Path, shots: int = 0) -> Any:
@@ -102,7 +102,7 @@ def test_conforms(local: LMEval) -> None:
 
 @pytest.mark.parametrize("shots", [0, 2])
 def test_prompts_are_lm_evals(folder: Path, shots: int) -> None:
-    task = LMEval(str(folder / "local.yaml"), shots=shots)
+    task = LMEval(str(folder / "local.yaml"), shots=shots, trust=True)
     whole = [i.args[0] for i in theirs(folder, shots).instances]
     assert [p.prompt for p in task.problems("test")] == whole
     assert [p.prompt for p in task.problems("test", 2, start=1)] == whole[1:3]
@@ -131,7 +131,7 @@ def test_grades_as_lm_eval_on_the_same_response(local: LMEval, text: str, index:
 
 def test_version_follows_what_decides_prompts_and_grades(write: Callable[..., Path], local: LMEval) -> None:
     def version(shots: int | None = None, **changes: Any) -> str:
-        return LMEval("hands-local", include=str(write(**changes)), shots=shots).version
+        return LMEval("hands-local", include=str(write(**changes)), trust=True, shots=shots).version
 
     assert version() == local.version, "the folder it lies in is no part of it"
     other = {
@@ -145,7 +145,7 @@ def test_version_follows_what_decides_prompts_and_grades(write: Callable[..., Pa
 
 def test_defaults_of_a_greedy_task_are_the_papers(write: Callable[..., Path]) -> None:
     folder = write(generation_kwargs={"until": [], "do_sample": False, "max_gen_toks": 4096})
-    defaults = LMEval("hands-local", include=str(folder)).defaults
+    defaults = LMEval("hands-local", include=str(folder), trust=True).defaults
     assert defaults.sampling == PAPER and defaults.max_tokens == 4096 and defaults.prefixes == (512,)
 
 
@@ -253,7 +253,7 @@ CHOICE = {"output_type": "multiple_choice", "doc_to_choice": ["1", "2"], "doc_to
 )
 def test_tasks_that_are_refused(write: Callable[..., Path], changes: dict[str, Any], says: str) -> None:
     with pytest.raises(PathpruneError, match=says) as refused:
-        LMEval(str(write(**changes) / "local.yaml"))
+        LMEval(str(write(**changes) / "local.yaml"), trust=True)
     assert "\n" not in str(refused.value)
 
 
@@ -264,21 +264,21 @@ def test_splits(write: Callable[..., Path], local: LMEval) -> None:
         local.problems("tset")
     for training in (None, "test"):  # the evaluated split is not held out
         with pytest.raises(PathpruneError, match="no training split"):
-            LMEval("hands-local", include=str(write(training_split=training))).problems("label")
+            LMEval("hands-local", include=str(write(training_split=training)), trust=True).problems("label")
 
 
 def test_names(folder: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PathpruneError, match="no lm-eval task file at"):
-        LMEval(str(folder / "other.yaml"))
+        LMEval(str(folder / "other.yaml"), trust=True)
     with pytest.raises(PathpruneError, match="did you mean hands-local"):
-        LMEval("hands-loca", include=str(folder))
+        LMEval("hands-loca", include=str(folder), trust=True)
     with pytest.raises(PathpruneError, match="is a group"):
-        LMEval("many", include=str(write(tag="many")))
+        LMEval("many", include=str(write(tag="many")), trust=True)
     with pytest.raises(PathpruneError, match="-1 few-shot"):
-        LMEval("hands-local", include=str(folder), shots=-1)
+        LMEval("hands-local", include=str(folder), trust=True, shots=-1)
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(UnavailableError, match=r"pip install 'pathprune\[lm-eval\]'"):
-        LMEval("hands-local", include=str(folder))
+        LMEval("hands-local", include=str(folder), trust=True)
 
 
 def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness import grading
 from harness.api import Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
@@ -51,8 +52,8 @@ def _row(run: Run, plugin: Plugin, problem: Problem) -> dict[str, Any]:
         **_rounds(outcome),
         "answers": list(outcome.answers),
         "voted": outcome.voted,
-        "correct": int(run.task.correct(outcome.voted, problem)),
-        "right": sum(run.task.correct(a, problem) for a in outcome.answers),
+        "correct": int(grading.correct(run.task, outcome.voted, problem)),
+        "right": sum(grading.correct(run.task, a, problem) for a in outcome.answers),
         "cost": asdict(outcome.cost),
         "seconds": dict(zip(STAGES, (round(s, 4) for s in outcome.seconds), strict=True)),
     }

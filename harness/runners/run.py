@@ -9,6 +9,7 @@ from typing import Any
 from harness.api import PathpruneError, Problem, Task
 from harness.pools.bank import Bank
 from harness.spec import RunSpec
+from harness.text import unfit
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Run:
         """The problems of the run.
 
         Raises:
-            PathpruneError: a task that has none, gives more than were asked for, or uses an id twice.
+            PathpruneError: a task that has none, gives more than were asked for, uses an id twice or one that is no name.
         """
         problems: list[Problem] = self.task.problems("test", self.problems)
         if not problems:
@@ -51,6 +52,11 @@ class Run:
             raise PathpruneError(
                 f"task {self.task.name} gave {len(problems)} problems, and at most {self.problems} were asked for (see harness.api.Task)"
             )
+        for problem in problems:
+            if why := unfit(problem.id):
+                raise PathpruneError(
+                    f"task {self.task.name}: the id of a problem names a file, and this one {why} (see harness.api.Task)"
+                )
         if len({p.id for p in problems}) < len(problems):
             raise PathpruneError(
                 f"task {self.task.name} uses an id for two problems; ids name records (see harness.api.Task)"

@@ -137,7 +137,7 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
         "prompt": engine.prompt_length(problem),
         "paths": digest({"tokens": [p.tokens for p in paths]}),
         "answers": answers,
-        "correct": [int(task.correct(a, problem)) for a in answers],
+        "correct": [int(grading.correct(task, a, problem)) for a in answers],
         "lengths": [len(p.tokens) for p in paths],
         "stopped": [int(grading.ended(task, p)) for p in paths],
     }

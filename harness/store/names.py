@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import PathpruneError
+from harness.text import unfit
 
-LONGEST = 200  # bytes; file systems take 255, and a suffix goes behind
 CODED = "~"  # begins the file name of what cannot be one itself
 
 
 def is_file_name(text: Any) -> bool:
     """May a file or a folder be called this: one printable line without a slash, and neither ``.`` nor ``..``?"""
-    return (
-        isinstance(text, str)
-        and text.isprintable()
-        and not set(text) & set("/\\")
-        and text not in ("", ".", "..")
-        and len(text.encode()) <= LONGEST
-    )
+    return unfit(text) is None and text.isprintable()
 
 
 def file_name(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.api import Cost, Quadrant
 from harness.store.names import is_file_name
+from harness.text import shown
 from harness.vote import VOTES
 
 Row = Mapping[str, Any]
@@ -179,12 +180,7 @@ def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> 
 
 
 def _flaw(name: str, value: Any, kind: str) -> NoReturn:
-    raise FlawError(f"{name} is {_short(value)}, and has to be {kind}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise FlawError(f"{name} is {shown(value)}, and has to be {kind}")
 
 
 def _is_list(value: Any, n: int | None) -> bool:

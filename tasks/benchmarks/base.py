@@ -13,9 +13,10 @@ from typing import ClassVar
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.rng import derive
+from harness.text import unfit
 from tasks.answers import canonical, choice, equivalent, extract
 from tasks.benchmarks import fields
-from tasks.benchmarks.files import Hub, Row, fetch, missing, read
+from tasks.benchmarks.files import Hub, Place, Row, fetch, read
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 LETTER = 'Please show your choice in the answer field with only the choice letter, e.g., "ANSWER": "C".'
@@ -39,10 +40,13 @@ class Benchmark(Task):
     def __init__(
         self, data: str = "", dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none"
     ) -> None:
-        if not (isinstance(shuffle, int) or shuffle == "none"):
+        self._files = {"test": data, "dev": dev, "label": label, "train": train}
+        for option, given in zip(("data", "dev", "label", "train"), self._files.values(), strict=True):
+            if not isinstance(given, str):
+                raise PathpruneError(f"{self.name}: {option} is a file of problems, not {given!r}")
+        if isinstance(shuffle, bool) or not (isinstance(shuffle, int) or shuffle == "none"):
             raise PathpruneError(f"{self.name}: shuffle is a seed (a whole number) or none, not {shuffle!r}")
         self.shuffle = shuffle
-        self._files = {"test": str(data), "dev": str(dev), "label": str(label), "train": str(train)}
         self._splits: dict[str, list[Problem]] = {}
         self._letters = ""  # of the longest list of options; empty where answers are free
         test = self._split("test")
@@ -77,51 +81,52 @@ class Benchmark(Task):
         if split not in self._files:
             raise PathpruneError(f"split {split!r} is not one of {', '.join(self._files)}")
         if split not in self._splits:
-            rows, source = self._rows(split)
-            self._splits[split] = self._read(rows, source, split)
+            self._splits[split] = self._read(self._rows(split), split)
         return self._splits[split]
 
-    def _rows(self, split: str) -> tuple[Sequence[Row], str]:
+    def _rows(self, split: str) -> list[Place]:
         if self._files[split]:
-            return read(self._files[split]), self._files[split]
+            return read(self._files[split])
         hub = self._published(split)
         if hub is None:
             raise PathpruneError(
                 f"{self.name} has no {split} problems; name a file of them: --task '{self.name}:{'data' if split == 'test' else split}=FILE.jsonl'"
             )
-        return fetch(hub, self.name), hub.path
+        return fetch(hub, self.name)
 
     def _published(self, split: str) -> Hub | None:
         return self.hub if split == "test" else None
 
-    def _read(self, rows: Sequence[Row], source: str, split: str) -> list[Problem]:
-        parsed = [self._problem(row, f"{source}, row {i}", f"{split}-{i:05d}") for i, row in enumerate(rows, 1)]
+    def _read(self, rows: Sequence[Place], split: str) -> list[Problem]:
+        parsed = [self._problem(row, where, f"{split}-{i:05d}") for i, (where, row) in enumerate(rows, 1)]
         kinds = {bool(letters) for _, letters in parsed}
         if len(kinds) > 1:
+            source = rows[0].where.rpartition(", ")[0]
             raise PathpruneError(f"{source}: some problems have options and some do not; make two files of it")
         self._letters = max([self._letters, *(letters for _, letters in parsed)], key=len)
-        first: dict[str, int] = {}
-        for i, (problem, _) in enumerate(parsed, 1):
-            if first.setdefault(problem.id, i) != i:
-                raise PathpruneError(
-                    f"{source}, row {i}: id {problem.id.removeprefix(self.name + '-')!r} is also that of row {first[problem.id]}"
-                )
+        first: dict[str, str] = {}
+        for (where, _), (problem, _) in zip(rows, parsed, strict=True):
+            if first.setdefault(problem.id, where) != where:
+                name, known = problem.id.removeprefix(self.name + "-"), first[problem.id].rpartition(", ")[2]
+                raise PathpruneError(f"{where}: id {name!r} is also that of {known}")
         return [problem for problem, _ in parsed]
 
     def _problem(self, row: Row, where: str, fallback: str) -> tuple[Problem, str]:
         """A row as (problem, letters of its options)."""
-        question = str(fields.field(row, fields.QUESTIONS, "problem", where)).strip()
+        question = fields.text(row, fields.QUESTIONS, "problem", where)
         if len(question) > LONGEST:
             raise PathpruneError(f"{where}: the problem has {len(question):,} characters, more than {LONGEST:,}")
-        name = next((str(row[k]) for k in fields.IDS if not missing(row.get(k))), fallback)
+        name = fields.identity(row, where) or fallback
+        full = f"{self.name}-{name}".replace("/", "_")  # ids of MATH-500 are paths
+        if why := unfit(name.replace("/", "_")) or unfit(full):
+            raise PathpruneError(f"{where}: the id {why}; it names a file")
         if options := fields.options(row, where):
             texts, gold = options
             order = self._order(len(texts), name)
             asked = "\n".join(f"{fields.LETTERS[i]}. {texts[j]}" for i, j in enumerate(order))
             prompt, answer = f"{question}\n\n{asked}\n\n{LETTER}", fields.LETTERS[order.index(gold)]
-            return Problem(f"{self.name}-{name}", prompt, answer), fields.LETTERS[: len(texts)]
-        answer = fields.gold(row, where)
-        return Problem(f"{self.name}-{name}", f"{question}\n\n{BOXED}", answer), ""
+            return Problem(full, prompt, answer), fields.LETTERS[: len(texts)]
+        return Problem(full, f"{question}\n\n{BOXED}", fields.gold(row, where)), ""
 
     def _order(self, count: int, name: str) -> list[int]:
         order = list(range(count))

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.api import PathpruneError, UnavailableError
+from harness.text import shown
 
 Row = Mapping[str, Any]
+
+
+class Place(NamedTuple):
+    """A row and where it stands, for messages: ``own.jsonl, line 3``."""
+
+    where: str
+    row: Row
 
 
 class Hub(NamedTuple):
@@ -21,24 +29,40 @@ class Hub(NamedTuple):
     split: str = "test"
 
 
-def read(path: str) -> list[Row]:
-    """The rows of a local file, in order; a JSON file is a list of objects, or one object that holds such a list."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise PathpruneError(f"no file of problems at {path}")
+def read(path: str) -> list[Place]:
+    """The rows of a local file, in order; a JSON file is a list of objects, or one object that holds such a list.
+
+    Raises:
+        PathpruneError: a file that is not there, cannot be read, or holds no such rows, with the line or row that is at fault.
+    """
+    file = _file(path)
     readers = {".jsonl": _lines, ".json": _json, ".parquet": _parquet}
     if file.suffix not in readers:
         raise PathpruneError(f"{path} is not a .json, .jsonl or .parquet file")
-    rows = readers[file.suffix](file)
+    try:
+        rows = list(readers[file.suffix](file))
+    except OSError as error:
+        raise PathpruneError(f"{path} cannot be read ({error.strerror or error})") from error
     if not rows:
         raise PathpruneError(f"{path} holds no problems")
-    for number, row in enumerate(rows, 1):
+    for where, row in rows:
         if not isinstance(row, dict):
-            raise PathpruneError(f"{path}, row {number}: not an object with fields but {str(row)[:40]!r}")
+            raise PathpruneError(f"{where}: not an object with fields but {shown(row)}")
     return rows
 
 
-def fetch(hub: Hub, name: str) -> list[Row]:
+def _file(path: str) -> Path:
+    try:
+        file = Path(path).expanduser()
+        known = file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file has: too long, NUL, ~nobody
+        raise PathpruneError(f"no file of problems at {shown(path)} ({type(error).__name__})") from error
+    if not known:
+        raise PathpruneError(f"no file of problems at {path}" + (", which is a folder" if file.is_dir() else ""))
+    return file
+
+
+def fetch(hub: Hub, name: str) -> list[Place]:
     """The rows of a hub dataset; downloaded once, then from the cache of ``datasets``."""
     local = f"or give a file of it: --task {name}:data=FILE"
     try:
@@ -52,28 +76,36 @@ def fetch(hub: Hub, name: str) -> list[Row]:
 
     refused = (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, datasets.exceptions.DatasetsError)
     try:
-        return [dict(row) for row in datasets.load_dataset(hub.path, hub.config, split=hub.split)]
+        rows = datasets.load_dataset(hub.path, hub.config, split=hub.split)
     except refused as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnavailableError(
             f"{name}: {hub.path} cannot be loaded from the hub ({first[:160]}); check the connection and the access, {local}"
         ) from error
+    return _numbered(hub.path, [dict(row) for row in rows])
 
 
 def missing(value: Any) -> bool:
     """Nothing to ask or to grade by: null, NaN, or white space."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
 
 
-def _lines(file: Path) -> list[Any]:
-    rows = []
+def _numbered(source: Any, rows: Sequence[Any]) -> list[Place]:
+    return [Place(f"{source}, row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _lines(file: Path) -> Iterator[Place]:
     for number, line in enumerate(_text(file).split("\n"), 1):
         if line.strip():
-            rows.append(_decoded(line, f"{file}, line {number}"))
-    return rows
+            where = f"{file}, line {number}"
+            yield Place(where, _decoded(line, where))
 
 
-def _json(file: Path) -> list[Any]:
+def _json(file: Path) -> list[Place]:
     content = _decoded(_text(file), str(file))
     if isinstance(content, dict):  # {"data": [...]}, {"train": [...]}
         lists = [value for value in content.values() if isinstance(value, list)]
@@ -81,30 +113,44 @@ def _json(file: Path) -> list[Any]:
             raise PathpruneError(f"{file} is an object with {len(lists)} lists in it, not a list of problems")
         content = lists[0]
     if not isinstance(content, list):
-        raise PathpruneError(f"{file} is not a list of problems but {str(content)[:40]!r}")
-    return content
+        raise PathpruneError(f"{file} is not a list of problems but {shown(content)}")
+    return _numbered(file, content)
 
 
 def _decoded(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise PathpruneError(f"{where} is nested too deeply") from error
+    except ValueError as error:  # no JSON, an integer of more digits than Python reads, a field twice
         raise PathpruneError(f"{where} is not JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {shown(twice)} stands twice in one object")
+    return fields
 
 
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PathpruneError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise PathpruneError(f"{file} is not UTF-8 text ({error.reason} in line {line})") from error
 
 
-def _parquet(file: Path) -> list[Any]:
+def _parquet(file: Path) -> list[Place]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        rows: list[Any] = pq.read_table(file).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise PathpruneError(f"{file} is not a Parquet file ({error})") from error
-    return rows
+        rows: list[Any] = pq.ParquetFile(file).read().to_pylist()
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # damaged, or with values Python has not
+        raise PathpruneError(
+            f"{file} is not a Parquet file of problems ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return _numbered(file, rows)

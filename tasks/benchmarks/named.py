@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from harness.api import PathpruneError
+from harness.text import shown
 from tasks.benchmarks.base import Benchmark
-from tasks.benchmarks.files import Hub, Row
+from tasks.benchmarks.files import Hub, Place, Row
 
 
 class AIME24(Benchmark):
@@ -74,26 +74,45 @@ class ZebraLogic(Benchmark):
     name = "zebralogic"
     hub = Hub("WildEval/ZebraLogic", "mc_mode")
 
-    def __init__(self, largest: int = 0, **files: Any) -> None:
+    def __init__(
+        self,
+        largest: int = 0,
+        data: str = "",
+        dev: str = "",
+        label: str = "",
+        train: str = "",
+        shuffle: int | str = "none",
+    ) -> None:
+        if not isinstance(largest, int) or isinstance(largest, bool) or largest < 0:
+            raise PathpruneError(f"{self.name}: largest is a number of rows and columns, not {largest!r}")
         self.largest = largest
-        super().__init__(**files)
+        super().__init__(data, dev, label, train, shuffle)
 
-    def _rows(self, split: str) -> tuple[list[Row], str]:
-        rows, source = super()._rows(split)
-        small = [self._whole(row) for row in rows if not self.largest or max(_size(row, source)) <= self.largest]
+    def _rows(self, split: str) -> list[Place]:
+        rows = super()._rows(split)
+        small = [
+            Place(where, self._whole(row))
+            for where, row in rows
+            if not self.largest or max(_size(row, where)) <= self.largest
+        ]
         if not small:
+            source = rows[0].where.rpartition(", ")[0]
             raise PathpruneError(f"{source} has no puzzle of at most {self.largest} rows and columns")
-        return small, source
+        return small
 
     @staticmethod
     def _whole(row: Row) -> Row:
         """A row whose question includes its puzzle."""
-        return {**row, "question": f"{row['puzzle']}\n\n{row['question']}"} if "puzzle" in row else row
+        puzzle, question = row.get("puzzle"), row.get("question")
+        whole = isinstance(puzzle, str) and isinstance(question, str)
+        return {**row, "question": f"{puzzle}\n\n{question}"} if whole else row
 
 
-def _size(row: Row, source: str) -> tuple[int, int]:
+def _size(row: Row, where: str) -> tuple[int, int]:
     """Rows and columns, which stand in the puzzle's id (lgp-test-5x6-16#mc-3) or in its field "size" (5*6)."""
-    size = re.search(r"(\d+)\s*[x*]\s*(\d+)", str(row.get("size") or row.get("id")))
+    size = re.search(r"(\d{1,4})\s*[x*]\s*(\d{1,4})", str(row.get("size") or row.get("id")))
     if not size:
-        raise PathpruneError(f"{source}: a puzzle's size is neither in its id {row.get('id')!r} nor in a field 'size'")
+        raise PathpruneError(
+            f"{where}: a puzzle's size is neither in its id {shown(row.get('id'))} nor in a field 'size'"
+        )
     return int(size[1]), int(size[2])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tasks.benchmarks.base import Benchmark
+
+LONGEST = 64  # bytes of a task's name, which stands in every id and in names of folders
 
 
 class FromFile(Benchmark):
     """``problem`` and ``answer`` in each row, ``id`` and ``choices`` where there are any; named after the file."""
 
-    def __init__(self, data: str, **more: Any) -> None:
-        self.name = re.sub(r"[^\w.-]+", "-", Path(data).stem)
-        super().__init__(data, **more)
+    def __init__(self, data: str, dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none") -> None:
+        self.name = re.sub(r"[^\w.-]+", "-", Path(str(data)).stem).encode()[:LONGEST].decode(errors="ignore")
+        super().__init__(data, dev, label, train, shuffle)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tasks.embedded.arithmetic import CONNECTIVES, MODULUS, Definition, Shape, exact, reduce, step_words
+from harness.api import PathpruneError
+from tasks.embedded.arithmetic import CONNECTIVES, LETTERS, MODULUS, Definition, Shape, exact, reduce, step_words
 from tasks.embedded.base import EmbeddedTask, Example
 
 
@@ -86,8 +87,12 @@ class Hands(EmbeddedTask):
     prefixes = (22, 43)  # 17 % and 33 % of the mean length on calibration (dev) problems, 129 tokens
 
     def __init__(self, shortest: int = 8, longest: int = 10) -> None:
-        if not 3 <= shortest <= longest:
-            raise ValueError("3 <= shortest <= longest")
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in (shortest, longest))
+        if not whole or not 3 <= shortest <= longest <= len(LETTERS):
+            raise PathpruneError(
+                f"hands: shortest and longest are whole numbers of definitions, 3 <= shortest <= longest <= {len(LETTERS)}, "
+                f"not {shortest} and {longest}"
+            )
         if (shortest, longest) != self.shape.definitions:
             self.version = f"{Hands.version}.{shortest}-{longest}"
             self.shape = replace(self.shape, definitions=(shortest, longest))

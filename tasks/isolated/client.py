@@ -1,0 +1,104 @@
+"""The harness' side: one server per process, started at the first answer and again if it died."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from harness.api import PathpruneError
+from tasks.isolated.server import Request
+
+LONGEST = 100_000  # characters; a longer text is no answer
+_ROOT = str(Path(__file__).resolve().parents[2])
+# Our packages before others of their names, which may lie where the harness was started.
+_START = """import sys
+sys.path[:] = [{root!r}, *{path!r}]
+import harness, tasks
+del sys.path[0]
+from tasks.isolated.server import serve
+serve()"""
+_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")  # of the environment: no keys, no tokens
+
+
+class Server:
+    """The process that grades, and who started it: a forked harness starts one of its own."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START.format(root=_ROOT, path=[os.path.abspath(p) for p in sys.path])],  # noqa: PTH100
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the harness, which then ends this
+        )
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        """What it replies; nothing where it is gone."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(pickle.dumps(tuple(request)))
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return {}
+        reply: dict[str, Any] = json.loads(self.process.stdout.readline() or "{}")
+        return reply
+
+    def end(self) -> None:
+        """End the process; its graders end with their pipes."""
+        if self.owner == os.getpid():
+            self.process.kill()
+            self.process.communicate()
+
+
+_server: Server | None = None
+_one_at_a_time = threading.Lock()
+
+
+def right(request: Request) -> bool:
+    """Whether an answer has full marks by the package's scorer, in a process without rights.
+
+    Raises:
+        PathpruneError: no such process grades here.
+    """
+    if isinstance(request.answer, str) and len(request.answer) > LONGEST:
+        return False
+    with _one_at_a_time:
+        reply = _asked(request) or _asked(request) or {"error": "the process ends"}
+    if "error" in reply:
+        raise PathpruneError(
+            f"reasoning_gym:{request.dataset} cannot be graded in a process of its own on this machine ({reply['error']}); "
+            "choose another task"
+        )
+    return bool(reply["right"])
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    global _server
+    if _server is None or _server.owner != os.getpid():
+        _server = Server()
+        atexit.register(_server.end)
+    try:
+        reply = _server.ask(request)
+    except BaseException:  # an interrupted exchange leaves half a reply
+        _forget()
+        raise
+    if not reply:
+        _forget()
+    return reply
+
+
+def _forget() -> None:
+    global _server
+    if _server is not None:
+        atexit.unregister(_server.end)
+        _server.end()
+    _server = None
