@@ -166,6 +166,8 @@ def _check(name: str, given: dict[str, Any]) -> None:
     for member, kind in kinds.items():
         if not isinstance(given[member], kind):
             raise PathpruneError(f"{name!r}: {member} is {given[member]!r}, and has to be of type {kind.__name__}")
+    if not given["fidelity"].isprintable():
+        raise PathpruneError(f"{name!r}: fidelity is {given['fidelity']!r}, and has to be one line of text")
 
 
 def _one_of(name: str, member: str, value: Any, known: tuple[str, ...]) -> None:

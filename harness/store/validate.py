@@ -136,7 +136,7 @@ def _method(about: Mapping[str, Any], spec: Row) -> None:
     if (spec["prefix"] == WHOLE) != (about.get("role") == "own-rule"):
         _flaw("prefix", spec["prefix"], "0 for a method with a rule of its own, and for no other")
     _need(about, "quadrant", lambda v: type(v) is str and v in QUADRANTS, f"one of {', '.join(sorted(QUADRANTS))}")
-    _need(about, "fidelity", _is_line, "one line of text")
+    _need(about, "fidelity", lambda v: type(v) is str and v.isprintable(), "one line of text")
     for name, holds, kind in OPTIONAL:
         if name in about:
             _need(about, name, holds, kind)
