@@ -198,7 +198,7 @@ def test_records_of_other_paths_are_refused(run_cli: Run, folders: tuple[str, ..
     run_cli("bench", *TOY, *folders, "--pruner", "logprob")
     file = next((tmp_path / "r").rglob("pool.jsonl"))
     header, *rows = [json.loads(line) for line in file.read_text().splitlines()]
-    rows[2]["paths"] = "another pool"
+    rows[2]["paths"] = "0123456789ab"  # another pool's
     file.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)))
     code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
     assert code == 2 and "use another results folder" in out.replace("\n", " ")

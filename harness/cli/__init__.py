@@ -52,11 +52,14 @@ def __getattr__(name: str) -> Any:
 def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
     """Exit code and the one line to say. What is no user's doing is raised again, with its traceback."""
     import click
+    from click.utils import PacifyFlushWrapper
 
     from harness.api import PathpruneError
     from harness.text import reason
 
     if isinstance(error, SystemExit) and not interrupted:
+        if type(sys.stdout) is PacifyFlushWrapper:  # click's own word for a reader that went away
+            return CLOSED, ""
         raise error
     if interrupted or isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED, CONTINUES

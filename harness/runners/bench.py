@@ -34,7 +34,7 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
 
     ``crew`` does the work, here or elsewhere.
     """
-    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run))
+    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run)).checked()
     usable, failures = _usable(run, plugins)
     records = {scoring: record for plugin in usable for scoring, record in _records(run, plugin)}
     problems, bank = run.chosen(), run.opened_bank()
@@ -131,7 +131,7 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
         "pointwise": plugin.traits.pointwise,
         "label_tokens": checkpoints.label_tokens(plugin, run.engine),
     }
-    return Record.open(run.folder / name, spec, **about, source=plugin.source)
+    return Record.open(run.folder / name, spec, **about, source=plugin.source).checked()
 
 
 def check_signals(plugin: Plugin, engine: Engine) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.api import Cost, Quadrant
 from harness.store.names import is_file_name
+from harness.text import shown
 from harness.vote import VOTES
 
 Row = Mapping[str, Any]
@@ -135,7 +136,7 @@ def _method(about: Mapping[str, Any], spec: Row) -> None:
     if (spec["prefix"] == WHOLE) != (about.get("role") == "own-rule"):
         _flaw("prefix", spec["prefix"], "0 for a method with a rule of its own, and for no other")
     _need(about, "quadrant", lambda v: type(v) is str and v in QUADRANTS, f"one of {', '.join(sorted(QUADRANTS))}")
-    _need(about, "fidelity", _is_line, "one line of text")
+    _need(about, "fidelity", lambda v: type(v) is str and v.isprintable(), "one line of text")
     for name, holds, kind in OPTIONAL:
         if name in about:
             _need(about, name, holds, kind)
@@ -179,12 +180,7 @@ def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> 
 
 
 def _flaw(name: str, value: Any, kind: str) -> NoReturn:
-    raise FlawError(f"{name} is {_short(value)}, and has to be {kind}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise FlawError(f"{name} is {shown(value)}, and has to be {kind}")
 
 
 def _is_list(value: Any, n: int | None) -> bool:
