@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api import PathpruneError, Sampling, Task
-from harness.code import code_digest, live_digest
-from harness.contracts import complete as complete
-from harness.contracts import complete_task as complete_task
-from harness.guard import OURS, PluginError, blamed, contained, is_ours
-from harness.objects import told_apart
-from harness.plugins import Plugin as Plugin
-from harness.plugins import traits_of
+from harness.plugins.code import code_digest, live_digest
+from harness.plugins.contracts import complete as complete
+from harness.plugins.contracts import complete_task as complete_task
+from harness.plugins.declared import Plugin as Plugin
+from harness.plugins.declared import traits_of
+from harness.plugins.guard import OURS, PluginError, blamed, contained, is_ours
+from harness.plugins.objects import told_apart
 from harness.public import named
 from harness.text import literal, shown
 from harness.text import unknown as unknown

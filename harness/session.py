@@ -16,8 +16,8 @@ from typing import Any
 from harness import registry
 from harness.api import PathpruneError, Sampling
 from harness.learn import checkpoints
-from harness.objects import remember
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
+from harness.plugins.objects import remember
 from harness.progress import bar
 from harness.report.table import Results, Table
 from harness.runners.bench import bench as bench_banked

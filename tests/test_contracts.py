@@ -13,7 +13,7 @@ import pytest
 import pathprune as pp
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
-from harness.plugins import traits_of
+from harness.plugins.declared import traits_of
 from harness.pools.bank import Bank
 from harness.rng import uniforms
 from harness.spec import RunSpec

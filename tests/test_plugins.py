@@ -24,9 +24,9 @@ from rich.console import Console
 import pathprune as pp
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
-from harness.contracts import complete_task
-from harness.guard import PluginError, contained
-from harness.plugins import RESERVED
+from harness.plugins.contracts import complete_task
+from harness.plugins.declared import RESERVED
+from harness.plugins.guard import PluginError, contained
 from harness.pools.bank import Bank
 from harness.progress import bar
 from harness.session import choose

@@ -17,7 +17,7 @@ from harness import advice
 from harness.api import PathpruneError
 from harness.learn import weights
 from harness.learn.hub import is_address, pull
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"

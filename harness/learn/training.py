@@ -18,7 +18,7 @@ from harness.learn import checkpoints
 from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.plugins import Plugin, as_json
+from harness.plugins.declared import Plugin, as_json
 from harness.store.folders import saying, writable_folder
 from harness.store.keys import digest
 from harness.store.locks import sole

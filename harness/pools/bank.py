@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
-from harness.sampled import launched, resumed
+from harness.plugins.sampled import launched, resumed
 from harness.store.blame import damaged, unreadable
 from harness.store.files import writable
 from harness.store.keys import digest

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.api import Engine, PathpruneError, Problem
 from harness.learn import checkpoints
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.pools.bank import Bank
 from harness.runners.run import Run
 from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Worker, alone

@@ -11,7 +11,7 @@ from harness import grading
 from harness.api import Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.runners.bench import Progress
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE

@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
-from harness.guard import attribute, blamed, contained, is_ours
+from harness.plugins.guard import attribute, blamed, contained, is_ours
 from harness.public import named as without_folders
 from harness.text import reason, shown, unknown
 from harness.vote import VOTES

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api import PathpruneError, Pruner
-from harness.code import PLAIN, stable_text
-from harness.guard import PluginError, contained
-from harness.plugins import Plugin, identity_of
+from harness.plugins.code import PLAIN, stable_text
+from harness.plugins.declared import Plugin, identity_of
+from harness.plugins.guard import PluginError, contained
 from harness.text import literal
 
 

@@ -1,5 +1,5 @@
 """Tasks and engines of others, held to what ``harness.api`` says: their members when they are opened, a task's judgements when
-they are used. What engines give of paths is checked in ``harness.sampled``."""
+they are used. What engines give of paths is checked in ``harness.plugins.sampled``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from harness.api import Engine, FlopModel, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
 from harness.engines import LazyEngine
-from harness.guard import attribute, blamed, is_ours
-from harness.plugins import as_json, member
+from harness.plugins.declared import as_json, member
+from harness.plugins.guard import attribute, blamed, is_ours
 from harness.text import shown, unknown
 
 # What a plug-in has of its own, as harness.api says; the rest has defaults there.

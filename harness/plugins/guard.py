@@ -38,7 +38,7 @@ STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOT_OWN = tuple(  # where code lies that is no plug-in's own
     os.path.join(folder, "")  # noqa: PTH118  (a trailing separator)
-    for folder in (str(Path(__file__).parent), *(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")))
+    for folder in (str(Path(__file__).parents[1]), *(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")))
 )
 TORCH_DEFAULTS = (True, False, "highest", "float32")  # of the first of ``_torch_settings``
 
