@@ -54,12 +54,15 @@ def shown(value: Any, most: int = 60) -> str:
         text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
     except Exception:  # a value of others may not even have a text
         text = f"<{type(value).__name__}>"
-    return shorten(re.sub(r" at 0x[0-9a-fA-F]+", "", text), most)
+    return _cut(one_line(re.sub(r" at 0x[0-9a-fA-F]+", "", text)), most)
 
 
 def shorten(text: str, most: int = LONGEST) -> str:
     """One line of printable characters, cut where it is long."""
-    line = one_line(" ".join(text.split()))
+    return _cut(one_line(" ".join(text.split())), most)
+
+
+def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 

@@ -309,7 +309,7 @@ def test_attention_is_that_of_the_ordinary_forward(read: Any, hands: Hands, hand
     assert np.abs(1 / (1 + np.exp(-logits)) - np.concatenate(scores)).max() < 1e-5
     assert np.array_equal(looks.stop_attention(hands_engine, paths, adapter), reading.prefix)
     again = check(plugin.pruner, groups[0], hands_engine, hands, 0)[0]
-    assert np.array_equal(again, scores[0])
+    assert np.abs(again - scores[0]).max() < 1e-6
 
 
 def test_attention_does_not_depend_on_the_batch(read: Any, hands: Hands, hands_engine: Any) -> None:

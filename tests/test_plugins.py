@@ -128,7 +128,7 @@ class TextlessError(Exception):
         (raises(BaseException("odd")), "BaseException: odd"),
         (raises(StopIteration()), "StopIteration"),
         (raises(RecursionError("deep")), "RecursionError: deep"),
-        (raises(ValueError("\udc80\x1b[31m\n[/x]")), r"ValueError: \?\?\[31m \[/x\]"),
+        (raises(ValueError("\udc80\x1b[31m\n[/x]")), r"ValueError: \\udc80\\x1b\[31m \[/x\]"),
         (raises(ValueError("x" * 10**6)), r"ValueError: x+\.\.\."),
         (raises(TextlessError()), "TextlessError: .it has no text"),
         (raises(UnavailableError("no weights")), "^no weights$"),
@@ -327,6 +327,7 @@ def test_a_pool_of_other_statistics_is_refused_and_old_rows_stay_valid(bench: An
     assert all(len(row["stats"]) == 12 for row in rows("results", "pool"))
     changed = pp.TokenStats(**{n: np.zeros_like(getattr(paths[0].stats, n)) for n in paths[0].stats.known})
     object.__setattr__(paths[0], "stats", changed)
+    bank.file(problem).unlink()
     bank.put(problem, paths)
     with pytest.raises(PathpruneError, match="banked token statistics of toy-test-00000 are not those"):
         bench("deepconf")
