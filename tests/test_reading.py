@@ -24,6 +24,7 @@ from harness.api import PathpruneError, Problem
 from harness.learn import label_parts
 from harness.learn.labels import FORMAT, SCHEMA, LabelCost, LabelRecipe
 from harness.pools.bank import PROBLEM, Bank
+from harness.public import named
 from harness.report import latex, overhead, tables
 from harness.report.rows import rows
 from harness.report.sheet import defused, sheet
@@ -547,7 +548,7 @@ def test_records_name_no_home_and_no_password(monkeypatch: pytest.MonkeyPatch, t
     file = tmp_path / "encoder"
     with pytest.raises(PathpruneError):
         registry.pruner(f"central:encoder={file},encoder={file}")
-    assert registry._shown(str(file)) == "encoder" and registry._shown("results/models/x") == "results/models/x"
+    assert named(str(file)).startswith("encoder+") and named("results/models/x") == "results/models/x"
 
 
 def test_live_runs_of_several_stages_are_shown(toy_run: Callable[..., Run]) -> None:

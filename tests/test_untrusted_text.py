@@ -436,7 +436,7 @@ def test_a_fit_name_is_a_file_inside_its_folder(tmp_path_factory: pytest.TempPat
         file.unlink()
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a\nb", "", "..", "x" * 300, "a\x00", "\ud800", 5, None])
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a\nb", "", "..", "x" * 300, "a\x00", "\ud800"])
 def test_a_bench_refuses_ids_that_name_no_file(name: Any, tmp_path: Path) -> None:
     class Odd(Toy):
         def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
