@@ -41,7 +41,7 @@ def reason(error: BaseException) -> str:
     """What went wrong in one line that any terminal prints; a user's mistake already reads as one."""
     try:
         text = str(error)
-    except Exception:  # an exception of others may not even have a text
+    except (Exception, SystemExit):  # an exception of others may not even have a text
         text = "(it has no text)"
     if not isinstance(error, PathpruneError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -52,7 +52,7 @@ def shown(value: Any, most: int = 60) -> str:
     """A wrong value as an error shows it: short, and the same in every process."""
     try:
         text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
-    except Exception:  # a value of others may not even have a text
+    except (Exception, SystemExit):  # a value of others may not even have a text
         text = f"<{type(value).__name__}>"
     return _cut(one_line(re.sub(r" at 0x[0-9a-fA-F]+", "", text)), most)
 

@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path as FilePath
@@ -24,6 +25,7 @@ from rich.console import Console
 import pathprune as pp
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
+from harness.plugins import guard
 from harness.plugins.contracts import complete_task
 from harness.plugins.declared import RESERVED
 from harness.plugins.guard import PluginError, contained
@@ -919,3 +921,17 @@ def test_honest_pruners_conform_as_before() -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", pp.Sampling())
     findings = list(conformance(registry.pruner("consensus"), task, engine, 5))
     assert len(findings) > 5 and [f for f in findings if f[1]] == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_around_a_plugins_code_is_the_users(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def interrupted() -> Iterator[None]:
+        if when == "before":
+            raise KeyboardInterrupt
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "_state_kept", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.contained(lambda: 1)

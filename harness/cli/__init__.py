@@ -55,12 +55,15 @@ def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
     from click.utils import PacifyFlushWrapper
 
     from harness.api import PathpruneError
+    from harness.cli.base import Ended
     from harness.text import reason
 
     if isinstance(error, SystemExit) and not interrupted:
         if type(sys.stdout) is PacifyFlushWrapper:  # click's own word for a reader that went away
             return CLOSED, ""
-        raise error
+        if isinstance(error, Ended):
+            raise error
+        return 2, f"error: something ended the process ({reason(error)}), in place of returning or raising an error"
     if interrupted or isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED, CONTINUES
     if isinstance(error, click.ClickException):

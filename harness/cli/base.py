@@ -19,6 +19,10 @@ from harness.where import Where
 from harness.where import given as given
 
 
+class Ended(SystemExit):
+    """A verb's own end, with its exit code; any other ``SystemExit`` is somebody else's and no success."""
+
+
 class Terminal(Console):
     """Prints what it is given as it is: names hold no markup and no emoji. A reader that goes away is told to ``main``."""
 

@@ -84,7 +84,8 @@ class Bank:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
             columns[name] = pa.array(known, pa.list_(pa.float16()))
         with writable(self.file(problem)) as part:
-            pq.write_table(pa.table(columns), part, compression="zstd")
+            table = pa.table(columns).replace_schema_metadata({PROBLEM: problem.id.encode(errors="replace")})
+            pq.write_table(table, part, compression="zstd")
 
 
 def _statistics(rows: dict[str, list[Any]], i: int) -> TokenStats | None:

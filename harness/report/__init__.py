@@ -160,9 +160,10 @@ def groups_of(
     size = n or spec["n"]
     if size > spec["n"] or not record.lines:
         return
-    pool = Pool.from_record(record.header, record.lines, size)
+    # Sorted: several processes append in any order, and resamples depend on it.
+    pool = Pool.from_record(record.header, dict(sorted(record.lines.items())), size)
     if problems is not None:
-        pool = pool.subset([p for p in problems if p in set(pool.problems)])
+        pool = pool.subset([p for p in pool.problems if p in set(problems)])
     by_prefix: dict[int, list[Method]] = {}
     for judged in judged_records(folder):
         _of_this_pool(judged, record)

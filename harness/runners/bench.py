@@ -12,6 +12,7 @@ from harness.plugins.declared import Plugin
 from harness.pools.bank import Bank
 from harness.runners.run import Run
 from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Worker, alone
+from harness.store import validate
 from harness.store.keys import digest
 from harness.store.locks import Claims
 from harness.store.packed import Row
@@ -88,7 +89,7 @@ class Work:
             self.bank.put(paths[0].problem, paths)
         self.pool.append(finished.pool, self._same_paths)
         for scoring, record in self.records.items():
-            record.append(finished.judged.get(scoring, []))
+            record.append([_fit(record, row) for row in finished.judged.get(scoring, [])])
         names = {row["problem"] for row in finished.pool}
         self.waiting = [p for p in self.waiting if p.id not in names]
         self.claims.release(names)
@@ -115,6 +116,15 @@ class Work:
                 f"the banked {what} of {row['problem']} are not those that {self.pool.file} was recorded from (another machine or "
                 "version sampled them); use another results folder, or the bank that belongs to these records"
             )
+
+
+def _fit(record: Record, row: Row) -> Row:
+    """The row, or one that says what is wrong with it: nothing is written that no reader would take."""
+    try:
+        validate.rows(record.header, {row["problem"]: row})
+    except validate.FlawError as flaw:
+        return {"problem": row["problem"], "error": str(flaw)}
+    return row
 
 
 def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:

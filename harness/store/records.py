@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -177,8 +178,16 @@ def pools(root: Path) -> list[Path]:
     """Folders of the pools under a results folder, in a fixed order."""
     if not root.is_dir():
         raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
-    every = (file for suffix in (SUFFIX, packed.SUFFIX) for file in root.rglob(f"{POOL}{suffix}"))
-    return sorted({file.parent for file in every if file.suffix == packed.SUFFIX or _has_line(file)})
+    folders = set()
+    for folder, _, files in os.walk(root, onerror=_refuse_folder):
+        journal = Path(folder) / f"{POOL}{SUFFIX}"
+        if f"{POOL}{packed.SUFFIX}" in files or (journal.name in files and _has_line(journal)):
+            folders.add(journal.parent)
+    return sorted(folders)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise unreadable(Path(str(error.filename)), error)
 
 
 def names(folder: Path, kind: Kind) -> list[str]:
@@ -301,6 +310,8 @@ def _bytes(file: Path) -> bytes:
 def _has_line(file: Path) -> bool:
     """A file without one whole line is what a full disk leaves of a first append: it is started again."""
     try:
+        if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise PathpruneError(f"{file} is no regular file; move it out of this folder")
         with file.open("rb") as stream:
             return stream.readline().endswith(b"\n")
     except (FileNotFoundError, NotADirectoryError):  # the second is said when it is written to
