@@ -56,6 +56,7 @@ SIZES: dict[str, Any] = {
     "state_size": 8, "ssm_state_size": 8, "time_step_rank": 4, "n_groups": 1, "linear_num_key_heads": 2,
     "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_head_dim": 8,
     "linear_num_heads": 2, "adapter_rank": 4, "chunk_size": 16, "mamba_chunk_size": 16,
+    "attn_logit_softcapping": 2.0,
     # text that is not asked for
     "depth": 1, "encoder_hash_byte_group_vocab": 64, "centroid_intermediate_top_k": 2, "num_centroids": 8,
     "ngram_vocab_size_base": 64, "split_ngram_parts": 2, "ple_embed_dim": 16, "hc_lowrank": 8, "audio_vocab_size": 32,
@@ -227,15 +228,19 @@ class Findings:
 
     def bytes(self, path: Any) -> list[bytes]:
         block, row = self.engine.store.get((path.problem.prompt, path.tokens))
-        return [t[row].numpy().tobytes() for layer in block.layers for t in layer]
+        return [t[row].numpy().tobytes() for t in block.tensors]
 
     def plain(self) -> float:
-        """The state at the last token, against transformers' forward pass over the whole sequence."""
+        """The state at the last token, against transformers' forward pass over the whole sequence, with its plainest kernel."""
         import torch
+        from transformers import AutoModelForCausalLM
 
-        decoder = self.engine.decoder
+        model = AutoModelForCausalLM.from_pretrained(self.engine.where, attn_implementation="eager").eval()
         with torch.no_grad():
-            each = [decoder(torch.tensor([self.engine.sequence(p)]), use_cache=False).last_hidden_state[0, -1:] for p in self.prefixes]
+            each = [
+                _decoder(model)(torch.tensor([self.engine.sequence(p)]), use_cache=False).last_hidden_state[0, -1:]
+                for p in self.prefixes
+            ]
         return gap(self.engine.probe(self.prefixes), each)
 
     def traced(self) -> float:
@@ -259,6 +264,12 @@ class Findings:
 
     def all(self) -> dict[str, float]:
         return {f.__name__: f() for f in (self.resumed, self.alone, self.unchanged, self.plain, self.traced, self.adapted, self.read)}
+
+
+def _decoder(model: Any) -> Any:
+    from harness.engines.hf.support import decoder_of
+
+    return decoder_of(model)
 
 
 def gap(states: Any, expected: Any) -> float:

@@ -21,6 +21,7 @@ from harness.api import PathpruneError
 from harness.engines import adapters, memory
 from harness.engines.adapters import EMBEDDINGS as EMBEDDINGS
 from harness.engines.folders import header
+from harness.engines.hf.support import decoder_of
 from harness.engines.identity import first_line
 
 
@@ -76,6 +77,11 @@ class StopAdapter(torch.nn.Module):
         return sum(p.numel() for n, p in self.branch.named_parameters() if "lora_" in n)
 
     @property
+    def decoder(self) -> Any:
+        """The clone's decoder, with the LoRA in it."""
+        return decoder_of(self.branch.get_base_model() if self.rank else self.branch)
+
+    @property
     def tokens(self) -> int:
         """T_s, how many [STOP] tokens are appended."""
         return self.embeddings.shape[0]
@@ -98,8 +104,7 @@ class StopAdapter(torch.nn.Module):
         """
         rows = lengths.shape[0]
         offsets = torch.arange(-self.tokens, 0, device=lengths.device)
-        decoder = self.branch.get_base_model().get_decoder() if self.rank else self.branch.get_decoder()
-        return decoder(
+        return self.decoder(
             inputs_embeds=self.embeddings.to(self.branch.dtype).expand(rows, -1, -1),
             attention_mask=mask,
             position_ids=lengths.unsqueeze(-1) + offsets,
