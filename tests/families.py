@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-VOCABULARY = 257  # bytes, and an end
+from peft.tuners.lora import ParamWrapper
+
+from harness.engines.hf.adapter import _per_layer
+
+END = 256  # behind the bytes
+VOCABULARY = 272  # with room for what families add to a tokenizer
 LONGEST = 512
 WINDOW = 8
 # Sizes by the names that configurations give them. What a family does not have is left out.
 SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "eos_token_id": VOCABULARY - 1, "pad_token_id": 0, "bos_token_id": 0,
+    "vocab_size": VOCABULARY, "eos_token_id": END, "pad_token_id": 0, "bos_token_id": 0,
     "max_position_embeddings": LONGEST, "n_positions": LONGEST, "n_ctx": LONGEST, "max_seq_len": LONGEST,
     "original_max_position_embeddings": LONGEST, "model_max_length": LONGEST, "context_length": LONGEST,
     # widths
@@ -49,7 +55,7 @@ SIZES: dict[str, Any] = {
     "moe_layer_end_index": 1, "moe_layer_start_index": 0,
     # windows
     "sliding_window": WINDOW, "sliding_window_size": WINDOW, "window_size": WINDOW, "local_attention": WINDOW,
-    "attention_chunk_size": 16, "attention_window_size": WINDOW, "keep_window_size": WINDOW, "floor_scale": 16,
+    "attention_chunk_size": 16, "attention_window_size": WINDOW, "keep_window_size": WINDOW, "floor_scale": LONGEST,
     # layers without attention
     "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_num_heads": 4, "mamba_head_dim": 16,
     "mamba_headdim": 16, "n_mamba_heads": 2, "mamba_d_ssm": 64, "mamba_dt_rank": 4, "mamba_n_groups": 1,
@@ -63,7 +69,13 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 # What these have to have beside it.
 GEMMA4 = {"global_head_dim": 16, "num_global_key_value_heads": 2}
-QWEN4 = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 8, "indexer_compress_ratio": 2}
+QWEN4 = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
 SPECIAL: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 5, "activation_sparsity_pattern": [0.0] * 10},
     "gemma4_text": GEMMA4,
@@ -82,13 +94,15 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}},
     "roc_bert": {"pronunciation_embed_dim": 16, "shape_embed_dim": 16, "pronunciation_vocab_size": 16, "shape_vocab_size": 16},
 }  # fmt: skip
+# Kernels of the reference other than the plainest: eager attention of Falcon adds ALiBi twice.
+KERNELS = {"falcon:alibi": "sdpa"}
 # Families that a size makes two of.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2:window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}),
     "qwen3:window": ("qwen3", {"use_sliding_window": True, "max_window_layers": 1}),
     "falcon:alibi": ("falcon", {"alibi": True}),
     "llama:linear": ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
-    "phi3:longrope": ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 32}, "original_max_position_embeddings": 32, "sliding_window": None}),
+    "phi3:longrope": ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 64}, "original_max_position_embeddings": 64, "sliding_window": None}),
     "gemma4_text:shared": ("gemma4_text", {"num_hidden_layers": 12, "num_kv_shared_layers": 6}),
     "gemma4_text:moe": ("gemma4_text", {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16}),
     "gemma4_text:k=v": ("gemma4_text", {"attention_k_eq_v": True}),
@@ -116,7 +130,7 @@ def tiny_config(name: str, **changes: Any) -> Any:
     if text is plain:
         return made(**(_parts(plain) | sizes))
     part = next(k for k in plain.sub_configs if getattr(plain, k) is text)
-    ends = {"eos_token_id": VOCABULARY - 1, "pad_token_id": 0, "bos_token_id": 0}
+    ends = {"eos_token_id": END, "pad_token_id": 0, "bos_token_id": 0}
     return made(**(_parts(plain) | {part: sizes} | ends))
 
 
@@ -129,6 +143,8 @@ def _parts(plain: Any) -> dict[str, Any]:
 def _sizes(plain: Any) -> dict[str, Any]:
     known = {*plain.to_dict(), *plain.attribute_map}
     sizes = {k: v for k, v in SIZES.items() if k in known}
+    if "kv_lora_rank" in sizes and "num_key_value_heads" in sizes:
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]  # every head has keys of its own
     kinds = getattr(plain, "layer_types", None)
     if kinds:
         sizes["num_hidden_layers"] = max(2, *(kinds.index(kind) + 1 for kind in set(kinds)))
@@ -141,7 +157,7 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bytewise = Tokenizer(models.BPE(vocab=vocabulary | {"<eos>": VOCABULARY - 1}, merges=[]))
+    bytewise = Tokenizer(models.BPE(vocab=vocabulary | {"<eos>": END}, merges=[]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=bytewise, eos_token="<eos>")
@@ -181,10 +197,10 @@ TOLERANCE = 1e-4
 class Findings:
     """What a family does, property by property; each returns an error, which is 0 where it holds."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, kernel: str = "eager") -> None:
         from harness.api import Problem
 
-        self.engine = engine
+        self.engine, self.kernel = engine, kernel
         self.problems = [Problem(f"p{i}", prompt, "") for i, prompt in enumerate(PROBLEMS)]
         self.whole = [p for g in engine.launch(self.problems, 3, 30, seed=1) for p in g]
         self.prefixes = [p.cut(length, engine.decode) for p in self.whole for length in (9, 20)]
@@ -235,7 +251,7 @@ class Findings:
         import torch
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(self.engine.where, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_pretrained(self.engine.where, attn_implementation=self.kernel).eval()
         with torch.no_grad():
             each = [
                 _decoder(model)(torch.tensor([self.engine.sequence(p)]), use_cache=False).last_hidden_state[0, -1:]
@@ -262,8 +278,29 @@ class Findings:
             states = read(torch.arange(len(self.prefixes)))
         return gap(states, self.engine.probe(self.prefixes, self.adapter))
 
+    def stored(self) -> float:
+        """An adapter that was saved and loaded reads the same."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.adapter.save(Path(folder))
+            again = self.engine.new_adapter(Path(folder))
+        return gap(self.engine.probe(self.prefixes, again), self.engine.probe(self.prefixes, self.adapter))
+
     def all(self) -> dict[str, float]:
-        return {f.__name__: f() for f in (self.resumed, self.alone, self.unchanged, self.plain, self.traced, self.adapted, self.read)}
+        return {
+            f.__name__: f()
+            for f in (
+                self.resumed,
+                self.alone,
+                self.unchanged,
+                self.plain,
+                self.traced,
+                self.adapted,
+                self.read,
+                self.stored,
+            )
+        }
 
 
 def _decoder(model: Any) -> Any:
@@ -281,22 +318,42 @@ def gap(states: Any, expected: Any) -> float:
 
 
 def dense(engine: Any, adapter: Any, path: Any) -> Any:
-    """States at the appended tokens: one forward pass without a cache, in which every LoRA is silent before them."""
+    """States at the appended tokens, as transformers computes them without anything of ours.
+
+    One forward pass without a cache, in which every LoRA is silent before the appended tokens. Where none can be (on fused
+    experts, with inputs by token id in every layer): the prefix without a LoRA, then the appended tokens over its cache.
+    """
     import torch
+    from transformers import DynamicCache
 
     ids = torch.tensor([engine.sequence(path)])
-    length = ids.shape[1] + adapter.tokens
-    behind = torch.arange(length) >= ids.shape[1]
+    extra = _per_layer(adapter.decoder, 1, adapter.tokens)
+    with torch.no_grad():
+        if extra or any(isinstance(m, ParamWrapper) for m in adapter.branch.modules()):
+            cache = DynamicCache(config=engine.model.config)
+            engine.decoder(ids, past_key_values=cache, use_cache=True)
+            appended = adapter.embeddings[None].clone()
+            return adapter.decoder(
+                inputs_embeds=appended, past_key_values=cache, use_cache=True, **extra
+            ).last_hidden_state[0]
+        with _silent_before(adapter.branch, ids.shape[1], ids.shape[1] + adapter.tokens):
+            embedded = torch.cat([engine.model.get_input_embeddings()(ids), adapter.embeddings[None]], 1)
+            return adapter.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[0, ids.shape[1] :]
+
+
+@contextmanager
+def _silent_before(branch: Any, start: int, length: int) -> Iterator[None]:
+    import torch
+
+    behind = (torch.arange(length) >= start).unsqueeze(-1)
 
     def silenced(module: Any, args: Any, output: Any) -> Any:
         assert output.shape[-2] == length, (output.shape, length)
-        return output * behind.unsqueeze(-1)
+        return output * behind
 
-    hooks = [m.register_forward_hook(silenced) for n, m in adapter.branch.named_modules() if n.endswith("lora_B.default")]
+    hooks = [m.register_forward_hook(silenced) for n, m in branch.named_modules() if n.endswith("lora_B.default")]
     try:
-        with torch.no_grad():
-            embedded = torch.cat([engine.model.get_input_embeddings()(ids), adapter.embeddings[None].to(engine.model.dtype)], 1)
-            return adapter.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[0, ids.shape[1] :]
+        yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -317,11 +374,15 @@ def verdict(name: str, folder: Path) -> tuple[str, str]:
     except Exception as error:
         return "traceback", f"opening: {_where(error)}"
     try:
-        found = Findings(engine).all()
+        found = Findings(engine, KERNELS.get(name, "eager")).all()
     except Exception as error:
         return "traceback", _where(error)
     wrong = {k: v for k, v in found.items() if not v <= TOLERANCE}
-    return ("wrong", ", ".join(f"{k} {v:.2g}" for k, v in wrong.items())) if wrong else ("right", f"{max(found.values()):.1e}")
+    return (
+        ("wrong", ", ".join(f"{k} {v:.2g}" for k, v in wrong.items()))
+        if wrong
+        else ("right", f"{max(found.values()):.1e}")
+    )
 
 
 def _where(error: BaseException) -> str:

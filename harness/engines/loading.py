@@ -213,6 +213,8 @@ def attention_only(where: str, config: Any) -> None:
         PathpruneError: which names the kinds of layers.
     """
     text = config.get_text_config(decoder=True)
+    if not getattr(text, "num_hidden_layers", None):
+        return  # no decoder: refused as that
     with refusing(where):
         kinds = set(get_layer_types_and_kwargs(text)[0])
     whole = {k for k, v in DYNAMIC_LAYER_TYPE_MAPPING.items() if v in (DynamicLayer, DynamicSlidingWindowLayer)}
@@ -252,6 +254,10 @@ def context(config: Any) -> int:
         if part.get("rope_type") in BY_LENGTH:
             original = part.get("original_max_position_embeddings")
             longest = min(longest, original or getattr(config, "original_max_position_embeddings", None) or longest)
+    if getattr(
+        config, "attn_temperature_tuning", False
+    ):  # Llama 4 counts columns, so padding would change its attention
+        longest = min(longest, config.floor_scale - 1)
     return longest
 
 
@@ -318,29 +324,30 @@ def _and_others(names: list[str]) -> str:
 def active_parameters(model: Any) -> int:
     """Parameters that one token passes through: without the input embeddings, experts scaled by how many are used."""
     config = model.config.get_text_config()
-    experts, chosen = (
-        next((n for name in names if isinstance(n := getattr(config, name, None), int)), 0) for names in (EXPERTS, CHOSEN)
-    )
-    share = (chosen or experts) / experts if experts else 1.0
+    share = expert_share(config)
     total = sum(int(p.numel() * (share if ".experts." in name else 1)) for name, p in model.named_parameters())
     if not config.tie_word_embeddings:
         total -= model.get_input_embeddings().weight.numel()
     return total
 
 
-def head_dim(config: Any) -> int:
-    """Width of one attention head's values, from a text model's configuration."""
-    return int(
-        getattr(config, "v_head_dim", None)
-        or getattr(config, "head_dim", None)
-        or config.hidden_size // config.num_attention_heads
+def expert_share(config: Any) -> float:
+    """The share of a text model's experts that a token passes through; 1 where it has none."""
+    experts, chosen = (
+        next((n for name in names if isinstance(n := getattr(config, name, None), int)), 0)
+        for names in (EXPERTS, CHOSEN)
     )
+    return (chosen or experts) / experts if experts else 1.0
+
+
+def head_widths(config: Any) -> int:
+    """Width of an attention head's keys and of its values, added, from the configuration of a text model or a layer."""
+    plain = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(getattr(config, "qk_head_dim", None) or plain) + int(getattr(config, "v_head_dim", None) or plain)
 
 
 def flop_model(model: Any) -> FlopModel:
     """FLOPs of a forward pass, from shapes only: the model needs no weights."""
-    config = model.config.get_text_config()
-    values = head_dim(config)
-    keys = getattr(config, "qk_head_dim", None) or getattr(config, "head_dim", None) or values
-    width = config.num_hidden_layers * config.num_attention_heads * (keys + values)
+    layers = model.config.get_text_config().per_layer_config
+    width = sum(layer.num_attention_heads * head_widths(layer) for layer in layers)
     return FlopModel(2.0 * active_parameters(model), 2.0 * width)

@@ -213,9 +213,7 @@ class HFEngine(Prompts, Engine):
             yield batch
 
     @torch.no_grad()
-    def prefill(
-        self, paths: Sequence[Path], want_logits: bool, room: tuple[int, int] | None = None
-    ) -> SequenceBatch:
+    def prefill(self, paths: Sequence[Path], want_logits: bool, room: tuple[int, int] | None = None) -> SequenceBatch:
         """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
 
         Args:
@@ -274,7 +272,8 @@ class HFEngine(Prompts, Engine):
         else:
             output = self.decoder(**inputs, output_hidden_states=every_layer)
             batch.hidden = output.last_hidden_state[:, -1].to(self.device)
-            batch.states = tuple(layer.to(self.device) for layer in output.hidden_states or ())
+            layers = [support.state_of(layer, self.decoder) for layer in output.hidden_states or ()]
+            batch.states = (*layers[:-1], output.last_hidden_state) if layers else ()
         return batch
 
     def _states(self, batch: SequenceBatch, adapter: StopAdapter | None) -> torch.Tensor:

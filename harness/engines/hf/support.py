@@ -6,12 +6,13 @@ after a forward pass, and whether a padded batch that goes on over such a cache 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.pytorch_utils import Conv1D
 
 from harness.api import PathpruneError
 from harness.engines import memory
@@ -20,7 +21,11 @@ from harness.engines.hf.batch import SequenceBatch
 from harness.engines.identity import first_line
 
 PROMPTS, APPENDED = (5, 3), 2  # tokens of the trial's two sequences, and those that each goes on by
-EXACT, ROUNDED = 1e-2, 0.3  # the largest relative error of a state: float32, and 16 bits, where an expert may be another
+EXACT, ROUNDED = (
+    1e-2,
+    0.3,
+)  # the largest relative error of a state: float32, and 16 bits, where an expert may be another
+OTHER = -1
 ADVICE = "give a decoder of attention layers alone, such as Llama or Qwen3"
 
 
@@ -31,6 +36,11 @@ def decoder_of(model: Any) -> Any:
         if isinstance(candidate, PreTrainedModel) and candidate is not model:
             return candidate
     raise PathpruneError(f"{type(model).__name__} has no decoder that gives states; {ADVICE}")
+
+
+def state_of(layer: torch.Tensor, decoder: Any) -> torch.Tensor:
+    """A layer's states ``[n, q, d]``; of several streams side by side (Gemma 3n), the one that the layers compute."""
+    return layer[getattr(decoder.config, "altup_active_idx", 0)] if layer.dim() == 4 else layer
 
 
 @torch.no_grad()
@@ -46,7 +56,9 @@ def token_bytes(where: str, model: Any) -> int:
         raise PathpruneError(
             f"{where} keeps no keys and values of its tokens, so no prefix can be read or resumed; {ADVICE}"
         )
-    if other := sorted({type(s).__name__ for s in cache.layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}):
+    if other := sorted(
+        {type(s).__name__ for s in cache.layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    ):
         raise PathpruneError(f"{where} keeps more than keys and values of its tokens ({other[0]}); {ADVICE}")
     held = [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
     if not held or any(tensor.dim() != 4 or tensor.shape[-2] != ids.shape[1] for tensor in held):
@@ -66,8 +78,12 @@ def resumable(where: str, model: Any) -> None:
     vocabulary = model.config.get_text_config().vocab_size
     sequences = [torch.randint(vocabulary, (n + APPENDED,), generator=draw).to(device) for n in PROMPTS]
     decoder = decoder_of(model)
-    plain = _computed(where, lambda: [decoder(input_ids=s[None], use_cache=False).last_hidden_state[0] for s in sequences])
-    padded = torch.stack([torch.nn.functional.pad(s, (max(PROMPTS) - n, 0)) for s, n in zip(sequences, PROMPTS, strict=True)])
+    plain = _computed(
+        where, lambda: [decoder(input_ids=s[None], use_cache=False).last_hidden_state[0] for s in sequences]
+    )
+    padded = torch.stack(
+        [torch.nn.functional.pad(s, (max(PROMPTS) - n, 0)) for s, n in zip(sequences, PROMPTS, strict=True)]
+    )
     batch = SequenceBatch(kv.arena_cache(), torch.tensor(PROMPTS))
     _computed(where, lambda: decoder(**batch.inputs(padded[:, :-APPENDED], device)))
     batch.lengths = batch.lengths + APPENDED
@@ -79,6 +95,44 @@ def resumable(where: str, model: Any) -> None:
             f"{where} computes other states over stored keys and values than without them, so its prefixes cannot be resumed; "
             f"{ADVICE}"
         )
+
+
+@torch.no_grad()
+def linear_layers(model: Any) -> tuple[list[str], list[str]]:
+    """Names of a causal model's linear layers without its head: those that a LoRA on new tokens can be put on, and the others.
+
+    The others are outside the decoder (a tower that sees), compute something else than a product (a router that returns
+    choices), or read the whole prefix again at every token, on which a LoRA of new tokens must not be active.
+    """
+    head, decoder = model.get_output_embeddings(), decoder_of(model)
+    within = {id(module) for module in decoder.modules()}
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head}
+    seen = [_rows_seen(model, decoder, linear, length) for length in (2, 5)]
+    fit = [n for n, module in linear.items() if id(module) in within and seen[0].get(n) == seen[1].get(n) != OTHER]
+    return fit, [name for name in linear if name not in fit]
+
+
+def _rows_seen(model: Any, decoder: Any, linear: Mapping[str, Any], length: int) -> dict[str, int]:
+    """How many rows each linear layer computes for one token behind a prefix of this length; OTHER if it gives no product."""
+    ids, seen = torch.zeros(1, length, dtype=torch.long), {}
+    batch = SequenceBatch(kv.arena_cache(), torch.tensor([length]))
+    decoder(**batch.inputs(ids, _device(model)))
+    batch.lengths = batch.lengths + 1
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[torch.Tensor, ...], output: Any) -> None:
+            product = isinstance(output, torch.Tensor) and output.shape[:-1] == args[0].shape[:-1]
+            seen[name] = seen.get(name, 0) + output.shape[:-1].numel() if product else OTHER
+
+        return hook
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in linear.items()]
+    try:
+        decoder(**batch.inputs(ids[:, :1], _device(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 def _device(model: Any) -> torch.device:
