@@ -101,7 +101,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2:window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}),
     "qwen3:window": ("qwen3", {"use_sliding_window": True, "max_window_layers": 1}),
     "falcon:alibi": ("falcon", {"alibi": True}),
-    "llama:linear": ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
+    "llama:dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
     "phi3:longrope": ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 64}, "original_max_position_embeddings": 64, "sliding_window": None}),
     "gemma4_text:shared": ("gemma4_text", {"num_hidden_layers": 12, "num_kv_shared_layers": 6}),
     "gemma4_text:moe": ("gemma4_text", {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16}),

@@ -44,6 +44,11 @@ class Prompts:
             self._encode
         )  # a problem's prompt to its token ids, as the model reads them
         self._encode("1 + 1")  # a template that fails is refused before anything is sampled
+        if self.chat and self._turn("1 + 1", tokenize=False) == self._turn("2 * 3", tokenize=False):
+            raise PathpruneError(
+                f"the chat template of {self.name} leaves out what is asked; mend chat_template.jinja of the model, or leave the "
+                "template out with chat=false"
+            )
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, without special ones but those that stand around thinking."""
@@ -77,6 +82,17 @@ class Prompts:
                 f"has {self.context}; choose a model with a longer context"
             )
 
+    def _turn(self, prompt: str, **options: Any) -> Any:
+        """A prompt in the model's chat template: its own code, which transformers runs in Jinja's sandbox."""
+        turns = [{"role": "user", "content": prompt}]
+        try:
+            return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **self.switches, **options)
+        except Exception as error:  # whatever a template raises is the template's
+            raise PathpruneError(
+                f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
+                "tokenizer_config.json of the model, or leave the template out with chat=false"
+            ) from error
+
     def _bare(self, prompt: str) -> list[int]:
         """Ids of a prompt without a template. A tokenizer that ends every text with an end token would end the path, too."""
         ids = list(self.tokenizer(prompt).input_ids)
@@ -87,20 +103,8 @@ class Prompts:
         return ids
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's ids. A chat template is the model's own code, which transformers runs in Jinja's sandbox."""
-        if not self.chat:
-            ids = self._bare(prompt)
-        else:
-            turns = [{"role": "user", "content": prompt}]
-            try:
-                ids = self.tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, return_dict=False, **self.switches
-                )
-            except Exception as error:  # whatever a template raises is the template's
-                raise PathpruneError(
-                    f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
-                    "tokenizer_config.json of the model, or leave the template out with chat=false"
-                ) from error
+        """A prompt's ids."""
+        ids = self._turn(prompt, return_dict=False) if self.chat else self._bare(prompt)
         if not ids:
             raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
         return tuple(ids)

@@ -100,9 +100,9 @@ class StopAdapter(torch.nn.Module):
         fused = {
             _leaf(n)
             for n, p in self.branch.named_parameters()
-            if p.dim() == 3 and id(p) not in parameters and "lora_" not in n
+            if p.dim() == 3 and ".experts." in n and id(p) not in parameters and "lora_" not in n
         }
-        return {"modules": sorted({*modules, *parameters.values()}), "not on": sorted(fused)}
+        return {"on": sorted({*modules, *parameters.values()}), "not_on": sorted(fused)}
 
     @property
     def decoder(self) -> Any:

@@ -273,7 +273,8 @@ class HFEngine(Prompts, Engine):
             output = self.decoder(**inputs, output_hidden_states=every_layer)
             batch.hidden = output.last_hidden_state[:, -1].to(self.device)
             layers = [support.state_of(layer, self.decoder) for layer in output.hidden_states or ()]
-            batch.states = (*layers[:-1], output.last_hidden_state) if layers else ()
+            ends = (*layers[:-1], output.last_hidden_state) if layers else ()
+            batch.states = tuple(layer.to(self.device) for layer in ends)
         return batch
 
     def _states(self, batch: SequenceBatch, adapter: StopAdapter | None) -> torch.Tensor:

@@ -177,7 +177,7 @@ def first_columns(block: Block, rows: torch.Tensor, lengths: torch.Tensor) -> Bl
 
 def cache_over(block: Block, room: tuple[int, int] | None = None) -> Cache:
     """A cache that starts with a block and never writes into it; the first update moves to a new arena."""
-    return Cache(layers=[ArenaLayer(*(pair or (None, None)), room=room) for pair in block.layers])
+    return Cache(layers=[ArenaLayer(*pair, room) if pair else ArenaLayer(room=room) for pair in block.layers])
 
 
 class PrefixStore:

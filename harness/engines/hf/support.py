@@ -114,7 +114,8 @@ def linear_layers(model: Any) -> tuple[list[str], list[str]]:
 
 def _rows_seen(model: Any, decoder: Any, linear: Mapping[str, Any], length: int) -> dict[str, int]:
     """How many rows each linear layer computes for one token behind a prefix of this length; OTHER if it gives no product."""
-    ids, seen = torch.zeros(1, length, dtype=torch.long), {}
+    ids = torch.zeros(1, length, dtype=torch.long)
+    seen: dict[str, int] = {}
     batch = SequenceBatch(kv.arena_cache(), torch.tensor([length]))
     decoder(**batch.inputs(ids, _device(model)))
     batch.lengths = batch.lengths + 1
