@@ -27,8 +27,9 @@ _BRACE = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _TEXT_OR = r"(?:and|or|\\text\s?\{\s?(?:and|or)\s?\})"
+_SPACE = r"(?:[\s$]|\\q?quad(?![a-z])|\\[ ,;])*"
 _BETWEEN_BOXES = re.compile(
-    rf"[\s$]*(?:\\[)\]])?[\s$]*(?:[,;]\s*{_TEXT_OR}?|{_TEXT_OR})[\s$]*(?:\\[(\[])?[\s$]*(?:[A-Za-z]\w{{0,3}}\s*=\s*)?"
+    rf"{_SPACE}(?:\\[)\]])?{_SPACE}(?:[,;]{_SPACE}{_TEXT_OR}?|{_TEXT_OR}){_SPACE}(?:\\[(\[])?{_SPACE}(?:[A-Za-z]\w{{0,3}}\s*=\s*)?"
 )
 _JSON = re.compile(
     r"""["“](?:final[ _])?answer["”]\s*:\s*(?:\{\s*"\w{1,40}"\s*:\s*)?
@@ -49,7 +50,7 @@ _MARK = re.compile(
 )
 _ADVERBS = re.compile(
     r"""(?:(?:thus|then|therefore|hence|exactly|precisely|approximately|roughly|about|around|simply|just|indeed|clearly|actually|also|now|
-    only|equal\sto|given\sby|(?:the\s)?(?:option|choice|letter|number|value|integer|fraction)(?=\s+[\d(A-Z\\$*]))\b[\s,:]*)+""",
+    only|equal\sto|given\sby|(?:found|determined|calculated|computed|known)\sto\sbe|(?:the\s)?(?:option|choice|letter|number|value|integer|fraction)(?=\s+[\d(A-Z\\$*]))\b[\s,:]*)+""",
     re.IGNORECASE | re.VERBOSE,
 )
 _REMARK = re.compile(
@@ -69,7 +70,10 @@ _SENTENCE_END = re.compile(
     |(?:,|(?<!\s))\s++(?:because|since|which|so\sthat|as|i\.e\.|e\.g\.|namely|found|obtained)\s|,\s++(?:so|where|giving|not|but)\s""",
     re.VERBOSE,
 )
-_LETTER_IS_RIGHT = re.compile(r"\b(?:option|choice|answer|letter)\s\(?([A-Z])\)?\s(?:is|must\sbe)\s(?:the\s)?(?:correct|right|best|answer)\b", re.IGNORECASE)
+_LETTER_IS_RIGHT = re.compile(
+    r"\b(?:option|choice|answer|letter)\s\(?([A-Z])\)?\s(?:is|must\sbe)\s(?:the\s)?(?:correct|right|best|answer)\b",
+    re.IGNORECASE,
+)
 _LETTER_ALONE = re.compile(r"^[*_\s(\[$]*([A-Z])[)\].*_\s$]*$")
 
 
@@ -104,7 +108,9 @@ def choice(text: str, letters: str = "ABCD") -> str | None:
 
 def _letter(answer: str, letters: str, anycase: bool) -> str | None:
     """The letter an answer consists of or starts with: C, (C), **C**, \\text{C}, Option C, C. mitochondria, $C$, [C], 'C'."""
-    plain = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathsf|boxed)\b|\\[()\[\]]|[{}$*_`\[\]\"“”]|(?<!\w)'|'(?!\w)", "", answer).strip()
+    plain = re.sub(
+        r"\\(?:text|mathrm|mathbf|textbf|mathsf|boxed)\b|\\[()\[\]]|[{}$*_`\[\]\"“”]|(?<!\w)'|'(?!\w)", "", answer
+    ).strip()
     plain = re.sub(r"^(?:option|choice|letter|answer)\s*:?\s+", "", plain, flags=re.IGNORECASE)
     if anycase and len(plain.strip("(). ")) == 1:
         plain = plain.upper()
@@ -134,7 +140,9 @@ def _boxes(reply: str) -> list[str]:
             opened.append((match.start(), match.end(), len(boxes)) if match["box"] else None)
         elif (match["boxed"] or match[0] == "}") and opened and (box := opened.pop()) and len(boxes) == box[2]:
             boxes.append((box[0], match.end(), reply[box[1] : match.start()].strip()))
-    return _together(reply, [box for box in boxes if box[2] and not reply[box[1] : box[1] + 3].lstrip(" $").startswith("?")])
+    return _together(
+        reply, [box for box in boxes if box[2] and not reply[box[1] : box[1] + 3].lstrip(" $").startswith("?")]
+    )
 
 
 def _together(reply: str, boxes: list[tuple[int, int, str]]) -> list[str]:
@@ -189,7 +197,12 @@ def _sentences(reply: str) -> list[str]:
 
 def _starts_with_value(answer: str) -> bool:
     """Whether a text starts with a number, a formula, one letter, a quotation or a name."""
-    return bool(re.match(r"""[-+~≈±]?\s?[\d.$\\(\[{|"'“‘`√π∞<½¼¾⅓⅔€£¥∅]|[A-Za-z](?![A-Za-z'’])(?!\s[a-z]{2})|[A-Z]\w*[.!]?$""", answer))
+    return bool(
+        re.match(
+            r"""[-+~≈±]?\s?[\d.$\\(\[{|"'“‘`√π∞<½¼¾⅓⅔€£¥∅]|[A-Za-z](?![A-Za-z'’])(?!\s[a-z]{2})|[A-Z]\w*[.!]?$""",
+            answer,
+        )
+    )
 
 
 def _sentence(region: str) -> str:
@@ -212,7 +225,10 @@ def _listed(line: str) -> str:
         return line
     kept = parts[0]
     for comma, part in zip(parts[1::2], parts[2::2], strict=True):
-        worded = re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+(?:\{[^{}]*\})?|(?<![A-Za-z])(?:and|sqrt|cos|sin|tan|log)\b", " ", part))
+        worded = re.search(
+            r"[A-Za-z]{3,}",
+            re.sub(r"\\[A-Za-z]+(?:\{[^{}]*\})?|(?<![A-Za-z])(?:and|sqrt|cos|sin|tan|log)\b", " ", part),
+        )
         if worded and (re.search(r"\d", kept) or not re.fullmatch(r"(?:and |or )?[A-Z]\w*", part.strip(" ."))):
             break
         kept += comma + part

@@ -187,10 +187,15 @@ def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
                     return True
     if same(first, second):
         return True
-    comma = re.fullmatch(r"\s*([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)\s*", answer.strip("$ "))
-    if comma and isinstance(first, Formula) and not re.fullmatch(r"\d{1,3},\d{3}", answer.strip("$ ")):
-        return same(first, value(f"{comma[1]}{comma[2].replace('.', '')}.{comma[3]}"))
-    return False
+    return _decimal_comma(first, answer) or _decimal_comma(second, gold)
+
+
+def _decimal_comma(number: Value, text: str) -> bool:
+    """Whether a text is a number's with a comma for its point: a reading only beside one number, and if it is no thousand."""
+    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text.strip("$ "))
+    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text.strip("$ ")):
+        return False
+    return same(number, value(f"{match[1]}{match[2].replace('.', '')}.{match[3]}"))
 
 
 def _units_meet(gold: str, answer: str) -> bool:
@@ -211,19 +216,19 @@ def _number(said: Value) -> Fraction | None:
 
 def _numbers_meet(gold: str, answer: str, first: Fraction | None, second: Fraction | None) -> bool:
     assert first is not None and second is not None
-    if first == second or _rounded(first, second, answer) or _rounded(second, first, gold):
+    if first == second or _rounded(first, second) or _rounded(second, first):
         return True
     if percent(gold) and not percent(answer):
         return first / 100 == second
     return percent(answer) and not percent(gold) and second / 100 == first
 
 
-def _rounded(exact: Fraction, given: Fraction, text: str) -> bool:
-    """Whether a decimal of at least six places is that of a fraction without end."""
-    match = re.search(r"\.(\d{6,})\s*[$}.]*$", text.strip())
-    if not match or _finite(exact) or not _finite(given):
+def _rounded(exact: Fraction, given: Fraction) -> bool:
+    """Whether a decimal of at least six places is that of a fraction without end, rounded or cut."""
+    if _finite(exact) or not _finite(given):
         return False
-    return abs(exact - given) < Fraction(1, 10 ** len(match[1]))
+    places = next(k for k in range(2 * formulas.DIGITS) if 10**k % given.denominator == 0)
+    return places >= 6 and abs(exact - given) < Fraction(1, 10**places)
 
 
 def _finite(number: Fraction) -> bool:
@@ -252,11 +257,15 @@ def same(first: Value, second: Value) -> bool:
         or isinstance(second, Relation | Union)
         or _of_relations(first)
         or _of_relations(second)
+        or _LINE_SAID in (first, second)
     ):
         return _sets(first, second)
     if isinstance(first, Items) or isinstance(second, Items):
         return _items(first, second)
     return isinstance(first, Words) and isinstance(second, Words) and first.text == second.text
+
+
+_LINE_SAID = Words(r"\mathbb{R}")
 
 
 def _of_relations(said: Value) -> bool:
@@ -277,7 +286,7 @@ def _constants_of_integration(one: Node, other: Node) -> bool:
     names, others = formulas.symbols(one), formulas.symbols(other)
     if names ^ others != {"c", "C"}:
         return False
-    here, there = (names - others).pop(), (others - names).pop()
+    (here,), (there,) = names - others, others - names
     renamed = formulas.substituted(one, here, Node("symbol", there))
     return any(t == Node("symbol", here) for t in one.args) and one.kind == "sum" and formulas.same(renamed, other)
 

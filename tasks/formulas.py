@@ -66,8 +66,6 @@ _SHORTHAND: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, new in (
         (rf"(?<![\\A-Za-z])({_NAMES_IN_PLAIN})(?![A-Za-z])", r"\\\1"),
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
-        (r"\{\s*([^{}]+?)\s*\\choose(?![a-z])\s*([^{}]+?)\s*\}", r"\\binom{\1}{\2}"),
-        (r"\{\s*([^{}]+?)\s*\\over(?![a-z])\s*([^{}]+?)\s*\}", r"\\frac{\1}{\2}"),
         (r"\\binom\s*\(([^(),]+),([^(),]+)\)", r"\\binom{\1}{\2}"),
         (r"(?:\{\s*\})?\s*(?<![\w})])[\^_]\s*\{?(\w+)\}?\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
         (r"\\floor\s*\(([^()]*)\)", r"\\lfloor \1\\rfloor "),
@@ -136,9 +134,20 @@ class _Reader:
         self.bars = 0  # open absolute values
 
     def whole(self) -> Node:
-        node = self.sum()
+        node = self.group()
         if self.place < len(self.tokens):
             raise Unread(self.tokens[self.place].text)
+        return node
+
+    def group(self) -> Node:
+        """A sum, or two with TeX's old signs between them that stand for all of a group."""
+        node = self.sum()
+        if self.peek() == "\\over":
+            self.take()
+            return Node("product", None, (node, Node("power", None, (self.sum(), MINUS_ONE))))
+        if self.peek() == "\\choose":
+            self.take()
+            return Node("binomial", None, (node, self.sum()))
         return node
 
     def peek(self, ahead: int = 0) -> str:
@@ -260,7 +269,7 @@ class _Reader:
 
     def enclosed(self, closing: str) -> Node:
         bars, self.bars = self.bars, 0
-        node = self.sum()
+        node = self.group()
         self.take(closing)
         self.bars = bars
         return node
@@ -539,12 +548,17 @@ def size(node: Node) -> float:
 
 def _most(node: Node, digits: float) -> float:
     """A bound on the absolute value of a formula of so many digits; of one with letters, as if they were small."""
-    value = rational(node)
-    if value is not None:
-        return float(abs(value)) if abs(value) < 10**9 else math.inf
-    if symbols(node):
+    import mpmath
+
+    if node.kind == "number":
+        return float(abs(value)) if abs(value := Fraction(node.value)) < 10**9 else math.inf  # type: ignore[arg-type]
+    if symbols(node) or endless(node):
         return 10.0 * len(node.args or (1,))
-    return 10.0**digits if digits < 9 else math.inf
+    if digits > 300:
+        return math.inf
+    with mpmath.workdps(15):
+        size = _value(node, {"": mpmath.pi / 180, "log": mpmath.mpf(2)})
+    return math.inf if size is None or abs(size) > 10**9 else float(abs(size)) + 1
 
 
 def rational(node: Node) -> Fraction | None:

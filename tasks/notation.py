@@ -76,7 +76,7 @@ _INVISIBLE = re.compile(
 )
 _TEXT = re.compile(rf"\\text\s*{_GROUP}|\\text\s*([A-Za-z0-9])")
 _VECTOR = re.compile(rf"\\vec\s*(?:{_GROUP}|(\\?[A-Za-z]+|\d))")
-_BETWEEN_THOUSANDS = r"(?:\\[,;:! ]|~|\{,\}|\\text\s*\{,\}|,\\!|\\!,(?:\\!)?|['_ ])"
+_BETWEEN_THOUSANDS = r"(?:\\[,;:! ]|~|\{,\}|\\text\s*\{,\}|,\s?\\!\s?|\\!,\s?(?:\\!\s?)?|['_ ])"
 _THOUSANDS = re.compile(rf"(?<![\w.,\\}}^])[1-9]\d{{0,2}}(?:{_BETWEEN_THOUSANDS}\d{{3}})+(?![\d_])")
 
 
@@ -112,7 +112,6 @@ def _letter_alone(match: re.Match[str]) -> str:
     return rf"\hat{{{inside}}}" if inside in ("i", "j", "k") else f"{inside} "
 
 
-
 # -- what is said around an answer -----------------------------------------------------------------------------------
 
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -130,11 +129,15 @@ _UNIT = rf"(?:(?:\^?\s*\\circ\s*)?{_IN_FONT}|(?:{_ABBREVIATED})(?![A-Za-z])\.?|\
 _LETTER = rf"[msLhgNJWVAK](?![A-Za-z]){_POWER}"
 _JOINT = r"\s*(?:/|\\cdot|\*|per\s)?\s*"
 _UNITS = re.compile(rf"\s*{_UNIT}(?:{_JOINT}(?:{_UNIT}|{_LETTER}))*\s*$")
-_LETTER_UNITS = re.compile(rf"(?<=[\d}}i])\s+[msL](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER}))*\s*$|(?<=\d)\s*{_LETTER}\s*/\s*{_LETTER}\s*$")
+_LETTER_UNITS = re.compile(
+    rf"(?<=[\d}}i])\s+[msLVWJ](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER}))*\s*$|(?<=\d)\s*{_LETTER}\s*/\s*{_LETTER}\s*$"
+)
 _WORD = rf"(?!(?:{_MEANING})(?![A-Za-z]))[A-Za-z][a-z]{{2,}}"
-_WORDS = re.compile(rf"(?<=[\d}})!i])\s+{_WORD}(?:[ -]+[A-Za-z]+)*(?:\^\d)?\s*$")
+_WORDS = re.compile(rf"(?<=[\d}})!i])\s+(?:of\s+)?{_WORD}(?:[ -]+[A-Za-z]+)*(?:\^\d)?\s*$")
 _GLOSS = re.compile(r"(?<=[\d}\w)])\s*(?:\\text\{\s*)?\((?=[^()]*[A-Za-z]{3})[^()\\=]*\)\s*\}?\s*$")
-_PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z ]*\}?)?\s*$")
+_PERCENT = re.compile(
+    r"\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z ]*\}?)?\s*$"
+)
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?\s*$")
 _QUOTED = re.compile(r"""(?:``|''|["'`])+\s*(.*?)\s*(?:``|''|["'`])+""")
 _SAID = re.compile(
@@ -142,8 +145,12 @@ _SAID = re.compile(
     r"(?:[Tt]he )?(?:[Ff]inal |[Cc]orrect )?(?:[Aa]nswer|ANSWER|Result|Solution))\s*[:=]?\s+(?=[-+\\\d(\[{.$]|[A-Za-z]\b)(?![^\d]*$)|"
     r"(?:[A-Za-z]*[a-z]{3,} ?)+:\s*"
 )
-_BESIDE = re.compile(r"(?:,|;|\s)\s*(?:\\text\{\s*)?(?:for (?:all|any|every|some|each)\b|for\s+(?=\\?[A-Za-z])|where\b|with\b|such that\b)(?=[^|]*$).*$")
-_MEMBER = re.compile(r"(?:,|;|\\quad)\s*\(?\s*[A-Za-z](?:_\w+)?\s*\\in\s*(?:\\mathbb\{[A-Z]\}|[ZNRQ])(?:\s*[\^_]\s*\{?\s*[+*>0-]*\s*\}?)?\)?\s*$")
+_BESIDE = re.compile(
+    r"(?:,|;|\s)\s*(?:\\text\{\s*)?(?:for (?:all|any|every|some|each)\b|for\s+(?=\\?[A-Za-z])|where\b|with\b|such that\b)(?=[^|]*$).*$"
+)
+_MEMBER = re.compile(
+    r"(?:,|;|\\quad)\s*\(?\s*[A-Za-z](?:_\w+)?\s*\\in\s*(?:\\mathbb\{[A-Z]\}|[ZNRQ])(?:\s*[\^_]\s*\{?\s*[+*>0-]*\s*\}?)?\)?\s*$"
+)
 
 
 def tidy(answer: str) -> str:
@@ -152,6 +159,8 @@ def tidy(answer: str) -> str:
     Args:
         answer: what a model or a data set writes, at most a few thousand characters.
     """
+    if r"\begin" not in answer:
+        answer = re.sub(r"(?<=[^\s,;])\s*\n\s*\n\s*", ", ", answer.strip())
     text = _stripped(_commands(_plain(" ".join(answer.split()))))
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1]
@@ -159,7 +168,7 @@ def tidy(answer: str) -> str:
     said = _SAID.match(_unfonted(text))
     if said and said.end() < len(_unfonted(text)):
         text = _unfonted(text)[said.end() :]
-    return _bare(_unfonted(_unitless(_stripped(text))))
+    return _bare(_unitless(_unfonted(_unitless(_stripped(text)))))
 
 
 def _stripped(text: str) -> str:
@@ -182,7 +191,7 @@ def _unitless(text: str) -> str:
     """A text without unit, ordinal ending, currency and remark behind what it says."""
     for _ in range(3):
         before = text
-        for pattern in (_GLOSS, _UNITS, _LETTER_UNITS, _WORDS, _ORDINAL):
+        for pattern in (_ORDINAL, _GLOSS, _UNITS, _LETTER_UNITS, _WORDS):
             shorter = pattern.sub("", text)
             if shorter.strip() and re.search(r"[\d)}\\]", shorter):
                 text = shorter.strip()
@@ -214,10 +223,50 @@ def flat(text: str) -> str:
     return re.sub(r"(?<![\dA-Za-z,]) | (?![\d.A-Za-z])", "", re.sub(r"\s*,\s*", ", ", text)).strip()
 
 
+_FUNCTIONS = frozenset(
+    [
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "exp",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "binom",
+        "floor",
+        "ceil",
+        "gcd",
+        "lcm",
+    ]
+    + [
+        "max",
+        "min",
+        "sinh",
+        "cosh",
+        "tanh",
+        "infinity",
+        "inf",
+        "theta",
+        "alpha",
+        "beta",
+        "gamma",
+        "lambda",
+        "sigma",
+        "omega",
+        "phi",
+    ]
+)
+
+
 def wordy(text: str) -> bool:
     """Whether a text has words in it that are no LaTeX commands and no products of letters."""
     plain = re.sub(r"\\(?:begin|end|text|operatorname)\s*\{\w+\}|\\[A-Za-z]+|[_^]\{\w+\}", " ", text)
-    runs = re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}", plain)
+    runs = [run for run in re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}", plain) if run not in _FUNCTIONS]
     if plain.strip().lower() in ("no", "up"):
         return True
     return bool(runs) and (len(max(runs, key=len)) > 4 or bool(re.fullmatch(r"[A-Za-z ,.'-]+", plain)) or len(runs) > 2)
@@ -237,7 +286,9 @@ def number(text: str) -> Fraction | None:
     text = re.sub(r"^([-+])\s+", r"\1", text.strip())
     if len(text) > _LONGEST_NUMBER:
         return None
-    if match := re.fullmatch(r"([-+]?)(?:(\d+) ?)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))", text):
+    if match := re.fullmatch(
+        r"([-+]?)(?:(\d+) ?)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))", text
+    ):
         sign, whole, top, bottom = match[1], match[2], int(match[3] or match[4]), int(match[5] or match[6])
         return _mixed(sign, whole or "0", Fraction(top, bottom), bool(whole)) if bottom else None
     if match := re.fullmatch(r"([-+]?)(\d+) (\d+)/(\d+)", text):
@@ -286,7 +337,9 @@ def split(text: str, separator: str, thousands: bool = True) -> list[str]:
     if thousands and number(text) is not None:
         return [text]
     parts, depth, start = [], 0, 0
-    for match in re.finditer(rf"{_CUT if thousands else _CUT[_CUT.index('|(?P<open>') + 1 :]}|(?P<cut>{separator})", text):
+    for match in re.finditer(
+        rf"{_CUT if thousands else _CUT[_CUT.index('|(?P<open>') + 1 :]}|(?P<cut>{separator})", text
+    ):
         groups = match.groupdict()
         depth += bool(groups["open"]) - bool(groups["close"])
         if groups["cut"] and depth == 0:
@@ -297,6 +350,8 @@ def split(text: str, separator: str, thousands: bool = True) -> list[str]:
 
 def opened(text: str) -> tuple[str, str, str] | None:
     """(bracket, contents, bracket) of a text that one pair of brackets encloses; half-open intervals are a pair."""
+    if re.fullmatch(r"\{[^{}]*,[^{}]*\}", text):  # braces of a set without the backslashes of LaTeX
+        text = rf"\{text[:-1]}\}}"
     match = re.fullmatch(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", text, re.DOTALL)
     if not match:
         return None

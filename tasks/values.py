@@ -17,9 +17,9 @@ _SYMBOL = r"(?:\\?[A-Za-z]+'*|\\hat\{\w\}|\\bar\{\w\})(?:_(?:\w|\{[^{}]*\}))?"
 _ARGUMENT = r"(?:\s*(?:\^\s*\{?-1\}?)?\s*'*\s*\([^()=]*\))?"
 _LETTER = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z]))'*(?:_(?:\w|\{[^{}]*\}))?"
 NAME = re.compile(
-    rf"(?:{_LETTER}{_ARGUMENT}|[A-Z]{{2,4}}|[A-Za-z][A-Za-z' ]{{2,}}(?:\s*\([^()=]*\))?|\\(?:angle|triangle)\s*[A-Z]+|\\overline\s*\{{[A-Z]+\}}|\\bar\s*\{{[A-Z]+\}}|"
+    rf"(?:{_LETTER}{_ARGUMENT}|[A-Z]{{2,4}}|(?=[A-Za-z' ]*[A-Za-z]{{3}})[A-Za-z][A-Za-z' ]{{2,}}(?:\s*\([^()=]*\))?|\\(?:angle|triangle)\s*[A-Z]+|\\overline\s*\{{[A-Z]+\}}|\\bar\s*\{{[A-Z]+\}}|"
     rf"[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}|m\s*\\angle\s*[A-Z]+|"
-    rf"(?:\||\\\|)\s*[A-Za-z]+\s*(?:\||\\\|)|[A-Z]+:[A-Z]+(?::[A-Z]+)*|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
+    rf"\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\||[A-Z]+(?::[A-Z]+)+|{_LETTER}(?:\s*:\s*{_LETTER})+|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
 )
 _TUPLE_NAME = re.compile(rf"\(\s*{_LETTER}(?:\s*,\s*{_LETTER})*\s*\)|{_LETTER}(?:\s*,\s*{_LETTER})+")
 _SUM_NAME = re.compile(r"[a-wA-W](?:\s*[-+]\s*[a-wA-W])+|[a-w]\s?[a-w](?:\s?[a-w])?")
@@ -182,6 +182,8 @@ def _named(text: str, level: int) -> Value | None:
             return Named(re.sub(r"[()\s]", "", sides[0]), inner)
         if NAME.fullmatch(sides[0]) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", sides[0]):
             return Named(sides[0], value(sides[1], level + 1))
+    if point := re.fullmatch(r"([ABD-OQ-Z]'?)\s*(\([^()]*,[^()]*\))", text):
+        return Named(point[1], value(point[2], level + 1))
     sides = split(text, r"\\in(?![a-z])")
     if len(sides) == 2 and (re.fullmatch(_LETTER, sides[0]) or _TUPLE_NAME.fullmatch(sides[0])):
         return value(sides[1], level + 1)
@@ -217,6 +219,8 @@ def _chosen(text: str, level: int) -> Value | None:
 
 
 def _list(text: str, level: int) -> Value | None:
+    if ";" in text and "," in text and len(groups := split(text, ";")) > 1:  # x = 1, y = 2; x = 3, y = 4
+        return _items(r"\{", groups, r"\}", level)
     if len(parts := split(text, _LIST)) < 2 and text.count(r"\pm") != 1:
         return None
     if re.search(r"\\(?:cup|setminus)(?![a-z])", text) and len(parts) < 2:
@@ -234,7 +238,7 @@ def _items(left: str, texts: list[str], right: str, level: int, words: tuple[str
     parts = tuple(value(t, level + 1) for t in texts)
     names = {p.name for p in parts if isinstance(p, Named)}
     if len(names) == 1 or (
-        len(names) > 1 and all(re.fullmatch(r"(.)_\d", n) for n in names) and len({n[0] for n in names}) == 1
+        len(names) > 1 and all(re.fullmatch(r"\w_\{?\w\}?", n) for n in names) and len({n[0] for n in names}) == 1
     ):
         parts = tuple(p.value if isinstance(p, Named) else p for p in parts)
     return Items(left, parts, right, words)
