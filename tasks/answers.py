@@ -18,6 +18,7 @@ from tasks.spoken import spoken
 __all__ = ["canonical", "choice", "equivalent", "extract", "spoken"]
 
 LONGEST = 5000  # characters of a sentence's answer; what stands behind them is not read
+MOST = 50  # answer sentences that are read, from the last
 
 # Patterns read whole paths, so none may take more than linear time: repetitions that cannot help by giving back do not (``++``).
 _BRACE = re.compile(
@@ -181,7 +182,7 @@ def _hashes(reply: str) -> list[str]:
 def _sentences(reply: str) -> list[str]:
     """What follows "answer is" or "answer:" up to the end of the sentence; words count only where nothing else is said."""
     formulas, words = [], []
-    marks = list(_MARK.finditer(reply))
+    marks = list(_MARK.finditer(reply))[-MOST:]
     ends = [*(m.start() for m in marks), len(reply)][1:]
     for mark, end in zip(marks, ends, strict=True):
         region = _ADVERBS.sub("", reply[mark.end() : min(end, mark.end() + LONGEST)].lstrip("*_ \n"), count=1)

@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import FrameType
-from typing import Any
 
 from harness.api import PathpruneError
 from tasks import formulas
@@ -19,8 +19,8 @@ from tasks.formulas import ONE, Node, Unread
 from tasks.notation import flat, percent, tidy, unit
 from tasks.values import FLIPPED, Beside, Formula, Items, Matrix, Named, Relation, Union, Value, Words, value
 
-SECONDS = 1.0  # for one answer's canonical form, and for one comparison
-LONGEST = 5000  # characters; a longer answer is a text
+SECONDS = 0.5  # of a processor, for one answer's canonical form, and for one comparison
+LONGEST = 1000  # characters; a longer answer is a text
 PAIRS = 400  # pairs of items that are compared as formulas
 
 
@@ -28,24 +28,39 @@ class _LateError(BaseException):
     """Time is up; no handler of a library may keep it."""
 
 
+_ends: ContextVar[float] = ContextVar("_ends")  # of the processor's time, when that for the answer at hand is up
+
+
+def _start() -> None:
+    """Let the time for one answer run from here; what is loaded once counts for nobody."""
+    _loaded()
+    _ends.set(time.process_time() + SECONDS)
+
+
+@cache
+def _loaded() -> None:
+    formulas.simplest(formulas.read(r"\frac{1}{1+\sqrt{2}}+x"))
+    formulas.same(formulas.read(r"\sqrt{2}"), formulas.read("2^{x}"))
+
+
 @contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Raise ``_LateError`` in the block after so many seconds, and again until it ends; an outer timer goes on."""
+def _timed() -> Iterator[None]:
+    """Raise ``_LateError`` in the block when the time for this answer is up, and again until the block ends."""
     if threading.current_thread() is not threading.main_thread():
         raise PathpruneError("formulas are compared under a time limit, which needs the main thread: grade there")
+    if (left := _ends.get() - time.process_time()) <= 0:
+        raise _LateError
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise _LateError
 
-    handler, began = signal.signal(signal.SIGALRM, ring), time.monotonic()
-    rest, again = signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+    handler = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, left, 0.05)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        if rest:
-            signal.setitimer(signal.ITIMER_REAL, max(rest - (time.monotonic() - began), 0.001), again)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)
 
 
 def canonical(answer: str) -> str:
@@ -60,6 +75,7 @@ def canonical(answer: str) -> str:
 def _canonical(answer: str) -> str:
     if len(answer) > LONGEST:
         return flat(answer)
+    _start()
     form = _printed(value(tidy(answer)))
     for _ in range(3):
         again = _printed(value(tidy(form)))
@@ -140,10 +156,8 @@ def _simplest(said: Formula) -> str:
     if formulas.endless(node):
         sign = formulas.sign_of_infinity(node)
         return {1: r"\infty", -1: r"-\infty"}.get(sign or 0, flat(said.text))
-    import sympy  # noqa: F401  before the clock runs
-
     try:
-        with _within(SECONDS):
+        with _timed():
             return formulas.simplest(node)
     except (_LateError, ArithmeticError, TypeError, ValueError, NotImplementedError, AttributeError, RecursionError):
         return flat(said.text or formulas.source(node))
@@ -169,10 +183,9 @@ def _equivalent(gold: str, answer: str) -> bool:
         return _units_meet(gold, answer)
     if _number(first) is not None and _number(second) is not None:
         return _numbers_meet(gold, answer, _number(first), _number(second)) and _units_meet(gold, answer)
-    import mpmath  # noqa: F401  before the clock runs
-
+    _start()
     try:
-        with _within(SECONDS):
+        with _timed():
             return _units_meet(gold, answer) and _meet(gold, answer, first, second)
     except (_LateError, Unread, RecursionError):
         return False
@@ -360,7 +373,7 @@ def _items(first: Value, second: Value) -> bool:
     if not (isinstance(first, Items) and isinstance(second, Items)):
         items, other = (first, second) if isinstance(first, Items) else (second, first)
         assert isinstance(items, Items)
-        return items.left == r"\{" and len(items.parts) == 1 and same(items.parts[0], other)
+        return items.left == r"\{" and all(same(part, other) for part in items.parts)
     if first.left == r"\{" and second.left == r"\{":
         return _unordered(first.parts, second.parts)
     if first.left == r"\{" or second.left == r"\{":

@@ -800,10 +800,11 @@ def approximate(node: Node) -> float | None:
         return sign * math.inf
     if symbols(node) or endless(node):
         return None
-    value = next(values((node,), Fraction(1)))[0][0]
     import mpmath
 
-    return None if value is None or isinstance(value, mpmath.mpc) else float(value)
+    with mpmath.workdps(int(size(node)) + GUARD):
+        value = _value(node, {"": mpmath.mpf(1), "log": mpmath.mpf(2)})
+        return None if value is None or isinstance(value, mpmath.mpc) else float(value)
 
 
 def nothing(node: Node) -> bool:

@@ -115,66 +115,75 @@ def _letter_alone(match: re.Match[str]) -> str:
 # -- what is said around an answer -----------------------------------------------------------------------------------
 
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_CONNECTIVES = "and|or|nor|if|when|where|unless|plus|minus|times|than|more|less|fewer|greater|to|through"
 _MEANING = (  # words behind a number that change what it says
-    "mod|modulo|and|or|nor|times|plus|minus|over|choose|squared|cubed|factorial|if|when|for|where|with|such|unless|to|through|more|less|"
-    "fewer|greater|is|are|not|by|divided|pi|am|pm|noon|midnight|base|dozen|score|sqrt|as|" + "|".join(SCALES)
+    rf"(?:{_CONNECTIVES}|mod|modulo|over|choose|squared|cubed|factorial|for|with|such|is|are|not|by|divided|pi|am|pm|noon|midnight|base|"
+    rf"dozen|score|sqrt|as|{'|'.join(SCALES)})(?![A-Za-z])"
 )
 _ABBREVIATED = (
-    "cm mm km dm nm kg mg ml mL dl ft in yd mi mph kph kmh hr hrs min mins sec secs ms lb lbs oz sq cu gal rad deg rpm Hz kHz Pa kPa kJ kW "
-    "kWh MW eV mol cal kcal kN USD EUR GBP"
-).replace(" ", "|")
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
-_IN_FONT = rf"\\text\{{(?!\s*(?:{_MEANING}|[ap]\.m\.)(?![A-Za-z]))[^{{}}]*\}}"
-_UNIT = rf"(?:(?:\^?\s*\\circ\s*)?{_IN_FONT}|(?:{_ABBREVIATED})(?![A-Za-z])\.?|\^?\s*\\circ\s*[CFK](?![A-Za-z])|\\mu\s*(?:{_IN_FONT}|[mgs](?![A-Za-z]))|\\Omega){_POWER}"
-_LETTER = rf"[msLhgNJWVAK](?![A-Za-z]){_POWER}"
-_JOINT = r"\s*(?:/|\\cdot|\*|per\s)?\s*"
-_UNITS = re.compile(rf"\s*{_UNIT}(?:{_JOINT}(?:{_UNIT}|{_LETTER}))*\s*$")
-_LETTER_UNITS = re.compile(
-    rf"(?<=[\d}}i])\s+[msLVWJ](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER}))*\s*$|(?<=\d)\s*{_LETTER}\s*/\s*{_LETTER}\s*$"
+    r"(?:cm|mm|km|dm|nm|kg|mg|ml|mL|dl|ft|in|yd|mi|mph|kph|kmh|hr|hrs|min|mins|sec|secs|ms|lb|lbs|oz|sq|cu|gal|rad|deg|rpm|Hz|kHz|Pa|kPa|"
+    r"kJ|kW|kWh|MW|eV|mol|cal|kcal|kN|USD|EUR|GBP)(?![A-Za-z])\.?"
 )
-_WORD = rf"(?!(?:{_MEANING})(?![A-Za-z]))[A-Za-z][a-z]{{2,}}"
-_WORDS = re.compile(rf"(?<=[\d}})!i])\s+(?:of\s+)?{_WORD}(?:[ -]+[A-Za-z]+)*(?:\^\d)?\s*$")
+_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
+_IN_FONT = rf"\\text\{{(?!\s*(?:{_MEANING}|[ap]\.m\.))[^{{}}]*\}}"
+_UNIT = rf"""(?:(?:\^?\s*\\circ\s*)?{_IN_FONT}|{_ABBREVIATED}|\^?\s*\\circ\s*[CFK](?![A-Za-z])
+    |\\mu\s*(?:{_IN_FONT}|[mgs](?![A-Za-z]))|\\Omega){_POWER}"""
+_LETTER_UNIT = rf"[msLhgNJWVAK](?![A-Za-z]){_POWER}"
+_UNITS = re.compile(rf"\s*{_UNIT}(?:\s*(?:/|\\cdot|\*|per\s)?\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$", re.VERBOSE)
+_LETTER_UNITS = re.compile(
+    rf"""(?<=[\d}}i])\s+[msLVWJ](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$
+    |(?<=\d)\s*{_LETTER_UNIT}\s*/\s*{_LETTER_UNIT}\s*$""",
+    re.VERBOSE,
+)
+_WORDS = re.compile(
+    rf"""(?<=[\d}})!i])\s+(?:of\s+)?(?!{_MEANING})[A-Za-z][a-z]{{2,}}(?:[\ -]+(?!(?:{_CONNECTIVES})\b)[A-Za-z]+)*(?:\^\d)?\s*$""",
+    re.VERBOSE,
+)
 _GLOSS = re.compile(r"(?<=[\d}\w)])\s*(?:\\text\{\s*)?\((?=[^()]*[A-Za-z]{3})[^()\\=]*\)\s*\}?\s*$")
 _PERCENT = re.compile(
-    r"\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z ]*\}?)?\s*$"
+    r"""\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z\ ]*\}?)?\s*$""",
+    re.VERBOSE,
 )
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?\s*$")
-_QUOTED = re.compile(r"""(?:``|''|["'`])+\s*(.*?)\s*(?:``|''|["'`])+""")
-_SAID = re.compile(
-    r"(?:(?:(?!(?:not|no|never|least|most|greater|less|more|than|between|either|neither)\b)[A-Za-z][A-Za-z'-]*[ ,]+)*(?:is|are|equals|equal to|be|of)|"
-    r"(?:[Tt]he )?(?:[Ff]inal |[Cc]orrect )?(?:[Aa]nswer|ANSWER|Result|Solution))\s*[:=]?\s+(?=[-+\\\d(\[{.$]|[A-Za-z]\b)(?![^\d]*$)|"
-    r"(?:[A-Za-z]*[a-z]{3,} ?)+:\s*"
-)
-_BESIDE = re.compile(
-    r"(?:,|;|\s)\s*(?:\\text\{\s*)?(?:for (?:all|any|every|some|each)\b|for\s+(?=\\?[A-Za-z])|where\b|with\b|such that\b)(?=[^|]*$).*$"
-)
-_MEMBER = re.compile(
-    r"(?:,|;|\\quad)\s*\(?\s*[A-Za-z](?:_\w+)?\s*\\in\s*(?:\\mathbb\{[A-Z]\}|[ZNRQ])(?:\s*[\^_]\s*\{?\s*[+*>0-]*\s*\}?)?\)?\s*$"
+_QUOTED = re.compile(r"""(?:``|''|["'`])+\s*([^"'`]*)\s*(?:``|''|["'`])+""")
+_NO_SUBJECT = r"(?:not|no|never|least|most|greater|less|more|than|between|either|neither|if|when)\b"
+_SAID = re.compile(  # "The area is 5", "Answer: 5", "Area: 5"
+    rf"""(?:(?:(?!{_NO_SUBJECT})[A-Za-z][A-Za-z'-]*[\ ,]+)*+(?:(?<=is\ )|(?<=are\ )|(?<=equals\ )|(?<=equal\ to\ )|(?<=be\ )|(?<=of\ ))
+        (?=[-+\\\d(\[{{.])(?=.*\d)
+    |(?:[Tt]he\ )?(?:[Ff]inal\ |[Cc]orrect\ )?(?:[Aa]nswer|ANSWER|[Rr]esult|[Ss]olution)\s*[:=]\s*
+    |(?=[A-Za-z\ ]*[a-z]{{3}})[A-Za-z]+(?:\ [A-Za-z]+)*:\s*)""",
+    re.VERBOSE,
 )
 
 
 def tidy(answer: str) -> str:
-    """An answer without decoration: dollar signs, spacing, fonts, sizes, units, degree and percent signs, final stop.
+    """An answer without decoration: dollar signs, spacing, fonts, sizes, units, percent sign, final stop, and what is said around it.
 
     Args:
-        answer: what a model or a data set writes, at most a few thousand characters.
+        answer: what a model or a data set writes, at most a thousand characters or so.
     """
     if r"\begin" not in answer:
         answer = re.sub(r"(?<=[^\s,;])\s*\n\s*\n\s*", ", ", answer.strip())
-    text = _stripped(_commands(_plain(" ".join(answer.split()))))
+    text = _clean(answer)
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1]
     text = _stripped(_PERCENT.sub("", text))
-    said = _SAID.match(_unfonted(text))
-    if said and said.end() < len(_unfonted(text)):
-        text = _unfonted(text)[said.end() :]
+    plain = re.sub(" +", " ", _unfonted(text))
+    said = _SAID.match(plain)
+    if said and 0 < said.end() < len(plain):
+        text = plain[said.end() :]
     return _bare(_unitless(_unfonted(_unitless(_stripped(text)))))
+
+
+def _clean(answer: str) -> str:
+    """An answer in our notation, with what is said around it."""
+    return _stripped(_commands(_plain(" ".join(answer.split()))))
 
 
 def _stripped(text: str) -> str:
     """Without white space, emphasis and punctuation around it."""
     text = text.strip().strip("*").strip()
-    return re.sub(r"(?<!\\)(?:\s|[.,;])+$", "", text) if not text.endswith("...") else text
+    return text if text.endswith("...") else text.rstrip(" .,;")
 
 
 def _bare(text: str) -> str:
@@ -203,14 +212,14 @@ def _unitless(text: str) -> str:
 
 def unit(answer: str) -> str:
     """The unit behind a number, or ""."""
-    text = _stripped(_commands(_plain(" ".join(answer.split()))))
+    text = _clean(answer)
     match = _UNITS.search(text)
     return re.sub(r"\\text|[\s{}.]", "", match[0]) if match and match.start() else ""
 
 
 def percent(answer: str) -> bool:
     """Whether an answer is written as a percentage."""
-    return bool(_PERCENT.search(_stripped(_commands(_plain(answer.strip())))))
+    return bool(_PERCENT.search(_clean(answer)))
 
 
 def flat(text: str) -> str:
@@ -315,7 +324,9 @@ def _repeating(text: str) -> Fraction | None:
     match = re.fullmatch(r"([-+]?)(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{(\d+)\}|\((\d+)\))", text)
     if match:
         sign, whole, once, again = match[1], match[2], match[3], match[4] or match[5]
-    elif match := re.fullmatch(r"([-+]?)(\d*)\.(\d*?)(\d{1,6}?)(?:\4){2,}(?:\\ldots|\.\.+)\s*", text):
+    elif text.endswith(("..", "ldots")) and (
+        match := re.fullmatch(r"([-+]?)(\d*)\.(\d*?)(\d{1,6}?)(?:\4){2,}(?:\\ldots|\.\.+)", text)
+    ):
         sign, whole, once, again = match.groups()
     else:
         return None
