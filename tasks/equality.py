@@ -1,40 +1,75 @@
-"""When two written answers are equal: one canonical string for a vote, and math-verify for the gold answer.
-
-Policy. Degree and percent signs, currencies and units behind a number are dropped; ``equivalent`` also lets 50% equal
-0.5. ``1,000`` is a thousand, ``100, 200`` (or braces) a set, whose order and repetition do not matter; in ``(a, b)``
-and ``[a, b)`` order does. ``x = 5`` is 5, ``m + n = 5`` too, ``x + y = 1`` is an equation. Words are compared without
-case, single letters as votes with it. Decimals are exact: 0.333 is not 1/3 as a vote.
-
-A model writes anything, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the reader of formulas
-``LENGTH`` of them without words (it calls by name what sympy has, and evaluates no Python), evaluation numbers of ``DIGITS``
-digits, and reading, simplifying and comparing take ``SECONDS`` each, by an alarm. Beyond a bound an answer is its text.
-"""
+"""When two written answers are equal."""
 
 from __future__ import annotations
 
 import re
+import signal
 import threading
-from functools import lru_cache
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from fractions import Fraction
+from functools import cache, lru_cache
+from types import FrameType
 
 from harness.api import PathpruneError
-from tasks.notation import NAMED, exact, flat, join, matrix, number, opened, relation, signs, split, tidy, wordy
+from tasks import formulas
+from tasks.formulas import ONE, Node, Unread
+from tasks.notation import flat, percent, tidy, unit
+from tasks.values import FLIPPED, Beside, Formula, Items, Matrix, Named, Relation, Union, Value, Words, value
 
-SECONDS = 5  # for reading, simplifying and comparing, each
-LENGTH = 300  # characters; no longer answer is read as a formula
-LONGEST = 5000  # characters; a longer answer is a text
-DIGITS = 4000  # a formula with a longer number in it stays unevaluated
-_UNREAD = re.compile(
-    r"\\(?:sum|prod|int|lim|partial|nabla|overline|begin)\b|\d_|:|!!"
-    r"|(?<!frac )(?<!binom )(?<!_)\d +\d|\.\d*\."  # sympy reads 1 000 and 1.000 as products
-    r"|\\binom(?!(?:\s*(?:\{\w{1,4}\}|\w)){2})"
-)
+SECONDS = 0.5  # of a processor, for one answer's canonical form, and for one comparison
+LONGEST = 1000  # characters; a longer answer is a text
+PAIRS = 400  # pairs of items that are compared as formulas
+
+
+class _LateError(BaseException):
+    """Time is up; no handler of a library may keep it."""
+
+
+_ends: ContextVar[float] = ContextVar("_ends")  # of the processor's time, when that for the answer at hand is up
+
+
+def _start() -> None:
+    """Let the time for one answer run from here."""
+    _ends.set(time.process_time() + SECONDS)
+
+
+@cache
+def _load() -> None:
+    """Load what computes, which counts for no answer."""
+    began = time.process_time()
+    formulas.simplest(formulas.read(r"\frac{1}{1+\sqrt{2}}+x"))
+    formulas.same(formulas.read(r"\sqrt{2}"), formulas.read("2^{x}"))
+    _ends.set(_ends.get() + time.process_time() - began)
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    """Raise ``_LateError`` in the block when the time for this answer is up, and again until the block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        raise PathpruneError("formulas are compared under a time limit, which needs the main thread: grade there")
+    _load()
+    if (left := _ends.get() - time.process_time()) <= 0:
+        raise _LateError
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise _LateError
+
+    handler = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, left, 0.05)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)
 
 
 def canonical(answer: str) -> str:
     """One string for all ways to write an answer; it is its own canonical form.
 
-    A formula that sympy cannot read, or not within ``SECONDS``, keeps its text, normalised for white space.
+    A formula that is not simplified within ``SECONDS`` keeps its text, normalised for white space.
     """
     return _canonical(answer)
 
@@ -43,179 +78,501 @@ def canonical(answer: str) -> str:
 def _canonical(answer: str) -> str:
     if len(answer) > LONGEST:
         return flat(answer)
-    answer = " ".join(answer.split())  # patterns try every part of a long run
-    form = _form(tidy(answer))
+    _start()
+    form = _printed(value(tidy(answer)))
     for _ in range(3):
-        again = _form(tidy(form))
+        again = _printed(value(tidy(form)))
         if again == form:
             return form
         form = again
     return flat(answer)
 
 
+# -- the canonical form ----------------------------------------------------------------------------------------------
+
+
+def _printed(said: Value) -> str:
+    if isinstance(said, Words):
+        return said.text
+    if isinstance(said, Formula):
+        return _simplest(said)
+    if isinstance(said, Named):
+        return f"{said.name}={_printed(said.value)}" if _keeps_name(said) else _printed(said.value)
+    if isinstance(said, Beside):
+        behind = rf"\pmod{{{said.text}}}" if said.kind == "mod" else f", {said.text}"
+        return f"{_printed(said.value)} {behind}" if said.kind == "mod" else _printed(said.value) + behind
+    if isinstance(said, Matrix):
+        rows = (" & ".join(map(_printed, row)) for row in said.rows)
+        return r"\begin{pmatrix}" + r" \\ ".join(rows) + r"\end{pmatrix}"
+    if isinstance(said, Items):
+        return _listed(said)
+    pieces = real(said)
+    if pieces is not None:
+        return (
+            r" \cup ".join(f"{'[' if c else '('}{_node(a)}, {_node(b)}{']' if d else ')'}" for a, c, b, d in pieces)
+            or r"\emptyset"
+        )
+    if isinstance(said, Relation):
+        sides, signs = _oriented(said)
+        return "".join(
+            x for pair in zip(map(_printed, sides), [f" {s} " for s in signs] + [""], strict=True) for x in pair
+        )
+    return f" {said.sign} ".join(map(_printed, said.parts))
+
+
+def _listed(said: Items) -> str:
+    if said.left == ":":
+        return ":".join(map(_printed, said.parts))
+    pieces = real(said) if said.left == r"\{" and any(isinstance(p, Relation) for p in said.parts) else None
+    if pieces is not None:
+        return r" \cup ".join(f"{'[' if c else '('}{_node(a)}, {_node(b)}{']' if d else ')'}" for a, c, b, d in pieces)
+    parts = [f"{p.name}={_printed(p.value)}" if isinstance(p, Named) else _printed(p) for p in said.parts]
+    if said.left == r"\{":
+        parts = sorted(set(parts))
+        if len(parts) == 1:
+            return parts[0]
+    return f"{said.left}{', '.join(parts)}{said.right}"
+
+
+def _keeps_name(said: Named) -> bool:
+    """A curve is its equation, and so are numbers whose names do not stand in the usual order."""
+    if "," in said.name:
+        return sorted(said.name.split(",")) != said.name.split(",")
+    return (
+        said.name in ("x", "y", "z")
+        and isinstance(said.value, Formula)
+        and bool({"x", "y", "z"} & formulas.symbols(said.value.node))
+    )
+
+
+def _node(node: Node) -> str:
+    return _simplest(Formula("", node))
+
+
+@lru_cache(maxsize=65536)
+def _simplest(said: Formula) -> str:
+    node = said.node
+    if node.kind == "number":
+        return str(node.value)
+    if node.kind == "symbol":
+        return str(node.value)
+    if formulas.endless(node):
+        sign = formulas.sign_of_infinity(node)
+        return {1: r"\infty", -1: r"-\infty"}.get(sign or 0, flat(said.text))
+    try:
+        with _timed():
+            return formulas.simplest(node)
+    except (_LateError, ArithmeticError, TypeError, ValueError, NotImplementedError, AttributeError, RecursionError):
+        return flat(said.text or formulas.source(node))
+
+
+# -- comparison ------------------------------------------------------------------------------------------------------
+
+
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether an answer equals the gold answer: as canonical strings, else by math-verify.
+    """Whether an answer equals the gold answer.
 
-    More than ``SECONDS`` to compare counts as not equal; every other failure is raised. Two different numbers with
-    finitely many decimals are never equal, 1/3 and 0.333333 are (math-verify rounds to six decimals).
+    More than ``SECONDS`` to compare counts as not equal.
     """
-    first, second = canonical(gold), canonical(answer)
-    if first == second or len(answer) > LONGEST:
-        return first == second
-    if percent(gold) != percent(answer):
-        first, second = (f"({c})/100" if percent(s) else c for c, s in ((first, gold), (second, answer)))
-        return canonical(first) == canonical(second)
-    return not (_finite(first) and _finite(second)) and _verified(tidy(gold), tidy(answer))
+    if len(gold) > LONGEST or len(answer) > LONGEST:
+        return flat(gold) == flat(answer)
+    return _equivalent(gold, answer)
 
 
-def percent(answer: str) -> bool:
-    """Whether an answer is written as a percentage."""
-    return bool(re.search(r"(?:%|\bpercent\b)[\s.$}]*$", answer))
-
-
-def _finite(form: str) -> bool:
-    """Whether a canonical form is a number with finitely many decimals."""
-    value = number(form)
-    if value is None:
+@lru_cache(maxsize=65536)
+def _equivalent(gold: str, answer: str) -> bool:
+    first, second = value(tidy(gold)), value(tidy(answer))
+    if first == second:
+        return _units_meet(gold, answer)
+    if _number(first) is not None and _number(second) is not None:
+        return _numbers_meet(gold, answer, _number(first), _number(second)) and _units_meet(gold, answer)
+    _start()
+    try:
+        with _timed():
+            return _units_meet(gold, answer) and _meet(gold, answer, first, second)
+    except (_LateError, Unread, RecursionError):
         return False
-    rest = value.denominator
+
+
+def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
+    if percent(gold) != percent(answer):
+        hundredth = Node("number", Fraction(1, 100))
+        for one, other, mark in ((first, second, percent(answer)), (second, first, percent(gold))):
+            if mark and isinstance(one, Formula) and isinstance(other, Formula):
+                if formulas.same(one.node, Node("product", None, (other.node, hundredth))):
+                    return True
+    if same(first, second):
+        return True
+    return _decimal_comma(first, answer) or _decimal_comma(second, gold)
+
+
+def _decimal_comma(number: Value, text: str) -> bool:
+    """Whether a text is a number's with a comma for its point: a reading only beside one number, and if it is no thousand."""
+    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text.strip("$ "))
+    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text.strip("$ ")):
+        return False
+    return same(number, value(f"{match[1]}{match[2].replace('.', '')}.{match[3]}"))
+
+
+def _units_meet(gold: str, answer: str) -> bool:
+    """Two units that are known and not the same never meet."""
+    one, other = unit(gold), unit(answer)
+    return one == other or not (one in _UNITS and other in _UNITS)
+
+
+_UNITS = frozenset("cm mm km m kg g mg in ft yd mi s min h hr L mL ml".split())
+
+
+def _number(said: Value) -> Fraction | None:
+    said = said.value if isinstance(said, Named) else said
+    if isinstance(said, Formula) and said.node.kind == "number":
+        return Fraction(said.node.value)  # type: ignore[arg-type]
+    return None
+
+
+def _numbers_meet(gold: str, answer: str, first: Fraction | None, second: Fraction | None) -> bool:
+    assert first is not None and second is not None
+    if first == second or _rounded(first, second) or _rounded(second, first):
+        return True
+    if percent(gold) and not percent(answer):
+        return first / 100 == second
+    return percent(answer) and not percent(gold) and second / 100 == first
+
+
+def _rounded(exact: Fraction, given: Fraction) -> bool:
+    """Whether a decimal of at least six places is that of a fraction without end, rounded or cut."""
+    if _finite(exact) or not _finite(given):
+        return False
+    places = next(k for k in range(2 * formulas.DIGITS) if 10**k % given.denominator == 0)
+    return places >= 6 and abs(exact - given) < Fraction(1, 10**places)
+
+
+def _finite(number: Fraction) -> bool:
+    """Whether a number has finitely many decimals."""
+    rest = number.denominator
     for prime in (2, 5):
         while rest % prime == 0:
             rest //= prime
     return rest == 1
 
 
-def _form(text: str) -> str:
-    """The canonical form of a tidy text, part by part."""
-    sides = relation(text)
-    if wordy(text):
-        return _form(sides[0]) if sides and len(sides) == 1 else flat(text)
-    if cells := matrix(text):
-        return r"\begin{pmatrix}" + r"\\".join("&".join(map(_form, row)) for row in cells) + r"\end{pmatrix}"
-    if len(parts := split(text, r"\\cup\b")) > 1:
-        return r"\cup".join(sorted({_form(p) for p in parts}))
-    if bracket := opened(text):
-        left, inside, right = bracket
-        parts = [s for p in split(inside, "[,;]") for s in signs(p)]
-        if left == r"\{" or len(parts) > 1:
-            return join(left, _unnamed(parts), right)
-    if len(parts := [s for p in split(text, "[,;]") for s in signs(p)]) > 1:
-        return join(r"\{", _unnamed(parts), r"\}")
-    if (part := exact(text)) != text:
-        return _form(part)
-    if sides:
-        return "=".join(_form(s) for s in sides)
-    return _atom(text)
-
-
-def _unnamed(parts: list[str]) -> list[str]:
-    """Canonical elements; the name in "x = 2, x = 3" goes, those in "x = 2, y = 3" stay."""
-    names = {p.partition("=")[0].strip() for p in parts if NAMED.match(p)}
-    if len(names) < 2:
-        return [_form(p) for p in parts]
-    return ["=".join(_form(side) for side in p.split("=")) for p in parts]
-
-
-def _atom(text: str) -> str:
-    """The canonical form of one formula, number or letter."""
-    if (value := number(text)) is not None:
-        return str(value)
-    if letter := re.fullmatch(r"\(?([A-Za-z])\)?", text):
-        return letter[1]
-    expression = _expression(text)
-    if expression is None:
-        return flat(text)
-    from math_verify.errors import TimeoutException
-    from math_verify.utils import timeout
-
-    try:
-        return timeout(SECONDS)(_printed)(expression) or flat(text)
-    except (TimeoutException, ArithmeticError, TypeError, ValueError, NotImplementedError, RecursionError):
-        return flat(text)
-
-
-@lru_cache(maxsize=4096)
-def _expression(text: str) -> Any:
-    """The unevaluated sympy object that math-verify reads, or None where it reads none that is safe to evaluate."""
-    if len(text) > LENGTH or wordy(text) or _UNREAD.search(text):
-        return None
-    _main_thread()
-    import sympy
-    from math_verify import LatexExtractionConfig, parse
-    from math_verify.errors import TimeoutException
-    from math_verify.parser import NormalizationConfig
-
-    rules = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="last")
-    reader = LatexExtractionConfig(try_extract_without_anchor=False, boxed_match_priority=0, normalization_config=rules)
-    try:
-        expressions = parse(rf"\boxed{{{text}}}", [reader], "no_fallback", parsing_timeout=SECONDS, raise_on_error=True)
-    except TimeoutException:
-        return None
-    endless = (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan)
+def same(first: Value, second: Value) -> bool:
+    """Whether two values are one, whatever names they are given."""
+    if first == second:
+        return True
+    if isinstance(first, Beside) or isinstance(second, Beside):
+        return _beside(first, second)
+    if isinstance(first, Named) or isinstance(second, Named):
+        return _named(first, second)
+    if isinstance(first, Formula) and isinstance(second, Formula):
+        return _formulas(first, second)
+    if isinstance(first, Matrix) or isinstance(second, Matrix):
+        return _matrices(first, second)
     if (
-        not expressions
-        or _digits(_exact(expressions[0])) > DIGITS
-        or (isinstance(expressions[0], sympy.Expr) and expressions[0].has(*endless))
+        isinstance(first, Relation | Union)
+        or isinstance(second, Relation | Union)
+        or _of_relations(first)
+        or _of_relations(second)
+        or _LINE_SAID in (first, second)
     ):
-        return None
-    return expressions[0]
+        return _sets(first, second)
+    if isinstance(first, Items) or isinstance(second, Items):
+        return _items(first, second)
+    return isinstance(first, Words) and isinstance(second, Words) and first.text == second.text
 
 
-@lru_cache(maxsize=65536)
-def _verified(gold: str, answer: str) -> bool:
-    first, second = _expression(gold), _expression(answer)
-    if first is None or second is None:
+_LINE_SAID = Words(r"\mathbb{R}")
+
+
+def _of_relations(said: Value) -> bool:
+    return isinstance(said, Items) and any(isinstance(p, Relation) and set(p.signs) != {"="} for p in said.parts)
+
+
+def _formulas(first: Formula, second: Formula) -> bool:
+    one, other = first.node, second.node
+    if formulas.same(one, other):
+        return True
+    if formulas.in_degrees(one) != formulas.in_degrees(other):
+        return formulas.same(one, other, None)
+    return _constants_of_integration(one, other)
+
+
+def _constants_of_integration(one: Node, other: Node) -> bool:
+    """``x^2 + c`` is ``x^2 + C``."""
+    names, others = formulas.symbols(one), formulas.symbols(other)
+    if names ^ others != {"c", "C"}:
         return False
-    from math_verify import verify
-    from math_verify.errors import TimeoutException
+    (here,), (there,) = names - others, others - names
+    renamed = formulas.substituted(one, here, Node("symbol", there))
+    return any(t == Node("symbol", here) for t in one.args) and one.kind == "sum" and formulas.same(renamed, other)
 
+
+def _beside(first: Value, second: Value) -> bool:
+    if isinstance(first, Beside) and isinstance(second, Beside):
+        if first.kind != second.kind or first.text != second.text:
+            return False
+        if same(first.value, second.value):
+            return True
+        one, other = _number(first.value), _number(second.value)
+        if first.kind != "mod" or one is None or other is None or not first.text.isdigit():
+            return False
+        return int(first.text) > 0 and (one - other) % int(first.text) == 0
+    one_side, other_side = (first.value, second) if isinstance(first, Beside) else (first, second.value)  # type: ignore[union-attr]
+    return same(one_side, other_side)
+
+
+def _named(first: Value, second: Value) -> bool:
+    if isinstance(first, Named) and isinstance(second, Named) and "," in first.name and "," in second.name:
+        names, others = first.name.split(","), second.name.split(",")
+        inner = second.value
+        if sorted(names) == sorted(others) and isinstance(inner, Items) and len(inner.parts) == len(names):
+            by_name = dict(zip(others, inner.parts, strict=True))
+            return same(first.value, Items(inner.left, tuple(by_name[n] for n in names), inner.right))
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, Named) and isinstance(other, Relation):
+            return isinstance(one.value, Formula) and other.signs == ("=",) and _solved(one, other)
+    bare, other_bare = (s.value if isinstance(s, Named) else s for s in (first, second))
+    return same(bare, other_bare)
+
+
+def _solved(named: Named, equation: Relation) -> bool:
+    """Whether an equation says the same as one of its letters equal to a formula."""
+    nodes = [s.node for s in equation.sides if isinstance(s, Formula)]
+    assert isinstance(named.value, Formula)
+    if len(nodes) != 2 or named.name not in formulas.symbols(_minus(*nodes)):
+        return False
+    other = _minus(Node("symbol", named.name), named.value.node)
+    if formulas.proportional(other, _minus(*nodes)):
+        return True
+    at = [formulas.substituted(_minus(*nodes), named.name, Node("number", Fraction(k))) for k in range(3)]
+    affine = formulas.nothing(
+        Node(
+            "sum", None, (at[0], at[2], formulas.negative(Node("product", None, (Node("number", Fraction(2)), at[1]))))
+        )
+    )
+    solved = formulas.substituted(_minus(*nodes), named.name, named.value.node)
+    return affine and not formulas.same(at[0], at[1]) and formulas.nothing(solved)
+
+
+def _minus(first: Node, second: Node) -> Node:
+    return Node("sum", None, (first, formulas.negative(second)))
+
+
+def _matrices(first: Value, second: Value) -> bool:
+    if isinstance(first, Matrix) and isinstance(second, Matrix):
+        if [len(r) for r in first.rows] != [len(r) for r in second.rows]:
+            return False
+        pairs = zip((c for r in first.rows for c in r), (c for r in second.rows for c in r), strict=True)
+        return all(same(a, b) for a, b in pairs)
+    matrix, other = (first, second) if isinstance(first, Matrix) else (second, first)
+    assert isinstance(matrix, Matrix)
+    if isinstance(other, Items) and other.left in ("(", "[") and min(len(matrix.rows), len(matrix.rows[0])) == 1:
+        cells = [c for r in matrix.rows for c in r]
+        return len(cells) == len(other.parts) and all(same(a, b) for a, b in zip(cells, other.parts, strict=True))
+    return False
+
+
+def _items(first: Value, second: Value) -> bool:
+    if not (isinstance(first, Items) and isinstance(second, Items)):
+        items, other = (first, second) if isinstance(first, Items) else (second, first)
+        assert isinstance(items, Items)
+        return items.left == r"\{" and all(same(part, other) for part in items.parts)
+    if first.left == r"\{" and second.left == r"\{":
+        return _unordered(first.parts, second.parts)
+    if first.left == r"\{" or second.left == r"\{":
+        return _assigned(first, second) or _assigned(second, first)
+    brackets = (first.left, first.right), (second.left, second.right)
+    if brackets[0] != brackets[1] and not (len(first.parts) > 2 and set(brackets) == {("(", ")"), ("[", "]")}):
+        return False
+    return len(first.parts) == len(second.parts) and all(
+        same(a, b) for a, b in zip(first.parts, second.parts, strict=True)
+    )
+
+
+def _assigned(assigned: Items, ordered: Items) -> bool:
+    """Whether ``x = 2, y = 3`` says ``(2, 3)``."""
+    if ordered.left != "(" or not all(isinstance(p, Named) for p in assigned.parts):
+        return False
+    by_name = sorted((p for p in assigned.parts if isinstance(p, Named)), key=lambda p: p.name)
+    return len(by_name) == len(ordered.parts) and all(
+        same(a.value, b) for a, b in zip(by_name, ordered.parts, strict=True)
+    )
+
+
+def _unordered(first: tuple[Value, ...], second: tuple[Value, ...]) -> bool:
+    """Whether each value of one side is on the other."""
+    shared = set(first) & set(second)
+    ones, others = [v for v in first if v not in shared], [v for v in second if v not in shared]
+    if len(ones) * len(others) > PAIRS:
+        return False
+    return all(any(_same_item(a, b) for b in second) for a in ones) and all(
+        any(_same_item(a, b) for a in first) for b in others
+    )
+
+
+def _same_item(first: Value, second: Value) -> bool:
+    if isinstance(first, Named) and isinstance(second, Named):
+        return first.name == second.name and same(first.value, second.value)
+    return same(first, second)
+
+
+# -- sets of real numbers --------------------------------------------------------------------------------------------
+
+Piece = tuple[Node, bool, Node, bool]  # from, included, to, included
+_OO = Node("constant", "oo")
+_MINUS_OO = formulas.negative(_OO)
+_LINE: Piece = (_MINUS_OO, False, _OO, False)
+
+
+def real(said: Value) -> list[Piece] | None:
+    """The intervals that an answer stands for, in order; None where it stands for none."""
+    if isinstance(said, Words):
+        return [_LINE] if said.text == r"\mathbb{R}" else [] if said.text == r"\emptyset" else None
+    if isinstance(said, Relation):
+        return _solutions(said)
+    if isinstance(said, Items):
+        return _pieces_of_items(said)
+    if isinstance(said, Formula) and not formulas.symbols(said.node):
+        return [(said.node, True, said.node, True)]
+    if not isinstance(said, Union):
+        return None
+    sets = [real(p) for p in said.parts]
+    if any(s is None for s in sets):
+        return None
+    known = [s for s in sets if s is not None]
+    if said.sign == r"\cup":
+        return _ordered([p for s in known for p in s])
+    rest = known[0]
+    for other in known[1:]:
+        found = _common(rest, other if said.sign == r"\cap" else _complement(other))
+        if found is None:
+            return None
+        rest = found
+    return rest
+
+
+def _pieces_of_items(said: Items) -> list[Piece] | None:
+    if said.left in ("(", "[") and said.right in (")", "]") and len(said.parts) == 2:
+        ends = [p.node for p in said.parts if isinstance(p, Formula)]
+        return [(ends[0], said.left == "[", ends[1], said.right == "]")] if len(ends) == 2 else None
+    if said.left != r"\{":
+        return None
+    sets = [real(p) for p in said.parts]
+    if any(s is None for s in sets):
+        return None
+    known = [s for s in sets if s is not None]
+    if not any(isinstance(p, Relation) for p in said.parts) or "or" in said.words:
+        return _ordered([p for s in known for p in s])
+    common: list[Piece] | None = known[0]
+    for other in known[1:]:
+        common = None if common is None else _common(common, other)
+    return common or (_ordered([p for s in known for p in s]) if "and" not in said.words else [])
+
+
+def _solutions(said: Relation) -> list[Piece] | None:
+    """``3 < x \\le 5`` as an interval: one letter between or beside what does not hold it."""
+    sides, signs = _oriented(said)
+    letters = [i for i, s in enumerate(sides) if isinstance(s, Formula) and s.node.kind == "symbol"]
+    if not all(isinstance(s, Formula) for s in sides) or len(sides) > 3 or not letters:
+        return None
+    nodes = [s.node for s in sides if isinstance(s, Formula)]
+    place = 1 if len(sides) == 3 else letters[0]
+    if nodes[place].kind != "symbol" or any(formulas.symbols(n) for i, n in enumerate(nodes) if i != place):
+        return None
+    if signs == [r"\ne"]:
+        end = nodes[1 - place]
+        return [(_MINUS_OO, False, end, False), (end, False, _OO, False)]
+    if not set(signs) <= {"<", r"\le"}:
+        return None
+    low = (nodes[place - 1], signs[place - 1] == r"\le") if place else (_MINUS_OO, False)
+    high = (nodes[place + 1], signs[place] == r"\le") if place + 1 < len(nodes) else (_OO, False)
+    return [(*low, *high)]
+
+
+def _oriented(said: Relation) -> tuple[list[Value], list[str]]:
+    """Sides and signs from the smaller to the larger."""
+    if set(said.signs) <= {">", r"\ge"}:
+        return list(reversed(said.sides)), [FLIPPED[s] for s in reversed(said.signs)]
+    return list(said.sides), list(said.signs)
+
+
+def _at(node: Node) -> float:
+    known = formulas.approximate(node)
+    if known is None:
+        raise Unread("no real number")
+    return known
+
+
+def _ordered(pieces: list[Piece]) -> list[Piece] | None:
+    """Pieces in order, those that touch joined."""
+    if len(pieces) < 2:
+        return pieces
     try:
-        return bool(verify(first, second, timeout_seconds=SECONDS, raise_on_error=True))
-    except TimeoutException:
+        pieces = sorted(pieces, key=lambda p: (_at(p[0]), _at(p[2])))
+        joined = [pieces[0]]
+        for low, low_in, high, high_in in pieces[1:]:
+            last = joined[-1]
+            if _at(low) < _at(last[2]) or (_at(low) == _at(last[2]) and (low_in or last[3])):
+                if _at(high) > _at(last[2]) or (_at(high) == _at(last[2]) and high_in):
+                    joined[-1] = (last[0], last[1], high, high_in)
+            else:
+                joined.append((low, low_in, high, high_in))
+    except Unread:
+        return None
+    return joined
+
+
+def _complement(pieces: list[Piece]) -> list[Piece]:
+    rest, low, low_in = [], _MINUS_OO, False
+    for start, start_in, end, end_in in pieces:
+        rest.append((low, low_in, start, not start_in))
+        low, low_in = end, not end_in
+    return [p for p in [*rest, (low, low_in, _OO, False)] if p[0] != p[2]]
+
+
+def _common(ones: list[Piece], others: list[Piece]) -> list[Piece] | None:
+    try:
+        both = []
+        for a in ones:
+            for b in others:
+                low, low_in = max(((a[0], a[1]), (b[0], b[1])), key=lambda e: (_at(e[0]), not e[1]))
+                high, high_in = min(((a[2], a[3]), (b[2], b[3])), key=lambda e: (_at(e[0]), e[1]))
+                if _at(low) < _at(high) or (_at(low) == _at(high) and low_in and high_in):
+                    both.append((low, low_in, high, high_in))
+    except Unread:
+        return None
+    return _ordered(both)
+
+
+def _sets(first: Value, second: Value) -> bool:
+    """Whether two sets of numbers, or two relations, are one."""
+    ones, others = real(first), real(second)
+    if ones is not None and others is not None:
+        return len(ones) == len(others) and all(
+            a[1] == b[1] and a[3] == b[3] and formulas.same(a[0], b[0]) and formulas.same(a[2], b[2])
+            for a, b in zip(ones, others, strict=True)
+        )
+    if isinstance(first, Relation) and isinstance(second, Relation):
+        return _relations(first, second)
+    if isinstance(first, Union) and isinstance(second, Union) and first.sign == second.sign:
+        if first.sign == r"\setminus":
+            return len(first.parts) == len(second.parts) and all(
+                same(a, b) for a, b in zip(first.parts, second.parts, strict=True)
+            )
+        return _unordered(first.parts, second.parts)
+    if isinstance(first, Items) and isinstance(second, Items):
+        return _items(first, second)
+    return False
+
+
+def _relations(first: Relation, second: Relation) -> bool:
+    if first.signs == second.signs == ("=",):
+        nodes = [s.node for r in (first, second) for s in r.sides if isinstance(s, Formula)]
+        if len(nodes) == 4:
+            return formulas.proportional(_minus(*nodes[:2]), _minus(*nodes[2:]))
+    (sides, signs), (others, other_signs) = _oriented(first), _oriented(second)
+    if signs != other_signs:
         return False
-
-
-def _main_thread() -> None:
-    if threading.current_thread() is not threading.main_thread():
-        raise PathpruneError("formulas are compared under a time limit, which needs the main thread: grade there")
-
-
-def _exact(expression: Any) -> Any:
-    """The expression with its decimals as fractions."""
-    import sympy
-
-    return expression.xreplace({f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)})
-
-
-def _digits(expression: Any) -> float:
-    """A bound on the digits of the numbers that evaluating an expression makes; infinite where there is none."""
-    import sympy
-
-    if isinstance(expression, sympy.Rational):
-        return (abs(expression.p).bit_length() + expression.q.bit_length()) * 0.302
-    if isinstance(expression, sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit | sympy.Derivative):
-        return float("inf")
-    sizes = [_digits(a) for a in expression.args] or [1.0]
-    if isinstance(expression, sympy.Pow | sympy.exp):
-        exponent = expression.args[-1].doit() if sizes[-1] <= DIGITS else sympy.oo
-        return sizes[0] * max(1.0, float(abs(exponent))) if exponent.is_Rational or exponent.is_infinite else sizes[0]
-    if isinstance(expression, sympy.factorial | sympy.factorial2 | sympy.gamma):
-        return float(expression.args[0]) * sizes[0] if isinstance(expression.args[0], sympy.Integer) else float("inf")
-    return sum(sizes)
-
-
-def _printed(expression: Any) -> str | None:
-    """The expression evaluated, expanded and in LaTeX; None where that is no finite formula."""
-    import sympy
-
-    if not isinstance(expression, sympy.Expr):
-        return None
-    value = _exact(expression).doit()
-    value = value.subs({s: sympy.I for s in value.free_symbols if s.name == "i"})
-    if value.has(sympy.nan, sympy.zoo):
-        return None
-    powers = [p.exp for p in value.atoms(sympy.Pow) if p.base.is_Add]
-    if sympy.count_ops(value) < 100 and all(abs(p) <= 12 for p in powers if p.is_Rational):
-        value = sympy.radsimp(sympy.expand(sympy.sqrtdenest(value)))
-        value = sympy.cancel(value) if value.free_symbols and value.is_rational_function() else sympy.expand(value)
-    return str(value) if value.is_Rational else sympy.latex(value, ln_notation=True)
+    if set(signs) == {r"\ne"} and len(sides) == 2 and not same(sides[0], others[0]):
+        others.reverse()
+    return all(same(a, b) for a, b in zip(sides, others, strict=True))

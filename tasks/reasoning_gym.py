@@ -14,7 +14,7 @@ from typing import Any
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
 from harness.text import reason, unknown
-from tasks.answers import canonical, extract
+from tasks.answers import extract
 from tasks.isolated import client
 from tasks.isolated.lock import unsupported
 from tasks.isolated.server import Request, evaluators_of
@@ -22,14 +22,20 @@ from tasks.isolated.server import Request, evaluators_of
 SPLITS = ("train", "label", "dev", "test")
 BLOCK = 64  # problems that share a generator: reaching a late one does not mean making all before it
 ASK = "Please reason step by step, and put your final answer within \\boxed{}."
-NUMBER = re.compile(r"\$?[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?\$?")
+NUMBER = re.compile(r"\$?[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\$?")  # 0110 is no number
+EXAMPLES = ("example_answer", "possible_answer", "example_correct_answer")  # metadata where many answers are right
+_ROWS = re.compile(r"\\begin\{(\w*matrix|array|aligned|gathered)\}(?:\{[clr|]*\})?(.*?)\\end\{\1\}", re.DOTALL)
+_TEXT = re.compile(r"\\(?:text|texttt|textbf|mathrm|mathtt|mathbf|verb)\s*\{([^{}]*)\}")
+_ESCAPED = re.compile(r"\\([_%&#{}$ ])")
 
 
 class ReasoningGym(Task):
     """One of reasoning-gym's datasets. Options besides ``seed`` are the dataset's own, e.g. ``max_terms=2``.
 
     An answer is what stands in the last \\boxed{} (or behind "the answer is"); a score of 1 by the dataset's scorer is right,
-    and partial credit is not. Numbers vote in canonical form, anything else (an expression, a list) as it is written.
+    and partial credit is not. Numbers vote in one form, anything else (an expression, a list, a grid) as it is written, line by
+    line, without LaTeX around it. A number that equals the package's own answer is graded as that is written there. Where the
+    package gives no answer but an example of one, that is the gold answer; two datasets (boxnet, rush_hour) give neither.
     Splits have seeds of their own, so no problem of one is made for another, except where a dataset has few different
     problems at all.
 
@@ -45,8 +51,9 @@ class ReasoningGym(Task):
         self.dataset, self.seed, self.config = dataset, seed, config
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
-        self.version = f"1.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-        self._made("test", 0, 1)  # a wrong option is found before anything runs
+        first = self._made("test", 0, 1)[0]  # a wrong option is found before anything runs
+        grading = 1 if str(first["answer"]).lstrip("-").isdigit() else 2  # whole numbers are read as they always were
+        self.version = f"{grading}.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
         self.defaults = TaskDefaults(
             model="smollm2",
             sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40),
@@ -76,8 +83,8 @@ class ReasoningGym(Task):
         extracted = extract(text)
         if extracted is None:
             return None
-        written = " ".join(extracted.split())
-        return canonical(written) if NUMBER.fullmatch(written) else written
+        written = as_text(extracted)
+        return decimal(written) if NUMBER.fullmatch(written) else written or None
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         if answer is None:
@@ -89,6 +96,9 @@ class ReasoningGym(Task):
 
     def _judge(self, split: str, index: int, answer: str) -> bool:
         entry = self._block(split, index)[index % BLOCK]
+        gold = self._gold(entry)
+        if NUMBER.fullmatch(answer) and NUMBER.fullmatch(gold) and decimal(answer) == decimal(gold):
+            answer = gold
         if unsupported() is None:
             options = self._options(split, index // BLOCK, BLOCK)
             return client.right(Request(self.dataset, options, entry, answer))
@@ -104,7 +114,14 @@ class ReasoningGym(Task):
     def _problem(self, split: str, index: int) -> Problem:
         entry = self._block(split, index)[index % BLOCK]
         question = f"{entry['question'].strip()}\n\n{ASK}"
-        return Problem(f"{self.name}-{split}-{index:06d}", question, entry["answer"])
+        return Problem(f"{self.name}-{split}-{index:06d}", question, self._gold(entry))
+
+    @staticmethod
+    def _gold(entry: dict[str, Any]) -> str:
+        """The package's own answer, or its example of one, as text; "" where it has neither."""
+        metadata = entry.get("metadata") or {}
+        given = next((v for v in (entry["answer"], *map(metadata.get, EXAMPLES)) if v is not None), "")
+        return given if isinstance(given, str) else json.dumps(given)
 
     def _block(self, split: str, index: int) -> list[dict[str, Any]]:
         key = (split, index // BLOCK)
@@ -157,3 +174,17 @@ class ReasoningGym(Task):
         """With what the package makes a block of problems."""
         seed = derive("reasoning_gym", self.dataset, self.seed, split, block) % 2**31
         return {"seed": seed, "size": size, **self.config}
+
+
+def as_text(written: str) -> str:
+    """An answer without LaTeX around its words and rows, as scorers expect it: a line for each row."""
+    text = _ROWS.sub(lambda rows: re.sub(r"[ \t]*&[ \t]*", " ", rows[2]), written)
+    text = _ESCAPED.sub(r"\1", _TEXT.sub(r"\1", re.sub(r"[ \t]*\\\\[ \t]*\n?", "\n", text)))
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def decimal(number: str) -> str:
+    """One way to write a number in decimals."""
+    plain = number.replace("$", "").replace(",", "").removeprefix("+")
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return "0" if plain == "-0" else plain
