@@ -7,7 +7,8 @@ lm-eval finds no models outside its own package, so its command line is started 
 
 Every request is Launch -> Check -> Resume -> Vote. The response is the text of a kept path whose answer won the vote: the
 one with the highest score, the lowest index on ties (between answers, a tie goes to the one seen first). Where no kept path
-has an answer it is the complete text of the highest score, and empty where the token limit cut all of them off. A problem has the same id, and so the same random streams
+has an answer it is the complete text of the highest score, and empty where the token limit cut all of them off. Thinking is no
+part of a response. A problem has the same id, and so the same random streams
 and paths, as in ``TASK=lm_eval:<task>``.
 """
 
@@ -31,7 +32,9 @@ from harness.learn import checkpoints
 from harness.loop import ScoringError, prune
 from harness.runners.bench import check_signals
 from harness.spec import RunSpec, Stage
-from tasks.lm_eval import ends, max_tokens, problem_id, sampling, stopped
+from tasks.lm_eval import ends, max_tokens, problem_id, refuse_unknown_sampling, replied, sampling
+
+DEFAULT_DEVICE = "cuda:0"  # what lm-eval's command line says where nobody does; an engine finds the device by itself
 
 
 @register_model("pathprune")
@@ -64,7 +67,11 @@ class Pathprune(LM):
             k: v for k, v in (("temperature", temperature), ("top_p", top_p), ("top_k", top_k)) if v is not None
         }
         name, options = registry.options_of(engine.replace(";", ","))
-        self._opening = (name, pretrained, ({"device": device} if device else {}) | options)
+        self._opening = (
+            name,
+            pretrained,
+            ({"device": device} if device not in (None, "", DEFAULT_DEVICE) else {}) | options,
+        )
         self._reader = registry.task(answers.replace(";", ",")) if answers else None
         self._engine: Any = None
         self._identity: dict[str, Any] = {}
@@ -111,6 +118,7 @@ class Pathprune(LM):
         return {"pathprune": {"engine": spec, "plan": plan, **pruner, "cost": asdict(self._cost)}}
 
     def _respond(self, problem: Problem, kwargs: Mapping[str, Any]) -> str:
+        refuse_unknown_sampling(kwargs, f"the task of {problem.id}")
         limit = self._limit or max_tokens(kwargs)
         prefix = self._prefix or max(1, limit // 8)
         if prefix >= limit:
@@ -126,7 +134,7 @@ class Pathprune(LM):
         complete = [i for i, path in enumerate(outcome.finished) if grading.ended(reader, path)]
         winners = [i for i in complete if outcome.answers[i] == outcome.voted]
         best = max(winners or complete, key=lambda i: outcome.scores[outcome.kept[i]], default=None)
-        return "" if best is None else stopped(outcome.finished[best].text, kwargs)
+        return "" if best is None else replied(outcome.finished[best].text, kwargs) or ""
 
     def _open(self, drawn: Sampling) -> Any:
         """The engine for this sampling; one is held at a time."""
@@ -148,7 +156,8 @@ class _Reader:
         self.defaults = task.defaults if task else TaskDefaults(model, Sampling(), 1, 1, (1,))
 
     def answer(self, text: str) -> str | None:
-        return self._parse(stopped(text, self._kwargs))
+        reply = replied(text, self._kwargs)
+        return None if reply is None else self._parse(reply)
 
     def ended(self, text: str) -> bool:
         return ends(text, self._kwargs)

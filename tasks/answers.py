@@ -9,7 +9,6 @@ tag, the last line of the form ``#### 42``, and the last "the answer is ..." sen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from tasks.equality import canonical, equivalent
 from tasks.notation import tidy

@@ -15,12 +15,13 @@ from types import FrameType
 
 from harness.api import PathpruneError
 from tasks import formulas
-from tasks.formulas import ONE, Node, Unread
+from tasks.formulas import Node, UnreadError
 from tasks.notation import flat, percent, tidy, unit
 from tasks.values import FLIPPED, Beside, Formula, Items, Matrix, Named, Relation, Union, Value, Words, value
 
 SECONDS = 0.5  # of a processor, for one answer's canonical form, and for one comparison
 LONGEST = 1000  # characters; a longer answer is a text
+HUNDRED = Node("number", Fraction(100))
 PAIRS = 400  # pairs of items that are compared as formulas
 
 
@@ -190,17 +191,15 @@ def _equivalent(gold: str, answer: str) -> bool:
     try:
         with _timed():
             return _units_meet(gold, answer) and _meet(gold, answer, first, second)
-    except (_LateError, Unread, RecursionError):
+    except (_LateError, UnreadError, RecursionError):
         return False
 
 
 def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
-    if percent(gold) != percent(answer):
-        hundredth = Node("number", Fraction(1, 100))
-        for one, other, mark in ((first, second, percent(answer)), (second, first, percent(gold))):
-            if mark and isinstance(one, Formula) and isinstance(other, Formula):
-                if formulas.same(one.node, Node("product", None, (other.node, hundredth))):
-                    return True
+    if percent(gold) != percent(answer) and isinstance(first, Formula) and isinstance(second, Formula):
+        marked, plain = (first, second) if percent(gold) else (second, first)
+        if formulas.same(marked.node, Node("product", None, (plain.node, HUNDRED))):
+            return True
     if same(first, second):
         return True
     return _decimal_comma(first, answer) or _decimal_comma(second, gold)
@@ -220,7 +219,9 @@ def _units_meet(gold: str, answer: str) -> bool:
     return one == other or not (one in _UNITS and other in _UNITS)
 
 
-_UNITS = frozenset("cm mm km m kg g mg in ft yd mi s min h hr L mL ml".split())
+_UNITS = frozenset(
+    ("cm", "mm", "km", "m", "kg", "g", "mg", "in", "ft", "yd", "mi", "s", "min", "h", "hr", "L", "mL", "ml")
+)
 
 
 def _number(said: Value) -> Fraction | None:
@@ -499,7 +500,7 @@ def _oriented(said: Relation) -> tuple[list[Value], list[str]]:
 def _at(node: Node) -> float:
     known = formulas.approximate(node)
     if known is None:
-        raise Unread("no real number")
+        raise UnreadError("no real number")
     return known
 
 
@@ -517,7 +518,7 @@ def _ordered(pieces: list[Piece]) -> list[Piece] | None:
                     joined[-1] = (last[0], last[1], high, high_in)
             else:
                 joined.append((low, low_in, high, high_in))
-    except Unread:
+    except UnreadError:
         return None
     return joined
 
@@ -539,7 +540,7 @@ def _common(ones: list[Piece], others: list[Piece]) -> list[Piece] | None:
                 high, high_in = min(((a[2], a[3]), (b[2], b[3])), key=lambda e: (_at(e[0]), e[1]))
                 if _at(low) < _at(high) or (_at(low) == _at(high) and low_in and high_in):
                     both.append((low, low_in, high, high_in))
-    except Unread:
+    except UnreadError:
         return None
     return _ordered(both)
 

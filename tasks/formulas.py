@@ -21,7 +21,7 @@ GUARD = 40  # digits beyond those of the numbers compared
 POINTS = 5  # at which formulas with letters are compared
 
 
-class Unread(ValueError):
+class UnreadError(ValueError):
     """A text that is no formula, has two readings, or stands for something too large to compute."""
 
 
@@ -36,10 +36,10 @@ class Node(NamedTuple):
 ONE, MINUS_ONE, TEN = (Node("number", Fraction(n)) for n in (1, -1, 10))
 DEGREE = Node("constant", "degree")
 
-_GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
-    "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
-).split()
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|(?:var)?phi|chi|psi|omega|"
+    "Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega|ell|hbar"
+)
 _CONSTANTS = {"pi": "pi", "infty": "oo"}
 _TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 _INVERSES = {
@@ -99,7 +99,7 @@ def _tokens(text: str) -> list[Token]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if not match:
-            raise Unread(text[place])
+            raise UnreadError(text[place])
         place = match.end()
         if match["space"]:
             spaced = True
@@ -116,13 +116,13 @@ def read(text: str) -> Node:
         text: a formula in tidy notation (``tasks.notation.tidy``).
 
     Raises:
-        Unread: it is none, has two readings or is too large.
+        UnreadError: it is none, has two readings or is too large.
     """
     if len(text) > LENGTH:
-        raise Unread("too long")
+        raise UnreadError("too long")
     node = _Reader(_tokens(text)).whole()
     if size(node) > DIGITS:
-        raise Unread("too large")
+        raise UnreadError("too large")
     return node
 
 
@@ -136,7 +136,7 @@ class _Reader:
     def whole(self) -> Node:
         node = self.group()
         if self.place < len(self.tokens):
-            raise Unread(self.tokens[self.place].text)
+            raise UnreadError(self.tokens[self.place].text)
         return node
 
     def group(self) -> Node:
@@ -160,14 +160,14 @@ class _Reader:
     def take(self, text: str = "") -> str:
         found = self.peek()
         if not found or (text and found != text):
-            raise Unread(f"{found!r} for {text!r}")
+            raise UnreadError(f"{found!r} for {text!r}")
         self.place += 1
         return found
 
     def sum(self) -> Node:
         self.depth += 1
         if self.depth > DEPTH:
-            raise Unread("too deep")
+            raise UnreadError("too deep")
         terms = [self.signed()]
         while self.peek() in ("+", "-"):
             sign = self.take()
@@ -197,9 +197,9 @@ class _Reader:
                 divided = not bracketed
             elif self.starts_factor():
                 if self.kind() == "number":
-                    raise Unread("a number behind a factor")
+                    raise UnreadError("a number behind a factor")
                 if divided and not self.tokens[self.place].spaced:
-                    raise Unread("a denominator with two ends")
+                    raise UnreadError("a denominator with two ends")
                 factors.append(self.factor())
             else:
                 return factors[0] if len(factors) == 1 else Node("product", None, tuple(factors))
@@ -218,7 +218,7 @@ class _Reader:
                 or name in _OF_ONE
                 or name in _OF_LISTS
                 or name in ("frac", "sqrt", "binom", "operatorname", "bar", "hat", "lvert", "circ", "mathrm")
-                or name in _GREEK
+                or _GREEK.fullmatch(name) is not None
             )
         return text in ("(", "{", "[")
 
@@ -264,7 +264,7 @@ class _Reader:
             return self.bar("|")
         closing = {"(": ")", "{": "}", "[": "]"}.get(text)
         if not closing:
-            raise Unread(text)
+            raise UnreadError(text)
         return self.enclosed(closing)
 
     def enclosed(self, closing: str) -> Node:
@@ -285,7 +285,7 @@ class _Reader:
         """A number; with a proper fraction behind it a mixed one."""
         value = Fraction(text.rstrip(".") if text != "." else "")
         if self.peek() == "_":
-            raise Unread("a number with an index")
+            raise UnreadError("a number with an index")
         if self.peek() == "\\frac" and "." not in text:
             start = self.place
             self.take()
@@ -293,7 +293,7 @@ class _Reader:
             if top.kind == bottom.kind == "number":
                 part = Fraction(top.value) / Fraction(bottom.value) if bottom.value else Fraction(1)  # type: ignore[arg-type]
                 if not 0 < part < 1:
-                    raise Unread("no mixed number")
+                    raise UnreadError("no mixed number")
                 return Node("number", value + part)
             self.place = start
         return Node("number", value)
@@ -330,7 +330,8 @@ class _Reader:
         if self.peek() != "{":
             return self.take()
         self.take()
-        parts, depth = [], 1
+        parts: list[str] = []
+        depth = 1
         while True:
             text = self.take()
             depth += (text == "{") - (text == "}")
@@ -354,7 +355,7 @@ class _Reader:
             name = self.raw_name()
         if name in _CONSTANTS:
             return Node("constant", _CONSTANTS[name])
-        if name in _GREEK:
+        if _GREEK.fullmatch(name):
             return self.symbol(f"\\{name}")
         if name in ("bar", "hat"):
             return self.symbol(f"\\{name}{{{self.raw()}}}")
@@ -376,7 +377,7 @@ class _Reader:
             return self.logarithm()
         if name in _OF_ONE:
             return self.function(_OF_ONE[name])
-        raise Unread(text)
+        raise UnreadError(text)
 
     def raw_name(self) -> str:
         name = ""
@@ -411,7 +412,7 @@ class _Reader:
         if self.peek() == "^":
             if self.inverse():
                 if name not in _TRIGONOMETRIC:
-                    raise Unread("an inverse of what?")
+                    raise UnreadError("an inverse of what?")
                 name = f"a{name}"
             else:
                 self.take()
@@ -434,15 +435,15 @@ class _Reader:
         factors = [self.factor(signed=not self.peek().startswith("\\"))]
         while self.starts_factor() and self.peek() not in ("(", "[", "{") and self.peek()[1:] not in _OF_ONE:
             if self.kind() == "number":
-                raise Unread("a number behind a factor")
+                raise UnreadError("a number behind a factor")
             factors.append(self.factor())
         if self.peek() == "/":
             if not any(_holds(f, "pi") for f in factors):
-                raise Unread("an argument with two ends")
+                raise UnreadError("an argument with two ends")
             self.take()
             factors.append(Node("power", None, (self.factor(), MINUS_ONE)))
             if self.starts_factor():
-                raise Unread("an argument with two ends")
+                raise UnreadError("an argument with two ends")
         return factors[0] if len(factors) == 1 else Node("product", None, tuple(factors))
 
     def factor_of_brackets(self) -> Node:
@@ -452,7 +453,7 @@ class _Reader:
             self.degree()
             return Node("product", None, (node, DEGREE))
         if self.peek() in ("^", "!"):
-            raise Unread("a bracket with something behind it")
+            raise UnreadError("a bracket with something behind it")
         return node
 
     def argument(self, raised: bool = False) -> Node:
@@ -525,7 +526,7 @@ def size(node: Node) -> float:
     """A bound on the digits, before or behind the point, of the numbers that computing a formula makes.
 
     Raises:
-        Unread: there is none.
+        UnreadError: there is none.
     """
     if node.kind == "number":
         value = Fraction(node.value)  # type: ignore[arg-type]
@@ -535,7 +536,7 @@ def size(node: Node) -> float:
     sizes = [size(a) for a in node.args]
     total = sum(sizes)
     if total > DIGITS:
-        raise Unread("too large")
+        raise UnreadError("too large")
     if node.kind in ("power", "exp", "sinh", "cosh", "tanh", "coth"):
         return max(1.0, sizes[0] if node.kind == "power" else 1.0) * max(1.0, _most(node.args[-1], sizes[-1]))
     if node.kind in ("factorial", "factorial2", "permutations"):
@@ -591,7 +592,7 @@ def _real(value: Any) -> Any:
 
     if isinstance(value, mpmath.mpc):
         if value.imag:
-            raise Unread("not real")
+            raise UnreadError("not real")
         return value.real
     return value
 
@@ -599,7 +600,7 @@ def _real(value: Any) -> Any:
 def _whole(value: Any) -> int:
     value = _real(value)
     if value != int(value):
-        raise Unread("not whole")
+        raise UnreadError("not whole")
     return int(value)
 
 
@@ -608,7 +609,7 @@ def _root(value: Any, index: Any) -> Any:
 
     number = _whole(index)
     if number < 2:
-        raise Unread("no root")
+        raise UnreadError("no root")
     if number % 2 and not isinstance(value, mpmath.mpc) and value < 0:
         return -mpmath.root(-value, number)  # the real one
     return mpmath.sqrt(value) if number == 2 else mpmath.root(value, number)
@@ -618,7 +619,7 @@ def _power(base: Any, exponent: Any) -> Any:
     import mpmath
 
     if not base and (isinstance(exponent, mpmath.mpc) or exponent <= 0):
-        raise Unread("zero to no power")
+        raise UnreadError("zero to no power")
     return mpmath.power(base, exponent)
 
 
@@ -667,7 +668,7 @@ def _computed(node: Node, known: Mapping[str, Any]) -> Any:
         if node.value == "i":
             return mpmath.mpc(0, 1)
         if node.value not in constants:
-            raise Unread(str(node.value))
+            raise UnreadError(str(node.value))
         return +constants[str(node.value)]
     if node.kind in _TRIGONOMETRIC:
         known = {**known, "": mpmath.pi / 180}
@@ -847,13 +848,13 @@ def simplest(node: Node) -> str:
     """A formula evaluated, expanded and in LaTeX, for votes: most ways to write a value meet in it.
 
     Raises:
-        Unread: it has no finite value.
+        UnreadError: it has no finite value.
     """
     import sympy
 
     value = expression(node)
     if not isinstance(value, sympy.Expr) or value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
-        raise Unread("no finite value")
+        raise UnreadError("no finite value")
     powers = [p.exp for p in value.atoms(sympy.Pow) if p.base.is_Add]
     if sympy.count_ops(value) < 100 and all(abs(p) <= 12 for p in powers if p.is_Rational):
         value = sympy.radsimp(sympy.expand(sympy.sqrtdenest(value)))

@@ -2,7 +2,8 @@
 
 A problem's prompt is what lm-eval itself would send without ``--apply_chat_template``, few-shot examples of its default
 seed included; an engine wraps it in the model's chat template where there is one. A path is not stopped at a stop
-string: its text is cut there when it is read, which is the same answer at the cost of the tokens behind it.
+string: its text is cut there when it is read, which is the same answer at the cost of the tokens behind it. Thinking
+(``<think>...</think>`` and its like) comes off first, as with lm-eval's ``think_end_token``; stop strings inside it stop nothing.
 
 The answer is what the task's *first* filter pipeline makes of one response, and ``correct`` is the task's *first* metric
 on it, 1 or more being right. What the pipeline makes of an empty text (a regex filter's fallback, say) is no answer. A
@@ -21,10 +22,22 @@ from typing import Any
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.lm_eval_loading import load, set_shots
+from tasks.spoken import spoken
 
 SHOTS_SEED = 1234  # lm-eval's own default, so that prompts are those of its command line
 MAX_TOKENS = 2048  # where a task sets no limit; lm-eval's 256 are too few to reason in
 PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
+# Options of lm-eval's backends that change what is drawn, at the values that do not.
+UNKNOWN: dict[str, Any] = dict.fromkeys(
+    ("repetition_penalty", "typical_p", "num_beams", "length_penalty", "num_beam_groups"), 1
+)
+UNKNOWN |= dict.fromkeys(
+    ("min_p", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size", "min_new_tokens", "min_tokens"), 0
+)
+UNKNOWN |= dict.fromkeys(
+    ("epsilon_cutoff", "eta_cutoff", "penalty_alpha", "diversity_penalty", "dola_layers", "top_a"), 0
+)
+UNKNOWN |= dict.fromkeys(("logit_bias", "bad_words_ids", "force_words_ids", "suppress_tokens", "sequence_bias"))
 CLOSINGS = ("\n#### ", "\nThe answer is ", "\nThe final answer is \\boxed{", "\nAnswer: ", "\nanswer ")
 PROBES = ("7", "7.", "7}", "7}$.")
 
@@ -48,6 +61,7 @@ class LMEval(Task):
                 f"lm-eval task {config.task}: filter {self._pipeline.name!r} gives {self._none!r} for one response, not one text"
             )
         self.name = "lm_eval-" + safe(config.task)
+        refuse_unknown_sampling(config.generation_kwargs, f"lm-eval task {config.task}")
         limit = max_tokens(config.generation_kwargs)
         self.defaults = TaskDefaults(
             model="smollm2",
@@ -70,7 +84,8 @@ class LMEval(Task):
         return [Problem(name, prompts[i], self._gold(docs[i])) for i, name in enumerate(ids, start)]
 
     def answer(self, text: str) -> str | None:
-        extracted = self._pipe(stopped(text, self._task.config.generation_kwargs))
+        reply = replied(text, self._task.config.generation_kwargs)
+        extracted = self._none if reply is None else self._pipe(reply)
         return None if extracted == self._none else str(extracted)
 
     def ended(self, text: str) -> bool:
@@ -176,10 +191,35 @@ def problem_id(task: str, split: str, index: int) -> str:
 
 
 def sampling(kwargs: Mapping[str, Any]) -> Sampling:
-    """A task's own sampling where it samples, the paper's where it is greedy: N greedy paths are one path."""
-    if not kwargs.get("do_sample"):
+    """A task's own sampling where it samples, the paper's where it is greedy: N greedy paths are one path.
+
+    As in lm-eval, a temperature alone means sampling, and ``do_sample: false`` means none whatever the temperature.
+    """
+    given = {name: kwargs[name] for name in ("temperature", "top_p", "top_k") if kwargs.get(name) is not None}
+    samples = kwargs.get("do_sample")
+    if samples is None:
+        samples = bool(float(given.get("temperature", 0)))
+    if not samples or not float(given.get("temperature", 1)):
         return PAPER
-    return Sampling(float(kwargs.get("temperature", 1.0)), float(kwargs.get("top_p", 1.0)), int(kwargs.get("top_k", 0)))
+    top_k = int(given.get("top_k", 0))
+    return Sampling(
+        float(given.get("temperature", 1)), float(given.get("top_p", 1)), max(top_k, 0)
+    )  # vLLM's -1 is none
+
+
+def refuse_unknown_sampling(kwargs: Mapping[str, Any], whose: str) -> None:
+    """Refuse options that change what is drawn and that no engine here draws with.
+
+    Raises:
+        PathpruneError: one of them is not at the value that changes nothing.
+    """
+    for name, neutral in UNKNOWN.items():
+        value = kwargs.get(name)
+        if value not in (None, neutral, [], {}):
+            raise PathpruneError(
+                f"{whose} samples with {name}={value}, which engines here do not draw with (temperature, top_p and top_k they do); "
+                f"leave {name} out, or choose another task"
+            )
 
 
 def max_tokens(kwargs: Mapping[str, Any]) -> int:
@@ -190,16 +230,19 @@ def max_tokens(kwargs: Mapping[str, Any]) -> int:
 
 
 def ends(text: str, kwargs: Mapping[str, Any]) -> bool:
-    """Is a stop string in the text?"""
-    until = kwargs.get("until") or []
-    return any(mark and mark in text for mark in ([until] if isinstance(until, str) else until))
+    """Is a stop string in the text behind its thinking?"""
+    until, reply = kwargs.get("until") or [], spoken(text)
+    return reply is not None and any(mark and mark in reply for mark in ([until] if isinstance(until, str) else until))
 
 
-def stopped(text: str, kwargs: Mapping[str, Any]) -> str:
-    """The text before the first of the stop strings."""
+def replied(text: str, kwargs: Mapping[str, Any]) -> str | None:
+    """The text behind its thinking and before the first of the stop strings; None where the thinking has no end."""
     from lm_eval.models.utils import postprocess_generated_text
 
-    return str(postprocess_generated_text(text, kwargs.get("until"), None))
+    reply = spoken(text)
+    if reply is None:
+        return None
+    return str(postprocess_generated_text(reply if reply == text else reply.lstrip(), kwargs.get("until"), None))
 
 
 def _prompt(task: Any, doc: Any) -> str:

@@ -232,50 +232,16 @@ def flat(text: str) -> str:
     return re.sub(r"(?<![\dA-Za-z,]) | (?![\d.A-Za-z])", "", re.sub(r"\s*,\s*", ", ", text)).strip()
 
 
-_FUNCTIONS = frozenset(
-    [
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "exp",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "binom",
-        "floor",
-        "ceil",
-        "gcd",
-        "lcm",
-    ]
-    + [
-        "max",
-        "min",
-        "sinh",
-        "cosh",
-        "tanh",
-        "infinity",
-        "inf",
-        "theta",
-        "alpha",
-        "beta",
-        "gamma",
-        "lambda",
-        "sigma",
-        "omega",
-        "phi",
-    ]
+_FUNCTION = re.compile(
+    "sqrt|sin|cos|tan|cot|sec|csc|log|exp|arcsin|arccos|arctan|sinh|cosh|tanh|binom|floor|ceil|gcd|lcm|max|min|inf|infinity|theta|alpha|beta|"
+    "gamma|lambda|sigma|omega|phi"
 )
 
 
 def wordy(text: str) -> bool:
     """Whether a text has words in it that are no LaTeX commands and no products of letters."""
     plain = re.sub(r"\\(?:begin|end|text|operatorname)\s*\{\w+\}|\\[A-Za-z]+|[_^]\{\w+\}", " ", text)
-    runs = [run for run in re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}", plain) if run not in _FUNCTIONS]
+    runs = [run for run in re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}", plain) if not _FUNCTION.fullmatch(run)]
     if plain.strip().lower() in ("no", "up"):
         return True
     return bool(runs) and (len(max(runs, key=len)) > 4 or bool(re.fullmatch(r"[A-Za-z ,.'-]+", plain)) or len(runs) > 2)

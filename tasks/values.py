@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from tasks import formulas
-from tasks.formulas import Node, Unread
+from tasks.formulas import Node, UnreadError
 from tasks.notation import SCALES, flat, number, opened, signs, split, wordy
 
 MOST = 200  # items of a list; a longer one is a text
@@ -107,7 +107,17 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(:\d\d)?\s*([ap])\.?\s*m\.?", re.IGNORECAS
 _BASED = re.compile(r"\(?\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\d{1,2}|[a-z]+)\s*\}?")
 _SCALED = re.compile(rf"(.*\d.*?)\s*\b({'|'.join(SCALES)})")
 _COUNTS = {
-    word: i for i, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+    "zero": 0,
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
 }
 _SAME_WORDS = {
     word: text
@@ -164,9 +174,9 @@ def _beside(text: str, level: int) -> Value | None:
         first = split(match[1], r"\\equiv(?![a-z])")
         named = len(first) == 2 and NAME.fullmatch(first[0])
         return Beside(value(first[1] if named else match[1], level + 1), "mod", match[2] or match[3])
-    if re.search(r"for |where|with|such|\\in\b|\\forall", text) and (match := _BESIDE_ALL.fullmatch(text)):
-        if re.search(r"[\d=A-Za-z]", match[1]) and not wordy(match[1]):
-            return Beside(value(match[1], level + 1), "where", flat(match[2]))
+    match = _BESIDE_ALL.fullmatch(text) if re.search(r"for |where|with|such|\\in\b|\\forall", text) else None
+    if match and re.search(r"[\d=A-Za-z]", match[1]) and not wordy(match[1]):
+        return Beside(value(match[1], level + 1), "where", flat(match[2]))
     return None
 
 
@@ -346,5 +356,5 @@ def _atom(text: str) -> Value:
     )
     try:
         return Formula(text, formulas.read(formulas.longhand(joined)))
-    except Unread:
+    except UnreadError:
         return Words(flat(text))

@@ -113,7 +113,7 @@ class Benchmark(Task):
 
     def _problem(self, row: Row, where: str, fallback: str) -> tuple[Problem, str]:
         """A row as (problem, letters of its options)."""
-        question = fields.text(row, fields.QUESTIONS, "problem", where)
+        question = fields.question(row, where)
         if len(question) > LONGEST:
             raise PathpruneError(f"{where}: the problem has {len(question):,} characters, more than {LONGEST:,}")
         name = fields.identity(row, where) or fallback

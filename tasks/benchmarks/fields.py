@@ -16,7 +16,21 @@ from tasks.benchmarks.files import Row, missing
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Field names of common dumps, in order of preference. A "solution" is taken for its \boxed{} or "#### ".
 IDS = ("id", "ID", "unique_id", "problem_idx", "problem_id", "Record ID", "question_id", "idx")
-QUESTIONS = ("problem", "Problem", "question", "Question", "prompt")
+CHATS = ("messages", "conversations", "conversation", "turns")
+QUESTIONS = (
+    *("problem", "Problem", "question", "Question", "prompt", "query", "question_stem", "instruction", "input"),
+    *CHATS,
+)
+CONTEXTS = (
+    "context",
+    "Context",
+    "passage",
+    "Passage",
+    "body",
+    "Body",
+    "article",
+    "background",
+)  # what a question is about
 ANSWERS = (
     "answer",
     "Answer",
@@ -25,19 +39,73 @@ ANSWERS = (
     "expected_answer",
     "gold",
     "Correct Answer",
+    "answerKey",
+    "answer_key",
+    "correct_answer",
+    "answers",
     "solution",
     "Solution",
+    "correct",
+    "label",
+    "target",
 )
-OPTIONS = ("choices", "options", "Options")
+OPTIONS = ("choices", "options", "Options", "endings")
 WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
-def text(row: Row, names: Sequence[str], noun: str, where: str) -> str:
-    """The first of a row's fields that is there, which is a text."""
-    name, value = _first(row, names, noun, where)
+def question(row: Row, where: str) -> str:
+    """What a row asks, behind the passage or story that it asks about; of a chat, what the user says."""
+    name, value = _first(row, QUESTIONS, "problem", where)
+    if isinstance(value, list):
+        value = _chat(value, name, where)[0]
     if not isinstance(value, str):
         raise PathpruneError(f"{where}: {name} is {shown(value)}, not a text")
-    return _clean(value, name, where)
+    parts = [_clean(value, name, where)]
+    if name == "instruction" and not missing(row.get("input")):
+        parts.append(_plain(row["input"], "input", where))
+    for about in CONTEXTS:
+        if isinstance(row.get(about), str) and not missing(row[about]) and row[about].strip() not in parts[-1]:
+            parts.insert(0, _clean(row[about], about, where))
+    return "\n\n".join(parts)
+
+
+def _chat(turns: Sequence[Any], name: str, where: str) -> tuple[str, str]:
+    """What system and user say in a list of turns, and what the assistant replies, "" where there is no reply yet.
+
+    Raises:
+        PathpruneError: it is no such list, or has more than one exchange.
+    """
+    said: list[tuple[str, str]] = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise PathpruneError(
+                f"{where}: {name} is {shown(turns)}, not a text or a list of turns with role and content"
+            )
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if isinstance(content, list):  # parts, of which only texts can be asked
+            content = "\n".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+        if role not in ROLES or not isinstance(content, str):
+            raise PathpruneError(
+                f"{where}: {name} has a turn {shown(turn)}, whose role or content is not that of a chat"
+            )
+        said.append((ROLES[role], _clean(content, name, where)))
+    asked = [content for role, content in said if role != "assistant" and content]
+    replies = [i for i, (role, _) in enumerate(said) if role == "assistant"]
+    if not asked or replies not in ([], [len(said) - 1]):
+        raise PathpruneError(
+            f"{where}: {name} is a chat of {len(replies)} replies, not one question; make a row of its last question"
+        )
+    return "\n\n".join(asked), said[-1][1] if replies else ""
+
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
 
 
 def identity(row: Row, where: str) -> str:
@@ -50,28 +118,62 @@ def options(row: Row, where: str) -> tuple[list[str], int] | None:
     """The options' texts and the index of the right one, by its text, its letter or its number; None: free answer."""
     if all(k in row for k in WRONG):
         return [_plain(_first(row, (k,), k, where)[1], k, where) for k in ("Correct Answer", *WRONG)], 0
-    key = next((k for k in OPTIONS if not missing(row.get(k)) and row[k] not in ([], {})), None)
-    if key is None:
+    found = _options(row)
+    if found is None:
         return None
-    texts = [_plain(option, key, where) for option in _listed(row[key])]
+    key, listed, labels = found
+    texts = [_plain(option, key, where) for option in listed]
     if not 2 <= len(texts) <= len(LETTERS) or any(missing(t) for t in texts):
         raise PathpruneError(f"{where}: {key} is not a list of 2 to {len(LETTERS)} texts")
     name, gold = _first(row, ANSWERS, "answer", where)
+    gold = _one(gold)
     told = _plain(gold, name, where)
     if told in texts:
         return texts, texts.index(told)
     letter = told.strip("(). ").upper()
+    if letter in labels:
+        return texts, labels.index(letter)
     index = gold if isinstance(gold, int) else LETTERS.find(letter) if len(letter) == 1 else -1
     if not 0 <= index < len(texts):
         raise PathpruneError(f"{where}: the answer {shown(told, 40)} is none of the {len(texts)} {key}")
     return texts, index
 
 
-def _listed(options: Any) -> list[Any]:
-    """``["x", "y"]``, ``{"A": "x", "B": "y"}`` or ``{"text": ["x", "y"], "label": ["A", "B"]}`` as a list."""
-    if isinstance(options, dict):
-        options = options.get("text") or [options[k] for k in sorted(options)]
-    return list(options) if isinstance(options, list | tuple) else []
+def _options(row: Row) -> tuple[str, list[Any], list[str]] | None:
+    """(field, options, their labels where they have any): a list, ``{"A": "x", "B": "y"}``, ``{"text": ["x", "y"], "label": ["A", "B"]}``
+    or fields A, B, C, ...; None where there are none."""
+    key = next((k for k in OPTIONS if not missing(row.get(k)) and row[k] not in ([], {})), None)
+    if key is None:
+        letters = [letter for letter in LETTERS if not missing(row.get(letter))]
+        if len(letters) < 2 or letters != list(LETTERS[: len(letters)]):
+            return None
+        return "A to " + letters[-1], [row[letter] for letter in letters], letters
+    listed: Any = row[key]
+    labels: list[Any] = []
+    if isinstance(listed, dict) and isinstance(listed.get("text"), list):
+        labels = listed.get("label") or []
+        listed = listed["text"]
+    elif isinstance(listed, dict):
+        labels = sorted(listed, key=str)
+        listed = [listed[label] for label in labels]
+    elif isinstance(listed, list | tuple) and all(isinstance(o, dict) and "text" in o for o in listed):
+        labels = [o.get("label", o.get("key")) for o in listed]
+        listed = [o["text"] for o in listed]
+    return key, list(listed) if isinstance(listed, list | tuple) else [], [str(label).upper() for label in labels]
+
+
+def _one(value: Any) -> Any:
+    """The one value of a list of one, or of one value told several times; SQuAD's answers are such lists."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"]
+    if (
+        isinstance(value, list)
+        and value
+        and not isinstance(value[0], list | dict)
+        and all(v == value[0] for v in value)
+    ):
+        return value[0]
+    return value
 
 
 def _first(row: Row, names: Sequence[str], noun: str, where: str) -> tuple[str, Any]:
@@ -105,13 +207,13 @@ def _clean(value: str, name: str, where: str) -> str:
 
 def gold(row: Row, where: str) -> str:
     """The gold answer as published; of a worked solution, what it ends in."""
-    key, published = _first(row, ANSWERS, "answer", where)
+    key, published = _published(row, where)
     text = _plain(published, key, where)
     if isinstance(published, float) and published.is_integer():
         text = str(int(published))
     if "####" in text:  # GSM8K's own format
         text = text.rpartition("####")[2].strip()
-    elif "\\boxed" in text or key.lower() == "solution":
+    elif "\\boxed" in text or key.lower() in ("solution", *CHATS):
         boxed = extract(text)
         if boxed is None:
             raise PathpruneError(f"{where}: {key} ends in no \\boxed{{...}} or '#### ', so it gives no answer")
@@ -119,6 +221,16 @@ def gold(row: Row, where: str) -> str:
     if not _balanced(text) or missing(canonical(text)):
         raise PathpruneError(f"{where}: {key} {text[:60]!r} does not parse as an answer")
     return text
+
+
+def _published(row: Row, where: str) -> tuple[str, Any]:
+    """(field, value) of the gold answer; of a chat that ends in a reply, without another answer, the reply."""
+    if all(missing(row.get(name)) for name in ANSWERS):
+        for name in CHATS:
+            if isinstance(row.get(name), list) and (reply := _chat(row[name], name, where)[1]):
+                return name, reply
+    name, value = _first(row, ANSWERS, "answer", where)
+    return name, _one(value)
 
 
 def _balanced(text: str) -> bool:

@@ -30,7 +30,7 @@ class Hub(NamedTuple):
 
 
 def read(path: str) -> list[Place]:
-    """The rows of a local file, in order; a JSON file is a list of objects, or one object that holds such a list.
+    """The rows of a local file, in order; a JSON file is a list of objects, one object that holds such a list, or JSON lines.
 
     Raises:
         PathpruneError: a file that is not there, cannot be read, or holds no such rows, with the line or row that is at fault.
@@ -106,15 +106,34 @@ def _lines(file: Path) -> Iterator[Place]:
 
 
 def _json(file: Path) -> list[Place]:
-    content = _decoded(_text(file), str(file))
+    text = _text(file)
+    if _is_lines(text):
+        return list(_lines(file))
+    content = _decoded(text, str(file))
     if isinstance(content, dict):  # {"data": [...]}, {"train": [...]}
-        lists = [value for value in content.values() if isinstance(value, list)]
-        if len(lists) != 1:
+        lists = [value for value in content.values() if isinstance(value, list) and all(map(_is_row, value))]
+        if len(lists) > 1:
             raise PathpruneError(f"{file} is an object with {len(lists)} lists in it, not a list of problems")
-        content = lists[0]
+        content = lists[0] if lists else [content]
     if not isinstance(content, list):
         raise PathpruneError(f"{file} is not a list of problems but {shown(content)}")
     return _numbered(file, content)
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value may be a problem; the turn of a chat is none."""
+    return isinstance(value, dict) and not {"role", "from"} & value.keys()
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first line of a JSON file is an object of its own and another one follows."""
+    first, _, rest = text.strip().partition("\n")
+    if not rest.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _decoded(text: str, where: str) -> Any:
