@@ -150,6 +150,8 @@ class TextlessError(Exception):
         (charges(reread=2.5), "a cost in tokens is a whole number, not reread=2.5"),
         (charges(reread=float("nan")), "not reread=nan"),
         (charges(flops=float("inf")), "not flops=inf"),
+        (charges(flops=1.7e308), r"no more than 1e\+100 in flops"),
+        (charges(reread=10**5000), r"no more than 9.*e\+15 in reread"),
         (charges(flops=1j), "not flops=1j"),
         (charges(verifier="3"), "not verifier='3'"),
         (books(pp.Cost(probed=-1)), "not probed=-1"),

@@ -39,6 +39,7 @@ from harness.text import reason
 SOURCE = "a1:"  # of syntax trees
 COMPILED = "c1:"  # of code objects
 LENGTH = 12
+LONG = 2000  # bits, below the least limit that Python may have for numbers in decimal
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -212,7 +213,7 @@ class _Writer:
             case ast.Name():
                 return self.name(node.id)
             case ast.Constant():
-                return repr(node.value)
+                return _plain_text(node.value)
             case ast.AnnAssign(value=ast.AST() as value) if not fields:  # in a class it may be a dataclass' field
                 return f"Assign(targets=[{self.node(node.target)}],value={self.node(value)})"
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
@@ -380,11 +381,18 @@ def _constant(value: Any) -> str:
         case dict():
             return f"{{{','.join(sorted(f'{_constant(k)}:{_constant(v)}' for k, v in value.items()))}}}"
     if value is None or value is ... or isinstance(value, PLAIN):
-        return repr(value)
+        return _plain_text(value)
     try:
         return stable_text(value)
     except Exception:  # whatever values of others raise when they are pickled
         return type(value).__name__
+
+
+def _plain_text(value: Any) -> str:
+    """``repr``, which refuses whole numbers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > LONG:
+        return hex(value)
+    return repr(value)
 
 
 def stable_text(value: Any) -> str:
@@ -403,5 +411,5 @@ def stable_text(value: Any) -> str:
         case np.ndarray() if value.dtype != object:
             return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if value is None or isinstance(value, PLAIN):
-        return repr(value)
+        return _plain_text(value)
     return f"{type(value).__qualname__}:{hashlib.sha256(pickle.dumps(value)).hexdigest()}"
