@@ -180,6 +180,7 @@ class Cost:
         plain: dict[str, Any] = {}
         given: dict[str, Any] = vars(self)
         for name, value in given.items():
+            value = value.item() if isinstance(value, np.generic) else value  # a float16 compares as one
             is_number = isinstance(value, Real)
             most = MOST_FLOPS if name == "flops" else MOST_TOKENS
             if is_number and most < value < math.inf:

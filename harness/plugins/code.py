@@ -327,6 +327,11 @@ def _is_beside(module: str, item_module: str, home: Path | None) -> bool:
     return bool(home and file and Path(file).resolve().is_relative_to(home) and not _installed(Path(file)))
 
 
+def is_beside(item: type, module: str, home: Path) -> bool:
+    """Is a class defined in the user's own file, which is ``module``, or in a file beside it?"""
+    return _is_beside(item.__module__, module, home)
+
+
 def _compiled(item: Any, home: Path | None, seen: set[Any]) -> Iterator[str]:
     """Code objects and values of a class or function, and of what it uses of its module and of those beside it."""
     if item in seen:
