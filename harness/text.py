@@ -62,6 +62,11 @@ def shorten(text: str, most: int = LONGEST) -> str:
     return _cut(one_line(" ".join(text.split())), most)
 
 
+def is_utf8(text: str) -> bool:
+    """Is it of whole characters, with no half of a surrogate pair, which no file holds?"""
+    return str.isascii(text) or str.encode(text, errors="ignore").decode() == text
+
+
 def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from harness import cli, registry
 from harness.cli.values import Amount, OneOf, Place, Text, Whole
 from harness.runners.bench import bench
+from harness.store import files
 from harness.store.records import pools
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -62,6 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "notes.md").write_bytes(b"\xff\xfe mine")
     (root / "folder.md").mkdir()
     (root / "empty").mkdir()
+    (root / "p.jsonl").write_text('{"problem": "2 + 2?", "answer": "4"}\n')
     return root
 
 
@@ -201,7 +205,7 @@ CASES: list[tuple[str, str]] = [
         ("--stages 16:4,8:2", "ascending"), ("--stages 8:4,16:5", "keeps"), (f"--stages {10**30}:4", "PREFIX:KEEP"),
         ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out prefix"),
         ("--live --workers 2", "leave out --workers"),
-        ("--workers 0", "give a number"), ("--workers ²", "give a number"), ("--workers ,", "give a number"), ("--workers many", "give a number"),
+        ("--workers 0", "give a number"), ("--workers ²", "give a number"), ("--workers ,", "give a number"), ("--workers many", "give a number"), ("--workers ray://", "give a number"),
         ("--keep 2 --results file", "file is a file"), ("--keep 2 --bank file", "file is a file"), ("--keep 2 --results file/r", "below"),
     )),
     *((f"label {' '.join(TOY)} {more}", says) for more, says in (
@@ -236,14 +240,32 @@ CASES: list[tuple[str, str]] = [
         ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "longer than"), ("4096", 0, 130, "1 or more"),
         ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
     )),
+    ("bench --task toy:x=1 --engine toy", "toy has no options"), ("bench --task lm_eval: --engine toy", "such as lm_eval:gsm8k"),
+    ("bench --task reasoning_gym --engine toy", "such as reasoning_gym:chain_sum"), ("bench --task lm_eval:shots=1 --engine toy", "a name is missing"),
+    ("bench --task p.jsonl --engine toy --pruner first", "give a model that can"),
+    (f"check {' '.join(TOY)} linear-probe:checkpoint=/nonexistent", "no checkpoint at"),
+    (f"export , {' '.join(TOY)} --out x", "no pruner given"),
+    ("leaderboard --results r\udcff", "no text in UTF-8"), (f"bench {' '.join(TOY)} --bank b\udcff", "no text in UTF-8"),
     ("attention --n 1", "too small"), ("attention --task toy --engine toy", "engine hf"),
     ("convert nowhere.gguf out", "nowhere.gguf"), ("convert in.gguf file", "is a file"), ("convert in.gguf out --dtype float99", "did you mean"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "says"), CASES, ids=[line for line, _ in CASES])
+@pytest.mark.parametrize(("line", "says"), CASES, ids=[ascii(line)[1:-1] for line, _ in CASES])
 def test_a_mistake_is_one_line_that_names_it(line: str, says: str, given: Cli, world: Path) -> None:
     refused(given, world, line.split(), says)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        *((n, "; free space, or choose") for n in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)),
+        *((n, "; get the permission") for n in (errno.EACCES, errno.EPERM, errno.EROFS)),
+        *((n, "; choose another folder") for n in (errno.ELOOP, errno.ENOTDIR, errno.EIO)),
+    ],
+)
+def test_a_write_that_the_system_refuses_says_what_mends_it(number: int, says: str) -> None:
+    assert says in str(files.refused(Path("x"), OSError(number, os.strerror(number))))
 
 
 def test_names_hold_no_markup(given: Cli, world: Path) -> None:

@@ -89,10 +89,11 @@ HEADERS: list[tuple[str, str, list[Any]]] = [
     (POOL, "spec.engine.sampling", [5, "hot"]), (POOL, "spec.engine.dtype", [5, [], "a\nb"]), (POOL, "spec", [5, None, [], ...]),
     (POOL, "flops", [{}, None, 5, {"per_token": -1, "attention": 1}, {"per_token": NAN, "attention": 1}, {"per_token": "x", "attention": 1}, ...]),
     (SCORES, "quadrant", ["nonsense", 5, [], ...]), (SCORES, "fidelity", [5, None, "a\nb", ...]), (SCORES, "vote", ["brda", 5, []]),
-    (SCORES, "role", ["king", 5, [], "own-rule"]), (SCORES, "label_tokens", [-1, 1.5, "9", True]), (SCORES, "pointwise", [1, "yes"]),
+    (SCORES, "role", ["king", 5, [], "own-rule"]), (SCORES, "label_tokens", [-1, 1.5, "9", True, 10**400]), (SCORES, "pointwise", [1, "yes"]),
     (SCORES, "source", [5, ...]), (SCORES, "spec.prefix", [0, -22, 22.5, "22", 300, None, ...]), (SCORES, "spec.pruner", [5, "", "a\nb", "\u202ex"]),
     (SCORES, "spec.code", [5, None, ...]), (SCORES, "spec.n", [32, 128, "64", ...]), (SCORES, "spec.seed", [1]), (SCORES, "spec.max_tokens", [512]),
     (SCORES, "was", [5, []]), (RULE, "spec.prefix", [22]), (RULE, "role", ["method"]), (LIVE, "device", [5, {}, {"device": 5}, ...]),
+    (SCORES, "spec.stages", ["x", [[22, 8]]]), (LIVE, "spec.stages", ["x", [], 5, [5], [[22]], [["x", 8]]]), (LIVE, "spec.keep", ["x", 0, ...]), (LIVE, "spec.live", [1, "x"]),
 ]  # fmt: skip
 FIELDS: list[tuple[str, str, list[Any]]] = [
     *((POOL, name, [None, 5, "x", [], ...]) for name in ("answers", "correct", "lengths", "stopped")),
@@ -100,13 +101,13 @@ FIELDS: list[tuple[str, str, list[Any]]] = [
     (POOL, "lengths.0", [-1, 301, 10**30, 89.5, "89", None, NAN]), (POOL, "prompt", [-1, 4.5, "x", None, NAN, ...]),
     (POOL, "paths", ["another pool", 5, None, "", "02039AC9EAEE", ...]), (POOL, "problem", [5, None, "", ...]),
     (SCORES, "scores", [None, 5, "x", [], [0.5], ...]), (SCORES, "scores.0", [NAN, math.inf, -math.inf, 1e300, "x", None, True, [], 10**400]),
-    (SCORES, "cost", [5, None, [], {}, ...]), (SCORES, "cost.generated", [-1, 1.5, "x", None, NAN, ...]), (SCORES, "cost.flops", [-1, NAN, math.inf, "x", ...]),
+    (SCORES, "cost", [5, None, [], {}, ...]), (SCORES, "cost.generated", [10**400, 2**53, -1, 1.5, "x", None, NAN, ...]), (SCORES, "cost.flops", [1.7e308, -1, NAN, math.inf, "x", ...]),
     (SCORES, "cost.new", [5]), (SCORES, "each", [5, {"probed": -1}, {"probed": 10**9}, {"new": 1}, {"probed": [1]}, {"flops": NAN}]),
     (SCORES, "error", [5, None, []]), (SCORES, "problem", [5, None, "", ...]),
     (RULE, "weights", [[], 5, ...]), (RULE, "weights.0", [-1.0, NAN, math.inf, "x", None]),
     (RULE, "spent", [[], 5, ...]), (RULE, "spent.0", [-1, 1.5, 300, 10**30, "x", None, NAN]), (RULE, "cost.verifier", [-5]),
     (LIVE, "kept", [[0, 0], [64], [-1], [1, 0], [0.5], 5, ...]), (LIVE, "answers", [[], 5, ["x"] * 64, ...]), (LIVE, "voted", [5, [], ...]),
-    (LIVE, "correct", [2, -1, 0.5, "x", ...]), (LIVE, "right", [-1, 65, 0.5, ...]), (LIVE, "cost", [{}, 5, ...]), (LIVE, "earlier", [[[64]], [5]]),
+    (LIVE, "correct", [2, -1, 0.5, "x", ...]), (LIVE, "right", [-1, 65, 0.5, ...]), (LIVE, "cost", [{}, 5, ...]), (LIVE, "earlier", [[[64]], [5], 5, None, "x"]),
     (LIVE, "seconds", [{}, 5, {"launch": 1, "check": 1}, {"launch": NAN, "check": 1, "resume": 1}, {"launch": -1, "check": 1, "resume": 1}, ...]),
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.cli.values import COUNT, FOLDER, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
-from harness.text import unknown
+from harness.text import is_utf8, shown, unknown
 from harness.where import Where
 from harness.where import given as given
 
@@ -55,6 +55,8 @@ class Verb(click.Command):
         parse = parser.parse_args
 
         def once(args: list[str]) -> Any:
+            if wrong := next((a for a in args if not is_utf8(a)), None):
+                raise click.UsageError(f"{shown(wrong)} is no text in UTF-8; give a name that is", ctx)
             options, rest, order = parse(args)
             for param in order:
                 single = isinstance(param, click.Option) and not param.multiple and not param.count

@@ -126,6 +126,10 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
         PathpruneError: it is missing or damaged, or a field is of another type than it has to be.
     """
     file = checkpoint / CARD
+    if not checkpoint.is_dir():
+        raise PathpruneError(
+            f"no checkpoint at {checkpoint}: give the folder that holds {CARD}, or leave out checkpoint"
+        )
     try:
         card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         base, labels = card["base"], card.get("labels", {})

@@ -218,7 +218,9 @@ def _check(name: str, given: dict[str, Any]) -> None:
         if not isinstance(given[trait], kind):
             raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, and has to be of type {kind.__name__}")
     if given["warmup"] is not None and (given["warmup"] < 0 or isinstance(given["warmup"], bool)):
-        raise PathpruneError(f"{name!r}: warmup is {given['warmup']}, and has to be a number of paths, 0 or more")
+        raise PathpruneError(
+            f"{name!r}: warmup is {shown(given['warmup'])}, and has to be a number of paths, 0 or more"
+        )
     if not given["fidelity"].isprintable():
         raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, and has to be one line of text")
 

@@ -33,6 +33,7 @@ class _Used:
     after: dict[str, str] = field(default_factory=dict)
 
 
+LARGEST = 2**63  # of a number that stands in a name, as in specs
 _used: dict[int, _Used] = {}
 
 
@@ -125,4 +126,4 @@ def _sha(text: str) -> str:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):  # "8" would read like 8
         return not set(value) & set(",=:@ ") and literal(value) == value
-    return isinstance(value, int | float)
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)
