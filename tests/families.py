@@ -47,7 +47,7 @@ SIZES: dict[str, Any] = {
     "query_pre_attn_scalar": 8, "num_query_groups": 2, "o_groups": 2, "d_rel": 8, "rel_extent": 16,
     # layers
     "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2, "num_layers": 2, "decoder_layers": 2, "encoder_layers": 2,
-    "num_decoder_layers": 2, "num_encoder_layers": 2, "num_blocks": 2, "num_layers_per_stack": 1,
+    "num_decoder_layers": 2, "num_encoder_layers": 2, "num_blocks": 2,
     "num_nextn_predict_layers": 0, "first_k_dense_replace": 1,
     # experts
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_num_experts": 4, "num_experts_per_tok": 2,

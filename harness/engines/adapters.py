@@ -105,7 +105,9 @@ def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, li
             )
     targets = config["target_modules"]
     named = [t for t in targets if LAYER.match(t)] if isinstance(targets, list) else []
-    if missing := sorted(set(named) - set(pairs)):  # of a model whose layers differ, each module is named
+    ends = {found.group(2, 3) for module in pairs if (found := LAYER.match(module))}  # files name a decoder differently
+    missing = sorted(t for t in named if (found := LAYER.match(t)) and found.group(2, 3) not in ends)
+    if missing:  # of a model whose layers differ, each module is named
         raise PathpruneError(f"{file} lacks the LoRA of {missing[0]}; train it again")
     if not named and not config.get("layers_to_transform"):
         _every_layer(file, pairs)

@@ -230,6 +230,21 @@ def _per_layer(decoder: Any, rows: int, tokens: int) -> dict[str, torch.Tensor]:
     return {"per_layer_inputs": table(ids).reshape(rows, tokens, config.num_hidden_layers, -1)}
 
 
+@torch.no_grad()
+def _copied(loaded: Any, folder: Path) -> None:
+    """Give each tensor the value that the folder has for it: PEFT renames some families' on the way in, and leaves those random."""
+    values = load_file(folder / adapters.WEIGHTS)
+    for repeated in (False, True):
+        tensors = get_peft_model_state_dict(loaded, save_embedding_layers=False)
+        unlike = [n for n, t in tensors.items() if n in values and not torch.equal(t.cpu(), values[n].to(t.dtype))]
+        if unlike and repeated:
+            raise PathpruneError(
+                f"PEFT reads {unlike[0]} of {folder} as something else than was saved; train without a LoRA (rank=0)"
+            )
+        for name in unlike:
+            tensors[name].copy_(values[name])
+
+
 def _with_lora(branch: Any, folder: Path) -> Any:
     """PEFT's LoRA of a folder over a model: every layer that it names, and nothing that the model has no layer for."""
     try:
@@ -250,4 +265,5 @@ def _with_lora(branch: Any, folder: Path) -> Any:
         raise PathpruneError(
             f"adapter in {folder} has {unused[0]}, for which this model has no layer; it belongs to another"
         )
+    _copied(loaded, folder)
     return loaded
