@@ -229,7 +229,7 @@ def others(kind: str, folder: Path) -> None:
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
         ("vit", "its configuration (vit) has no vocab_size"),
-        ("mamba", "has no num_attention_heads"),
+        ("mamba", "give a decoder of attention layers alone"),
     ],
 )
 def test_a_model_that_does_not_write_is_refused(kind: str, says: str, tiny_model: str, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_a_damaged_checkpoint_is_one_line_even_where_its_card_agrees(
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lora(renamed), "lacks base_model.model.model.layers"),
+        (lora(renamed), "lacks the LoRA of model.layers"),
         (adapter(target_modules=["up_proj"]), "has base_model.model"),
     ],
 )

@@ -16,8 +16,8 @@ from harness.cli.values import COUNT, FOLDER, MOST_PATHS, OUT_FOLDER, PATHS, SEC
 from harness.spec import Stage
 from harness.where import Where
 
-RESULTS = click.option("--results", default="results/local", show_default=True, type=FOLDER)
-BANK = click.option("--bank", default="results/bank", show_default=True, type=OUT_FOLDER)
+RESULTS = click.option("--results", default="results/local", show_default=True, type=OUT_FOLDER)
+BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
 
 
 @cli.command()
