@@ -74,13 +74,13 @@ def longrope(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_rotary_embedding_that_depends_on_the_batch_is_used_where_it_does_not(longrope: Any) -> None:
     """Beyond its original length, one long path would change the frequencies of all that are computed beside it."""
     assert longrope.context == 64 < longrope.model.config.max_position_embeddings
-    with pytest.raises(PathpruneError, match="need 101 positions, the model has 64"):
+    with pytest.raises(PathpruneError, match="need 101 positions, the model has 64 before its longrope changes"):
         longrope.launch([Problem("p", "a", "")], 1, 100, seed=0)
 
 
 def test_llama_4_is_read_up_to_where_its_attention_counts_columns() -> None:
     config = families.tiny_config("llama4_text", floor_scale=100, attn_temperature_tuning=True)
-    assert loading.context(config) == 99
+    assert loading.even_context(config) == (99, "before its attention depends on padding")
 
 
 def test_scores_are_capped_whatever_is_asked_for(tmp_path: Path) -> None:

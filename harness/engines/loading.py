@@ -241,24 +241,28 @@ def kernel_of(where: str, config: Any, attention: str | None) -> str | None:
 
 
 def context(config: Any) -> int:
-    """The longest sequence of a text model in tokens.
+    """The longest sequence of a text model in tokens, by its configuration."""
+    named = (getattr(config, name, None) for name in CONTEXT)
+    return next((n for n in named if isinstance(n, int) and n > 0), UNBOUNDED)
 
-    A rotary embedding that changes with the longest sequence of a batch is used where it does not: a path must not depend
-    on what shares its batch, nor on where it was cut.
+
+def even_context(config: Any) -> tuple[int, str]:
+    """Tokens up to which a state depends on its own path alone, and why no further; "" where that is the whole context.
+
+    Beyond, it would depend on what shares the path's batch, and on where the path was cut.
     """
-    named = [getattr(config, name, None) for name in CONTEXT]
-    longest = next((n for n in named if isinstance(n, int) and n > 0), UNBOUNDED)
+    longest = context(config)
     rotary = getattr(config, "rope_parameters", None) or {}
     nested = [part for part in rotary.values() if isinstance(part, Mapping)]
     for part in nested or [rotary]:
-        if part.get("rope_type") in BY_LENGTH:
+        if (kind := part.get("rope_type")) in BY_LENGTH:
             original = part.get("original_max_position_embeddings")
-            longest = min(longest, original or getattr(config, "original_max_position_embeddings", None) or longest)
-    if getattr(
-        config, "attn_temperature_tuning", False
-    ):  # Llama 4 counts columns, so padding would change its attention
-        longest = min(longest, config.floor_scale - 1)
-    return longest
+            original = original or getattr(config, "original_max_position_embeddings", None) or longest
+            if original < longest:
+                return original, f"before its {kind} changes with the longest path of a batch"
+    if getattr(config, "attn_temperature_tuning", False) and config.floor_scale <= longest:  # Llama 4
+        return config.floor_scale - 1, "before its attention depends on padding"
+    return longest, ""
 
 
 def decoder(where: str, config: Any, tokenizer: Any) -> None:

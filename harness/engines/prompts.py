@@ -30,6 +30,8 @@ class Prompts:
         PathpruneError: for a switch that the template does not have, and for a template that cannot be read.
     """
 
+    bound = ""  # why the context is shorter than the model's own
+
     def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
         options = dict(spec.get("chat", {}))
         self.tokenizer, self.context, self.name = tokenizer, context, str(spec["model"])
@@ -79,7 +81,7 @@ class Prompts:
             name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
             raise PathpruneError(
                 f"problem {name}: prompt and {tokens} new tokens need {needed} positions, the model "
-                f"has {self.context}; choose a model with a longer context"
+                f"has {self.context}{' ' * bool(self.bound)}{self.bound}; choose a model with a longer context"
             )
 
     def _turn(self, prompt: str, **options: Any) -> Any:

@@ -193,7 +193,9 @@ def _new_lora(branch: Any, experts: bool, **shape: Any) -> Any:
     if not fit:
         raise PathpruneError("this model has no linear layer that a LoRA could be on; use rank=0")
     try:
-        return get_peft_model(branch, LoraConfig(**shape, **options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PEFT puts right itself, as GPT-2's transposed weights
+            return get_peft_model(branch, LoraConfig(**shape, **options))
     except ValueError as error:  # of a fused parameter with dropout
         raise PathpruneError(f"PEFT makes no such LoRA over this model ({first_line(error)})") from error
 

@@ -79,7 +79,8 @@ class HFEngine(Prompts, Engine):
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
         self.flops = loading.flop_model(self.model)
-        super().__init__(tokenizer, loading.context(config), spec)
+        context, self.bound = loading.even_context(config)
+        super().__init__(tokenizer, context, spec)
         ends = end_tokens(self.model.generation_config, tokenizer, config.vocab_size, self.name)
         self._ends = torch.tensor(ends, device=self.device)
 
