@@ -82,6 +82,8 @@ def _canonical(answer: str) -> str:
     _start()
     form = _printed(value(tidy(answer)))
     for _ in range(3):
+        if len(form) > LONGEST:
+            return flat(form)
         again = _printed(value(tidy(form)))
         if again == form:
             return form
@@ -171,9 +173,12 @@ def _simplest(said: Formula) -> str:
 
 
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether an answer equals the gold answer.
+    """Whether an answer equals the gold answer, as the module's policy says.
 
-    More than ``SECONDS`` to compare counts as not equal.
+    More than ``SECONDS`` to compare counts as not equal. What is one vote is one grade, but for two units that differ.
+
+    Raises:
+        PathpruneError: formulas are to be compared in another thread than the main one.
     """
     if len(gold) > LONGEST or len(answer) > LONGEST:
         return flat(gold) == flat(answer)
@@ -182,17 +187,22 @@ def equivalent(gold: str, answer: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def _equivalent(gold: str, answer: str) -> bool:
+    if not _units_meet(gold, answer):
+        return False
     first, second = value(tidy(gold)), value(tidy(answer))
     if first == second:
-        return _units_meet(gold, answer)
-    if _number(first) is not None and _number(second) is not None:
-        return _numbers_meet(gold, answer, _number(first), _number(second)) and _units_meet(gold, answer)
+        return True
+    one, other = _number(first), _number(second)
+    if one is not None and other is not None:
+        return _numbers_meet(gold, answer, one, other)
     _start()
     try:
         with _timed():
-            return _units_meet(gold, answer) and _meet(gold, answer, first, second)
+            if _meet(gold, answer, first, second):
+                return True
     except (_LateError, UnreadError, RecursionError):
         return False
+    return canonical(gold) == canonical(answer)
 
 
 def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
@@ -231,8 +241,7 @@ def _number(said: Value) -> Fraction | None:
     return None
 
 
-def _numbers_meet(gold: str, answer: str, first: Fraction | None, second: Fraction | None) -> bool:
-    assert first is not None and second is not None
+def _numbers_meet(gold: str, answer: str, first: Fraction, second: Fraction) -> bool:
     if first == second or _rounded(first, second) or _rounded(second, first):
         return True
     if percent(gold) and not percent(answer):

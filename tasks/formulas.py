@@ -89,6 +89,8 @@ def longhand(text: str) -> str:
 
 
 class Token(NamedTuple):
+    """A piece of a formula's text."""
+
     kind: str
     text: str
     spaced: bool  # white space stands before it
@@ -855,8 +857,10 @@ def simplest(node: Node) -> str:
     value = expression(node)
     if not isinstance(value, sympy.Expr) or value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
         raise UnreadError("no finite value")
+    if value.is_Rational:
+        return str(value)
     powers = [p.exp for p in value.atoms(sympy.Pow) if p.base.is_Add]
     if sympy.count_ops(value) < 100 and all(abs(p) <= 12 for p in powers if p.is_Rational):
         value = sympy.radsimp(sympy.expand(sympy.sqrtdenest(value)))
         value = sympy.cancel(value) if value.free_symbols and value.is_rational_function() else sympy.expand(value)
-    return str(value) if value.is_Rational else sympy.latex(value, ln_notation=True)
+    return sympy.latex(value, ln_notation=True)

@@ -105,7 +105,7 @@ _BESIDE_ALL = re.compile(
 _LIST = r"[,;]?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[,;]|\\(?:land|lor|wedge|vee|quad)(?![a-z])"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(:\d\d)?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _BASED = re.compile(r"\(?\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\d{1,2}|[a-z]+)\s*\}?")
-_SCALED = re.compile(rf"(.*\d.*?)\s*\b({'|'.join(SCALES)})")
+_SCALED = re.compile(rf"([-+\d.,/ ]*\d)\s*({'|'.join(SCALES)})")
 _COUNTS = {
     "zero": 0,
     "one": 1,
