@@ -97,7 +97,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--pruner", "jaccard:keep=best"), "keep is diverse or central"),
         (("--pruner", "./nothing.py@Mine"), "no pruner file at ./nothing.py"),
         (("--pruner", "stop"), "no checkpoint of stop for this model"),
-        (("--pruner", "stop:checkpoint=nowhere"), "nowhere/checkpoint.json is missing or damaged"),
+        (("--pruner", "stop:checkpoint=nowhere"), "no checkpoint at nowhere"),
         (("--task", "hnads"), "unknown task 'hnads'; did you mean hands?"),
         (("--engine", "vlm"), "unknown engine 'vlm'"),
         (("--engine", "toy:skil=1"), "engine toy does not take skil=1; did you mean skill?"),
