@@ -465,7 +465,7 @@ def test_a_damaged_checkpoint_is_one_line_even_where_its_card_agrees(
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lora(renamed), "lacks the LoRA of model.layers"),
+        (lora(renamed), "lacks base_model.model.model.layers"),
         (adapter(target_modules=["up_proj"]), "has base_model.model"),
     ],
 )
