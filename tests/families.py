@@ -42,7 +42,8 @@ SIZES: dict[str, Any] = {
     "num_encoder_attention_heads": 4, "num_key_value_heads": 2, "num_kv_heads": 2, "head_dim": 8, "dim_head": 8,
     "d_head": 8, "kv_channels": 8, "rotary_dim": 4, "attention_head_size": 8, "attention_head_dim": 16,
     "q_lora_rank": 16, "kv_lora_rank": 16, "o_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
-    "v_head_dim": 12, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 8, "global_head_dim": 16,
+    "v_head_dim": 12, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 8,
+    "index_block_size": 4, "index_topk_blocks": 2, "global_head_dim": 16,
     "num_global_key_value_heads": 2, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8,
     "query_pre_attn_scalar": 8, "num_query_groups": 2, "o_groups": 2, "d_rel": 8, "rel_extent": 16,
     # layers
@@ -107,6 +108,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma4_text:shared": ("gemma4_text", SHARED),
     "gemma4_text:moe": ("gemma4_text", {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16}),
     "gemma4_text:k=v": ("gemma4_text", {"attention_k_eq_v": True}),
+    "minimax_m3_vl_text:sparse": ("minimax_m3_vl_text", {"layer_types": ["full_attention", "minimax_m3_sparse"]}),
     "deepseek_v2:plain": ("deepseek_v2", {"q_lora_rank": None}),
 }  # fmt: skip
 
