@@ -22,21 +22,18 @@ from tests import families
 # One of each kind: full attention, windows, sinks, a cap on scores, ALiBi, keys and values of unlike width, shared ones,
 # fused experts, positions learned, a router that is a linear layer.
 DOZEN = (
-    "llama", "gpt2", "gemma2", "gpt_oss", "bloom", "mpt", "deepseek_v3", "gemma3n_text", "gemma4_text:shared", "mixtral",
-    "phimoe", "qwen2:window",
+    "llama", "gpt2", "gemma2", "gpt_oss", "bloom", "mpt", "deepseek_v3", "gemma4_text:shared", "mixtral", "phimoe",
+    "qwen2:window", "gpt_neo",
 )  # fmt: skip
 RIGHT = (
     *DOZEN, "afmoe", "apertus", "cohere2", "ctrl", "deepseek_v2", "doge", "ernie4_5", "exaone4", "falcon", "falcon:alibi",
-    "gemma3_text", "glm4", "glm4_moe_lite", "gpt_neo", "gpt_neox", "granite", "granite_swa", "hunyuan_v1_dense", "llama4_text",
+    "gemma3_text", "gemma3n_text", "glm4", "glm4_moe_lite", "gpt_neox", "granite", "granite_swa", "hunyuan_v1_dense", "llama4_text",
     "llama:dynamic", "longcat_flash", "mimo_v2_flash", "minicpm3", "ministral3", "mistral", "nemotron", "olmo2", "olmo3", "opt",
     "phi", "phi3", "phi3:longrope", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma",
 )  # fmt: skip
 REFUSED = {
     "mamba": "layers of the kind linear_attention",
-    "jamba": "layers of the kind linear_attention",
-    "lfm2": "layers of the kind conv",
     "deepseek_v32": "layers of the kind indexed_attention",
-    "recurrent_gemma": "keeps no keys and values",
     "openai-gpt": "keeps no keys and values",
     "bart": "computes other states over stored keys and values",
     "bert": "is no causal decoder",

@@ -213,13 +213,9 @@ def fused_experts(model: Any) -> list[str]:
 
 
 def _leaf(name: str, parameter: str = "") -> str:
-    """The end of a module's or parameter's name, without PEFT's own parts."""
-    parts = [part for part in name.split(".") if part != "base_layer"]
-    return (
-        ".".join([*parts[-1:], parameter])
-        if parameter
-        else ".".join(parts[-2:] if parts[-2] == "experts" else parts[-1:])
-    )
+    """The end of a module's or parameter's name, without PEFT's own parts; of experts with the parameter's name."""
+    parts = [part for part in [*name.split("."), parameter] if part and part != "base_layer"]
+    return ".".join(parts[-2:] if parameter or parts[-2] == "experts" else parts[-1:])
 
 
 def _per_layer(decoder: Any, rows: int, tokens: int) -> dict[str, torch.Tensor]:
