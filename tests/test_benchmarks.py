@@ -135,7 +135,7 @@ REFUSED = {
     "NaN": ('{"problem": "a", "answer": NaN}', "line 1: answer is nan"),
     "null": ('{"problem": null, "answer": "1"}', "line 1: problem is None"),
     "blank": ('{"problem": "a", "answer": "  "}', "line 1: answer is '  '"),
-    "list as gold": ('{"problem": "a", "answer": ["1"]}', "line 1: answer is .'1'., not one text"),
+    "list as gold": ('{"problem": "a", "answer": ["1", "2"]}', "line 1: answer is .'1', '2'., not one text"),
     "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "line 1: answer .* does not parse"),
     "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"line 1: solution ends in no \\boxed"),
     "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "line 2: id '7' is also that of line 1"),

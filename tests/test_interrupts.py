@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_ctrl_c_while_everything_is_imported(seconds: float) -> None:
         command.wait(seconds)
     command.send_signal(signal.SIGINT)
     _, said = command.communicate(timeout=60)
-    assert command.returncode == 130 and said.startswith("interrupted") and said.count("\n") == 1
+    assert command.returncode == 130 and re.fullmatch(r"\n?interrupted.*\n", said)  # click ends the line of a ^C first
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

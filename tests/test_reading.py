@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness import registry, report
@@ -246,6 +246,9 @@ FREE = {
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(change=mutations())
+@example(change=(POOL, 0, ["flops", "attention"], 10**30))
+@example(change=(SCORES, 1, ["cost", "flops"], 10**30))
+@example(change=(SCORES, 1, ["cost", "flops"], 10**99))
 def test_any_change_of_a_record_gives_a_table_or_one_line(
     change: tuple[str, int, list[Any], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

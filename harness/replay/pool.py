@@ -42,7 +42,7 @@ class Pool:
             lengths=np.array([r["lengths"][:n] for r in rows], dtype=int).reshape(len(rows), n),
             stopped=np.array([r["stopped"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
             prompts=np.array([r["prompt"] for r in rows], dtype=int),
-            flops=FlopModel(**header["flops"]),
+            flops=FlopModel(**{name: float(value) for name, value in header["flops"].items()}),
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -57,7 +58,7 @@ def saying(where: Path) -> Iterator[None]:
     except Exception as error:
         if not any(words in str(error) for words in FAILED_WRITES):
             raise
-        raise refused(where, OSError(" ".join(str(error).split())[:160])) from error
+        raise refused(where, OSError(errno.ENOSPC, " ".join(str(error).split())[:160])) from error
 
 
 def apart(out: Path, what: str, *sources: Path) -> None:
