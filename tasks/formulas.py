@@ -467,7 +467,7 @@ class _Reader:
             return negative(self.argument(True)) if self.take() == "-" else self.argument(True)
         if self.kind() == "number" and not raised:
             token = self.tokens[self.place]
-            if len(token.text) > 1:
+            if len(token.text) > 1 and token.text[0] != ".":
                 rest = Token("number", token.text[1:], False)
                 self.tokens = [
                     *self.tokens[: self.place],

@@ -129,7 +129,7 @@ _IN_FONT = rf"\\text\{{(?!\s*(?:{_MEANING}|[ap]\.m\.))[^{{}}]*\}}"
 _UNIT = rf"""(?:(?:\^?\s*\\circ\s*)?{_IN_FONT}|{_ABBREVIATED}|\^?\s*\\circ\s*[CFK](?![A-Za-z])
     |\\mu\s*(?:{_IN_FONT}|[mgs](?![A-Za-z]))|\\Omega){_POWER}"""
 _LETTER_UNIT = rf"[msLhgNJWVAK](?![A-Za-z]){_POWER}"
-_UNITS = re.compile(rf"\s*{_UNIT}(?:\s*(?:/|\\cdot|\*|per\s)?\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$", re.VERBOSE)
+_UNITS = re.compile(rf"\s*{_UNIT}(?:\s*(?:(?:/|\\cdot|\*|per\s)\s*)?(?:{_UNIT}|{_LETTER_UNIT}))*\s*$", re.VERBOSE)
 _LETTER_UNITS = re.compile(
     rf"""(?<=[\d}}i])\s+[msLVWJ](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$
     |(?<=\d)\s*{_LETTER_UNIT}\s*/\s*{_LETTER_UNIT}\s*$""",
@@ -145,7 +145,7 @@ _PERCENT = re.compile(
     re.VERBOSE,
 )
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?\s*$")
-_QUOTED = re.compile(r"""(?:``|''|["'`])+\s*([^"'`]*)\s*(?:``|''|["'`])+""")
+_QUOTED = re.compile(r"""["'`]++([^"'`]*+)["'`]++""")
 _NO_SUBJECT = r"(?:not|no|never|least|most|greater|less|more|than|between|either|neither|if|when)\b"
 _SAID = re.compile(  # "The area is 5", "Answer: 5", "Area: 5"
     rf"""(?:(?:(?!{_NO_SUBJECT})[A-Za-z][A-Za-z'-]*[\ ,]+)*+(?:(?<=is\ )|(?<=are\ )|(?<=equals\ )|(?<=equal\ to\ )|(?<=be\ )|(?<=of\ ))
@@ -163,7 +163,7 @@ def tidy(answer: str) -> str:
         answer: what a model or a data set writes, at most a thousand characters or so.
     """
     if r"\begin" not in answer:
-        answer = re.sub(r"(?<=[^\s,;])\s*\n\s*\n\s*", ", ", answer.strip())
+        answer = re.sub(r"(?<=[^\s,;])[^\S\n]*+\n[^\S\n]*+\n\s*+", ", ", answer.strip())
     text = _clean(answer)
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1]
@@ -177,7 +177,7 @@ def tidy(answer: str) -> str:
 
 def _clean(answer: str) -> str:
     """An answer in our notation, with what is said around it."""
-    return _stripped(_commands(_plain(" ".join(answer.split()))))
+    return _stripped(" ".join(_commands(_plain(" ".join(answer.split()))).split()))
 
 
 def _stripped(text: str) -> str:
