@@ -80,15 +80,20 @@ def _canonical(answer: str) -> str:
     if len(answer) > LONGEST:
         return flat(answer)
     _start()
-    form = _printed(value(tidy(answer)))
+    form = _form(answer)
     for _ in range(3):
         if len(form) > LONGEST:
             return flat(form)
-        again = _printed(value(tidy(form)))
+        again = _form(form)
         if again == form:
             return form
         form = again
     return flat(answer)
+
+
+def _form(answer: str) -> str:
+    said = value(tidy(answer))
+    return _printed(said) + r"\%" * (percent(answer) and isinstance(said, Formula))
 
 
 # -- the canonical form ----------------------------------------------------------------------------------------------
@@ -190,7 +195,7 @@ def _equivalent(gold: str, answer: str) -> bool:
     if not _units_meet(gold, answer):
         return False
     first, second = value(tidy(gold)), value(tidy(answer))
-    if first == second:
+    if first == second or _option(gold, answer) or _option(answer, gold):
         return True
     one, other = _number(first), _number(second)
     if one is not None and other is not None:
@@ -203,6 +208,20 @@ def _equivalent(gold: str, answer: str) -> bool:
     except (_LateError, UnreadError, RecursionError):
         return False
     return canonical(gold) == canonical(answer)
+
+
+_OPTION = re.compile(
+    r"(?:(?:option|choice|letter)\s+)?[(\[]?([A-Z])[)\]]?(?:\s*[.:)]\s*|\s+[-–—]\s+|\s*—\s*)\S.*|(?:option|choice|letter)\s+\(?([A-Z])\)?\.?",
+    re.IGNORECASE,
+)
+
+
+def _option(letter: str, text: str) -> bool:
+    """Whether a text is the option of that letter with what stands there: ``C) Arnold``, ``Option C``."""
+    if len(letter) != 1 or not letter.isupper():
+        return False
+    named = _OPTION.fullmatch(re.sub(r"\\text(?:bf)?\b|[{}$*]", "", text).strip())
+    return named is not None and letter in (named[1], named[2])
 
 
 def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:

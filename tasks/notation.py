@@ -144,6 +144,7 @@ _PERCENT = re.compile(
     r"""\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z\ ]*\}?)?\s*$""",
     re.VERBOSE,
 )
+_CURRENCY = re.compile(r"^(?:\\text\{)?\s*(?:Rs|USD|US|INR|EUR|GBP|CAD|AUD|RMB|CNY)\b\.?\s*\}?\s*(?=\d)")
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?\s*$")
 _QUOTED = re.compile(r"""["'`]++([^"'`]*+)["'`]++""")
 _NO_SUBJECT = r"(?:not|no|never|least|most|greater|less|more|than|between|either|neither|if|when)\b"
@@ -167,7 +168,7 @@ def tidy(answer: str) -> str:
     text = _clean(answer)
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1]
-    text = _stripped(_PERCENT.sub("", text))
+    text = _stripped(_PERCENT.sub("", _CURRENCY.sub("", text)))
     plain = re.sub(" +", " ", _unfonted(text))
     said = _SAID.match(plain)
     if said and 0 < said.end() < len(plain):

@@ -19,7 +19,7 @@ _LETTER = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rh
 NAME = re.compile(
     rf"(?:{_LETTER}{_ARGUMENT}|[A-Z]{{2,4}}|(?=[A-Za-z' ]*[A-Za-z]{{3}})[A-Za-z][A-Za-z' ]{{2,}}(?:\s*\([^()=]*\))?|\\(?:angle|triangle)\s*[A-Z]+|\\overline\s*\{{[A-Z]+\}}|\\bar\s*\{{[A-Z]+\}}|"
     rf"[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}|m\s*\\angle\s*[A-Z]+|"
-    rf"\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\||[A-Z]+(?::[A-Z]+)+|{_LETTER}(?:\s*:\s*{_LETTER})+|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
+    rf"\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\||[A-Z]+(?::[A-Z]+)+|(?:[EPV]|Var|\\mathbb\{{[EP]\}})\s*[\[(][^\[\]()=]*[\])]|{_LETTER}(?:\s*:\s*{_LETTER})+|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
 )
 _TUPLE_NAME = re.compile(rf"\(\s*{_LETTER}(?:\s*,\s*{_LETTER})*\s*\)|{_LETTER}(?:\s*,\s*{_LETTER})+")
 _SUM_NAME = re.compile(r"[a-wA-W](?:\s*[-+]\s*[a-wA-W])+|[a-w]\s?[a-w](?:\s?[a-w])?")
@@ -103,7 +103,7 @@ _BESIDE_ALL = re.compile(
     r"(?<=[,;\s(])[A-Za-z](?:_\w+)?\s*\\in\s*(?:\\mathbb\{[A-Z]\}|[ZNRQ])(?:\s*[\^_]\s*\{?\s*[+*>0-]*\s*\}?)?)\)?"
 )
 _LIST = r"[,;]?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[,;]|\\(?:land|lor|wedge|vee|quad)(?![a-z])"
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(:\d\d)?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d)(:\d\d)?)?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _BASED = re.compile(r"\(?\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\d{1,2}|[a-z]+)\s*\}?")
 _SCALED = re.compile(rf"([-+\d.,/ ]*\d)\s*({'|'.join(SCALES)})")
 _COUNTS = {
@@ -207,7 +207,7 @@ def _words(text: str, level: int) -> Value | None:
     if plain.lower() in _COUNTS:
         return _number(text, _COUNTS[plain.lower()])
     if match := _CLOCK.fullmatch(text):
-        return Words(f"{int(match[1])}:{match[2]}{match[3] or ''} {match[4].lower()}m")
+        return Words(f"{int(match[1])}:{match[2] or '00'}{match[3] or ''} {match[4].lower()}m")
     if (match := _SCALED.fullmatch(text)) and (size := number(match[1].strip())) is not None:
         return _number(text, size * 10 ** SCALES[match[2]])
     return Words(plain) if wordy(re.sub(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", " ", text)) else None
@@ -331,7 +331,13 @@ def _bracketed(text: str, level: int) -> Value | None:
         if re.search(r"(?<!\\)\||:|\\mid", inside):  # a set by what is true of its elements
             return Words(flat(text))
         return _items(left, texts, right, level)
-    return _items(left, texts, right, level) if len(texts) > 1 else None
+    if len(texts) < 2:
+        return None
+    items = _items(left, texts, right, level)
+    rows = [p.parts for p in items.parts if isinstance(p, Items) and p.left == "["] if isinstance(items, Items) else []
+    if left == "[" and len(rows) == len(texts) and len({len(row) for row in rows}) == 1:
+        return Matrix(tuple(rows))
+    return items
 
 
 def _ratio(text: str, level: int) -> Value | None:
