@@ -59,6 +59,7 @@ class Sampling:
             )
 
 
+MOST_TOKENS, MOST_FLOPS = 2**53 - 1, 1e100  # of a problem: sums and squares of them stay exact, or finite
 STATISTICS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
 
@@ -179,8 +180,12 @@ class Cost:
         plain: dict[str, Any] = {}
         given: dict[str, Any] = vars(self)
         for name, value in given.items():
+            value = value.item() if isinstance(value, np.generic) else value  # a float16 compares as one
             is_number = isinstance(value, Real)
-            if not is_number or not math.isfinite(value) or value < 0:
+            most = MOST_FLOPS if name == "flops" else MOST_TOKENS
+            if is_number and most < value < math.inf:
+                raise PathpruneError(f"a cost is no more than {most:g} in {name}, and this one is")
+            if not is_number or not 0 <= value <= most:
                 raise PathpruneError(f"a cost is 0 or more and finite, not {name}={value!r}")
             if name != "flops" and value != int(value):
                 raise PathpruneError(f"a cost in tokens is a whole number, not {name}={value!r}")

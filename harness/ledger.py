@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from harness.api import ASKED, Check, Cost, Path, PathpruneError, Problem
+from harness.plugins.sampled import launched, resumed
 from harness.rng import derive
-from harness.sampled import launched, resumed
 
 
 class MeteredProbe:

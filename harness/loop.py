@@ -26,15 +26,15 @@ from harness.api import (
     Task,
     TokenStats,
 )
-from harness.guard import PluginError, contained
 from harness.ledger import Metered, MeteredProbe
+from harness.plugins.guard import PluginError, contained
+from harness.plugins.undeclared import Undeclared, UndeclaredStats
 from harness.public import public
 from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
 from harness.text import reason, shown
-from harness.undeclared import Undeclared, UndeclaredStats
 from harness.vote import vote
 
 Result = TypeVar("Result")

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import math
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache, partial
 from importlib import metadata
@@ -14,19 +15,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api import PathpruneError, Sampling, Task
-from harness.code import code_digest, live_digest
-from harness.contracts import complete as complete
-from harness.contracts import complete_task as complete_task
-from harness.guard import OURS, PluginError, blamed, contained, is_ours
-from harness.objects import told_apart
-from harness.plugins import Plugin as Plugin
-from harness.plugins import traits_of
+from harness.plugins.code import code_digest, is_beside, live_digest
+from harness.plugins.contracts import complete as complete
+from harness.plugins.contracts import complete_task as complete_task
+from harness.plugins.declared import Plugin as Plugin
+from harness.plugins.declared import traits_of
+from harness.plugins.guard import OURS, PluginError, blamed, contained, is_ours
+from harness.plugins.objects import told_apart
 from harness.public import named
-from harness.text import literal, shown
+from harness.text import literal, reason, shown
 from harness.text import unknown as unknown
 
 Kind = Literal["pruners", "tasks", "engines"]
 FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
+EXAMPLES = {"lm_eval": "lm_eval:gsm8k", "reasoning_gym": "reasoning_gym:chain_sum", "file": "problems.jsonl"}
 LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
 
 
@@ -69,7 +71,10 @@ def task(spec: str) -> Task:
     first, _, rest = tail.partition(",")
     by_position = [first] if first and "=" not in first else []
     options = _options(spec, rest if by_position else tail)
-    named: Task = complete_task(_build("task", head, load("tasks", head)[0], by_position, options), head)
+    factory = load("tasks", head)[0]
+    if not by_position and _needs_name(head, factory, options):
+        raise PathpruneError(f"task {head}: a name is missing; give one, such as {EXAMPLES.get(head, head + ':NAME')}")
+    named: Task = complete_task(_build("task", head, factory, by_position, options), head)
     return named
 
 
@@ -88,10 +93,16 @@ def pruner(spec: str) -> Plugin:
         raise PathpruneError(f"{head} names a file; name its class too: {head}@Class")
     checkpoint = options.pop("checkpoint", None)
     if "@" in head:
-        plugin_class, digest = _from_file(head)
-        source = f"file {digest[:12]}"
-    else:
-        plugin_class, source = load("pruners", head)
+        with blamed(f"pruner {head!r}"):  # even looking at a class of others may raise
+            plugin_class, digest = _from_file(head)
+            return _plugin(spec, head, options, checkpoint, plugin_class, f"file {digest[:12]}")
+    plugin_class, source = load("pruners", head)
+    with nullcontext() if is_ours(plugin_class) else blamed(f"pruner {head!r}"):
+        return _plugin(spec, head, options, checkpoint, plugin_class, source)
+
+
+def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plugin_class: Any, source: str) -> Plugin:
+    """The pruner that a spec names, made of its class."""
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={named(v)}" for k, v in sorted(options.items()))
     return Plugin(
@@ -110,7 +121,13 @@ def of_object(given: Any) -> Plugin:
 
     Its name is that of its class, with the plain values that the instance holds in public attributes as options.
     """
-    built = _build("pruner", given.__name__, given, [], {}) if inspect.isclass(given) else given
+    is_class = issubclass(type(given), type)
+    with blamed(f"pruner {type(given).__name__ if not is_class else type.__dict__['__name__'].__get__(given)!r}"):
+        return _of_object(given, is_class)
+
+
+def _of_object(given: Any, is_class: bool) -> Plugin:
+    built = _build("pruner", given.__name__, given, [], {}) if is_class else given
     name = type(built).__name__
     traits_of(built, name)
     if name in names("pruners"):
@@ -147,12 +164,14 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
         raise PathpruneError(f"{noun} {name!r} is no class but {shown(factory)}")
     if inspect.isabstract(factory) or getattr(factory, "_is_protocol", False):
         raise PathpruneError(f"{name} only says what a {noun} has to be; give a class that has all of it")
-    parameters = inspect.signature(factory).parameters
+    parameters = _parameters(noun, name, factory)
+    if options and not parameters:
+        raise PathpruneError(f"{name} has no options, and is given {', '.join(options)}; leave them out")
     known = [n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in options:
         if option not in known and not takes_any:
-            raise PathpruneError(unknown(f"option of {name}", option, known or ["(it has none)"]))
+            raise PathpruneError(unknown(f"option of {name}", option, known))
     for option, value in options.items():
         _hold(name, option, value, parameters.get(option))
     given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
@@ -165,6 +184,34 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
         if cause is not None and is_ours(factory) and not isinstance(cause, (TypeError, ValueError, AttributeError)):
             raise cause  # noqa: B904  (our bug, as it is)
         raise PathpruneError(f"{noun} {name!r} cannot be made with {given}: {error}") from cause
+
+
+def _parameters(noun: str, name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
+    """What a class or function takes."""
+    if (
+        inspect.isclass(factory)
+        and not any(
+            part in vars(base) and not vars(base).get("_is_protocol")  # a protocol says that it takes anything
+            for base in factory.__mro__[:-1]
+            for part in ("__init__", "__new__")
+        )
+    ):
+        return {}
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError) as error:  # classes of C say nothing of their arguments
+        raise PathpruneError(f"{name} is no {noun}: {reason(error)}") from error
+
+
+def _needs_name(name: str, factory: Any, options: Mapping[str, Any]) -> bool:
+    """Does a task take one thing by position that was not given?"""
+    first = next(iter(_parameters("task", name, factory).values()), None)
+    return (
+        first is not None
+        and first.kind is first.POSITIONAL_OR_KEYWORD
+        and first.default is first.empty
+        and first.name not in options
+    )
 
 
 def _hold(name: str, option: str, value: Any, parameter: inspect.Parameter | None) -> None:
@@ -190,6 +237,8 @@ def _from_file(head: str) -> tuple[Any, str]:
     try:
         file = Path(name).expanduser().resolve()
         source = file.read_bytes() if file.suffix == ".py" else None
+    except PermissionError as error:
+        raise PathpruneError(f"{name} cannot be read (permission denied): allow reading it, or copy it") from error
     except (OSError, RuntimeError, ValueError):  # not there, no such user, no such name
         source = None
     if source is None:
@@ -204,10 +253,16 @@ def _from_file(head: str) -> tuple[Any, str]:
     except PluginError as error:  # whatever a user's module raises while it is imported is theirs to mend
         del sys.modules[module_spec.name]
         raise PathpruneError(f"{name} cannot be imported ({error})") from error.__cause__
-    classes = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__]
+    members = list(vars(module).items())
+    classes = [n for n, v in members if inspect.isclass(v) and v.__module__ == module.__name__]
     if not hasattr(module, attribute):
         raise PathpruneError(unknown(f"class in {name}", attribute, classes))
     chosen = getattr(module, attribute)
     if not inspect.isclass(chosen):
         raise PathpruneError(f"{attribute} in {name} is no class but {shown(chosen)}; classes: {', '.join(classes)}")
+    if not (chosen.__module__.partition(".")[0] in OURS or is_beside(chosen, module.__name__, file.parent)):
+        raise PathpruneError(
+            f"{attribute} is not defined in {name} but in {chosen.__module__}; name the file that defines it, or give a class of "
+            f"its own: class Mine({attribute})"
+        )
     return chosen, hashlib.sha256(source).hexdigest()

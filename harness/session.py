@@ -16,8 +16,8 @@ from typing import Any
 from harness import registry
 from harness.api import PathpruneError, Sampling
 from harness.learn import checkpoints
-from harness.objects import remember
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
+from harness.plugins.objects import remember
 from harness.progress import bar
 from harness.report.table import Results, Table
 from harness.runners.bench import bench as bench_banked
@@ -25,9 +25,9 @@ from harness.runners.bench import check_signals
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
-from harness.spec import Ended, Stage, parse_stages, stages_of
+from harness.spec import LARGEST, Ended, Stage, parse_stages, stages_of
 from harness.store.records import Record
-from harness.text import shown, unknown
+from harness.text import is_utf8, shown, unknown
 from harness.vote import VOTES
 from harness.where import Where, given
 
@@ -208,6 +208,8 @@ def run_of(
     """A run at ``where``, of the task's number of problems by default."""
     if problems is not None and (not isinstance(problems, int) or isinstance(problems, bool)):
         raise PathpruneError(f"problems is a whole number, not {shown(problems)}")
+    if problems is not None and problems > LARGEST["problems"]:
+        raise PathpruneError(f"problems is {LARGEST['problems']} at most, not {shown(problems)}")
     folders = _folder("results", results), _folder("bank", bank)
     spec = where.spec(n, stages, **rest)
     count = given(problems, where.task.defaults.problems)
@@ -215,7 +217,7 @@ def run_of(
 
 
 def _folder(name: str, given: Any) -> FilePath:
-    if not isinstance(given, str | FilePath) or not str(given) or "\0" in str(given):
+    if not isinstance(given, str | FilePath) or not str(given) or "\0" in str(given) or not is_utf8(str(given)):
         raise PathpruneError(f"{name} is a folder's path, not {shown(given)}")
     return FilePath(given)
 
@@ -250,14 +252,16 @@ def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | 
 
 def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
     """(pruners ready to run, what ``all-registered`` leaves out and why)."""
-    wanted = split_specs(pruners) if isinstance(pruners, str) else pruners
-    wanted = wanted if isinstance(wanted, Sequence) else [wanted]
+    # By type: an object of others may raise when it is asked for its class.
+    wanted = split_specs(pruners) if issubclass(type(pruners), str) else pruners
+    wanted = wanted if issubclass(type(wanted), Sequence) else [wanted]
     if not wanted:
         raise PathpruneError("no pruner given; see: pathprune list")
     plugins: list[Plugin] = []
     left_out: dict[str, str] = {}
     for one in wanted:
-        if isinstance(one, str) and one == "all-registered":
+        is_spec = issubclass(type(one), str)
+        if is_spec and one == "all-registered":
             for name in registry.names("pruners"):
                 plugin = registry.pruner(name)
                 if reason := checkpoints.unavailable(plugin, engine):
@@ -265,7 +269,7 @@ def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
                 else:
                     plugins.append(plugin)
         else:
-            plugins.append(registry.pruner(one) if isinstance(one, str) else registry.of_object(one))
+            plugins.append(registry.pruner(one) if is_spec else registry.of_object(one))
     return _one_of_each(plugins), left_out
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal, NamedTuple, get_args
 
+from harness import advice
 from harness.api import Engine, PathpruneError, Task
 from harness.store.keys import digest
 from harness.store.names import is_file_name
@@ -16,7 +17,12 @@ from harness.vote import VOTES
 
 Ended = Literal["count", "bypass"]
 WHOLE = re.compile(r"[0-9]{1,12}")
-LARGEST = {"n": 2**20, "limit": 2**31 - 1, "seed": 2**63 - 1}  # seeds fill 64 bits, lengths what records hold
+LARGEST = {
+    "n": 2**20,
+    "limit": 2**31 - 1,
+    "seed": 2**63 - 1,
+    "problems": 2**31 - 1,
+}  # seeds fill 64 bits, lengths what records hold
 
 
 class Stage(NamedTuple):
@@ -61,9 +67,9 @@ class RunSpec:
         for name, value in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise PathpruneError(f"{name} is a whole number, not {shown(value)}")
-        for name, most in LARGEST.items():
-            if numbers[name] > most:
-                raise PathpruneError(f"{name} is {most} at most, not {shown(numbers[name])}")
+        for name in numbers.keys() & LARGEST.keys():
+            if numbers[name] > LARGEST[name]:
+                raise PathpruneError(f"{name} is {LARGEST[name]} at most, not {shown(numbers[name])}")
         if self.seed < 0:
             raise PathpruneError(f"seed is 0 or more, not {self.seed}")
         if self.ended not in get_args(Ended):
@@ -72,10 +78,12 @@ class RunSpec:
                     "ended", shown(self.ended) if not isinstance(self.ended, str) else self.ended, list(get_args(Ended))
                 )
             )
-        for name in (f"{self.task}-v{self.task_version}", str(self.engine["model"])):
+        for noun, name in (("task", f"{self.task}-v{self.task_version}"), ("model", str(self.engine["model"]))):
             if not is_file_name(name):
+                other = f"; give a model that can: {advice.option(model='NAME')}" if noun == "model" else ""
                 raise PathpruneError(
-                    f"{name!r} names a folder of records: it may not hold a slash, nor what cannot be shown"
+                    f"{noun} {name!r} cannot name a folder of records, which holds no slash and nothing that cannot be shown"
+                    + other
                 )
         if self.n < 1 or self.limit < 2:
             raise PathpruneError("n is 1 or more, and the token limit 2 or more")

@@ -18,7 +18,7 @@ from harness import registry
 from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Problem, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.runners.bench import bench
 from harness.runners.run import Run
 from harness.spec import RunSpec, Stage
@@ -32,7 +32,7 @@ Finding = tuple[str, str | None]
 def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
     """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split.
 
-    What it declares of itself was checked when it was loaded (``harness.plugins.traits_of``).
+    What it declares of itself was checked when it was loaded (``harness.plugins.declared.traits_of``).
     """
     yield "identity() names the same every time", _disagrees(plugin)
     suite = _conformance_of_rule if plugin.traits.decides else _conformance_of_scores

@@ -41,7 +41,7 @@ def reason(error: BaseException) -> str:
     """What went wrong in one line that any terminal prints; a user's mistake already reads as one."""
     try:
         text = str(error)
-    except Exception:  # an exception of others may not even have a text
+    except (Exception, SystemExit):  # an exception of others may not even have a text
         text = "(it has no text)"
     if not isinstance(error, PathpruneError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -52,14 +52,22 @@ def shown(value: Any, most: int = 60) -> str:
     """A wrong value as an error shows it: short, and the same in every process."""
     try:
         text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
-    except Exception:  # a value of others may not even have a text
+    except (Exception, SystemExit):  # a value of others may not even have a text
         text = f"<{type(value).__name__}>"
-    return shorten(re.sub(r" at 0x[0-9a-fA-F]+", "", text), most)
+    return _cut(one_line(re.sub(r" at 0x[0-9a-fA-F]+", "", text)), most)
 
 
 def shorten(text: str, most: int = LONGEST) -> str:
     """One line of printable characters, cut where it is long."""
-    line = one_line(" ".join(text.split()))
+    return _cut(one_line(" ".join(text.split())), most)
+
+
+def is_utf8(text: str) -> bool:
+    """Is it of whole characters, with no half of a surrogate pair, which no file holds?"""
+    return str.isascii(text) or str.encode(text, errors="ignore").decode() == text
+
+
+def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from harness import cli, registry
 from harness.cli.values import Amount, OneOf, Place, Text, Whole
 from harness.runners.bench import bench
+from harness.store import files
 from harness.store.records import pools
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -62,6 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "notes.md").write_bytes(b"\xff\xfe mine")
     (root / "folder.md").mkdir()
     (root / "empty").mkdir()
+    (root / "p.jsonl").write_text('{"problem": "2 + 2?", "answer": "4"}\n')
     return root
 
 
@@ -189,25 +193,25 @@ CASES: list[tuple[str, str]] = [
     ("bench --task toy --engine hf --model ./nowhere", "no model folder"),
     *((f"bench {' '.join(TOY)} --pruner first --sampling {s}", says) for s, says in (
         ("temprature=1", "did you mean temperature?"), ("temperature=nan", "finite"), ("temperature=inf", "finite"),
-        ("temperature=-1", "temperature is 0 or more"), ("top_p=0", "top_p in"), ("top_p=2", "top_p in"), ("top_k=1.5", "top_k a whole"),
+        ("temperature=-1", "temperature is from 0"), ("top_p=0", "top_p in"), ("top_p=2", "top_p in"), ("top_k=1.5", "top_k a whole"),
         ("top_k=-1", "top_k a whole"), ("temperature=hot", "temperature"), ("temperature=true", "temperature"), ("temperature", "option=value"),
         ("temperature=1,temperature=2", "given twice"), ("temperature=٣", "temperature"), ("=1", "option=value"),
     )),
     (f"bench {' '.join(TOY)} --vote brda", "did you mean borda?"), (f"bench {' '.join(TOY)} --ended countt", "did you mean count?"),
     # lengths, and what contradicts itself
     *((f"bench {' '.join(TOY)} --pruner first --n 8 {more}", says) for more, says in (
-        ("--keep 9", "--keep 9 is not between"), ("--prefix 48", "--prefix 48 is not between"), ("--max-tokens 5", "--prefix"),
+        ("--keep 9", "keep 9 is not between"), ("--prefix 48", "prefix 48 is not between"), ("--max-tokens 5", "prefix 5 is not between"),
         ("--stages 16", "PREFIX:KEEP"), ("--stages 16:٣", "PREFIX:KEEP"), ("--stages ,", "one stage or more"), ("--stages 16:x", "PREFIX:KEEP"),
         ("--stages 16:4,8:2", "ascending"), ("--stages 8:4,16:5", "keeps"), (f"--stages {10**30}:4", "PREFIX:KEEP"),
-        ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out --prefix"),
-        ("--live --workers 2", "leave out --workers"), ("--live --bank b", "leave out --bank"),
-        ("--workers 0", "--workers"), ("--workers ²", "--workers"), ("--workers ,", "--workers"), ("--workers many", "--workers"),
+        ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out prefix"),
+        ("--live --workers 2", "leave out --workers"),
+        ("--workers 0", "give a number"), ("--workers ²", "give a number"), ("--workers ,", "give a number"), ("--workers many", "give a number"), ("--workers ray://", "give a number"),
         ("--keep 2 --results file", "file is a file"), ("--keep 2 --bank file", "file is a file"), ("--keep 2 --results file/r", "below"),
     )),
     *((f"label {' '.join(TOY)} {more}", says) for more, says in (
         ("--prefixes 5,x", "whole numbers"), ("--prefixes 5,", "whole numbers"), ("--prefixes 5,5", "twice"), ("--prefixes 5 --prefix 6", "leave out"),
         ("--prefixes ٣", "whole numbers"), ("--prefixes 48", "not between"), ("--bounds 0.9 0.1", "lower one first"), ("--bounds nan 1", "number"),
-        ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "--continuations is 1"), ("--labels file", "is a file"),
+        ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "continuations is 1"), ("--labels file", "is a file"),
     )),
     (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "learns nothing"),
     ("ablation rnk", "did you mean rank?"), (f"ablation transfer {' '.join(TOY)}", "--source"), (f"ablation rank --source toy {' '.join(TOY)}", "--source"),
@@ -236,14 +240,32 @@ CASES: list[tuple[str, str]] = [
         ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "longer than"), ("4096", 0, 130, "1 or more"),
         ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
     )),
+    ("bench --task toy:x=1 --engine toy", "toy has no options"), ("bench --task lm_eval: --engine toy", "such as lm_eval:gsm8k"),
+    ("bench --task reasoning_gym --engine toy", "such as reasoning_gym:chain_sum"), ("bench --task lm_eval:shots=1 --engine toy", "a name is missing"),
+    ("bench --task p.jsonl --engine toy --pruner first", "give a model that can"),
+    (f"check {' '.join(TOY)} linear-probe:checkpoint=/nonexistent", "no checkpoint at"),
+    (f"export , {' '.join(TOY)} --out x", "no pruner given"),
+    ("leaderboard --results r\udcff", "no text in UTF-8"), (f"bench {' '.join(TOY)} --bank b\udcff", "no text in UTF-8"),
     ("attention --n 1", "too small"), ("attention --task toy --engine toy", "engine hf"),
     ("convert nowhere.gguf out", "nowhere.gguf"), ("convert in.gguf file", "is a file"), ("convert in.gguf out --dtype float99", "did you mean"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "says"), CASES, ids=[line for line, _ in CASES])
+@pytest.mark.parametrize(("line", "says"), CASES, ids=[ascii(line)[1:-1] for line, _ in CASES])
 def test_a_mistake_is_one_line_that_names_it(line: str, says: str, given: Cli, world: Path) -> None:
     refused(given, world, line.split(), says)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        *((n, "; free space, or choose") for n in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)),
+        *((n, "; get the permission") for n in (errno.EACCES, errno.EPERM, errno.EROFS)),
+        *((n, "; choose another folder") for n in (errno.ELOOP, errno.ENOTDIR, errno.EIO)),
+    ],
+)
+def test_a_write_that_the_system_refuses_says_what_mends_it(number: int, says: str) -> None:
+    assert says in str(files.refused(Path("x"), OSError(number, os.strerror(number))))
 
 
 def test_names_hold_no_markup(given: Cli, world: Path) -> None:

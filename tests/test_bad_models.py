@@ -229,7 +229,7 @@ def others(kind: str, folder: Path) -> None:
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
         ("vit", "its configuration (vit) has no vocab_size"),
-        ("mamba", "has no num_attention_heads"),
+        ("mamba", "has layers of the kind linear_attention"),
     ],
 )
 def test_a_model_that_does_not_write_is_refused(kind: str, says: str, tiny_model: str, tmp_path: Path) -> None:

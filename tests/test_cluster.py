@@ -38,7 +38,10 @@ def test_workers_option(given: str, expected: tuple[Any, int]) -> None:
     assert parse(given) == expected
 
 
-@pytest.mark.parametrize("wrong", ["0", "ray://h:1,0", "ray://h:1,x", "-3,"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["0", "ray://h:1,0", "ray://h:1,x", "-3,", "ray://", "ray://x", "1,1,1", "ray://,2", "x:y", ",4", "ray://h:1:2"],
+)
 def test_a_wrong_workers_option_names_the_right_form(wrong: str) -> None:
     with pytest.raises(PathpruneError, match="give a number, or a cluster's address"):
         parse(wrong)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness import registry
-from harness.code import bytes_digest, code_digest, is_present, normal_form
+from harness.plugins.code import bytes_digest, code_digest, is_present, normal_form
 from harness.report.staleness import is_stale, restated
 from harness.store.records import Record, pack
 

@@ -136,7 +136,7 @@ def test_what_differs_is_another_record(kind: Any, here: FilePath) -> None:
 
 def test_a_class_that_was_changed_is_another(here: FilePath) -> None:
     """Its attribute, its method, a global or a helper that it uses: the old rows are not taken for the new ones."""
-    from harness.code import live_digest
+    from harness.plugins.code import live_digest
 
     scope: dict[str, Any] = {"pp": pp, "__name__": "session"}
     exec(
@@ -213,7 +213,7 @@ def test_two_pruners_of_one_name_are_refused(here: FilePath) -> None:
 
 def test_what_fails_inside_an_engine_is_not_taken_for_missing() -> None:
     from harness.api import Engine
-    from harness.contracts import Guarded
+    from harness.plugins.contracts import Guarded
 
     class Fails:
         @property

@@ -52,10 +52,10 @@ def test_engine_conforms(hands: Hands, hands_engine: Any) -> None:
 def test_probing_leaves_the_cache_bit_identical(adapted: bool, hands: Hands, hands_engine: Any) -> None:
     prefixes = hands_engine.launch(hands.problems("dev", 1), 6, 22, seed=0)[0]
     blocks = {hands_engine.store.get((p.problem.prompt, p.tokens)) for p in prefixes}
-    before = {block: block.kv.clone() for block, _ in blocks}
+    before = {block: [t.clone() for t in block.tensors] for block, _ in blocks}
     adapter = hands_engine.new_adapter(tokens=4, rank=8) if adapted else None
     first = hands_engine.probe(prefixes, adapter)
-    assert all(torch.equal(block.kv, kept) for block, kept in before.items())
+    assert all(torch.equal(a, b) for block, kept in before.items() for a, b in zip(block.tensors, kept, strict=True))
     assert np.array_equal(first, hands_engine.probe(prefixes, adapter))
 
 

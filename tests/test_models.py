@@ -115,6 +115,99 @@ def test_each_way_of_asking_has_a_pool_of_its_own_that_says_so(chatty: Any, run_
 
 
 @pytest.fixture
+def variant(tiny_model: str, tmp_path: Path) -> Any:
+    """The tiny model whose tokenizer is changed."""
+
+    def made(change: Any) -> str:
+        folder = tmp_path / "variant"
+        shutil.copytree(tiny_model, folder)
+        change(folder)
+        return str(folder)
+
+    return made
+
+
+def edited(file: str, **entries: Any) -> Any:
+    """A change of entries in a JSON file of a model."""
+
+    def change(folder: Path) -> None:
+        path = folder / file
+        held = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(held | entries))
+
+    return change
+
+
+def opened(folder: str, **options: Any) -> Any:
+    return registry.engine("hf", folder, Sampling(), device="cpu", **options)._loaded()
+
+
+def test_a_list_of_end_tokens_keeps_the_tokenizers_own(variant: Any) -> None:
+    assert opened(variant(edited("generation_config.json", eos_token_id=[5, 9])))._ends.tolist() == [5, 9, 256]
+
+
+def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(variant: Any) -> None:
+    """An end token that stands in the problem itself is kept."""
+    piece = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<eos>", "type_id": 0}}]
+    tokens = {"<eos>": {"id": "<eos>", "ids": [256], "tokens": ["<eos>"]}}
+    processor = {"type": "TemplateProcessing", "single": piece, "pair": piece, "special_tokens": tokens}
+    engine = opened(variant(edited("tokenizer.json", post_processor=processor)))
+    assert engine.tokenizer("one").input_ids[-1] == 256
+    assert list(engine.ids("one")) == list(engine.encode("one")) and 256 not in engine.ids("one")
+    assert engine.ids("one<eos>")[-1] == 256 and engine.ids("one<eos>").count(256) == 1
+
+
+@pytest.mark.parametrize(
+    "tokens", [("[THINK]", "[/THINK]"), ("<think>", "</think>"), ("<seed:think>", "</seed:think>")]
+)
+def test_special_tokens_around_thinking_stay_in_the_text(tokens: tuple[str, str], variant: Any) -> None:
+    """What is read as thinking must be told from the answer; other special tokens are not shown."""
+
+    def change(folder: Path) -> None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_special_tokens({"additional_special_tokens": [*tokens, "[INST]"]})
+        tokenizer.save_pretrained(folder)
+        edited("config.json", vocab_size=300)(folder)
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+
+    engine = opened(variant(change))
+    text = f"[INST]{tokens[0]}two and two{tokens[1]}So 4.<eos>"
+    assert engine.decode(engine.encode(text)) == f"{tokens[0]}two and two{tokens[1]}So 4."
+
+
+def named(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text(TEMPLATES["qwen3"])
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (lambda folder: None, {"chat": True}, "has no chat template; leave out chat=true"),
+        (lambda folder: None, {"thinking": False}, "has no switch for thinking"),
+        (named, {}, "has chat templates named rag and none named default"),
+        (lambda f: (f / "chat_template.jinja").write_text("{{ raise_exception('only tools') }}"), {}, "cannot be used (only tools)"),
+        (lambda f: (f / "chat_template.jinja").write_text("{% for m in messages %}"), {}, "cannot be used ("),
+        (lambda f: (f / "chat_template.jinja").write_text("{{ messages[3].content }}"), {}, "cannot be used ("),
+        (lambda f: (f / "chat_template.jinja").write_text(" "), {}, "leaves out what is asked"),
+    ],
+    ids=["absent", "absent with a switch", "named only", "raising", "broken", "of other turns", "blank"],
+)  # fmt: skip
+def test_a_chat_template_that_cannot_be_meant_is_one_line(
+    change: Any, options: dict[str, Any], says: str, variant: Any
+) -> None:
+    with pytest.raises(PathpruneError) as caught:
+        opened(variant(change), **options)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture
 def cached(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub cache that holds ``owner/tiny`` at one commit, which ``main`` and ``v1`` name."""
     import huggingface_hub

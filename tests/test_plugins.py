@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path as FilePath
@@ -24,9 +25,10 @@ from rich.console import Console
 import pathprune as pp
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
-from harness.contracts import complete_task
-from harness.guard import PluginError, contained
-from harness.plugins import RESERVED
+from harness.plugins import guard
+from harness.plugins.contracts import complete_task
+from harness.plugins.declared import RESERVED
+from harness.plugins.guard import PluginError, contained
 from harness.pools.bank import Bank
 from harness.progress import bar
 from harness.session import choose
@@ -128,7 +130,7 @@ class TextlessError(Exception):
         (raises(BaseException("odd")), "BaseException: odd"),
         (raises(StopIteration()), "StopIteration"),
         (raises(RecursionError("deep")), "RecursionError: deep"),
-        (raises(ValueError("\udc80\x1b[31m\n[/x]")), r"ValueError: \?\?\[31m \[/x\]"),
+        (raises(ValueError("\udc80\x1b[31m\n[/x]")), r"ValueError: \\udc80\\x1b\[31m \[/x\]"),
         (raises(ValueError("x" * 10**6)), r"ValueError: x+\.\.\."),
         (raises(TextlessError()), "TextlessError: .it has no text"),
         (raises(UnavailableError("no weights")), "^no weights$"),
@@ -150,6 +152,8 @@ class TextlessError(Exception):
         (charges(reread=2.5), "a cost in tokens is a whole number, not reread=2.5"),
         (charges(reread=float("nan")), "not reread=nan"),
         (charges(flops=float("inf")), "not flops=inf"),
+        (charges(flops=1.7e308), r"no more than 1e\+100 in flops"),
+        (charges(reread=10**5000), r"no more than 9.*e\+15 in reread"),
         (charges(flops=1j), "not flops=1j"),
         (charges(verifier="3"), "not verifier='3'"),
         (books(pp.Cost(probed=-1)), "not probed=-1"),
@@ -327,6 +331,7 @@ def test_a_pool_of_other_statistics_is_refused_and_old_rows_stay_valid(bench: An
     assert all(len(row["stats"]) == 12 for row in rows("results", "pool"))
     changed = pp.TokenStats(**{n: np.zeros_like(getattr(paths[0].stats, n)) for n in paths[0].stats.known})
     object.__setattr__(paths[0], "stats", changed)
+    bank.file(problem).unlink()
     bank.put(problem, paths)
     with pytest.raises(PathpruneError, match="banked token statistics of toy-test-00000 are not those"):
         bench("deepconf")
@@ -583,6 +588,7 @@ def test_every_key_of_a_record_is_reserved(bench: Any) -> None:
         (pp.Pruner, "Pruner only says what a pruner has to be"),
         (pp.Streaming, "Streaming only says what"),
         (5, "'int' is not a pruner"),
+        (int, "'int' is not a pruner|int is no pruner"),
         (None, "'NoneType' is not a pruner"),
         ([np.zeros(3)], "'ndarray' is not a pruner"),
         ("", "no pruner given"),
@@ -591,6 +597,18 @@ def test_every_key_of_a_record_is_reserved(bench: Any) -> None:
 def test_what_is_no_pruner_is_one_line(given: Any, says: str, bench: Any) -> None:
     with pytest.raises(PathpruneError, match=says):
         bench(given)
+
+
+HOSTILE_CLASS = (
+    "class Meta(type):\n    def __getattribute__(self, name): raise KeyError(name)\n"
+    "class Mine(metaclass=Meta):\n    quadrant, needs = 'control', ()\n    def score(self, ps, check): return [0.0] * len(ps)\n"
+)
+
+
+def test_an_object_that_shows_nothing_of_itself_is_one_line(bench: Any) -> None:
+    closed = type("Mine", (Honest,), {"__getattribute__": lambda self, name: {}[name]})
+    with pytest.raises(PathpruneError, match="pruner 'Mine' raised KeyError"):
+        bench(closed())
 
 
 FILE = "class Mine:\n    quadrant, needs = 'control', ()\n    def score(self, ps, check): return [float(p.index) for p in ps]\n"
@@ -610,6 +628,12 @@ FILE = "class Mine:\n    quadrant, needs = 'control', ()\n    def score(self, ps
         (FILE, "Mina", "did you mean Mine"),
         (FILE, "", "unknown class in"),
         (FILE.replace("Mine:", "Mine:\n    def __init__(self): 1 / 0"), "Mine", "cannot be made with .*ZeroDivisionError.*mine.py:2"),
+        ("from pathlib import Path as Mine", "Mine", "Mine is not defined in .*mine.py but in pathlib"),
+        ("Mine = int", "Mine", "Mine is not defined in .*mine.py but in builtins"),
+        ("from datetime import datetime as Mine", "Mine", "is not defined in .*mine.py but in datetime"),
+        ("def __getattr__(name): raise KeyError(name)", "Mine", r"mine.py@Mine' raised KeyError: 'Mine' .mine.py:1"),
+        (HOSTILE_CLASS, "Mine", r"raised KeyError: '\w+' .mine.py:2"),
+        (HOSTILE_CLASS.replace("type", "").replace("class Mine(metaclass=Meta)", "class Mine(Meta)"), "Mine", r"raised KeyError"),
         ("from pathprune import Pruner as Mine", "Mine", "only says what a pruner has to be"),
     ],
 )  # fmt: skip
@@ -722,6 +746,9 @@ class Graded(Toy):
         ({"problems": lambda *a: [{"id": "1"}]}, "has to give a list of Problem"),
         ({"problems": lambda *a: [pp.Problem("1", "p", 7)]}, "has to give a answer that is a string"),
         ({"problems": faulty}, r"problems\(\) raised ZeroDivisionError"),
+        ({"problems": lambda *a: [pp.Problem("1", "\ud800", "7")]}, "a prompt of whole characters"),
+        ({"problems": lambda *a: [pp.Problem(f"id-{next(COUNT)}", "p", "7")]}, "other problems at each call"),
+        ({"answer": lambda t: "\ud800"}, "a string of whole characters"),
         ({"version": 2}, "version is a string, not 2"),
         ({"name": ""}, "name is a string, not ''"),
         ({"defaults": {}}, "defaults is a TaskDefaults"),
@@ -734,6 +761,27 @@ class Graded(Toy):
 def test_a_task_that_breaks_its_contract_is_one_line(members: dict[str, Any], says: str, bench: Any) -> None:
     with pytest.raises(PathpruneError, match=says):
         bench("first", task=Graded(**members))
+
+
+class Unprintable(str):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_odd_numbers_and_texts_are_recorded_as_plain_ones(bench: Any) -> None:
+    dice = Dice()
+    dice.prompt_length = lambda problem: np.int64(3)  # type: ignore[method-assign]
+    assert not bench("first", engine=dice).failures
+    assert not bench("first", task=Graded(answer=Unprintable)).failures
+    large = Honest()
+    large.size = 10**5000  # type: ignore[attr-defined]
+    assert not bench(large).failures
+
+
+@pytest.mark.parametrize("count", [2**31, 10**12, 10**5000], ids=["just", "far", "unprintable"])
+def test_problems_are_bounded(count: int, bench: Any) -> None:
+    with pytest.raises(PathpruneError, match="problems is 2147483647 at most"):
+        bench("first", problems=count)
 
 
 def test_a_judgement_may_be_a_bool_of_numpy() -> None:
@@ -803,6 +851,9 @@ def test_a_path_that_is_none_is_one_line(change: Any, says: str, bench: Any, tmp
         ("rows", 0, "rows is a whole number, 1 or more, not 0"),
         ("rows", "8", "rows is a whole number"),
         ("flops", pp.FlopModel(float("nan"), 0.0), "flops holds two finite numbers"),
+        ("flops", pp.FlopModel(10**400, 0.0), "flops holds two finite numbers"),
+        ("prompt_length", lambda p: 1.5, r"prompt_length\(\) gives 1.5, and has to give a whole number"),
+        ("prompt_length", lambda p: -1, r"prompt_length\(\) gives -1"),
         ("describe", faulty, r"describe\(\) raised ZeroDivisionError"),
         ("prompt_length", faulty, r"prompt_length\(\) raised ZeroDivisionError"),
     ],
@@ -918,3 +969,17 @@ def test_honest_pruners_conform_as_before() -> None:
     task, engine = registry.task("toy"), registry.engine("toy", "toy", pp.Sampling())
     findings = list(conformance(registry.pruner("consensus"), task, engine, 5))
     assert len(findings) > 5 and [f for f in findings if f[1]] == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_around_a_plugins_code_is_the_users(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def interrupted() -> Iterator[None]:
+        if when == "before":
+            raise KeyboardInterrupt
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "_state_kept", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.contained(lambda: 1)

@@ -62,7 +62,7 @@ def test_live_is_replay_on_the_toy_engine(name: str, stages: Any, ended: Any, to
 def two_cuts(hands: Hands, hands_engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("stages")
     spec = RunSpec.of(hands, hands_engine, 12, 300, [(16, 6), (40, 2)])
-    return Run(spec, hands, hands_engine, 2, folder / "results", folder / "bank")
+    return Run(spec, hands, hands_engine, 1, folder / "results", folder / "bank")
 
 
 def test_live_is_replay_for_every_pointwise_method(two_cuts: Run) -> None:

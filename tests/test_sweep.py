@@ -193,7 +193,7 @@ def test_a_planted_signal_gives_the_gain_that_theory_predicts(signal: float, n: 
     assert gain.low <= truth <= gain.high and gain.high - gain.low < 0.08
 
 
-@pytest.mark.parametrize("problems", [30, 200])
+@pytest.mark.parametrize("problems", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_intervals_cover_the_truth_in_500_benchmarks(problems: int) -> None:
     """30 problems are an AIME. A gain over random: problems are drawn, then paths, then scores; the interval has to hold the population's gain."""
     grid = np.linspace(0.005, 0.995, 199)

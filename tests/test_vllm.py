@@ -15,7 +15,7 @@ from harness import registry
 from harness.api import Path, PathpruneError, Sampling, UnavailableError
 from harness.learn import checkpoints
 from harness.loop import check, select
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.testing import conformance, engine_conformance
 from tasks.embedded.hands import Hands
 

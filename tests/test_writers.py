@@ -29,7 +29,7 @@ from harness.pools.bank import Bank
 from harness.store import locks
 from harness.store.files import writable
 from harness.store.locks import Claims, sole, writing
-from harness.store.records import Record, pack
+from harness.store.records import Record, pack, pools
 
 SPEC = {"task": "toy", "task_version": "1", "engine": {"model": "toy"}, "seed": 0, "max_tokens": 48, "n": 8}
 FORMS = ("md", "csv", "tex", "html")
@@ -369,3 +369,67 @@ def test_two_trainings_of_one_checkpoint_do_not_meet(tmp_path: Path) -> None:
         with sole(tmp_path / "step", "training"):
             pass
     assert not left_behind(tmp_path)
+
+
+def test_reports_do_not_depend_on_who_appended_first(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"task": "toy", "engine": "toy", "problems": 12, "n": 8, "keep": 2, "progress": False}
+    one = pp.bench("logprob", results=tmp_path / "r", bank=tmp_path / "b", **asked)
+    for file in (tmp_path / "r").rglob("*.jsonl"):
+        header, *lines = file.read_text().splitlines()
+        file.write_text("\n".join([header, *random.Random(0).sample(lines, len(lines))]) + "\n")
+    other = pp.bench("logprob", results=tmp_path / "r", bank=tmp_path / "b", **asked)
+    assert one.frame().equals(other.frame())
+
+
+def test_a_problem_may_be_called_like_a_lock(tmp_path: Path) -> None:
+    bank, name = Bank(tmp_path, {"task": "toy", "max_tokens": 4}), ".claim-0123456789ab"
+    with bank.claims() as claims:
+        claims.take([name], 1)
+        bank.put(Problem(name, "", ""), paths(Problem(name, "", ""), [0]))
+    assert len(bank.get(Problem(name, "", ""), 0)) == 1 and not left_behind(tmp_path)
+
+
+def test_a_pool_that_may_not_be_read_is_named_and_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pool").mkdir()
+    scandir = os.scandir
+
+    def refusing(folder: Any) -> Any:
+        if Path(folder).name == "pool":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PathpruneError, match=r"cannot read .*pool"):
+        pools(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_record_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pool.jsonl")
+    with pytest.raises(PathpruneError, match="no regular file"):
+        Record.open(tmp_path / "pool.jsonl", SPEC)
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path) -> None:
+    class Pays:
+        quadrant, needs, fidelity, pointwise = "control", frozenset({"text"}), "exact", True
+
+        def score(self, prefixes: Sequence[Sample], check: Any) -> list[float]:
+            check.each[0] = pp.Cost(generated=5)  # past the ledger
+            return [float(len(p.text)) for p in prefixes]
+
+    where: dict[str, Any] = {"task": "toy", "engine": "toy", "results": tmp_path / "r", "bank": tmp_path / "b"}
+    table = pp.bench([Pays, "logprob"], problems=4, n=8, keep=2, progress=False, **where)
+    assert "each.generated" in table.failures["Pays"][1]
+    assert len(pp.results(tmp_path / "r", keep=2)) == 1
+
+
+@pytest.mark.parametrize("code", ["needs = Exits()", "__getattribute__ = leaves"])
+def test_nobody_else_ends_a_command_as_a_success(code: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import sys\nclass Exits(frozenset):\n    def __iter__(self): sys.exit(0)\n"
+        "def leaves(self, name): sys.exit(0)\n"
+        "class Mine:\n    quadrant, needs = 'control', frozenset({'text'})\n    " + code + "\n"
+        "    def score(self, prefixes, check): return [0.0] * len(prefixes)\n"
+    )
+    text = Command(tmp_path, *BENCH, "--problems", "2", "--n", "4", "--pruner", "./mine.py@Mine").done(2)
+    assert "Traceback" not in text and "error: " in text

@@ -22,6 +22,7 @@ def main() -> None:
     """The console script: 2 for what a user can mend, in one line; 1 for incomplete results; 130 for an interruption."""
     _mend_streams()
     _quiet()
+    printed_to = sys.stdout
     interrupts = Interrupts()
     with interrupts.caught(interrupts.leave):
         cli = _verbs()
@@ -30,7 +31,7 @@ def main() -> None:
             cli(standalone_mode=False)
             sys.stdout.flush()
         except BaseException as error:
-            code, line = _told(error, interrupts.came)
+            code, line = _told(error, interrupts.came, printed_to)
             _say(line)
             raise SystemExit(code) from None
 
@@ -49,15 +50,20 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'harness.cli' has no attribute {name!r}")
 
 
-def _told(error: BaseException, interrupted: bool) -> tuple[int, str]:
+def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int, str]:
     """Exit code and the one line to say. What is no user's doing is raised again, with its traceback."""
     import click
 
     from harness.api import PathpruneError
+    from harness.cli.base import Ended
     from harness.text import reason
 
     if isinstance(error, SystemExit) and not interrupted:
-        raise error
+        if sys.stdout is not printed_to:  # click puts another in its place where a reader went away
+            return CLOSED, ""
+        if isinstance(error, Ended):
+            raise error
+        return 2, f"error: something ended the process ({reason(error)}), in place of returning or raising an error"
     if interrupted or isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED, CONTINUES
     if isinstance(error, click.ClickException):

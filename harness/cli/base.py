@@ -14,15 +14,20 @@ from rich.console import Console
 from harness.cli.values import COUNT, FOLDER, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
-from harness.text import unknown
+from harness.text import is_utf8, shown, unknown
 from harness.where import Where
 from harness.where import given as given
+
+
+class Ended(SystemExit):
+    """A verb's own end, with its exit code; any other ``SystemExit`` is somebody else's and no success."""
 
 
 class Terminal(Console):
     """Prints what it is given as it is: names hold no markup and no emoji. A reader that goes away is told to ``main``."""
 
     def on_broken_pipe(self) -> None:
+        """Raise what click's own printing raises."""
         raise BrokenPipeError
 
     def __init__(self, **more: Any) -> None:
@@ -45,10 +50,13 @@ class Verb(click.Command):
     """A command whose options are given once, unless they are of a list."""
 
     def make_parser(self, ctx: click.Context) -> Any:
+        """Click's own, which takes the last of an option that is given twice, with a look at what it was given."""
         parser = super().make_parser(ctx)
         parse = parser.parse_args
 
         def once(args: list[str]) -> Any:
+            if wrong := next((a for a in args if not is_utf8(a)), None):
+                raise click.UsageError(f"{shown(wrong)} is no text in UTF-8; give a name that is", ctx)
             options, rest, order = parse(args)
             for param in order:
                 single = isinstance(param, click.Option) and not param.multiple and not param.count
@@ -67,6 +75,7 @@ class Verbs(click.Group):
     group_class = type
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Click's own, with a guess for an unknown verb."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             raise click.UsageError(unknown("verb", name, self.list_commands(ctx)), ctx)

@@ -309,8 +309,11 @@ def export(specs: str, on: Where, out: Path) -> None:
     from harness.learn import checkpoints
     from harness.session import split_specs
 
+    names = split_specs(specs)
+    if not names:
+        raise PathpruneError("no pruner given; name one or more that append tokens, such as stop")
     adapters = []
-    for plugin in map(registry.pruner, split_specs(specs)):
+    for plugin in map(registry.pruner, names):
         checkpoints.attach(plugin, on.engine)
         if (adapter := plugin.adapter_folder) is None:
             raise PathpruneError(

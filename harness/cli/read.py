@@ -23,6 +23,7 @@ class Part(Text):
     """The name in a README's markers."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The name itself, or a line that says why it is none."""
         text = super().convert(value, param, ctx)
         if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
             self.fail(f"{text!r} is no name of markers, which is of letters, digits and dashes", param, ctx)

@@ -11,13 +11,13 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import VENUE, asked, bar, cli, comparison, console, where
-from harness.cli.values import COUNT, MOST_PATHS, OUT_FOLDER, PATHS, SECONDS, TEXT, Whole
+from harness.cli.base import VENUE, Ended, asked, bar, cli, comparison, console, where
+from harness.cli.values import COUNT, FOLDER, MOST_PATHS, OUT_FOLDER, PATHS, SECONDS, TEXT, Whole
 from harness.spec import Stage
 from harness.where import Where
 
 RESULTS = click.option("--results", default="results/local", show_default=True, type=OUT_FOLDER)
-BANK = click.option("--bank", default="results/bank", show_default=True, type=OUT_FOLDER)
+BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
 
 
 @cli.command()
@@ -46,8 +46,6 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
 
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
-    if live and asked("bank"):
-        raise PathpruneError("--live samples for real; leave out --bank")
     if rest["stages"] and asked("keep"):
         raise PathpruneError("--stages says how many paths are kept; leave out --keep")
     arguments = {**_where(on), **rest}
@@ -60,7 +58,7 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
         table = session.bench(specs, **arguments, vote=vote, workers=workers, bank=bank)
         _show(table)
         failed = _show_failures(table.failures)
-    raise SystemExit(1 if failed else 0)
+    raise Ended(1 if failed else 0)
 
 
 def _where(on: Where) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def check(spec: str, on: Where) -> None:
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
         console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
-    raise SystemExit(2 if failed else 0)
+    raise Ended(2 if failed else 0)
 
 
 @cli.command()

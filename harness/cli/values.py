@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.text import unknown
+from harness.text import shown, unknown
 
 WHOLE = re.compile(r"[+-]?[0-9]+")  # and no other script's digits, which int() reads too
 AMOUNT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -28,9 +28,10 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number, or a line that says why there is none."""
         text = str(value).strip()
         if not WHOLE.fullmatch(text) or len(text) > 40:
-            self.fail(f"{_short(value)} is not a valid integer", param, ctx)
+            self.fail(f"{shown(str(value))} is not a valid integer", param, ctx)
         number = int(text)
         if number < self.least:
             self.fail(f"{number} is too small: give {self.least} or more", param, ctx)
@@ -48,11 +49,12 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number, or a line that says why there is none."""
         text = str(value).strip()
         if not AMOUNT.fullmatch(text):
-            self.fail(f"{_short(value)} is not a valid number", param, ctx)
+            self.fail(f"{shown(value)} is not a valid number", param, ctx)
         if not self.least <= float(text) <= self.most:
-            self.fail(f"{_short(text)} is not between {self.least:g} and {self.most:g}", param, ctx)
+            self.fail(f"{shown(text)} is not between {self.least:g} and {self.most:g}", param, ctx)
         return float(text)
 
 
@@ -62,11 +64,12 @@ class Text(click.ParamType):  # type: ignore[type-arg]
     name = "text"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The text itself, or a line that says what is wrong with it."""
         text = str(value)
         if not text.strip():
             self.fail("it is empty; give a value, or leave the option out", param, ctx)
         if not text.isprintable():
-            self.fail(f"{_short(text)} holds characters that cannot be shown", param, ctx)
+            self.fail(f"{shown(text)} holds characters that cannot be shown", param, ctx)
         return text
 
 
@@ -79,6 +82,7 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]
         self.noun, self.known, self.several = noun, known, several
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The text itself, or a line that says what is wrong with it."""
         text = Text().convert(value, param, ctx)
         names = list(self.known())
         for name in text.split(",") if self.several else [text]:
@@ -96,13 +100,14 @@ class Place(click.ParamType):  # type: ignore[type-arg]
         self.folder, self.suffixes, self.writes = folder, tuple(suffixes), writes
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """The path, or a line that says why it cannot be that."""
         if not str(value).strip() or "\0" in str(value):
             self.fail("it is empty; give a path, or leave the option out", param, ctx)
         path = Path(value)
         try:
             wrong = self._wrong(path)
         except OSError as error:
-            wrong = f"{_short(str(path))}: {error.strerror}"
+            wrong = f"{shown(str(path))}: {error.strerror}"
         if wrong:
             self.fail(wrong, param, ctx)
         return path
@@ -123,11 +128,6 @@ def _unwritable(path: Path) -> str:
     if above != path and not above.is_dir():
         return f"{path} lies below {above}, which is a file"
     return "" if os.access(above, os.W_OK) else f"{above} cannot be written (Permission denied)"
-
-
-def _short(value: Any) -> str:
-    text = repr(str(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 TEXT = Text()

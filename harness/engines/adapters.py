@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ EMBEDDINGS, CONFIG, WEIGHTS = "stop_embeddings.safetensors", "adapter_config.jso
 MOST_TOKENS, MOST_RANK = 1024, 1 << 16
 # What changes the base model, imports modules or adds other parts than a LoRA: none of it is ours.
 REFUSED = (
-    "modules_to_save", "layer_replication", "megatron_config", "trainable_token_indices", "target_parameters", "eva_config",
+    "modules_to_save", "layer_replication", "megatron_config", "trainable_token_indices", "eva_config",
     "corda_config", "lora_ga_config", "velora_config", "monteclora_config", "use_qalora", "arrow_config", "kasa_config",
     "exclude_modules", "loftq_config", "alora_invocation_tokens",
 )  # fmt: skip
@@ -65,6 +65,9 @@ def settings(folder: Path) -> dict[str, Any]:
         isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)
     ):
         raise PathpruneError(f"{file}: target_modules is {targets!r}, and has to be a list of names")
+    parameters = config.get("target_parameters")
+    if parameters is not None and not (isinstance(parameters, list) and all(isinstance(p, str) for p in parameters)):
+        raise PathpruneError(f"{file}: target_parameters is {parameters!r}, and has to be a list of names")
     if used := [name for name in REFUSED if config.get(name)]:
         raise PathpruneError(f"{file} uses {used[0]}, which is not supported; train a plain LoRA")
     if config.get("init_lora_weights", True) not in INITIAL:
@@ -93,15 +96,35 @@ def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, li
         a, b = pair["A"], pair["B"]
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise PathpruneError(f"{file}: A {a} and B {b} of {module} are no LoRA; train it again")
-        if a[0] != config["r"] and not config.get("rank_pattern"):
+        several = (
+            bool(config.get("target_parameters")) and a[0] % config["r"] == 0
+        )  # of many experts, one above the other
+        if a[0] != config["r"] and not several and not config.get("rank_pattern"):
             raise PathpruneError(
                 f"{file}: {module} has rank {a[0]} and {CONFIG} names {config['r']}; restore its configuration"
             )
-    if not config.get("layers_to_transform"):
+    targets = config["target_modules"]
+    named = [t for t in targets if LAYER.match(t)] if isinstance(targets, list) else []
+    ends = {found.group(2, 3) for module in pairs if (found := LAYER.match(module))}  # files name a decoder differently
+    missing = sorted(t for t in named if (found := LAYER.match(t)) and found.group(2, 3) not in ends)
+    if missing:  # of a model whose layers differ, each module is named
+        raise PathpruneError(f"{file} lacks the LoRA of {missing[0]}; train it again")
+    if not named and not config.get("layers_to_transform"):
         _every_layer(file, pairs)
 
 
-def _every_layer(file: Path, modules: Mapping[str, Any]) -> None:
+def uniform(modules: Iterable[str]) -> bool:
+    """Whether each layer has the same of these modules."""
+    return not _missing(modules)
+
+
+def _every_layer(file: Path, modules: Iterable[str]) -> None:
+    if missing := _missing(modules):
+        raise PathpruneError(f"{file} lacks the LoRA of {missing}; train it again")
+
+
+def _missing(modules: Iterable[str]) -> str:
+    """The first module that one layer has and another lacks; "" where none does."""
     layers: dict[tuple[str, str], set[int]] = defaultdict(set)
     for module in modules:
         if found := LAYER.match(module):
@@ -109,4 +132,5 @@ def _every_layer(file: Path, modules: Mapping[str, Any]) -> None:
     last = max((max(numbers) for numbers in layers.values()), default=0)
     for (before, behind), numbers in layers.items():
         if missing := sorted(set(range(last + 1)) - numbers):
-            raise PathpruneError(f"{file} lacks the LoRA of {before}{missing[0]}{behind}; train it again")
+            return f"{before}{missing[0]}{behind}"
+    return ""

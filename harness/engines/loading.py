@@ -13,6 +13,12 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, dynamic_module_utils
+from transformers.cache_utils import (
+    DYNAMIC_LAYER_TYPE_MAPPING,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    get_layer_types_and_kwargs,
+)
 from transformers.utils import logging
 
 from harness.api import FlopModel, PathpruneError, UnavailableError
@@ -25,7 +31,14 @@ OWN = {"trust_remote_code": False}  # Python of a model's own never runs
 HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$|\.attention\.bias$|position_ids$|\.[kv]_scale$"
 )
-NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+# Names of the longest sequence, of the experts and of those that a token passes through, in the order in which they count.
+CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "model_max_length")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
+UNBOUNDED = 1 << 30  # tokens, of a model that names no longest sequence
+BY_LENGTH = ("longrope", "dynamic")  # rotary embeddings that depend on the longest sequence of a batch beyond a length
+CAPPED = re.compile(r"attn_.*soft_?cap|attention_.*soft_?cap")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # some readers write temporary files
 NUMBERED = re.compile(r"^(.*?)\.\d+\.")  # a tensor of a stack of layers
 
@@ -56,9 +69,11 @@ def load(
     with refusing(where):
         tokenizer = AutoTokenizer.from_pretrained(where, **OWN, **options)
         config = AutoConfig.from_pretrained(where, **OWN, **options)
+    attention_only(where, config)
     decoder(where, config, tokenizer)
+    kernel = kernel_of(where, config, attention)
     with refusing(where), _attention(attention):
-        placed = {"attn_implementation": attention, "device_map": device_map}
+        placed = {"attn_implementation": kernel, "device_map": device_map}
         model, info = AutoModelForCausalLM.from_pretrained(
             where,
             dtype=getattr(torch, dtype),
@@ -189,6 +204,67 @@ def complete(where: str, info: Mapping[str, Any], expected: Collection[str]) -> 
         )
 
 
+def attention_only(where: str, config: Any) -> None:
+    """Refuse a model of which a layer keeps something else than keys and values of every token.
+
+    Its prefixes could not be cut, read and resumed: a recurrent state holds a whole prefix and nothing of a shorter one.
+
+    Raises:
+        PathpruneError: which names the kinds of layers.
+    """
+    text = config.get_text_config(decoder=True)
+    if not getattr(text, "num_hidden_layers", None):
+        return  # no decoder: refused as that
+    with refusing(where):
+        kinds = set(get_layer_types_and_kwargs(text)[0])
+    whole = {k for k, v in DYNAMIC_LAYER_TYPE_MAPPING.items() if v in (DynamicLayer, DynamicSlidingWindowLayer)}
+    if other := sorted(kinds - whole):
+        raise PathpruneError(
+            f"{where} ({config.model_type}) has layers of the kind {' and '.join(other)}, which keep more than keys and values "
+            "of each token: its prefixes cannot be cut and resumed; give a decoder of attention layers alone, such as Llama or Qwen3"
+        )
+
+
+def kernel_of(where: str, config: Any, attention: str | None) -> str | None:
+    """The attention that a model is computed with: torch's own kernel would leave out a cap on attention scores.
+
+    Raises:
+        PathpruneError: that kernel is asked for.
+    """
+    fields = config.get_text_config().to_dict()
+    capped = [name for name, value in fields.items() if CAPPED.match(name) and isinstance(value, int | float) and value]
+    if capped and attention == "sdpa":
+        raise PathpruneError(
+            f"attention=sdpa would compute {where} without its {capped[0]}; leave attention out, or give eager"
+        )
+    return "eager" if capped and attention is None else attention
+
+
+def context(config: Any) -> int:
+    """The longest sequence of a text model in tokens, by its configuration."""
+    named = (getattr(config, name, None) for name in CONTEXT)
+    return next((n for n in named if isinstance(n, int) and n > 0), UNBOUNDED)
+
+
+def even_context(config: Any) -> tuple[int, str]:
+    """Tokens up to which a state depends on its own path alone, and why no further; "" where that is the whole context.
+
+    Beyond, it would depend on what shares the path's batch, and on where the path was cut.
+    """
+    longest = context(config)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    nested = [part for part in rotary.values() if isinstance(part, Mapping)]
+    for part in nested or [rotary]:
+        if (kind := part.get("rope_type")) in BY_LENGTH:
+            original = part.get("original_max_position_embeddings")
+            original = original or getattr(config, "original_max_position_embeddings", None) or longest
+            if original < longest:
+                return original, f"before its {kind} changes with the longest path of a batch"
+    if getattr(config, "attn_temperature_tuning", False) and config.floor_scale <= longest:  # Llama 4
+        return config.floor_scale - 1, "before its attention depends on padding"
+    return longest, ""
+
+
 def decoder(where: str, config: Any, tokenizer: Any) -> None:
     """Refuse a model that does not write text token by token, and one whose tokenizer is not its own.
 
@@ -252,21 +328,30 @@ def _and_others(names: list[str]) -> str:
 def active_parameters(model: Any) -> int:
     """Parameters that one token passes through: without the input embeddings, experts scaled by how many are used."""
     config = model.config.get_text_config()
-    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None) or 0
-    share = getattr(config, "num_experts_per_tok", experts) / experts if experts else 1.0
+    share = expert_share(config)
     total = sum(int(p.numel() * (share if ".experts." in name else 1)) for name, p in model.named_parameters())
     if not config.tie_word_embeddings:
         total -= model.get_input_embeddings().weight.numel()
     return total
 
 
-def head_dim(config: Any) -> int:
-    """Width of one attention head, from a text model's configuration."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+def expert_share(config: Any) -> float:
+    """The share of a text model's experts that a token passes through; 1 where it has none."""
+    experts, chosen = (
+        next((n for name in names if isinstance(n := getattr(config, name, None), int)), 0)
+        for names in (EXPERTS, CHOSEN)
+    )
+    return (chosen or experts) / experts if experts else 1.0
+
+
+def head_widths(config: Any) -> int:
+    """Width of an attention head's keys and of its values, added, from the configuration of a text model or a layer."""
+    plain = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(getattr(config, "qk_head_dim", None) or plain) + int(getattr(config, "v_head_dim", None) or plain)
 
 
 def flop_model(model: Any) -> FlopModel:
     """FLOPs of a forward pass, from shapes only: the model needs no weights."""
-    config = model.config.get_text_config()
-    width = config.num_hidden_layers * config.num_attention_heads * head_dim(config)
-    return FlopModel(2.0 * active_parameters(model), 4.0 * width)
+    layers = model.config.get_text_config().per_layer_config
+    width = sum(layer.num_attention_heads * head_widths(layer) for layer in layers)
+    return FlopModel(2.0 * active_parameters(model), 2.0 * width)

@@ -12,6 +12,9 @@ from harness.engines.identity import first_line
 
 # What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
 SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_effort",)}
+THINKING = re.compile(
+    r"[<\[|]+/?[\w:]*think\w*[|\]>]+", re.IGNORECASE
+)  # special tokens around thinking, as Magistral's [THINK]
 
 
 class Prompts:
@@ -27,19 +30,33 @@ class Prompts:
         PathpruneError: for a switch that the template does not have, and for a template that cannot be read.
     """
 
+    bound = ""  # why the context is shorter than the model's own
+
     def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
         options = dict(spec.get("chat", {}))
         self.tokenizer, self.context, self.name = tokenizer, context, str(spec["model"])
-        self.chat = bool(options.pop("chat", True)) and bool(tokenizer.chat_template)
-        self.switches = _switches(str(tokenizer.chat_template) if self.chat else "", options, self.name)
+        wanted = options.pop("chat", None)
+        template = _template(tokenizer.chat_template, self.name) if wanted is not False else ""
+        if wanted and not template:
+            raise PathpruneError(f"model {self.name} has no chat template; leave out chat=true")
+        self.chat = bool(template)
+        self.switches = _switches(template, options, self.name)
+        self._hidden = _hidden(tokenizer)
         self.ids = lru_cache(maxsize=65536)(
             self._encode
         )  # a problem's prompt to its token ids, as the model reads them
         self._encode("1 + 1")  # a template that fails is refused before anything is sampled
+        if self.chat and self._turn("1 + 1", tokenize=False) == self._turn("2 * 3", tokenize=False):
+            raise PathpruneError(
+                f"the chat template of {self.name} leaves out what is asked; mend chat_template.jinja of the model, or leave the "
+                "template out with chat=false"
+            )
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of generated tokens, without special ones."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        """Text of generated tokens, without special ones but those that stand around thinking."""
+        if self._hidden is None:
+            return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return str(self.tokenizer.decode([t for t in tokens if t not in self._hidden], skip_special_tokens=False))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a text that goes on behind others: no special tokens."""
@@ -64,27 +81,59 @@ class Prompts:
             name = path.problem.id if len(path.problem.id) < 80 else path.problem.id[:77] + "..."
             raise PathpruneError(
                 f"problem {name}: prompt and {tokens} new tokens need {needed} positions, the model "
-                f"has {self.context}; choose a model with a longer context"
+                f"has {self.context}{' ' * bool(self.bound)}{self.bound}; choose a model with a longer context"
             )
 
+    def _turn(self, prompt: str, **options: Any) -> Any:
+        """A prompt in the model's chat template: its own code, which transformers runs in Jinja's sandbox."""
+        turns = [{"role": "user", "content": prompt}]
+        try:
+            return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **self.switches, **options)
+        except Exception as error:  # whatever a template raises is the template's
+            raise PathpruneError(
+                f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
+                "tokenizer_config.json of the model, or leave the template out with chat=false"
+            ) from error
+
+    def _bare(self, prompt: str) -> list[int]:
+        """Ids of a prompt without a template. A tokenizer that ends every text with an end token would end the path, too."""
+        ids = list(self.tokenizer(prompt).input_ids)
+        added = len(ids) - len(self.tokenizer(prompt, add_special_tokens=False).input_ids)
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id} - {None}
+        while added > 0 and len(ids) > 1 and ids[-1] in ends:
+            ids, added = ids[:-1], added - 1
+        return ids
+
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's ids. A chat template is the model's own code, which transformers runs in Jinja's sandbox."""
-        if not self.chat:
-            ids = self.tokenizer(prompt).input_ids
-        else:
-            turns = [{"role": "user", "content": prompt}]
-            try:
-                ids = self.tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, return_dict=False, **self.switches
-                )
-            except Exception as error:  # whatever a template raises is the template's
-                raise PathpruneError(
-                    f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
-                    "tokenizer_config.json of the model, or leave the template out with chat=false"
-                ) from error
+        """A prompt's ids."""
+        ids = self._turn(prompt, return_dict=False) if self.chat else self._bare(prompt)
         if not ids:
             raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
         return tuple(ids)
+
+
+def _template(template: Any, model: str) -> str:
+    """A tokenizer's chat template, of several named ones the default; "" without one.
+
+    Raises:
+        PathpruneError: it has named ones and none is the default.
+    """
+    if isinstance(template, Mapping):
+        if "default" not in template:
+            raise PathpruneError(
+                f"model {model} has chat templates named {', '.join(sorted(template))} and none named default; leave them out with "
+                "chat=false, or write the one that is meant to chat_template.jinja"
+            )
+        template = template["default"]
+    return str(template or "")
+
+
+def _hidden(tokenizer: Any) -> frozenset[int] | None:
+    """Ids of the special tokens that no text shows, where some are shown; None where none is (the tokenizer skips them itself)."""
+    special = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    shown = {i for i, token in special.items() if THINKING.fullmatch(token)}
+    return frozenset(special) - shown if shown else None
 
 
 def _switches(template: str, options: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -101,7 +150,7 @@ def _switches(template: str, options: Mapping[str, Any], model: str) -> dict[str
 
 
 def end_tokens(generation: Any, tokenizer: Any, vocabulary: int, name: str) -> list[int]:
-    """Ids that end a path: the generation configuration's, and the tokenizer's where that names a single one.
+    """Ids that end a path: the generation configuration's and the tokenizer's.
 
     Args:
         generation: the model's generation configuration.
@@ -113,7 +162,8 @@ def end_tokens(generation: Any, tokenizer: Any, vocabulary: int, name: str) -> l
         PathpruneError: none, or one that the model cannot write: its paths would never end.
     """
     ends = generation.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]
+    own = tokenizer.eos_token_id
+    ends = [*ends, *([own] if own is not None and own < vocabulary else [])] if isinstance(ends, list) else [ends, own]
     known = {e for e in ends if e is not None}
     if not known:
         raise PathpruneError(

@@ -17,7 +17,7 @@ from harness import advice
 from harness.api import PathpruneError
 from harness.learn import weights
 from harness.learn.hub import is_address, pull
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
@@ -126,6 +126,10 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
         PathpruneError: it is missing or damaged, or a field is of another type than it has to be.
     """
     file = checkpoint / CARD
+    if not checkpoint.is_dir():
+        raise PathpruneError(
+            f"no checkpoint at {checkpoint}: give the folder that holds {CARD}, or leave out checkpoint"
+        )
     try:
         card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         base, labels = card["base"], card.get("labels", {})

@@ -334,7 +334,7 @@ def label_group(
 ) -> tuple[list[dict[str, Any]], LabelCost]:
     """Rows of SCHEMA for some problems, and what they took."""
     began = time.perf_counter()
-    groups = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
+    groups = _whole_paths(engine, problems, recipe)
     launched = time.perf_counter() - began
     rows: list[dict[str, Any]] = []
     cuts: list[tuple[Path, bool]] = []
@@ -359,6 +359,16 @@ def label_group(
         len(problems), kept, len(cuts), recipe.n * len(problems), spent, round(launched, 2),
         len(cuts) * (recipe.continuations - 1), tokens, round(continued, 2),
     )  # fmt: skip
+
+
+def _whole_paths(engine: Any, problems: Sequence[Problem], recipe: LabelRecipe) -> list[list[Path]]:
+    """N paths of each problem, from their first token to their end: an engine keeps no KV of what it resumes."""
+    if recipe.harvest is not None:
+        groups: list[list[Path]] = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
+        return groups
+    n = recipe.n
+    paths = engine.resume([Path(p, i, recipe.seed) for p in problems for i in range(n)], recipe.max_tokens)
+    return [paths[i : i + n] for i in range(0, len(paths), n)]
 
 
 def continue_often(

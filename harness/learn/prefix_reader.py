@@ -15,42 +15,41 @@ class PrefixReader:
     """For training: ``read(indices)`` gives the adapter's states over those prefixes, ``[b, T_s, d]`` float32.
 
     Gradients flow into the adapter and not into the prefixes' KV. A prefix of another one shares that one's KV, so that
-    many L cost what the longest does. KV is computed once and held as float16 where it ``fits``, else by batch in every
-    epoch (``encode_batch``). ``seconds`` is the time that KV took.
+    many L cost what the longest does. KV is computed once and held where it ``fits``, else by batch in every epoch.
+    ``seconds`` is the time that KV took.
+
+    Args:
+        encode: the KV of paths, a row each, whatever the engine holds it as; kept for the next training.
+        encode_batch: the same for a batch that is not kept.
+        paths: the prefixes.
+        lengths: ``[len(paths)]`` tokens of each, its prompt included.
+        states: the adapter's states over the first ``lengths`` ``[b]`` tokens of rows ``[b]`` of such KV.
+        fits: whether KV of so many rows of so many tokens can be held.
     """
 
     def __init__(
         self,
-        encode: Callable[[Sequence[Path]], torch.Tensor],
-        encode_batch: Callable[[Sequence[Path]], torch.Tensor],
+        encode: Callable[[Sequence[Path]], Any],
+        encode_batch: Callable[[Sequence[Path]], Any],
         paths: Sequence[Path],
         lengths: torch.Tensor,
-        adapter: Any,
-        open_cache: Callable[[torch.Tensor], Any],
+        states: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor],
         fits: Callable[[int, int], bool],
     ) -> None:
-        self.encode, self.paths, self.lengths, self.adapter = encode_batch, paths, lengths, adapter
-        self.open_cache = open_cache
+        self.encode, self.paths, self.lengths, self.states = encode_batch, paths, lengths, states
         self.longest, self.rows = sharing(paths)
         self.seconds = 0.0
         self.held = self._timed(encode, self.longest) if fits(len(self.longest), int(lengths.max())) else None
 
     def __call__(self, indices: torch.Tensor) -> torch.Tensor:
         """States of the appended tokens behind the prefixes at ``indices`` ``[b]``, float32 ``[b, T_s, d]``."""
-        lengths, rows = self.lengths[indices], self.rows[indices]
-        width = int(lengths.max())
-        held = self.held
+        held, rows = self.held, self.rows[indices]
         if held is None:
             needed = [self.paths[i] for i in indices.tolist()]
             held, rows = self._timed(self.encode, needed), torch.arange(len(indices))
-        block = held[..., :width, :][:, :, rows].to(self.adapter.branch.dtype)
-        # What stands behind a prefix in its row, a longer one's tokens, is masked.
-        seen = torch.arange(width) < lengths.unsqueeze(-1)
-        mask = torch.cat([seen, seen.new_ones(len(rows), self.adapter.tokens)], 1).long().to(block.device)
-        positions = (lengths + self.adapter.tokens).to(block.device)
-        return self.adapter(self.open_cache(block), positions, mask).float().cpu()
+        return self.states(held, rows, self.lengths[indices]).float().cpu()
 
-    def _timed(self, encode: Callable[[Sequence[Path]], torch.Tensor], paths: Sequence[Path]) -> torch.Tensor:
+    def _timed(self, encode: Callable[[Sequence[Path]], Any], paths: Sequence[Path]) -> Any:
         began = time.perf_counter()
         block = encode(paths)
         self.seconds += time.perf_counter() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from harness.learn import checkpoints
 from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
-from harness.plugins import Plugin, as_json
+from harness.plugins.declared import Plugin, as_json
 from harness.store.folders import saying, writable_folder
 from harness.store.keys import digest
 from harness.store.locks import sole
@@ -68,11 +68,30 @@ def train_pruner(
     with sole(checkpoint, "training") if writes() else nullcontext():
         with memory.named("memory ran out while training", OUT_OF_MEMORY), saying(scratch):
             metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
+        reach = _reach(pruner)
+        if reach:
+            log(reach_line(reach))
         if writes():
-            about = {"labels": _of_labels(labels, kind, prefix), "metrics": metrics}
+            about = {"labels": _of_labels(labels, kind, prefix), "metrics": metrics} | (
+                {"lora": reach} if reach else {}
+            )
             _save(plugin, engine, labels.task.name, checkpoint, about | {"seconds": round(time.monotonic() - began, 1)})
             shutil.rmtree(scratch, ignore_errors=True)
     return checkpoint
+
+
+def _reach(pruner: Any) -> dict[str, list[str]]:
+    """What the LoRA of a pruner that trains an adapter is on; empty for one that trains something else."""
+    from harness.engines.hf.adapter import StopAdapter
+
+    adapter = getattr(pruner, "adapter", None)
+    return adapter.reach if isinstance(adapter, StopAdapter) and adapter.rank else {}
+
+
+def reach_line(reach: Mapping[str, Sequence[str]]) -> str:
+    """The line that says what an adapter's LoRA is on; of a mixture of experts, also which of them it is not on."""
+    beside = f", not on {', '.join(reach['not_on'])}" if reach["not_on"] else ""
+    return f"the LoRA is on {', '.join(reach['on'])}{beside}"
 
 
 def _save(plugin: Plugin, engine: Any, task: str, checkpoint: Path, about: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
-from harness.sampled import launched, resumed
+from harness.plugins.sampled import launched, resumed
 from harness.store.blame import damaged, unreadable
 from harness.store.files import writable
 from harness.store.keys import digest
@@ -84,7 +84,8 @@ class Bank:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
             columns[name] = pa.array(known, pa.list_(pa.float16()))
         with writable(self.file(problem)) as part:
-            pq.write_table(pa.table(columns), part, compression="zstd")
+            table = pa.table(columns).replace_schema_metadata({PROBLEM: problem.id.encode(errors="replace")})
+            pq.write_table(table, part, compression="zstd")
 
 
 def _statistics(rows: dict[str, list[Any]], i: int) -> TokenStats | None:

@@ -26,7 +26,10 @@ def leaders(column: np.ndarray, path: np.ndarray, none: int, weight: np.ndarray 
     total[column == none] = 0
     most = total.max(0)
     beyond = np.iinfo(path.dtype).max
-    first = np.where((total == most) & (most > 0), path, beyond).min(0)
+    leads = (total == most) & (most > 0)
+    if weight is not None:
+        leads &= weight > 0  # who has no weight does not vote, so is not seen first either
+    first = np.where(leads, path, beyond).min(0)
     return np.where(first == beyond, -1, first.astype(int))
 
 

@@ -160,9 +160,10 @@ def groups_of(
     size = n or spec["n"]
     if size > spec["n"] or not record.lines:
         return
-    pool = Pool.from_record(record.header, record.lines, size)
+    # Sorted: several processes append in any order, and resamples depend on it.
+    pool = Pool.from_record(record.header, dict(sorted(record.lines.items())), size)
     if problems is not None:
-        pool = pool.subset([p for p in problems if p in set(pool.problems)])
+        pool = pool.subset([p for p in pool.problems if p in set(problems)])
     by_prefix: dict[int, list[Method]] = {}
     for judged in judged_records(folder):
         _of_this_pool(judged, record)
@@ -186,7 +187,7 @@ def _of_this_pool(judged: Record, pool: Record) -> None:
     theirs, ours = judged.header["spec"], pool.header["spec"]
     if differing := [key for key, value in ours.items() if theirs.get(key) != value]:
         raise PathpruneError(
-            f"{judged.file} was not recorded on {pool.file}: its {differing[0]} is {theirs.get(differing[0])!r}, not "
+            f"{records.shown(judged.file)} was not recorded on {pool.file}: its {differing[0]} is {theirs.get(differing[0])!r}, not "
             f"{ours[differing[0]]!r}; move it to the folder of its own pool"
         )
     if theirs["prefix"] != 0:
@@ -197,7 +198,7 @@ def _of_this_pool(judged: Record, pool: Record) -> None:
         paths = zip(row["spent"], row["weights"], pool.lines[problem]["lengths"], strict=True)
         if any(spent > length or (weight > 0 and spent < length) for spent, weight, length in paths):
             raise damaged(
-                judged.file,
+                records.shown(judged.file),
                 f"the row of {problem} spends more tokens than a path has, or lets an aborted path vote",
                 records.remedy(judged.header),
             )

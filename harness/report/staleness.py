@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from harness import registry
-from harness.code import code_digest, is_present
+from harness.plugins.code import code_digest, is_present
 
 
 def is_stale(header: dict[str, Any]) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 from harness.api import Engine, PathpruneError, Problem
 from harness.learn import checkpoints
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.pools.bank import Bank
 from harness.runners.run import Run
 from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Worker, alone
+from harness.store import validate
 from harness.store.keys import digest
 from harness.store.locks import Claims
 from harness.store.packed import Row
@@ -34,7 +35,7 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
 
     ``crew`` does the work, here or elsewhere.
     """
-    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run))
+    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run)).checked()
     usable, failures = _usable(run, plugins)
     records = {scoring: record for plugin in usable for scoring, record in _records(run, plugin)}
     problems, bank = run.chosen(), run.opened_bank()
@@ -88,7 +89,7 @@ class Work:
             self.bank.put(paths[0].problem, paths)
         self.pool.append(finished.pool, self._same_paths)
         for scoring, record in self.records.items():
-            record.append(finished.judged.get(scoring, []))
+            record.append([_fit(record, row) for row in finished.judged.get(scoring, [])])
         names = {row["problem"] for row in finished.pool}
         self.waiting = [p for p in self.waiting if p.id not in names]
         self.claims.release(names)
@@ -117,6 +118,15 @@ class Work:
             )
 
 
+def _fit(record: Record, row: Row) -> Row:
+    """The row, or one that says what is wrong with it: nothing is written that no reader would take."""
+    try:
+        validate.rows(record.header, {row["problem"]: row})
+    except validate.FlawError as flaw:
+        return {"problem": row["problem"], "error": str(flaw)}
+    return row
+
+
 def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
     """The record of a method's scores at a prefix length; of a decision rule of its own at none (``WHOLE``)."""
     identity = checkpoints.attach(plugin, run.engine)
@@ -131,7 +141,7 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
         "pointwise": plugin.traits.pointwise,
         "label_tokens": checkpoints.label_tokens(plugin, run.engine),
     }
-    return Record.open(run.folder / name, spec, **about, source=plugin.source)
+    return Record.open(run.folder / name, spec, **about, source=plugin.source).checked()
 
 
 def check_signals(plugin: Plugin, engine: Engine) -> None:

@@ -19,9 +19,11 @@ from harness.api import PathpruneError, UnavailableError
 from harness.learn import checkpoints
 from harness.runners.work import PATIENCE, Finished, Job, Jobs, Worker
 from harness.spec import RunSpec
+from harness.text import shown
 from harness.where import Where
 
 COUNT = re.compile(r"[1-9][0-9]{0,3}")
+ADDRESS = re.compile(r"auto|(ray://)?([^\s/:,@]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 ATTEMPTS = 3  # how often a job may lose its worker
 END = object()  # behind the last job
 
@@ -59,9 +61,9 @@ def parse(workers: str) -> tuple[str | None, int]:
     address, comma, count = workers.rpartition(",")
     if not comma and (":" in workers or workers == "auto"):
         address, count = workers, "1"
-    if not COUNT.fullmatch(count):
+    if not COUNT.fullmatch(count) or (comma and not address) or (address and not ADDRESS.fullmatch(address)):
         raise PathpruneError(
-            f"workers {workers}: give a number, or a cluster's address and a number (ray://host:10001,4)"
+            f"workers {shown(workers)}: give a number, or a cluster's address and a number (ray://host:10001,4)"
         )
     return address or None, int(count)
 
@@ -72,8 +74,8 @@ def reachable(address: str | None) -> None:
     if not colon:
         return  # this machine, or "auto"
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
         raise UnavailableError(f"no Ray cluster at {address} ({error}); start one with: ray start --head") from error
 
 

@@ -11,7 +11,7 @@ from harness import grading
 from harness.api import Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.runners.bench import Progress
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE
@@ -57,7 +57,7 @@ def _open(run: Run, plugin: Plugin) -> Record:
     stem = "-".join(f"L{prefix}" for prefix in run.spec.prefixes)
     file = run.folder / "live" / f"{stem}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
     about = {"role": plugin.traits.role, "source": plugin.source, "device": run.engine.describe()}
-    return Record.open(file, spec, **about)
+    return Record.open(file, spec, **about).checked()
 
 
 def _row(run: Run, plugin: Plugin, problem: Problem) -> dict[str, Any]:

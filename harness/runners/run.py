@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.api import PathpruneError, Problem, Task
-from harness.guard import require_timer
+from harness.plugins.guard import require_timer
 from harness.pools.bank import Bank
 from harness.spec import RunSpec
 from harness.text import shown, unfit

@@ -18,7 +18,7 @@ from harness import grading
 from harness.api import Engine, Path, Problem, Task, UnavailableError
 from harness.ledger import columns
 from harness.loop import ScoringError, check, decide
-from harness.plugins import Plugin
+from harness.plugins.declared import Plugin
 from harness.pools.bank import Banked
 from harness.spec import RunSpec
 from harness.store.keys import digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -17,6 +18,10 @@ except ImportError:  # Windows: what a killed process leaves stays there
     fcntl = None  # type: ignore[assignment]
 
 PART = ".part"
+MENDS = {  # by what the system says of a write
+    (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): "free space, or choose another folder",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "get the permission to write there, or choose another folder",
+}
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def settled(folder: Path) -> None:
 
 def refused(file: Path, error: OSError) -> PathpruneError:
     """The one line that a disk or its permissions cause."""
+    mend = next((advice for numbers, advice in MENDS.items() if error.errno in numbers), "choose another folder")
     return PathpruneError(
-        f"cannot write {file} ({error.strerror or error}); free space, or choose another folder; what is finished is kept, "
-        "and the same command goes on"
+        f"cannot write {file} ({error.strerror or error}); {mend}; what is finished is kept, and the same command goes on"
     )

@@ -80,7 +80,7 @@ class Claims:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release(list(self._held))
-        for left in self.folder.glob(f"{CLAIM}*"):
+        for left in self.folder.glob(f"{CLAIM}{'[0-9a-f]' * 12}"):
             lock = FileLock(left, timeout=0)
             with suppress(Timeout, OSError):
                 lock.acquire()

@@ -10,7 +10,7 @@ from typing import Any
 from harness.api import PathpruneError
 from harness.text import unfit
 
-CODED = "~"  # begins the file name of what cannot be one itself
+CODED = "~"  # begins the file name of what cannot be one itself; locks begin with a dot
 
 
 def is_file_name(text: Any) -> bool:
@@ -20,7 +20,7 @@ def is_file_name(text: Any) -> bool:
 
 def file_name(text: str) -> str:
     """``text`` where that may be a file's name, or a name that nothing else has: ``a/b`` is ``~a-b-c14cddc033f6``."""
-    if is_file_name(text) and not text.startswith(CODED):
+    if is_file_name(text) and not text.startswith((CODED, ".")):
         return text
     readable = re.sub(r"[^A-Za-z0-9.=@_-]+", "-", text)[:80]
     return f"{CODED}{readable}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:12]}"

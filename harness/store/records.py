@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from harness.store.names import inside
 from harness.store.packed import Packed, Row
 from harness.store.provenance import provenance
 from harness.store.roles import role_of
+from harness.text import one_line
 
 FORMAT = "pathprune-record/1"
 SUFFIX = ".jsonl"
@@ -92,9 +94,9 @@ class Record:
             role = role_of(header)
             return cls(file, header if role is None else header | {"role": role}, _by_problem(rows), so_far)
         except (KeyError, TypeError) as error:
-            raise damaged(_shown(file), f"its header has no {error}", MADE_AGAIN) from error
+            raise damaged(shown(file), f"its header has no {error}", MADE_AGAIN) from error
         except ValueError as error:
-            raise damaged(_shown(file), str(error), MADE_AGAIN) from error
+            raise damaged(shown(file), str(error), MADE_AGAIN) from error
 
     def checked(self) -> Record:
         """The record itself, once its header and every row are what benches write.
@@ -106,7 +108,7 @@ class Record:
             validate.header(self.header)
             validate.rows(self.header, self.lines)
         except validate.FlawError as flaw:
-            raise damaged(_shown(self.file), str(flaw), remedy(self.header)) from flaw
+            raise damaged(shown(self.file), str(flaw), remedy(self.header)) from flaw
         return self
 
     def append(self, rows: Sequence[Row], agree: Callable[[Row, Row], None] = lambda known, row: None) -> None:
@@ -176,8 +178,16 @@ def pools(root: Path) -> list[Path]:
     """Folders of the pools under a results folder, in a fixed order."""
     if not root.is_dir():
         raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
-    every = (file for suffix in (SUFFIX, packed.SUFFIX) for file in root.rglob(f"{POOL}{suffix}"))
-    return sorted({file.parent for file in every if file.suffix == packed.SUFFIX or _has_line(file)})
+    folders = set()
+    for folder, _, files in os.walk(root, onerror=_refuse_folder):
+        journal = Path(folder) / f"{POOL}{SUFFIX}"
+        if f"{POOL}{packed.SUFFIX}" in files or (journal.name in files and _has_line(journal)):
+            folders.add(journal.parent)
+    return sorted(folders)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise unreadable(Path(str(error.filename)), error)
 
 
 def names(folder: Path, kind: Kind) -> list[str]:
@@ -252,12 +262,12 @@ def remedy(header: Header) -> str:
     spec = header.get("spec")
     if not isinstance(spec, dict) or not isinstance(pruner := spec.get("pruner"), str):
         return "move it away and run the same bench: its paths are graded again from the bank, without sampling"
-    how = advice.command("bench", pruner=pruner, **({"live": True} if spec.get("live") else {}))
+    how = advice.command("bench", pruner=one_line(pruner), **({"live": True} if spec.get("live") else {}))
     what = "timed" if spec.get("live") else "scored"
     return f"move it away, or restore it from where you have it; its problems are {what} again by: {how}"
 
 
-def _shown(file: Path) -> str:
+def shown(file: Path) -> str:
     """Where a record lies: its journal, the snapshot that holds it, or both."""
     snapshot, name = snapshot_of(file)
     packed_here = name in packed.headers(snapshot)
@@ -300,6 +310,8 @@ def _bytes(file: Path) -> bytes:
 def _has_line(file: Path) -> bool:
     """A file without one whole line is what a full disk leaves of a first append: it is started again."""
     try:
+        if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise PathpruneError(f"{file} is no regular file; move it out of this folder")
         with file.open("rb") as stream:
             return stream.readline().endswith(b"\n")
     except (FileNotFoundError, NotADirectoryError):  # the second is said when it is written to

@@ -13,8 +13,9 @@ from typing import Any, NoReturn, get_args
 
 import numpy as np
 
-from harness.api import Cost, Quadrant
+from harness.api import MOST_FLOPS, MOST_TOKENS, Cost, Quadrant
 from harness.store.names import is_file_name
+from harness.text import shown
 from harness.vote import VOTES
 
 Row = Mapping[str, Any]
@@ -22,12 +23,12 @@ Check = Callable[[Any], bool]
 
 WHOLE = 0  # the prefix length of a decision rule of its own
 NUMBER = {int, float}
-LARGEST_AMOUNT = float(np.finfo(np.float64).max)
 LARGEST = float(np.finfo(np.float32).max)  # scores and weights are replayed as float32
 MOST = 2**31 - 1  # tokens and numbers of paths, which snapshots hold in 32 bits
 COUNTS = tuple(name for name in Cost.__dataclass_fields__ if name != "flops")
 COST = frozenset(Cost.__dataclass_fields__)
 STAGES = frozenset({"launch", "check", "resume"})
+AMOUNT_OF_TOKENS = "a whole number of 0 or more, below 2^53"
 QUADRANTS = {*get_args(Quadrant), "reference"}
 
 
@@ -104,8 +105,10 @@ def judged_row(row: Row, spec: Row) -> None:
 
 def live_row(row: Row, spec: Row) -> None:
     """One problem of a timed run."""
-    kept = row["kept"]
-    for name, indices in (("kept", kept), *(("earlier", each) for each in row.get("earlier", ()))):
+    kept, earlier = row["kept"], row.get("earlier", [])
+    if not _is_list(earlier, None):
+        _flaw("earlier", earlier, "a list of what each stage before the last kept")
+    for name, indices in (("kept", kept), *(("earlier", each) for each in earlier)):
         if not (_are_whole(indices, None, spec["n"] - 1) and all(a < b for a, b in pairwise(indices))):
             _flaw(name, indices, f"indices of paths from 0 to {spec['n'] - 1}, ascending")
     if not (_is_list(row["answers"], len(kept)) and set(map(type, row["answers"])) <= {str, type(None)}):
@@ -126,19 +129,37 @@ def _method(about: Mapping[str, Any], spec: Row) -> None:
     _need(spec, "pruner", _is_line, "one line of text")
     _need(spec, "code", _is_text, "a text")
     _need(about, "source", _is_line, "one line of text")
+    if "live" in spec and spec["live"] is not True:
+        _flaw("live in its header", spec["live"], "true")
     if spec.get("live"):
+        _schedule(spec)
         _need(_need(about, "device", _is_object, "an object"), "device", _is_line, "one line of text", "device.")
         return
+    if "stages" in spec:
+        raise FlawError("stages stand in its header, which only timed runs have")
     _need(
         spec, "prefix", lambda v: type(v) is int and 0 <= v < spec["max_tokens"], "a number of tokens below max_tokens"
     )
     if (spec["prefix"] == WHOLE) != (about.get("role") == "own-rule"):
         _flaw("prefix", spec["prefix"], "0 for a method with a rule of its own, and for no other")
     _need(about, "quadrant", lambda v: type(v) is str and v in QUADRANTS, f"one of {', '.join(sorted(QUADRANTS))}")
-    _need(about, "fidelity", _is_line, "one line of text")
+    _need(about, "fidelity", lambda v: type(v) is str and v.isprintable(), "one line of text")
     for name, holds, kind in OPTIONAL:
         if name in about:
             _need(about, name, holds, kind)
+
+
+def _schedule(spec: Row) -> None:
+    """Where a timed run cut its paths, and how many it kept."""
+    if "stages" in spec:
+        _need(spec, "stages", _are_pairs, "pairs of a prefix length and a number kept")
+        return
+    for name in ("prefix", "keep"):
+        _need(spec, name, _count_from(1), "a whole number of 1 or more")
+
+
+def _are_pairs(stages: Any) -> bool:
+    return _is_list(stages, None) and bool(stages) and all(_is_list(s, 2) and _are_whole(s, 2, MOST) for s in stages)
 
 
 def _flops(about: Mapping[str, Any]) -> None:
@@ -151,8 +172,8 @@ def _cost(cost: Any) -> None:
     if not (_is_object(cost) and cost.keys() == COST):
         _flaw("cost", cost, f"an object of {', '.join(COST)}")
     for name in COUNTS:
-        if not (type(cost[name]) is int and cost[name] >= 0):
-            _flaw(f"cost.{name}", cost[name], "a whole number of 0 or more")
+        if not _is_count(cost[name]):
+            _flaw(f"cost.{name}", cost[name], AMOUNT_OF_TOKENS)
     if not _is_amount(cost["flops"]):
         _flaw("cost.flops", cost["flops"], "a finite number of 0 or more")
 
@@ -179,12 +200,7 @@ def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> 
 
 
 def _flaw(name: str, value: Any, kind: str) -> NoReturn:
-    raise FlawError(f"{name} is {_short(value)}, and has to be {kind}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise FlawError(f"{name} is {shown(value)}, and has to be {kind}")
 
 
 def _is_list(value: Any, n: int | None) -> bool:
@@ -210,7 +226,11 @@ def _are_whole(values: Any, n: int | None, most: int) -> bool:
 
 
 def _is_amount(value: Any) -> bool:
-    return type(value) in NUMBER and 0 <= value <= LARGEST_AMOUNT
+    return type(value) in NUMBER and 0 <= value <= MOST_FLOPS
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 def _is_whole(value: Any) -> bool:
@@ -252,6 +272,6 @@ ENGINE: Iterable[tuple[str, Check, str]] = (
 OPTIONAL: Iterable[tuple[str, Check, str]] = (
     ("vote", lambda v: type(v) is str and v in VOTES, f"one of {', '.join(VOTES)}"),
     ("pointwise", lambda v: type(v) is bool, "true or false"),
-    ("label_tokens", lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number of 0 or more"),
+    ("label_tokens", lambda v: v is None or _is_count(v), f"null or {AMOUNT_OF_TOKENS}"),
     ("was", _is_object, "an object"),
 )

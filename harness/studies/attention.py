@@ -48,7 +48,7 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
     weights: list[torch.Tensor] = []  # per layer [n, heads, T_s, width]
     hooks = [
         layer.self_attn.register_forward_hook(lambda _module, _inputs, outputs: weights.append(outputs[1]))
-        for layer in _decoder(adapter).layers
+        for layer in adapter.decoder.layers
     ]
     try:
         states = adapter(batch.cache, longer.lengths.to(engine.device), longer.mask(width, engine.device))
@@ -69,14 +69,10 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
 @contextmanager
 def _eager(adapter: StopAdapter) -> Iterator[None]:
     """The adapter's branch with eager attention; its configuration is its own, so the engine's model keeps its kernel."""
-    decoder = _decoder(adapter)
+    decoder = adapter.decoder
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")
     try:
         yield
     finally:
         decoder.set_attn_implementation(before)
-
-
-def _decoder(adapter: StopAdapter) -> Any:
-    return (adapter.branch.get_base_model() if adapter.rank else adapter.branch).get_decoder()

@@ -23,7 +23,7 @@ def score_oracle(run: Run, continuations: int, progress: Progress) -> int:
     spec = run.spec.scored_at(prefix) | {"pruner": NAME, "code": "", "continuations": continuations}
     file = run.folder / f"L{prefix}-{NAME}-{digest(spec, 8)}.jsonl"
     about = {"role": "oracle", "quadrant": "reference", "fidelity": f"K = {continuations}"}
-    record = Record.open(file, spec, **about, source="pathprune")
+    record = Record.open(file, spec, **about, source="pathprune").checked()
     banked = Banked(run.engine, run.opened_bank(), limit)
     spent = 0
     for i, problem in enumerate(run.chosen()):

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from safetensors.torch import load_file, save_file
 from transformers import Cache
 
 from harness.api import PathpruneError
-from harness.engines import adapters, memory
+from harness.engines import adapters, loading, memory
 from harness.engines.adapters import EMBEDDINGS as EMBEDDINGS
 from harness.engines.folders import header
+from harness.engines.hf.support import decoder_of, linear_layers
 from harness.engines.identity import first_line
 
 
@@ -41,7 +43,10 @@ def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
 
 
 class StopAdapter(torch.nn.Module):
-    """Learned embeddings ``[T_s, d]``, and a LoRA on all linear layers that is active on them only.
+    """Learned embeddings ``[T_s, d]``, and a LoRA on the decoder's linear layers that is active on them only.
+
+    Of experts whose weights are one fused parameter PEFT reaches those that once were linear layers (Mixtral's and its
+    kin); ``experts`` reaches all. ``reach`` says which it is.
 
     Args:
         model: the frozen base model; it is shared, not copied.
@@ -50,10 +55,18 @@ class StopAdapter(torch.nn.Module):
         alpha: what the LoRA adds is multiplied by alpha / rank.
         dropout: of the LoRA's input while it is trained.
         seed: of the initial values.
+        experts: put the LoRA on fused parameters of experts, too.
     """
 
     def __init__(
-        self, model: Any, tokens: int = 4, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, seed: int = 0
+        self,
+        model: Any,
+        tokens: int = 4,
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.0,
+        seed: int = 0,
+        experts: bool = False,
     ) -> None:
         super().__init__()
         if not (1 <= tokens <= adapters.MOST_TOKENS and 0 <= rank <= adapters.MOST_RANK and 0 <= dropout < 1):
@@ -65,15 +78,36 @@ class StopAdapter(torch.nn.Module):
         branch = sharing_clone(model)
         if rank:
             torch.manual_seed(seed)
-            config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
-            branch = get_peft_model(branch, config)
+            branch = _new_lora(branch, experts, r=rank, lora_alpha=alpha, lora_dropout=dropout)
         self.branch = branch
         self.rank = rank
 
     @property
     def low_rank_parameters(self) -> int:
-        """Parameters of the LoRA: what it adds to a token's forward pass."""
-        return sum(p.numel() for n, p in self.branch.named_parameters() if "lora_" in n)
+        """Parameters of the LoRA that a token passes through: what it adds to its forward pass."""
+        share = loading.expert_share(self.branch.config.get_text_config())
+        lora = ((n, p.numel()) for n, p in self.branch.named_parameters() if "lora_" in n)
+        return sum(int(size * (share if ".experts." in name else 1)) for name, size in lora)
+
+    @property
+    def reach(self) -> dict[str, list[str]]:
+        """Names, without their layers, of what the LoRA is on, and of the decoder's fused experts that it is not on."""
+        wrapped = {n: m for n, m in self.branch.named_modules() if isinstance(m, LoraLayer)}
+        parameters = {
+            id(m.get_param()): _leaf(n, m.parameter_name) for n, m in wrapped.items() if isinstance(m, ParamWrapper)
+        }
+        modules = {_leaf(n) for n, m in wrapped.items() if not isinstance(m, ParamWrapper)}
+        fused = {
+            _leaf(n)
+            for n, p in self.branch.named_parameters()
+            if p.dim() == 3 and ".experts." in n and id(p) not in parameters and "lora_" not in n
+        }
+        return {"on": sorted({*modules, *parameters.values()}), "not_on": sorted(fused)}
+
+    @property
+    def decoder(self) -> Any:
+        """The clone's decoder, with the LoRA in it."""
+        return decoder_of(self.branch.get_base_model() if self.rank else self.branch)
 
     @property
     def tokens(self) -> int:
@@ -98,13 +132,13 @@ class StopAdapter(torch.nn.Module):
         """
         rows = lengths.shape[0]
         offsets = torch.arange(-self.tokens, 0, device=lengths.device)
-        decoder = self.branch.get_base_model().get_decoder() if self.rank else self.branch.get_decoder()
-        return decoder(
-            inputs_embeds=self.embeddings.to(self.branch.dtype).expand(rows, -1, -1),
+        return self.decoder(
+            inputs_embeds=self.embeddings.to(self.branch.dtype).repeat(rows, 1, 1),  # some models scale them in place
             attention_mask=mask,
             position_ids=lengths.unsqueeze(-1) + offsets,
             past_key_values=prefix,
             use_cache=True,
+            **_per_layer(self.decoder, rows, self.tokens),
         ).last_hidden_state
 
     def save(self, folder: Path) -> None:
@@ -113,7 +147,17 @@ class StopAdapter(torch.nn.Module):
         save_file({"embeddings": self.embeddings.detach().cpu().contiguous()}, folder / EMBEDDINGS)
         if self.rank:
             config = self.branch.peft_config["default"]
-            config.target_modules = sorted(config.target_modules)  # a set, whose order differs from process to process
+            wrapped = {
+                n.removeprefix("base_model.model."): m
+                for n, m in self.branch.named_modules()
+                if isinstance(m, LoraLayer)
+            }
+            if not adapters.uniform(
+                wrapped
+            ):  # a file that lacks one of them is told from one that was never to have it
+                config.target_modules = {n for n, m in wrapped.items() if not isinstance(m, ParamWrapper)}
+            for targets in ("target_modules", "target_parameters"):  # sets, whose order differs from process to process
+                setattr(config, targets, sorted(getattr(config, targets) or ()) or None)
             config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name  # never a local path
             self.branch.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
@@ -140,6 +184,69 @@ class StopAdapter(torch.nn.Module):
         return adapter.eval().requires_grad_(False)
 
 
+def _new_lora(branch: Any, experts: bool, **shape: Any) -> Any:
+    """PEFT's new LoRA over a model."""
+    fit, others = linear_layers(branch)
+    options: dict[str, Any] = {"target_modules": fit if others else "all-linear"}
+    if experts:
+        options["target_parameters"] = fused_experts(branch)
+    if not fit:
+        raise PathpruneError("this model has no linear layer that a LoRA could be on; use rank=0")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PEFT puts right itself, as GPT-2's transposed weights
+            return get_peft_model(branch, LoraConfig(**shape, **options))
+    except ValueError as error:  # of a fused parameter with dropout
+        raise PathpruneError(f"PEFT makes no such LoRA over this model ({first_line(error)})") from error
+
+
+def fused_experts(model: Any) -> list[str]:
+    """Names of a model's parameters that hold the weights of many experts.
+
+    Raises:
+        PathpruneError: it has none.
+    """
+    names = [n for n, p in model.named_parameters() if p.dim() == 3 and ".experts." in n]
+    if not names:
+        raise PathpruneError("this model has no fused experts; leave out experts=true")
+    return sorted({".".join(name.split(".")[-2:]) for name in names})
+
+
+def _leaf(name: str, parameter: str = "") -> str:
+    """The end of a module's or parameter's name, without PEFT's own parts."""
+    parts = [part for part in name.split(".") if part != "base_layer"]
+    return (
+        ".".join([*parts[-1:], parameter])
+        if parameter
+        else ".".join(parts[-2:] if parts[-2] == "experts" else parts[-1:])
+    )
+
+
+def _per_layer(decoder: Any, rows: int, tokens: int) -> dict[str, torch.Tensor]:
+    """What goes into each layer beside the embeddings (Gemma 3n, Gemma 4): as for an image's, that of the padding token."""
+    config = decoder.config
+    if not getattr(config, "hidden_size_per_layer_input", 0):
+        return {}
+    table = decoder.embed_tokens_per_layer
+    ids = torch.full((rows, tokens), config.pad_token_id or 0, device=table.weight.device)
+    return {"per_layer_inputs": table(ids).reshape(rows, tokens, config.num_hidden_layers, -1)}
+
+
+@torch.no_grad()
+def _copied(loaded: Any, folder: Path) -> None:
+    """Give each tensor the value that the folder has for it: PEFT renames some families' on the way in, and leaves those random."""
+    values = load_file(folder / adapters.WEIGHTS)
+    for repeated in (False, True):
+        tensors = get_peft_model_state_dict(loaded, save_embedding_layers=False)
+        unlike = [n for n, t in tensors.items() if n in values and not torch.equal(t.cpu(), values[n].to(t.dtype))]
+        if unlike and repeated:
+            raise PathpruneError(
+                f"PEFT reads {unlike[0]} of {folder} as something else than was saved; train without a LoRA (rank=0)"
+            )
+        for name in unlike:
+            tensors[name].copy_(values[name])
+
+
 def _with_lora(branch: Any, folder: Path) -> Any:
     """PEFT's LoRA of a folder over a model: every layer that it names, and nothing that the model has no layer for."""
     try:
@@ -160,4 +267,5 @@ def _with_lora(branch: Any, folder: Path) -> Any:
         raise PathpruneError(
             f"adapter in {folder} has {unused[0]}, for which this model has no layer; it belongs to another"
         )
+    _copied(loaded, folder)
     return loaded

@@ -31,13 +31,14 @@ def folded_attention(
         module: the layer.
         query: ``[n, heads, q, d]``.
         key: ``[n, kv heads, T, d]``; ``value`` has the same shape.
-        attention_mask: bool ``[n, 1, q, T]``, True where a query may look; None for everywhere.
+        attention_mask: bool ``[n, 1, q, T]``, True where a query may look; None for everywhere. Others go to torch's kernel.
         options: transformers' own.
 
     Returns:
         ``[n, q, heads, d]``, and None for the attention weights.
     """
     unusual = any(v is not None and k not in PLAIN for k, v in options.items())
+    unusual |= attention_mask is not None and (attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1)
     if query.shape[2] != 1 or unusual or torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     rows, heads, _, width = query.shape
@@ -50,8 +51,12 @@ def folded_attention(
 
 
 def use(model: Any) -> None:
-    """Switch a model on the CPU that runs torch's scaled-dot-product attention to the folded decode step."""
-    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+    """Switch a model on the CPU that runs torch's scaled-dot-product attention to the folded decode step.
+
+    A model that asks for "sdpa" by name in its own code keeps it.
+    """
+    exchangeable = getattr(model, "_supports_attention_backend", False)
+    if exchangeable and model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(FOLDED, folded_attention)
         AttentionMaskInterface.register(FOLDED, sdpa_mask)
         model.set_attn_implementation(FOLDED)

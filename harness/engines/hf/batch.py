@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import Cache
@@ -36,3 +37,16 @@ class SequenceBatch:
         if not bool(padding.any()):
             return None
         return (torch.arange(width) >= padding.unsqueeze(-1)).to(device=device, dtype=torch.long)
+
+    def inputs(self, ids: torch.Tensor, device: torch.device) -> dict[str, Any]:
+        """A forward pass's arguments for the last tokens ``ids`` ``[n, q]`` over the cache; ``lengths`` count them already."""
+        width = int(self.cache.get_seq_length()) + ids.shape[1]
+        columns = torch.arange(width - ids.shape[1], width)
+        positions = (columns - (width - self.lengths).unsqueeze(-1)).clamp(min=0)
+        return {
+            "input_ids": ids.to(device),
+            "attention_mask": self.mask(width, device),
+            "position_ids": positions.to(device),
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }

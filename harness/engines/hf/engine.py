@@ -20,7 +20,7 @@ import torch
 from harness.api import Engine, Path, Problem, Sampling, Signal
 from harness.engines import EVERYTHING, loading
 from harness.engines.hf import attention as folded
-from harness.engines.hf import kv
+from harness.engines.hf import kv, support
 from harness.engines.hf.adapter import StopAdapter
 from harness.engines.hf.batch import SequenceBatch
 from harness.engines.hf.decoding import Decoding
@@ -69,17 +69,18 @@ class HFEngine(Prompts, Engine):
         self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to
         if attention is None:
             folded.use(self.model)
+        self.token_bytes = support.token_bytes(where, self.model)
+        support.resumable(where, self.model)
+        self.decoder = support.decoder_of(self.model)
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
-        self._encoded: tuple[list[tuple[str, tuple[int, ...]]], torch.Tensor] | None = None  # the last training's KV
+        self._encoded: tuple[list[tuple[str, tuple[int, ...]]], kv.Block] | None = None  # the last training's KV
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        number_bytes = torch.finfo(self.model.dtype).bits // 8
-        self.token_bytes = 2 * self.layers * heads * loading.head_dim(config) * number_bytes  # KV of one token
         self.flops = loading.flop_model(self.model)
-        super().__init__(tokenizer, config.max_position_embeddings, spec)
+        context, self.bound = loading.even_context(config)
+        super().__init__(tokenizer, context, spec)
         ends = end_tokens(self.model.generation_config, tokenizer, config.vocab_size, self.name)
         self._ends = torch.tensor(ends, device=self.device)
 
@@ -145,29 +146,33 @@ class HFEngine(Prompts, Engine):
         free = self.memory if self.device.type == "cuda" else psutil.virtual_memory().available // 2
 
         def fits(rows: int, width: int) -> bool:
-            return bool(self.token_bytes * width * rows / 2 <= free)
+            return bool(self.token_bytes * width * rows <= free)
 
-        def encode(needed: Sequence[Path]) -> torch.Tensor:
+        def encode(needed: Sequence[Path]) -> kv.Block:
             contents = [(p.problem.prompt, p.tokens) for p in needed]
             if self._encoded is None or self._encoded[0] != contents:
                 self._encoded = None  # freed first: two of them would not fit
                 self._encoded = (contents, self._prefix_kv(needed))
             return self._encoded[1]
 
-        return PrefixReader(encode, self._prefix_kv, paths, lengths, adapter, kv.cache_over, fits)
+        def states(held: kv.Block, rows: torch.Tensor, of_rows: torch.Tensor) -> torch.Tensor:
+            batch = SequenceBatch(kv.cache_over(kv.first_columns(held, rows, of_rows)), of_rows)
+            return self._appended(batch, adapter)
 
-    def _prefix_kv(self, paths: Sequence[Path]) -> torch.Tensor:
-        """KV of whole prefixes, float16 ``[layers, 2, n, heads, T, head_dim]``, each from column 0 on."""
+        return PrefixReader(encode, self._prefix_kv, paths, lengths, states, fits)
+
+    def _prefix_kv(self, paths: Sequence[Path]) -> kv.Block:
+        """KV of whole prefixes, as the model computes it, each from column 0 on."""
         lengths = [len(self.sequence(p)) for p in paths]
-        prefix_kv: torch.Tensor | None = None
+        prefix_kv: kv.Block | None = None
         for indices in self.batches(paths, reserve=8):
             batch = self.prefill([paths[i] for i in indices], want_logits=False)
             block = kv.take(batch.cache, torch.arange(len(indices), device=self.device))
             if prefix_kv is None:
-                layers, _, _, heads, _, dim = block.kv.shape
-                prefix_kv = block.kv.new_zeros(layers, 2, len(paths), heads, max(lengths), dim, dtype=torch.float16)
-            for row, i in enumerate(indices):
-                prefix_kv[:, :, i, :, : lengths[i]] = block.kv[:, :, row, :, block.width - lengths[i] :]
+                prefix_kv = block.map(lambda t: t.new_zeros(len(paths), t.shape[1], max(lengths), t.shape[3]))
+            for target, source in zip(prefix_kv.tensors, block.tensors, strict=True):
+                for row, i in enumerate(indices):
+                    target[i, :, : lengths[i]] = source[row, :, block.width - lengths[i] :]
         assert prefix_kv is not None
         return prefix_kv
 
@@ -209,19 +214,20 @@ class HFEngine(Prompts, Engine):
             yield batch
 
     @torch.no_grad()
-    def prefill(self, paths: Sequence[Path], want_logits: bool) -> SequenceBatch:
+    def prefill(self, paths: Sequence[Path], want_logits: bool, room: tuple[int, int] | None = None) -> SequenceBatch:
         """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
 
         Args:
             paths: one of ``batches``.
             want_logits: fill ``logits`` of the result, instead of ``hidden``.
+            room: rows and columns that the batch will grow to at most.
         """
         stored = [block for p in paths if (block := self.store.get((p.problem.prompt, p.tokens))) is not None]
         if len(stored) < len(paths):
-            return self._compute(paths, want_logits)
+            return self._compute(paths, want_logits, room=room)
         sequences = [self.sequence(p) for p in paths]
         lengths = torch.tensor([len(ids) for ids in sequences])
-        batch = SequenceBatch(kv.cache_over(kv.end_aligned(stored, int(lengths.max()) - 1)), lengths)
+        batch = SequenceBatch(kv.cache_over(kv.end_aligned(stored, int(lengths.max()) - 1), room), lengths)
         return self._forward(batch, torch.tensor([[ids[-1]] for ids in sequences]), want_logits)
 
     def _store_new(self, paths: Sequence[Path], batch: SequenceBatch) -> None:
@@ -231,14 +237,20 @@ class HFEngine(Prompts, Engine):
             block = kv.take(batch.cache, torch.tensor(new, device=self.device))
             # A stored prefix ends before its last token, whose KV a sampler would not have yet.
             keys: list[object] = [(paths[i].problem.prompt, paths[i].tokens) for i in new]
-            self.store.put(keys, kv.Block(block.kv[..., :-1, :]))
+            self.store.put(keys, block.map(lambda t: t[..., :-1, :]))
 
-    def _compute(self, paths: Sequence[Path], want_logits: bool, every_layer: bool = False) -> SequenceBatch:
+    def _compute(
+        self,
+        paths: Sequence[Path],
+        want_logits: bool,
+        every_layer: bool = False,
+        room: tuple[int, int] | None = None,
+    ) -> SequenceBatch:
         """``prefill`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
         row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(p.problem.prompt for p in paths))}
         prompts = [self.ids(prompt) for prompt in row_of]
         width = max(map(len, prompts))
-        batch = SequenceBatch(kv.arena_cache(self.layers), torch.tensor([len(ids) for ids in prompts]))
+        batch = SequenceBatch(kv.arena_cache(room), torch.tensor([len(ids) for ids in prompts]))
         padded = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts])
         if not paths[0].tokens:
             return self._forward(batch, padded, want_logits)
@@ -255,32 +267,29 @@ class HFEngine(Prompts, Engine):
 
         Fills logits, or the last token's hidden state and, with ``every_layer``, the states at all of ``ids``.
         """
-        width = int(batch.cache.get_seq_length()) + ids.shape[1]
-        columns = torch.arange(width - ids.shape[1], width)
-        positions = (columns - (width - batch.lengths).unsqueeze(-1)).clamp(min=0)
-        inputs = {
-            "input_ids": ids.to(self.device),
-            "attention_mask": batch.mask(width, self.device),
-            "position_ids": positions.to(self.device),
-            "past_key_values": batch.cache,
-            "use_cache": True,
-        }
+        inputs = batch.inputs(ids, self.device)
         if want_logits:
             batch.logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].to(self.device)
         else:
-            output = self.model.get_decoder()(**inputs, output_hidden_states=every_layer)
+            output = self.decoder(**inputs, output_hidden_states=every_layer)
             batch.hidden = output.last_hidden_state[:, -1].to(self.device)
-            batch.states = tuple(layer.to(self.device) for layer in output.hidden_states or ())
+            layers = [support.state_of(layer, self.decoder) for layer in output.hidden_states or ()]
+            ends = (*layers[:-1], output.last_hidden_state) if layers else ()
+            batch.states = tuple(layer.to(self.device) for layer in ends)
         return batch
 
     def _states(self, batch: SequenceBatch, adapter: StopAdapter | None) -> torch.Tensor:
         if adapter is None:
             assert batch.hidden is not None
             return batch.hidden.unsqueeze(1)
+        with torch.no_grad():
+            return self._appended(batch, adapter)
+
+    def _appended(self, batch: SequenceBatch, adapter: StopAdapter) -> torch.Tensor:
+        """States at an adapter's tokens behind a batch, as a Check and a training read them: ends in one column."""
         width = int(batch.cache.get_seq_length()) + adapter.tokens
         longer = replace(batch, lengths=batch.lengths + adapter.tokens)
-        with torch.no_grad():
-            return adapter(batch.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
+        return adapter(batch.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
         continued = list(paths)
@@ -300,7 +309,8 @@ class HFEngine(Prompts, Engine):
         contents: dict[tuple[str, tuple[int, ...]], int] = {}
         row_of_path = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
         first_of_row = dict(zip(reversed(row_of_path), reversed(paths), strict=True))
-        batch = self.prefill([first_of_row[row] for row in range(len(contents))], want_logits=True)
+        room = len(paths), max(self.prompt_length(p.problem) for p in paths) + max_tokens
+        batch = self.prefill([first_of_row[row] for row in range(len(contents))], want_logits=True, room=room)
         rows = torch.tensor(row_of_path, device=self.device)
         decoding = Decoding(paths, rows, max_tokens, self.sampling, self._ends)
         while True:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import Cache
@@ -13,15 +16,22 @@ GROW = 128  # arena columns are allocated in steps of this many tokens
 
 
 class ArenaLayer(DynamicLayer):
-    """A full-attention layer with spare columns and rows, so that tokens and clones are written in place.
+    """A layer with spare columns and rows, so that tokens and clones are written in place; a window is the mask's affair.
 
-    ``DynamicLayer`` copies everything at every step. ``keys`` and ``values`` ``[rows, kv heads, columns, head_dim]`` are
-    what it starts with, full to the last column.
+    ``DynamicLayer`` copies everything at every step. A layer that reads another one's keys and values stays empty.
+
+    Args:
+        keys: ``[rows, kv heads, columns, width]`` that it starts with, full to the last column; never written into.
+        values: ``[rows, kv heads, columns, width]``, of keys' or another width.
+        room: rows and columns that it will hold at most: what is allocated ahead goes no further.
     """
 
-    def __init__(self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None, room: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.length = self.rows = 0
+        self.room = room or (0, 0)
         if keys is not None and values is not None:
             self.keys, self.values, self.is_initialized = keys, values, True
             self.rows, self.length = keys.shape[0], keys.shape[-2]
@@ -29,13 +39,13 @@ class ArenaLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append ``[n, kv heads, q, head_dim]``; returns keys and values of all tokens so far."""
+        """Append ``[n, kv heads, q, width]``; returns keys and values of all tokens so far."""
         end = self.length + key_states.shape[-2]
         self.rows = key_states.shape[0]
         if self.is_initialized and self.keys.device != key_states.device:  # stored on one device, computed on several
             self.keys, self.values = self.keys.to(key_states.device), self.values.to(key_states.device)
-        self.keys = _write(self.keys, key_states, self.length, end)
-        self.values = _write(self.values, value_states, self.length, end)
+        self.keys = _write(self.keys, key_states, self.length, end, self.room[1])
+        self.values = _write(self.values, value_states, self.length, end, self.room[1])
         self.is_initialized, self.length = True, end
         return self.keys[: self.rows, :, :end], self.values[: self.rows, :, :end]
 
@@ -45,24 +55,27 @@ class ArenaLayer(DynamicLayer):
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows, in this order; a row may be named more than once."""
-        rows = rows.to(self.keys.device)
-        self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
-        self.rows = len(rows)
+        if self.is_initialized:
+            rows = rows.to(self.keys.device)
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+            self.rows = len(rows)
 
     def clone(self, rows: torch.Tensor) -> None:
         """Append copies of these rows; only the new rows are written."""
-        rows = rows.to(self.keys.device)
-        self.keys, self.values = (_append(t, rows, self.rows, self.length) for t in (self.keys, self.values))
-        self.rows += len(rows)
+        if self.is_initialized:
+            rows = rows.to(self.keys.device)
+            both = (_append(t, rows, self.rows, self.length, self.room[0]) for t in (self.keys, self.values))
+            self.keys, self.values = both
+            self.rows += len(rows)
 
 
-def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int) -> torch.Tensor:
-    rows, heads, _, dim = new.shape
+def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int, most: int) -> torch.Tensor:
+    rows, heads, _, width = new.shape
     if arena is None or end > arena.shape[-2]:
-        width = -(-end // GROW) * GROW
         capacity = rows if arena is None else arena.shape[0]
         # Grown by half as well, so that a path of 32k tokens is copied a dozen times and not 256 times.
-        grown = new.new_empty(capacity, heads, max(width, start + start // 2), dim)
+        columns = max(-(-end // GROW) * GROW, start + start // 2)
+        grown = new.new_empty(capacity, heads, max(end, min(columns, most)) if most else columns, width)
         if arena is not None:
             grown[:rows, :, :start] = arena[:rows, :, :start]
         arena = grown
@@ -70,54 +83,76 @@ def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int) 
     return arena
 
 
-def _append(arena: torch.Tensor, rows: torch.Tensor, used: int, length: int) -> torch.Tensor:
+def _append(arena: torch.Tensor, rows: torch.Tensor, used: int, length: int, most: int) -> torch.Tensor:
     end = used + len(rows)
     if end > arena.shape[0]:
-        grown = arena.new_empty(max(end, 2 * arena.shape[0]), *arena.shape[1:])
+        capacity = 2 * arena.shape[0]
+        grown = arena.new_empty(max(end, min(capacity, most) if most else capacity), *arena.shape[1:])
         grown[:used, :, :length] = arena[:used, :, :length]
         arena = grown
     arena[used:end, :, :length] = arena[rows, :, :length]
     return arena
 
 
-def arena_cache(layers: int) -> Cache:
-    """An empty cache of arenas."""
-    return Cache(layers=[ArenaLayer() for _ in range(layers)])
+def arena_cache(room: tuple[int, int] | None = None) -> Cache:
+    """An empty cache of arenas, one for each layer that has keys and values; ``room`` as in ``ArenaLayer``."""
+    make: Any = partial(ArenaLayer, room=room)  # a cache calls it for each layer that writes
+    return Cache(layer_class_to_replicate=make)
+
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values of a layer, each [rows, kv heads, columns, width]
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """KV of some sequences, end-aligned; left columns may be padding."""
+    """KV of some sequences, end-aligned; left columns may be padding. A layer without its own has None."""
 
-    kv: torch.Tensor  # [layers, keys and values, rows, kv heads, width, head_dim]
+    layers: tuple[Pair | None, ...]
 
     @property
     def width(self) -> int:
         """Columns, those of padding included."""
-        return self.kv.shape[-2]
+        return self.tensors[0].shape[-2]
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Keys and values of every layer that has some."""
+        return [tensor for pair in self.layers if pair for tensor in pair]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Block:
+        """A block of the changed tensors."""
+        return Block(tuple(pair and (change(pair[0]), change(pair[1])) for pair in self.layers))
 
 
 def take(cache: Cache, rows: torch.Tensor) -> Block:
     """Copy rows of a cache, up to its length, to the first layer's device."""
     first = cache.layers[0].keys.device
-    layers = []
-    for layer in cache.layers:
-        on_device = rows.to(layer.keys.device)
-        keys, values = layer.keys[on_device, :, : layer.length], layer.values[on_device, :, : layer.length]
-        layers.append(torch.stack([keys, values]).to(first))
-    return Block(torch.stack(layers))
+
+    def copied(tensor: torch.Tensor, length: int) -> torch.Tensor:
+        return tensor[rows.to(tensor.device), :, :length].to(first)
+
+    return Block(
+        tuple(
+            (copied(layer.keys, layer.length), copied(layer.values, layer.length)) if layer.is_initialized else None
+            for layer in cache.layers
+        )
+    )
 
 
-def end_aligned(stored: list[tuple[Block, int]], width: int) -> torch.Tensor:
-    """Gather n rows of many blocks into one ``[layers, 2, n, kv heads, width, head_dim]`` tensor, end-aligned.
+def end_aligned(stored: Sequence[tuple[Block, int]], width: int) -> Block:
+    """Gather n rows of many blocks into one block, end-aligned.
 
     Args:
         stored: a block and a row of it, for each of the n.
         width: columns of the result; what a block has more is cut off on the left.
     """
-    first = stored[0][0].kv
-    layers, _, _, heads, _, dim = first.shape
-    gathered = first.new_zeros(layers, 2, len(stored), heads, width, dim)
+    first = stored[0][0]
+    gathered = first.map(lambda t: t.new_zeros(len(stored), t.shape[1], width, t.shape[3]))
     by_block: dict[int, tuple[Block, list[int], list[int]]] = {}
     for target, (block, row) in enumerate(stored):
         _, rows, targets = by_block.setdefault(id(block), (block, [], []))
@@ -125,16 +160,24 @@ def end_aligned(stored: list[tuple[Block, int]], width: int) -> torch.Tensor:
         targets.append(target)
     for block, rows, targets in by_block.values():
         used = min(block.width, width)
-        gathered[:, :, targets, :, width - used :] = block.kv[:, :, rows, :, block.width - used :]
+        for tensor, source in zip(gathered.tensors, block.tensors, strict=True):
+            tensor[targets, :, width - used :] = source[rows, :, block.width - used :]
     return gathered
 
 
-def cache_over(kv: torch.Tensor) -> Cache:
-    """A cache that starts with ``kv`` ``[layers, 2, n, kv heads, T, head_dim]`` and never writes into it.
+def first_columns(block: Block, rows: torch.Tensor, lengths: torch.Tensor) -> Block:
+    """The first ``lengths`` ``[n]`` columns of some rows ``[n]``, copied to a block that is end-aligned."""
+    width = int(lengths.max())
+    gathered = block.map(lambda t: t.new_zeros(len(rows), t.shape[1], width, t.shape[3]))
+    for target, source in zip(gathered.tensors, block.tensors, strict=True):
+        for i, (row, length) in enumerate(zip(rows.tolist(), lengths.tolist(), strict=True)):
+            target[i, :, width - length :] = source[row, :, :length]
+    return gathered
 
-    The first update moves to a new arena.
-    """
-    return Cache(layers=[ArenaLayer(layer[0], layer[1]) for layer in kv])
+
+def cache_over(block: Block, room: tuple[int, int] | None = None) -> Cache:
+    """A cache that starts with a block and never writes into it; the first update moves to a new arena."""
+    return Cache(layers=[ArenaLayer(*pair, room) if pair else ArenaLayer(room=room) for pair in block.layers])
 
 
 class PrefixStore:
@@ -151,7 +194,7 @@ class PrefixStore:
 
     def put(self, keys: list[object], block: Block) -> None:
         """Store a block whose rows are named by ``keys``; a block larger than the budget is not kept."""
-        size = block.kv.nbytes
+        size = block.bytes
         if size > self.budget:
             return
         self._blocks[id(block)] = (block, keys)
@@ -177,7 +220,7 @@ class PrefixStore:
 
     def _evict(self) -> None:
         name, (block, keys) = self._blocks.popitem(last=False)
-        self.bytes -= block.kv.nbytes
+        self.bytes -= block.bytes
         for key in keys:
             if self._locations.get(key, (None, 0))[0] == name:  # else a later block holds the same prefix
                 del self._locations[key]

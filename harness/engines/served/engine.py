@@ -47,7 +47,7 @@ class ServedEngine(Prompts, Engine):
         self.rows = QUEUED * rows
         model, tokenizer = loading.skeleton(where, revision)
         self.config = model.config.get_text_config()
-        longest = self.config.max_position_embeddings
+        longest = loading.context(self.config)
         super().__init__(tokenizer, min(context or longest, longest), spec)
         self.architecture: str = (model.config.architectures or [type(model).__name__])[0]
         self.flops = loading.flop_model(model)

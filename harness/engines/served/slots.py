@@ -13,7 +13,7 @@ from harness.api import PathpruneError
 from harness.engines import adapters
 from harness.engines.folders import header
 
-UNSUPPORTED = ("use_dora", "use_bdlora", "lora_bias")  # kinds of LoRA that only PEFT computes
+UNSUPPORTED = ("use_dora", "use_bdlora", "lora_bias", "target_parameters")  # kinds of LoRA that only PEFT computes
 
 
 @dataclass(frozen=True)

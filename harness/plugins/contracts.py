@@ -1,10 +1,9 @@
 """Tasks and engines of others, held to what ``harness.api`` says: their members when they are opened, a task's judgements when
-they are used. What engines give of paths is checked in ``harness.sampled``."""
+they are used. What engines give of paths is checked in ``harness.plugins.sampled``."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Set
 from functools import wraps
 from typing import Any, get_args
@@ -13,14 +12,16 @@ import numpy as np
 
 from harness.api import Engine, FlopModel, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
 from harness.engines import LazyEngine
-from harness.guard import attribute, blamed, is_ours
-from harness.plugins import as_json, member
-from harness.text import shown, unknown
+from harness.plugins.declared import as_json, member
+from harness.plugins.guard import attribute, blamed, is_ours
+from harness.text import is_utf8, shown, unknown
 
 # What a plug-in has of its own, as harness.api says; the rest has defaults there.
 ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
 SPEC = ("engine", "model", "fingerprint")
 ABSENT = object()
+MOST_FLOPS_EACH = 1e50  # of a token, so that costs stay below harness.api.MOST_FLOPS
+LONGEST_PROMPT = 2**31 - 1  # tokens, which records hold in 32 bits
 TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
@@ -42,7 +43,7 @@ def complete(opened: Any, name: str) -> Any:
         as_json("spec", dict(spec), allow_nan=False)
     except PathpruneError as error:
         raise PathpruneError(f"engine {name!r}: spec holds what JSON cannot ({error})") from error
-    guarded = opened if is_ours(opened) else Guarded(opened, f"engine {name!r}", Engine)
+    guarded = opened if is_ours(opened) else GuardedEngine(opened, f"engine {name!r}", Engine)
     _check_engine(guarded, name)
     return guarded
 
@@ -56,8 +57,10 @@ def _check_engine(engine: Any, name: str) -> None:
             raise PathpruneError(f"engine {name!r} provides {unknown('signal', str(signal), list(get_args(Signal)))}")
     if not isinstance(flops, FlopModel):
         raise PathpruneError(f"engine {name!r}: flops is a FlopModel, not {shown(flops)}")
-    if not all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in vars(flops).values()):
-        raise PathpruneError(f"engine {name!r}: flops holds two finite numbers, 0 or more, not {shown(flops)}")
+    if not all(isinstance(v, int | float) and 0 <= v <= MOST_FLOPS_EACH for v in vars(flops).values()):
+        raise PathpruneError(
+            f"engine {name!r}: flops holds two finite numbers from 0 to {MOST_FLOPS_EACH:g}, not {shown(flops)}"
+        )
     if not isinstance(rows, int) or rows < 1:
         raise PathpruneError(f"engine {name!r}: rows is a whole number, 1 or more, not {shown(rows)}")
     if not isinstance(engine.fingerprint, str):
@@ -130,11 +133,48 @@ class Guarded:
 
         return called
 
+    def _broken(self, name: str, given: Any, wanted: str) -> PathpruneError:
+        return PathpruneError(
+            f"{self._name}: {name}() gives {shown(given)}, and has to give {wanted} (see harness.api.{self._contract.__name__})"
+        )
+
+
+class GuardedEngine(Guarded):
+    """An engine of others, whose plain answers are what records hold."""
+
+    def prompt_length(self, problem: Problem) -> int:
+        given = self.__getattr__("prompt_length")(problem)
+        if not isinstance(given, int | np.integer) or not 0 <= given <= LONGEST_PROMPT:
+            raise self._broken("prompt_length", given, "a whole number of tokens, 0 or more")
+        return int(given)
+
+    def describe(self) -> dict[str, str]:
+        given = self.__getattr__("describe")()
+        if not isinstance(given, Mapping) or not all(isinstance(v, str) for part in given.items() for v in part):
+            raise self._broken("describe", given, "a dictionary of strings")
+        return dict(given)
+
 
 class GuardedTask(Guarded):
     """A task of others, whose problems and judgements are what they are said to be."""
 
+    def __init__(self, inner: Any, name: str, contract: type) -> None:
+        super().__init__(inner, name, contract)
+        self._seen: dict[tuple[str, int | None, int], list[Problem]] = {}
+
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        """The problems that the task gives, and gives again: records name them by their ids."""
+        asked = (split, n, start)
+        first = self._seen.get(asked) or self._problems(*asked)
+        again = self._problems(*asked)
+        if first != again:
+            raise PathpruneError(
+                f"{self._name}: problems() gives other problems at each call, and has to give the same (see harness.api.Task)"
+            )
+        self._seen[asked] = first
+        return again
+
+    def _problems(self, split: str, n: int | None, start: int) -> list[Problem]:
         given = self.__getattr__("problems")(split, n, start)
         if not isinstance(given, list | tuple):
             raise self._broken("problems", given, "a list of Problem")
@@ -144,13 +184,19 @@ class GuardedTask(Guarded):
             for name, value in vars(problem).items():
                 if not isinstance(value, str):
                     raise self._broken("problems", problem, f"a {name} that is a string")
+                if name != "id" and not is_utf8(value):
+                    raise self._broken(
+                        "problems", problem, f"a {name} of whole characters (it holds half a surrogate pair)"
+                    )
         return list(given)
 
     def answer(self, text: str) -> str | None:
         given = self.__getattr__("answer")(text)
         if given is not None and not isinstance(given, str):
             raise self._broken("answer", given, "a string or None")
-        return given if given is None else str(given)
+        if given is not None and not is_utf8(given):
+            raise self._broken("answer", given, "a string of whole characters")
+        return given if given is None else str.__str__(given)  # of a subclass: whatever its own says
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         return self._judged("correct", answer, problem)
@@ -163,8 +209,3 @@ class GuardedTask(Guarded):
         if not isinstance(given, bool | np.bool_):
             raise self._broken(name, given, "True or False")
         return bool(given)
-
-    def _broken(self, name: str, given: Any, wanted: str) -> PathpruneError:
-        return PathpruneError(
-            f"{self._name}: {name}() gives {shown(given)}, and has to give {wanted} (see harness.api.Task)"
-        )

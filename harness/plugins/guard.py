@@ -38,7 +38,7 @@ STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOT_OWN = tuple(  # where code lies that is no plug-in's own
     os.path.join(folder, "")  # noqa: PTH118  (a trailing separator)
-    for folder in (str(Path(__file__).parent), *(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")))
+    for folder in (str(Path(__file__).parents[1]), *(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")))
 )
 TORCH_DEFAULTS = (True, False, "highest", "float32")  # of the first of ``_torch_settings``
 
@@ -64,11 +64,21 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
         KeyboardInterrupt: the user's Ctrl-C, even one that the code caught.
     """
     interrupted: list[int] = []
+    raised: list[BaseException] = []
+
+    def watched() -> Result:
+        try:
+            return work()
+        except BaseException as error:
+            raised.append(error)
+            raise
+
     try:
-        with _state_kept(), _streams_kept(), _signals_kept(interrupted), _timed(limit):
-            result = copy_context().run(work)
+        with _signals_kept(interrupted), _state_kept(), _streams_kept(), _timed(limit):
+            result = copy_context().run(watched)
     except BaseException as error:  # a plug-in that exits or interrupts has failed like any other
-        if interrupted:
+        # Around the work, an interruption is the user's.
+        if interrupted or (isinstance(error, KeyboardInterrupt) and error not in raised):
             raise KeyboardInterrupt from error
         _show(error)
         raise PluginError(_told(error, limit)) from error

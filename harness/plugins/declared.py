@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
-from harness.guard import attribute, blamed, contained, is_ours
+from harness.plugins.guard import attribute, blamed, contained, is_ours
 from harness.public import named as without_folders
 from harness.text import reason, shown, unknown
 from harness.vote import VOTES
@@ -218,7 +218,11 @@ def _check(name: str, given: dict[str, Any]) -> None:
         if not isinstance(given[trait], kind):
             raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, and has to be of type {kind.__name__}")
     if given["warmup"] is not None and (given["warmup"] < 0 or isinstance(given["warmup"], bool)):
-        raise PathpruneError(f"{name!r}: warmup is {given['warmup']}, and has to be a number of paths, 0 or more")
+        raise PathpruneError(
+            f"{name!r}: warmup is {shown(given['warmup'])}, and has to be a number of paths, 0 or more"
+        )
+    if not given["fidelity"].isprintable():
+        raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, and has to be one line of text")
 
 
 def _one_of(name: str, trait: str, value: Any, known: tuple[str, ...]) -> None:

@@ -39,6 +39,7 @@ from harness.text import reason
 SOURCE = "a1:"  # of syntax trees
 COMPILED = "c1:"  # of code objects
 LENGTH = 12
+LONG = 2000  # bits, below the least limit that Python may have for numbers in decimal
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -212,7 +213,7 @@ class _Writer:
             case ast.Name():
                 return self.name(node.id)
             case ast.Constant():
-                return repr(node.value)
+                return _plain_text(node.value)
             case ast.AnnAssign(value=ast.AST() as value) if not fields:  # in a class it may be a dataclass' field
                 return f"Assign(targets=[{self.node(node.target)}],value={self.node(value)})"
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
@@ -326,6 +327,11 @@ def _is_beside(module: str, item_module: str, home: Path | None) -> bool:
     return bool(home and file and Path(file).resolve().is_relative_to(home) and not _installed(Path(file)))
 
 
+def is_beside(item: type, module: str, home: Path) -> bool:
+    """Is a class defined in the user's own file, which is ``module``, or in a file beside it?"""
+    return _is_beside(item.__module__, module, home)
+
+
 def _compiled(item: Any, home: Path | None, seen: set[Any]) -> Iterator[str]:
     """Code objects and values of a class or function, and of what it uses of its module and of those beside it."""
     if item in seen:
@@ -380,11 +386,18 @@ def _constant(value: Any) -> str:
         case dict():
             return f"{{{','.join(sorted(f'{_constant(k)}:{_constant(v)}' for k, v in value.items()))}}}"
     if value is None or value is ... or isinstance(value, PLAIN):
-        return repr(value)
+        return _plain_text(value)
     try:
         return stable_text(value)
     except Exception:  # whatever values of others raise when they are pickled
         return type(value).__name__
+
+
+def _plain_text(value: Any) -> str:
+    """``repr``, which refuses whole numbers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > LONG:
+        return hex(value)
+    return repr(value)
 
 
 def stable_text(value: Any) -> str:
@@ -403,5 +416,5 @@ def stable_text(value: Any) -> str:
         case np.ndarray() if value.dtype != object:
             return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if value is None or isinstance(value, PLAIN):
-        return repr(value)
+        return _plain_text(value)
     return f"{type(value).__qualname__}:{hashlib.sha256(pickle.dumps(value)).hexdigest()}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import Path, PathpruneError, Problem, TokenStats
-from harness.text import shown
+from harness.text import is_utf8, shown
 
 
 def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -79,16 +79,12 @@ def _is_path(engine: Any, path: Any) -> None:
         wrong = f"tokens {shown(path.tokens)}, not a tuple of ints from 0 on"
     elif path.finish not in ("stop", "length"):
         wrong = f"finish {shown(path.finish)}, not 'stop' or 'length'"
-    elif "text" in engine.provides and not (isinstance(path.text, str) and _is_utf8(path.text)):
+    elif "text" in engine.provides and not (isinstance(path.text, str) and is_utf8(path.text)):
         wrong = f"text {shown(path.text)}, not a string of whole characters"
     elif path.stats is not None and not isinstance(path.stats, TokenStats):
         wrong = f"stats {shown(path.stats)}, not TokenStats"
     if wrong:
         raise _broken(engine, f"path {path.index} of {path.problem.id} has {wrong}")
-
-
-def _is_utf8(text: str) -> bool:
-    return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 def _has_sound_statistics(engine: Any, path: Path) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api import PathpruneError, Pruner
-from harness.code import PLAIN, stable_text
-from harness.guard import PluginError, contained
-from harness.plugins import Plugin, identity_of
+from harness.plugins.code import PLAIN, stable_text
+from harness.plugins.declared import Plugin, identity_of
+from harness.plugins.guard import PluginError, contained
 from harness.text import literal
 
 
@@ -33,6 +33,7 @@ class _Used:
     after: dict[str, str] = field(default_factory=dict)
 
 
+LARGEST = 2**63  # of a number that stands in a name, as in specs
 _used: dict[int, _Used] = {}
 
 
@@ -125,4 +126,4 @@ def _sha(text: str) -> str:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):  # "8" would read like 8
         return not set(value) & set(",=:@ ") and literal(value) == value
-    return isinstance(value, int | float)
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)
