@@ -1,4 +1,34 @@
-"""When two written answers are equal."""
+"""When two written answers are equal: one canonical string for a vote, and a comparison with the gold answer.
+
+An answer is brought to one notation (``tasks.notation``), read as a value (``tasks.values``) whose formulas are trees
+(``tasks.formulas``), and compared by what kind of value it is:
+
+=====================  ============================================================================================
+a number, a formula    exactly: numbers to more digits than a difference of their size could hide in, formulas with
+                       letters at points, letters with their case; ``x^2 + c`` is ``x^2 + C``
+a decimal              exactly; of at least six places it is also a fraction without end, never an irrational number
+a list or set          in any order, each item once: ``2, 3`` or ``\\{3, 2\\}``; ``1,000`` is a thousand, ``1, 000`` a list
+a tuple, a vector      in order, with its brackets; three and more in ``[]`` as in ``()``; a matrix of one row or column
+a matrix               entry by entry, whatever its brackets
+an interval, a set of  as sets of numbers: ``2 < x \\le 4`` is ``(2, 4]``, ``x \\ne 3`` is ``\\mathbb{R} \\setminus \\{3\\}``;
+numbers, inequalities  other inequalities side by side, in either direction
+a named value          as the value: ``x = 5``, ``AB = 5``, ``m + n = 5``; ``x = 2, y = 3`` is ``(2, 3)`` and no other pair
+an equation            as an equation, up to a factor; ``2x = 3`` and ``x^2 = 3`` are not 3, ``y = x + 1`` is ``x - y + 1 = 0``
+``a \\pmod{m}``         as the residue; with two moduli, both must agree
+a condition beside it  where both have one; ``n = 2k, k \\in \\mathbb{Z}`` is ``n = 2k``
+a unit, ``\\circ``, $   dropped, but ``5\\text{ cm}`` is not ``5\\text{ m}``; ``90^\\circ`` is 90 and ``\\pi/2``; 5 million is 5,000,000
+a percentage           50% is 50 and 0.5
+a ratio, a base        as written: ``6:4`` is not ``3:2``, ``1010_2`` is not 10
+words, all else        as texts; words without case
+=====================  ============================================================================================
+
+What can be read in two ways is a text, since a wrong acceptance is worse than a refusal. A vote keeps what a grade needs,
+except for units and degrees.
+
+A model writes anything, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the reader of formulas 300 of
+them, nothing is computed that may need more than 4,000 digits, and reading and comparing take ``SECONDS`` of a processor each,
+by an alarm. Beyond a bound an answer is its text.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Node(NamedTuple):
     args: tuple[Node, ...] = ()
 
 
-ONE, MINUS_ONE, TEN = (Node("number", Fraction(n)) for n in (1, -1, 10))
+MINUS_ONE = Node("number", Fraction(-1))
 DEGREE = Node("constant", "degree")
 
 _GREEK = re.compile(

@@ -13,13 +13,19 @@ from tasks.notation import SCALES, flat, number, opened, signs, split, wordy
 
 MOST = 200  # items of a list; a longer one is a text
 LEVELS = 6  # of lists in lists
-_SYMBOL = r"(?:\\?[A-Za-z]+'*|\\hat\{\w\}|\\bar\{\w\})(?:_(?:\w|\{[^{}]*\}))?"
-_ARGUMENT = r"(?:\s*(?:\^\s*\{?-1\}?)?\s*'*\s*\([^()=]*\))?"
-_LETTER = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z]))'*(?:_(?:\w|\{[^{}]*\}))?"
-NAME = re.compile(
-    rf"(?:{_LETTER}{_ARGUMENT}|[A-Z]{{2,4}}|(?=[A-Za-z' ]*[A-Za-z]{{3}})[A-Za-z][A-Za-z' ]{{2,}}(?:\s*\([^()=]*\))?|\\(?:angle|triangle)\s*[A-Z]+|\\overline\s*\{{[A-Z]+\}}|\\bar\s*\{{[A-Z]+\}}|"
-    rf"[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}|m\s*\\angle\s*[A-Z]+|"
-    rf"\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\||[A-Z]+(?::[A-Z]+)+|(?:[EPV]|Var|\\mathbb\{{[EP]\}})\s*[\[(][^\[\]()=]*[\])]|{_LETTER}(?:\s*:\s*{_LETTER})+|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
+_INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
+_GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z])"
+_LETTER = rf"(?:[A-Za-z]|{_GREEK})'*{_INDEX}"
+NAME = re.compile(  # what stands before an equals sign and only says what the value is of
+    rf"""{_LETTER}(?:\s*(?:\^\s*\{{?-1\}}?)?\s*'*\s*\([^()=]*\))?  # x, a_n, f'(2), f^{{-1}}(x), P(A)
+    |[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}  # of a matrix
+    |[A-Z]{{2,4}}|\\bar\s*\{{[A-Z]+\}}|(?:m\s*)?\\(?:angle|triangle)\s*[A-Z]+  # AB, segments, angles
+    |\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\|  # lengths
+    |\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}}
+    |[A-Z]+(?::[A-Z]+)+|{_LETTER}(?:\s*:\s*{_LETTER})+  # ratios
+    |(?:[EPV]|Var|\\mathbb\{{[EP]\}})\s*[\[(][^\[\]()=]*[\])]  # E[X]
+    |(?=[A-Za-z'\ ]*[A-Za-z]{{3}})(?![xyz]+$)[A-Za-z][A-Za-z'\ ]{{2,}}(?:\s*\([^()=]*\))?  # words""",
+    re.VERBOSE,
 )
 _TUPLE_NAME = re.compile(rf"\(\s*{_LETTER}(?:\s*,\s*{_LETTER})*\s*\)|{_LETTER}(?:\s*,\s*{_LETTER})+")
 _SUM_NAME = re.compile(r"[a-wA-W](?:\s*[-+]\s*[a-wA-W])+|[a-w]\s?[a-w](?:\s?[a-w])?")
@@ -299,7 +305,10 @@ def _equation(sides: list[str], level: int) -> Value:
         return Named(first, last)
     computed = value(first, level + 1)
     if isinstance(computed, Formula) and not formulas.symbols(computed.node) and computed.node.kind != "constant":
-        return computed if isinstance(last, Formula) and re.fullmatch(r"[A-Za-z]", last.text) else last
+        if isinstance(last, Formula) and re.fullmatch(_LETTER, last.text):
+            return computed
+        if plain or not isinstance(last, Formula):
+            return last
     return Relation((computed, *(value(s, level + 1) for s in sides[1:-1]), last), ("=",) * (len(sides) - 1))
 
 

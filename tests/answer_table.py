@@ -442,6 +442,9 @@ LISTS: list[Row] = [
 ]
 
 EQUATIONS: list[Row] = [
+    (r"\boxed{7 = 11a+c}", "11a+c", False),
+    (r"\boxed{xyz = 6}", "6", False),
+    (r"\boxed{7 = a}", "7", True),
     (r"\boxed{2x=8}", "8", False),
     (r"\boxed{2x=8}", "4", False),
     (r"\boxed{x^2=16}", "16", False),
