@@ -266,8 +266,9 @@ def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
 
 def _decimal_comma(number: Value, text: str) -> bool:
     """Whether a text is a number's with a comma for its point: a reading only beside one number, and if it is no thousand."""
-    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text.strip("$ "))
-    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text.strip("$ ")):
+    text = text.replace("{,}", ",").strip("$ ")
+    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text)
+    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text):
         return False
     return same(number, value(f"{match[1]}{match[2].replace('.', '')}.{match[3]}"))
 

@@ -197,6 +197,8 @@ def _named(text: str, level: int) -> Value | None:
                 inner = Items("(", tuple(value(p, level + 1) for p in parts), ")")
             return Named(re.sub(r"[()\s]", "", sides[0]), inner)
         if NAME.fullmatch(sides[0]) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", sides[0]):
+            if re.fullmatch(_LETTER, sides[0]) and re.fullmatch("[A-Za-z]", sides[1]):
+                return Relation((value(sides[0], level + 1), value(sides[1], level + 1)), ("=",))
             return Named(sides[0], value(sides[1], level + 1))
     if point := re.fullmatch(r"([ABD-OQ-Z]'?)\s*(\([^()]*,[^()]*\))", text):
         return Named(point[1], value(point[2], level + 1))
@@ -337,8 +339,8 @@ def _bracketed(text: str, level: int) -> Value | None:
     if left == r"\{":
         if not inside:
             return Words(r"\emptyset")
-        if re.search(r"(?<!\\)\||:|\\mid", inside):  # a set by what is true of its elements
-            return Words(flat(text))
+        if re.search(r"\||:", inside):
+            return _set_by_condition(text, inside, level)
         return _items(left, texts, right, level)
     if len(texts) < 2:
         return None
@@ -347,6 +349,13 @@ def _bracketed(text: str, level: int) -> Value | None:
     if left == "[" and len(rows) == len(texts) and len({len(row) for row in rows}) == 1:
         return Matrix(tuple(rows))
     return items
+
+
+def _set_by_condition(text: str, inside: str, level: int) -> Value:
+    """``\\{x \\mid x > 2\\}`` is what its condition says, where that is an inequality; else a text."""
+    match = re.fullmatch(rf"({_LETTER})\s*(?:\\in\s*\\mathbb\{{R\}})?\s*[|:]\s*([^|]+)", inside)
+    condition = value(match[2], level + 1) if match else None
+    return condition if isinstance(condition, Relation | Items) and "=" not in inside else Words(flat(text))
 
 
 def _ratio(text: str, level: int) -> Value | None:
