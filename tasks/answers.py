@@ -32,17 +32,19 @@ _BETWEEN_BOXES = re.compile(
     rf"{_SPACE}(?:\\[)\]])?{_SPACE}(?:[,;]{_SPACE}{_TEXT_OR}?|{_TEXT_OR}){_SPACE}(?:\\[(\[])?{_SPACE}(?:[A-Za-z]\w{{0,3}}\s*=\s*)?"
 )
 _JSON = re.compile(
-    r"""["“](?:final[ _])?answer["”]\s*:\s*(?:\{\s*"\w{1,40}"\s*:\s*)?
-    (?:"(?P<string>(?:[^"\\\n]|\\.)*)"|(?P<list>\[[^\]\n]{0,1000}\])|(?P<bare>[^\s,}\]"]+))""",
+    r"""["“'](?:final[ _])?answer["”']\s*:\s*(?:\{\s*"\w{1,40}"\s*:\s*)?
+    (?:"(?P<string>(?:[^"\\\n]|\\.)*)"|'(?P<quoted>[^'\n]*)'|(?P<list>\[[^\]\n]{0,1000}\])|(?P<bare>[^\s,}\]"]+))""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LIST_OF_ONE = re.compile(r"""\[\s*(?:"([^"]*)"|([^\s",\[\]]+))\s*\]""")
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>|</answer>).)++)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
 _HASHED = re.compile(r"^####[ \t]*+([-+$\\]?[\d.\\$][^\n]{0,80})$", re.MULTILINE)
 _VERB = r"""(?:(?:must|should|would|will|has\sto|comes\sout\sto|turns\sout\sto|works\sout\sto)\s(?:then\s|therefore\s|thus\s)?be
     |comes\sout\s(?:to|as)|is|are|was|equals|becomes)"""
 _MARK = re.compile(
-    rf"""(?P<this>\b(?:this|that|any|another|an|no|every|each|your|whose)\s)?
-    \b(?:(?:final\s)?(?P<noun>answers?|ans)|(?:correct|right|best|final)\s(?:option|choice)|final\sresult)\b\.?
+    rf"""(?P<this>(?<![A-Za-z])(?:this|that|any|another|an|no|every|each|your|whose)\s)?
+    (?<![A-Za-z])(?:(?:final\s)?answers?|ans|(?:correct|right|best|final)\s(?:option|choice)|final\sresult)(?![A-Za-z])\.?
+    (?:,\s(?:then|therefore|thus|hence|of\scourse|in\sfact|indeed|finally),)?
     (?:\s?\([^()\n]{{0,60}}\))?(?:\s+(?:to|for|in|of)\s[^.\n:]{{0,80}}?)?  # ... to the question
     (?:[*_]*\s*+:\s*+[*_]*\s*+|[*_]*\s++{_VERB}\b\s*+:?\s*+|[*_]*\s*+=\s*+|\s[-–—]\s|(?:\*\*|\#)*[^\S\n]*+\n\s*+(?=[*$\\\d(-]))
     (?=\S)""",
@@ -74,7 +76,7 @@ _LETTER_IS_RIGHT = re.compile(
     r"\b(?:option|choice|answer|letter)\s\(?([A-Z])\)?\s(?:is|must\sbe)\s(?:the\s)?(?:correct|right|best|answer)\b",
     re.IGNORECASE,
 )
-_LETTER_ALONE = re.compile(r"^[*_\s(\[$]*([A-Z])[)\].*_\s$]*$")
+_LETTER_ALONE = re.compile(r"^(?:option|choice)?[*_\s(\[$]*([A-Z])[)\].*_\s$]*$", re.IGNORECASE)
 
 
 def extract(text: str) -> str | None:
@@ -162,7 +164,9 @@ def _fields(reply: str) -> list[str]:
         reply = reply.replace('\\"', '"')
     values = []
     for match in _JSON.finditer(reply):
-        value = match["string"] if match["string"] is not None else match["list"] or match["bare"]
+        value = next(match[kind] for kind in ("string", "quoted", "list", "bare") if match[kind] is not None)
+        if alone := _LIST_OF_ONE.fullmatch(value):
+            value = alone[1] or alone[2] or ""
         value = value.replace("\\\\", "\\").replace('\\"', '"').strip()
         values += [value] if value and (match["bare"] is None or value.lower() != "null") else []
     return values
@@ -184,7 +188,7 @@ def _sentences(reply: str) -> list[str]:
     marks = list(_MARK.finditer(reply))[-MOST:]
     ends = [*(m.start() for m in marks), len(reply)][1:]
     for mark, end in zip(marks, ends, strict=True):
-        region = _ADVERBS.sub("", reply[mark.end() : min(end, mark.end() + LONGEST)].lstrip("*_ \n"), count=1)
+        region = _ADVERBS.sub("", reply[mark.end() : min(end, mark.end() + LONGEST)].lstrip("*_ \n.…"), count=1)
         answer = _sentence(region)
         if not answer:
             continue

@@ -1,4 +1,34 @@
-"""When two written answers are equal."""
+"""When two written answers are equal: one canonical string for a vote, and a comparison with the gold answer.
+
+An answer is brought to one notation (``tasks.notation``), read as a value (``tasks.values``) whose formulas are trees
+(``tasks.formulas``), and compared by what kind of value it is:
+
+=====================  ============================================================================================
+a number, a formula    exactly: numbers to more digits than a difference of their size could hide in, formulas with
+                       letters at points, letters with their case; ``x^2 + c`` is ``x^2 + C``
+a decimal              exactly; of at least six places it is also a fraction without end, never an irrational number
+a list or set          in any order, each item once: ``2, 3`` or ``\\{3, 2\\}``; ``1,000`` is a thousand, ``1, 000`` a list
+a tuple, a vector      in order, with its brackets; three and more in ``[]`` as in ``()``; a matrix of one row or column
+a matrix               entry by entry, whatever its brackets
+an interval, a set of  as sets of numbers: ``2 < x \\le 4`` is ``(2, 4]``, ``x \\ne 3`` is ``\\mathbb{R} \\setminus \\{3\\}``;
+numbers, inequalities  other inequalities side by side, in either direction
+a named value          as the value: ``x = 5``, ``AB = 5``, ``m + n = 5``; ``x = 2, y = 3`` is ``(2, 3)`` and no other pair
+an equation            as an equation, up to a factor; ``2x = 3`` and ``x^2 = 3`` are not 3, ``y = x + 1`` is ``x - y + 1 = 0``
+``a \\pmod{m}``         as the residue; with two moduli, both must agree
+a condition beside it  where both have one; ``n = 2k, k \\in \\mathbb{Z}`` is ``n = 2k``
+a unit, ``\\circ``, $   dropped, but ``5\\text{ cm}`` is not ``5\\text{ m}``; ``90^\\circ`` is 90 and ``\\pi/2``; 5 million is 5,000,000
+a percentage           50% is 50 and 0.5
+a ratio, a base        as written: ``6:4`` is not ``3:2``, ``1010_2`` is not 10
+words, all else        as texts; words without case
+=====================  ============================================================================================
+
+What can be read in two ways is a text, since a wrong acceptance is worse than a refusal. A vote keeps what a grade needs,
+except for units and degrees.
+
+A model writes anything, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the reader of formulas 300 of
+them, nothing is computed that may need more than 4,000 digits, and reading and comparing take ``SECONDS`` of a processor each,
+by an alarm. Beyond a bound an answer is its text.
+"""
 
 from __future__ import annotations
 
@@ -80,15 +110,20 @@ def _canonical(answer: str) -> str:
     if len(answer) > LONGEST:
         return flat(answer)
     _start()
-    form = _printed(value(tidy(answer)))
+    form = _form(answer)
     for _ in range(3):
         if len(form) > LONGEST:
             return flat(form)
-        again = _printed(value(tidy(form)))
+        again = _form(form)
         if again == form:
             return form
         form = again
     return flat(answer)
+
+
+def _form(answer: str) -> str:
+    said = value(tidy(answer))
+    return _printed(said) + r"\%" * (percent(answer) and isinstance(said, Formula))
 
 
 # -- the canonical form ----------------------------------------------------------------------------------------------
@@ -190,7 +225,7 @@ def _equivalent(gold: str, answer: str) -> bool:
     if not _units_meet(gold, answer):
         return False
     first, second = value(tidy(gold)), value(tidy(answer))
-    if first == second:
+    if first == second or _option(gold, answer) or _option(answer, gold):
         return True
     one, other = _number(first), _number(second)
     if one is not None and other is not None:
@@ -205,6 +240,20 @@ def _equivalent(gold: str, answer: str) -> bool:
     return canonical(gold) == canonical(answer)
 
 
+_OPTION = re.compile(
+    r"(?:(?:option|choice|letter)\s+)?[(\[]?([A-Z])[)\]]?(?:\s*[.:)]\s*|\s+[-–—]\s+|\s*—\s*)\S.*|(?:option|choice|letter)\s+\(?([A-Z])\)?\.?",
+    re.IGNORECASE,
+)
+
+
+def _option(letter: str, text: str) -> bool:
+    """Whether a text is the option of that letter with what stands there: ``C) Arnold``, ``Option C``."""
+    if len(letter) != 1 or not letter.isupper():
+        return False
+    named = _OPTION.fullmatch(re.sub(r"\\text(?:bf)?\b|[{}$*]", "", text).strip())
+    return named is not None and letter in (named[1], named[2])
+
+
 def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
     if percent(gold) != percent(answer) and isinstance(first, Formula) and isinstance(second, Formula):
         marked, plain = (first, second) if percent(gold) else (second, first)
@@ -217,8 +266,9 @@ def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
 
 def _decimal_comma(number: Value, text: str) -> bool:
     """Whether a text is a number's with a comma for its point: a reading only beside one number, and if it is no thousand."""
-    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text.strip("$ "))
-    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text.strip("$ ")):
+    text = text.replace("{,}", ",").strip("$ ")
+    match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text)
+    if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text):
         return False
     return same(number, value(f"{match[1]}{match[2].replace('.', '')}.{match[3]}"))
 

@@ -33,7 +33,7 @@ class Node(NamedTuple):
     args: tuple[Node, ...] = ()
 
 
-ONE, MINUS_ONE, TEN = (Node("number", Fraction(n)) for n in (1, -1, 10))
+MINUS_ONE = Node("number", Fraction(-1))
 DEGREE = Node("constant", "degree")
 
 _GREEK = re.compile(
@@ -67,7 +67,7 @@ _SHORTHAND: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"(?<![\\A-Za-z])({_NAMES_IN_PLAIN})(?![A-Za-z])", r"\\\1"),
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
         (r"\\binom\s*\(([^(),]+),([^(),]+)\)", r"\\binom{\1}{\2}"),
-        (r"(?:\{\s*\})?\s*(?<![\w})])[\^_]\s*\{?(\w+)\}?\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
+        (r"(?:\{\s*\}|(?<![\w})]))\s*[\^_]\s*\{?(\w+)\}?\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
         (r"\\floor\s*\(([^()]*)\)", r"\\lfloor \1\\rfloor "),
         (r"\\ceil\s*\(([^()]*)\)", r"\\lceil \1\\rceil "),
         (r"\^\s*(?:\{\s*)?('+)(?:\s*\})?", r"\1"),
@@ -198,7 +198,7 @@ class _Reader:
                 factors.append(Node("power", None, (self.factor(signed=True), MINUS_ONE)))
                 divided = not bracketed
             elif self.starts_factor():
-                if self.kind() == "number":
+                if self.kind() == "number" and not (self.peek(1) == "^" and factors[-1].kind == "symbol"):
                     raise UnreadError("a number behind a factor")
                 if divided and not self.tokens[self.place].spaced:
                     raise UnreadError("a denominator with two ends")
@@ -342,12 +342,13 @@ class _Reader:
             parts.append(text)
 
     def list(self) -> list[Node]:
-        self.take("(")
+        closing = "\\}" if self.peek() == "\\{" else ")"
+        self.take("\\{" if closing == "\\}" else "(")
         args = [self.sum()]
         while self.peek() == ",":
             self.take()
             args.append(self.sum())
-        self.take(")")
+        self.take(closing)
         return args
 
     def command(self, text: str) -> Node:
@@ -467,7 +468,7 @@ class _Reader:
             return negative(self.argument(True)) if self.take() == "-" else self.argument(True)
         if self.kind() == "number" and not raised:
             token = self.tokens[self.place]
-            if len(token.text) > 1:
+            if len(token.text) > 1 and token.text[0] != ".":
                 rest = Token("number", token.text[1:], False)
                 self.tokens = [
                     *self.tokens[: self.place],

@@ -15,7 +15,7 @@ _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₐₓᵢ
 _RUN_RAISED, _RUN_LOWERED = (re.compile(f"[{''.join(map(chr, run))}]+") for run in (_RAISED, _LOWERED))
 _SIGNS = {
     "-": "−–‐‑‒﹣－", "": "\u200b\u200c\u200d\u2060\ufeff\u00ad\u2061\u2062", " ": "\u00a0\u202f\u2009\u2002\u2003\u200a\u205f\u3000\u2005",
-    "'": "′’‘ʹ", '"': "“”„«»″", "/": "÷∕⁄", "*": "∗", "(": "⟨〈", ")": "⟩〉", ":": "∶", "$": "€£¥₹",
+    "'": "′’‘ʹ", '"': "“”„«»″", "/": "÷∕⁄", "*": "∗", "(": "⟨〈", ")": "⟩〉", ":": "∶", "$": "€£¥₹¢",
     r"\times ": "×✕✖⨯", r"\cdot ": "·⋅∙•", r"\sqrt ": "√", r"\sqrt[3] ": "∛", r"\sqrt[4] ": "∜", r"^\circ ": "°º˚", r"\pm ": "±",
     r"\mp ": "∓", r"\infty ": "∞", r"\le ": "≤⩽≦", r"\ge ": "≥⩾≧", r"\ne ": "≠", r"\approx ": "≈≃≅", r"\equiv ": "≡", r"\in ": "∈",
     r"\notin ": "∉", r"\cup ": "∪", r"\cap ": "∩", r"\emptyset ": "∅⌀", r"\setminus ": "∖", r"\mathbb{R}": "ℝ", r"\mathbb{Z}": "ℤ",
@@ -83,6 +83,7 @@ _THOUSANDS = re.compile(rf"(?<![\w.,\\}}^])[1-9]\d{{0,2}}(?:{_BETWEEN_THOUSANDS}
 def _commands(text: str) -> str:
     """LaTeX with one name for each thing, without what only looks."""
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a comma without space that sets no thousands apart
     text = _INVISIBLE.sub(" ", text).replace(r"\$", "").replace("$", "").replace("~", " ").replace("{,}", ",")
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z]{2})", r"\\", text)  # as JSON writes one
@@ -101,7 +102,7 @@ def _words_alone(match: re.Match[str]) -> str:
     inside = match[1] if match[1] is not None else match[2]
     if not re.search(r"[A-Za-z]", inside) or re.search(r"\\(?!%)", inside) or inside.strip() in ("e", "i"):
         return inside
-    return rf"\text{{{inside}}}"
+    return r"\text{" + inside.replace("{", "").replace("}", "") + "}"
 
 
 def _letter_alone(match: re.Match[str]) -> str:
@@ -127,9 +128,9 @@ _ABBREVIATED = (
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _IN_FONT = rf"\\text\{{(?!\s*(?:{_MEANING}|[ap]\.m\.))[^{{}}]*\}}"
 _UNIT = rf"""(?:(?:\^?\s*\\circ\s*)?{_IN_FONT}|{_ABBREVIATED}|\^?\s*\\circ\s*[CFK](?![A-Za-z])
-    |\\mu\s*(?:{_IN_FONT}|[mgs](?![A-Za-z]))|\\Omega){_POWER}"""
+    |\\frac\s*\{{\s*{_IN_FONT}\s*\}}\s*\{{\s*{_IN_FONT}\s*\}}|\\mu\s*(?:{_IN_FONT}|[mgs](?![A-Za-z]))|\\Omega){_POWER}"""
 _LETTER_UNIT = rf"[msLhgNJWVAK](?![A-Za-z]){_POWER}"
-_UNITS = re.compile(rf"\s*{_UNIT}(?:\s*(?:/|\\cdot|\*|per\s)?\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$", re.VERBOSE)
+_UNITS = re.compile(rf"\s*{_UNIT}(?:\s*(?:(?:/|\\cdot|\*|per\s)\s*)?(?:{_UNIT}|{_LETTER_UNIT}))*\s*$", re.VERBOSE)
 _LETTER_UNITS = re.compile(
     rf"""(?<=[\d}}i])\s+[msLVWJ](?![A-Za-z]){_POWER}(?:\s*(?:/|\\cdot)\s*(?:{_UNIT}|{_LETTER_UNIT}))*\s*$
     |(?<=\d)\s*{_LETTER_UNIT}\s*/\s*{_LETTER_UNIT}\s*$""",
@@ -139,14 +140,22 @@ _WORDS = re.compile(
     rf"""(?<=[\d}})!i])\s+(?:of\s+)?(?!{_MEANING})[A-Za-z][a-z]{{2,}}(?:[\ -]+(?!(?:{_CONNECTIVES})\b)[A-Za-z]+)*(?:\^\d)?\s*$""",
     re.VERBOSE,
 )
-_GLOSS = re.compile(r"(?<=[\d}\w)])\s*(?:\\text\{\s*)?\((?=[^()]*[A-Za-z]{3})[^()\\=]*\)\s*\}?\s*$")
+_GLOSS = re.compile(
+    r"(?<=[\d}\w)])\s*(?:\\text\{\s*)?\((?!\s*(?:\\text\{\s*)?mod)(?=[^()]*[A-Za-z]{3})[^()\\=]*\)\s*\}?\s*$"
+)
 _PERCENT = re.compile(
     r"""\s*(?:\\?%|(?:\\text\{\s*)?(?<![A-Za-z])(?:percent(?:age)?|pct)\b\s*\.?\s*\}?)(?:\s*(?:\\text\{)?\s*of\s[A-Za-z\ ]*\}?)?\s*$""",
     re.VERBOSE,
 )
-_ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?\s*$")
-_QUOTED = re.compile(r"""(?:``|''|["'`])+\s*([^"'`]*)\s*(?:``|''|["'`])+""")
+_CURRENCY = re.compile(r"^(?:\\text\{)?\s*(?:Rs|USD|US|INR|EUR|GBP|CAD|AUD|RMB|CNY)\b\.?\s*\}?\s*(?=\d)")
+_ORDINAL = re.compile(
+    r"(?<=\d)\s*\^?\s*(?:\{\s*\\text\{(?:st|nd|rd|th)\}\s*\}|\\text\{\s*(?:st|nd|rd|th)\}|\{(?:st|nd|rd|th)\}|(?:st|nd|rd|th))$"
+)
+_QUOTED = re.compile(r"""["'`]++([^"'`]*+)["'`]++""")
 _NO_SUBJECT = r"(?:not|no|never|least|most|greater|less|more|than|between|either|neither|if|when)\b"
+_HEDGED = re.compile(
+    r"^(?:about|approximately|approx\.?|roughly|around|exactly|only|just)\s+(?=[-+$\\\d.])", re.IGNORECASE
+)
 _SAID = re.compile(  # "The area is 5", "Answer: 5", "Area: 5"
     rf"""(?:(?:(?!{_NO_SUBJECT})[A-Za-z][A-Za-z'-]*[\ ,]+)*+(?:(?<=is\ )|(?<=are\ )|(?<=equals\ )|(?<=equal\ to\ )|(?<=be\ )|(?<=of\ ))
         (?=[-+\\\d(\[{{.])(?=.*\d)
@@ -163,21 +172,22 @@ def tidy(answer: str) -> str:
         answer: what a model or a data set writes, at most a thousand characters or so.
     """
     if r"\begin" not in answer:
-        answer = re.sub(r"(?<=[^\s,;])\s*\n\s*\n\s*", ", ", answer.strip())
+        answer = re.sub(r"(?<=[^\s,;])[^\S\n]*+\n[^\S\n]*+\n\s*+", ", ", answer.strip())
     text = _clean(answer)
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1]
-    text = _stripped(_PERCENT.sub("", text))
+    text = _stripped(_PERCENT.sub("", _CURRENCY.sub("", text)))
     plain = re.sub(" +", " ", _unfonted(text))
     said = _SAID.match(plain)
     if said and 0 < said.end() < len(plain):
         text = plain[said.end() :]
+    text = _HEDGED.sub("", text)
     return _bare(_unitless(_unfonted(_unitless(_stripped(text)))))
 
 
 def _clean(answer: str) -> str:
     """An answer in our notation, with what is said around it."""
-    return _stripped(_commands(_plain(" ".join(answer.split()))))
+    return _stripped(" ".join(_commands(_plain(" ".join(answer.split()))).split()))
 
 
 def _stripped(text: str) -> str:

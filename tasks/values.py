@@ -13,13 +13,19 @@ from tasks.notation import SCALES, flat, number, opened, signs, split, wordy
 
 MOST = 200  # items of a list; a longer one is a text
 LEVELS = 6  # of lists in lists
-_SYMBOL = r"(?:\\?[A-Za-z]+'*|\\hat\{\w\}|\\bar\{\w\})(?:_(?:\w|\{[^{}]*\}))?"
-_ARGUMENT = r"(?:\s*(?:\^\s*\{?-1\}?)?\s*'*\s*\([^()=]*\))?"
-_LETTER = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z]))'*(?:_(?:\w|\{[^{}]*\}))?"
-NAME = re.compile(
-    rf"(?:{_LETTER}{_ARGUMENT}|[A-Z]{{2,4}}|(?=[A-Za-z' ]*[A-Za-z]{{3}})[A-Za-z][A-Za-z' ]{{2,}}(?:\s*\([^()=]*\))?|\\(?:angle|triangle)\s*[A-Z]+|\\overline\s*\{{[A-Z]+\}}|\\bar\s*\{{[A-Z]+\}}|"
-    rf"[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}|m\s*\\angle\s*[A-Z]+|"
-    rf"\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\||[A-Z]+(?::[A-Z]+)+|{_LETTER}(?:\s*:\s*{_LETTER})+|\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}})"
+_INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
+_GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z])"
+_LETTER = rf"(?:[A-Za-z]|{_GREEK})'*{_INDEX}"
+NAME = re.compile(  # what stands before an equals sign and only says what the value is of
+    rf"""{_LETTER}(?:\s*(?:\^\s*\{{?-1\}}?)?\s*'*\s*\([^()=]*\))?  # x, a_n, f'(2), f^{{-1}}(x), P(A)
+    |[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}  # of a matrix
+    |[A-Z]{{2,4}}|\\bar\s*\{{[A-Z]+\}}|(?:m\s*)?\\(?:angle|triangle)\s*[A-Z]+  # AB, segments, angles
+    |\|\s*(?:[A-Z]+|z)\s*\||\\\|\s*[A-Za-z]+\s*\\\|  # lengths
+    |\\frac\s*(?:\{{[A-Z]{{2}}\}}\s*\{{[A-Z]{{2}}\}}|\{{[a-w]\}}\s*\{{[a-w]\}}|[a-w]\s*[a-w])|[A-Z]{{2}}\s*/\s*[A-Z]{{2}}
+    |[A-Z]+(?::[A-Z]+)+|{_LETTER}(?:\s*:\s*{_LETTER})+  # ratios
+    |(?:[EPV]|Var|\\mathbb\{{[EP]\}})\s*[\[(][^\[\]()=]*[\])]  # E[X]
+    |(?=[A-Za-z'\ ]*[A-Za-z]{{3}})(?![xyz]+$)[A-Za-z][A-Za-z'\ ]{{2,}}(?:\s*\([^()=]*\))?  # words""",
+    re.VERBOSE,
 )
 _TUPLE_NAME = re.compile(rf"\(\s*{_LETTER}(?:\s*,\s*{_LETTER})*\s*\)|{_LETTER}(?:\s*,\s*{_LETTER})+")
 _SUM_NAME = re.compile(r"[a-wA-W](?:\s*[-+]\s*[a-wA-W])+|[a-w]\s?[a-w](?:\s?[a-w])?")
@@ -103,7 +109,7 @@ _BESIDE_ALL = re.compile(
     r"(?<=[,;\s(])[A-Za-z](?:_\w+)?\s*\\in\s*(?:\\mathbb\{[A-Z]\}|[ZNRQ])(?:\s*[\^_]\s*\{?\s*[+*>0-]*\s*\}?)?)\)?"
 )
 _LIST = r"[,;]?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[,;]|\\(?:land|lor|wedge|vee|quad)(?![a-z])"
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(:\d\d)?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d)(:\d\d)?)?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _BASED = re.compile(r"\(?\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\d{1,2}|[a-z]+)\s*\}?")
 _SCALED = re.compile(rf"([-+\d.,/ ]*\d)\s*({'|'.join(SCALES)})")
 _COUNTS = {
@@ -191,6 +197,8 @@ def _named(text: str, level: int) -> Value | None:
                 inner = Items("(", tuple(value(p, level + 1) for p in parts), ")")
             return Named(re.sub(r"[()\s]", "", sides[0]), inner)
         if NAME.fullmatch(sides[0]) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", sides[0]):
+            if re.fullmatch(_LETTER, sides[0]) and re.fullmatch("[A-Za-z]", sides[1]):
+                return Relation((value(sides[0], level + 1), value(sides[1], level + 1)), ("=",))
             return Named(sides[0], value(sides[1], level + 1))
     if point := re.fullmatch(r"([ABD-OQ-Z]'?)\s*(\([^()]*,[^()]*\))", text):
         return Named(point[1], value(point[2], level + 1))
@@ -207,7 +215,7 @@ def _words(text: str, level: int) -> Value | None:
     if plain.lower() in _COUNTS:
         return _number(text, _COUNTS[plain.lower()])
     if match := _CLOCK.fullmatch(text):
-        return Words(f"{int(match[1])}:{match[2]}{match[3] or ''} {match[4].lower()}m")
+        return Words(f"{int(match[1])}:{match[2] or '00'}{match[3] or ''} {match[4].lower()}m")
     if (match := _SCALED.fullmatch(text)) and (size := number(match[1].strip())) is not None:
         return _number(text, size * 10 ** SCALES[match[2]])
     return Words(plain) if wordy(re.sub(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", " ", text)) else None
@@ -299,7 +307,10 @@ def _equation(sides: list[str], level: int) -> Value:
         return Named(first, last)
     computed = value(first, level + 1)
     if isinstance(computed, Formula) and not formulas.symbols(computed.node) and computed.node.kind != "constant":
-        return computed if isinstance(last, Formula) and re.fullmatch(r"[A-Za-z]", last.text) else last
+        if isinstance(last, Formula) and re.fullmatch(_LETTER, last.text):
+            return computed
+        if plain or not isinstance(last, Formula):
+            return last
     return Relation((computed, *(value(s, level + 1) for s in sides[1:-1]), last), ("=",) * (len(sides) - 1))
 
 
@@ -328,10 +339,23 @@ def _bracketed(text: str, level: int) -> Value | None:
     if left == r"\{":
         if not inside:
             return Words(r"\emptyset")
-        if re.search(r"(?<!\\)\||:|\\mid", inside):  # a set by what is true of its elements
-            return Words(flat(text))
+        if re.search(r"\||:", inside):
+            return _set_by_condition(text, inside, level)
         return _items(left, texts, right, level)
-    return _items(left, texts, right, level) if len(texts) > 1 else None
+    if len(texts) < 2:
+        return None
+    items = _items(left, texts, right, level)
+    rows = [p.parts for p in items.parts if isinstance(p, Items) and p.left == "["] if isinstance(items, Items) else []
+    if left == "[" and len(rows) == len(texts) and len({len(row) for row in rows}) == 1:
+        return Matrix(tuple(rows))
+    return items
+
+
+def _set_by_condition(text: str, inside: str, level: int) -> Value:
+    """``\\{x \\mid x > 2\\}`` is what its condition says, where that is an inequality; else a text."""
+    match = re.fullmatch(rf"({_LETTER})\s*(?:\\in\s*\\mathbb\{{R\}})?\s*[|:]\s*([^|]+)", inside)
+    condition = value(match[2], level + 1) if match else None
+    return condition if isinstance(condition, Relation | Items) and "=" not in inside else Words(flat(text))
 
 
 def _ratio(text: str, level: int) -> Value | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,6 +70,74 @@ def test_graded_as_by_a_careful_reader(text: str, gold: str, right: bool) -> Non
 @pytest.mark.parametrize(("text", "letter", "right"), CHOICES)
 def test_chosen_letter(text: str, letter: str, right: bool) -> None:
     assert (choice(text) == letter) == right
+
+
+GOLDS_WITH_UNITS = (r"5\text{ m}", r"1.5\,\mathrm{g}")  # a vote does not say in which unit
+
+
+@pytest.mark.parametrize(("text", "gold", "right"), EQUIVALENCE)
+def test_a_vote_is_graded_as_what_it_stands_for(text: str, gold: str, right: bool) -> None:
+    answer = extract(text)
+    if answer is not None and gold not in GOLDS_WITH_UNITS:
+        assert equivalent(gold, canonical(answer)) == equivalent(canonical(answer), gold) == right, canonical(answer)
+
+
+HEAVY = {
+    "digits": "7" * 100_000,
+    "digits in a box": f"\\boxed{{{'3' * 100_000}}}",
+    "tower": r"\boxed{9^{9^{9^9}}}",
+    "factorials": r"\boxed{((((9!)!)!)!)!}",
+    "braces": "\\boxed{" + "{" * 5000,
+    "closed braces": "\\boxed{" + "{" * 5000 + "7" + "}" * 5001,
+    "power of a sum": r"\boxed{(x+y+z+w)^{999}}",
+    "rounded": r"\boxed{\lfloor 10^{400}\pi \rfloor}",
+    "many roots": "\\boxed{" + "+".join(rf"\sqrt{{{n}}}" for n in range(2, 40)) + "}",
+    "a long list": "\\boxed{" + ", ".join(rf"\sqrt{{{n}}}" for n in range(2, 80)) + "}",
+    "units": "\\boxed{7" + " cm" * 300 + "!}",
+    "quotes": "\\boxed{" + "'" * 900 + "7}",
+    "words": "The answer is " + "is " * 20_000,
+    "tags": "<answer>" * 20_000,
+    "marks": "Answer: " * 20_000,
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_an_answer_is_read_and_compared_within_two_seconds_or_is_none(name: str) -> None:
+    canonical(r"\sqrt{2}+1")  # sympy is loaded
+    began = time.process_time()
+    answer = extract(HEAVY[name])
+    if answer is not None:
+        assert not equivalent(r"\frac{\sqrt{13}}{2}", canonical(answer))
+    assert time.process_time() - began < 2
+
+
+def test_a_timer_of_others_goes_on() -> None:
+    """A pruner may read answers under the harness' own time limit."""
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    try:
+        canonical(r"\sqrt{7919}+\sqrt{7901}")
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60 and not rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{}",
+        "\\boxed{ }",
+        r"\boxed{\,}",
+        r"\boxed{\text{}}",
+        "The answer is **.**",
+        "Answer:\n\n",
+        "<answer> </answer>",
+    ],
+)
+def test_an_answer_is_never_empty(text: str) -> None:
+    assert extract(text) is None
 
 
 def test_choices_beyond_d_need_their_letters() -> None:

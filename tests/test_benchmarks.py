@@ -79,12 +79,64 @@ def test_names_of_common_dumps_are_understood(tmp_path: Path) -> None:
         {"prompt": "1+1?", "solution": r"Adding, \boxed{2}."},
         {"question": "1+1?", "answer": "One and one.\n#### 2"},
         {"question": "1+1?", "answer": 2.0},
+        {"question": "1+1?", "answer": ["2"]},
+        {"question": "1+1?", "answers": {"text": ["2", "2"], "answer_start": [3, 3]}},
+        {"input": "1+1?", "target": "2"},
+        {"instruction": "Add.", "input": "1+1?", "target": 2},
+        {"question_stem": "1+1?", "label": 2},
+        {"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": r"\boxed{2}"}]},
+        {
+            "prompt": [
+                {"role": "system", "content": "Add."},
+                {"role": "user", "content": [{"type": "text", "text": "1+1?"}]},
+            ],
+            "answer": 2,
+        },
+        {"conversations": [{"from": "human", "value": "1+1?"}], "correct_answer": "2"},
     ]
     for row in dumps:
         task = registry.task(jsonl(tmp_path, [row]))
         (problem,) = task.problems()
+        assert "1+1?" in problem.prompt and "boxed{2}" not in problem.prompt
         assert task.correct(task.answer(r"Surely \boxed{2}"), problem), row
         assert not task.correct(task.answer(r"Surely \boxed{3}"), problem), row
+
+
+@pytest.mark.parametrize("field", ["body", "Body", "passage", "context", "article"])
+def test_what_a_question_is_about_stands_before_it(tmp_path: Path, field: str) -> None:
+    (problem,) = registry.task(
+        jsonl(tmp_path, [{field: "Ann has 2 pens.", "question": "How many?", "answer": 2}])
+    ).problems()
+    assert problem.prompt.startswith("Ann has 2 pens.\n\nHow many?\n\n")
+    whole = {field: "Ann has 2 pens.", "question": "Ann has 2 pens. How many?", "answer": 2}
+    assert registry.task(jsonl(tmp_path, [whole], "whole.jsonl")).problems()[0].prompt.count("Ann") == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"choices": {"text": ["x", "y", "z"], "label": ["1", "2", "3"]}, "answerKey": "2"},
+        {"choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"},
+        {"choices": [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}], "answerKey": "B"},
+        {"options": {"A": "x", "B": "y"}, "correct": "B"},
+        {"endings": ["x", "y"], "label": 1},
+        {"choices": ["x", "y"], "correct": "y"},
+        {"choices": ["x", "y"], "target": ["B"]},
+        {"A": "x", "B": "y", "answer": "B"},
+    ],
+)
+def test_the_right_option_is_found_however_it_is_named(tmp_path: Path, row: dict[str, Any]) -> None:
+    task = registry.task(jsonl(tmp_path, [{"question": "Which?", **row}]))
+    assert [p.answer for p in task.problems()] == ["B"] and "B. y" in task.problems()[0].prompt
+
+
+def test_json_lines_are_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    for count in (1, 6):
+        lines, named = (
+            jsonl(tmp_path, ROWS[:count], f"own-{count}.jsonl"),
+            jsonl(tmp_path, ROWS[:count], f"own-{count}.json"),
+        )
+        assert registry.task(named).problems() == registry.task(lines).problems()
 
 
 def test_own_gold_is_right_and_the_neighbours_wrong(tmp_path: Path) -> None:
@@ -134,8 +186,14 @@ REFUSED = {
     "no answer": ('{"problem": "a", "answer": "1"}\n{"problem": "b"}', "line 2: no field 'answer'; it has 'problem'"),
     "NaN": ('{"problem": "a", "answer": NaN}', "line 1: answer is nan"),
     "null": ('{"problem": null, "answer": "1"}', "line 1: problem is None"),
-    "blank": ('{"problem": "a", "answer": "  "}', "line 1: answer is '  '"),
+    "blank": ('{"problem": "a", "answer": "  "}', "line 1: answer is ' +'"),
     "list as gold": ('{"problem": "a", "answer": ["1", "2"]}', "line 1: answer is .'1', '2'., not one text"),
+    "long chat": (
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]}',
+        "line 1: messages is a chat of 1 replies, not one question",
+    ),
+    "no chat": ('{"prompt": ["a"], "answer": "1"}', "line 1: prompt is .'a'., not a text or a list of turns"),
+    "no role": ('{"prompt": [{"role": "tool", "content": "a"}], "answer": "1"}', "line 1: prompt has a turn"),
     "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "line 1: answer .* does not parse"),
     "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"line 1: solution ends in no \\boxed"),
     "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "line 2: id '7' is also that of line 1"),

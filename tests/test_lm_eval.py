@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,79 @@ def test_grades_as_lm_eval_on_the_same_response(local: LMEval, text: str, index:
         assert local.answer(response) == (None if filtered == "[invalid]" else filtered)
         graded = task.process_results(request.doc, [filtered])["exact_match"]
         assert local.correct(local.answer(response), problem) == (graded >= 1)
+
+
+def test_thinking_comes_off_before_stop_strings_and_filters(local: LMEval) -> None:
+    thought = "<think>answer 3 .\n\nQ: so answer 4</think>"
+    assert local.answer(thought + "\n\nanswer 5") == local.answer("answer 5") == "5"
+    assert local.answer("<think>answer 3") is None and local.answer(thought) is None
+    assert not local.ended(thought + "answer 5") and local.ended(thought + "answer 5\n\n")
+
+
+def test_a_response_to_lm_eval_has_no_thinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.lm_eval_model import Pathprune
+
+    model = Pathprune("toy", pruner="shortest", n=4, keep=2, prefix=5, engine="toy", answers="toy")
+    prompt = Toy().problems("test", 1)[0].prompt
+    (plain,) = model.generate_until([request_of(prompt, 0, [])], disable_tqdm=True)
+    toys = registry.engine
+
+    def thinking(*args: Any, **options: Any) -> Any:
+        engine = toys(*args, **options)
+        resume = engine.resume
+        engine.resume = lambda *a: [replace(p, text=f"<think>Q: x</think>{p.text}") for p in resume(*a)]
+        return engine
+
+    monkeypatch.setattr(registry, "engine", thinking)
+    model = Pathprune("toy", pruner="shortest", n=4, keep=2, prefix=5, engine="toy", answers="toy")
+    assert model.generate_until([request_of(prompt, 0, ["Q:"])], disable_tqdm=True) == [plain]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sampling"),
+    [
+        ({"temperature": 0.7}, Sampling(0.7)),
+        ({"temperature": 0.7, "top_p": 0.9, "top_k": -1}, Sampling(0.7, 0.9)),
+        ({"do_sample": True}, Sampling(1.0)),
+        ({"do_sample": True, "temperature": 0.0}, PAPER),
+        ({"do_sample": False, "temperature": 0.7}, PAPER),
+        ({"temperature": 0.0}, PAPER),
+        ({"temperature": 0.7, "repetition_penalty": 1.0, "min_p": 0.0}, Sampling(0.7)),
+    ],
+)
+def test_sampling_is_read_as_lm_eval_reads_it(
+    write: Callable[..., Path], kwargs: dict[str, Any], sampling: Sampling
+) -> None:
+    folder = write(generation_kwargs={"until": [], **kwargs})
+    assert LMEval("hands-local", include=str(folder), trust=True).defaults.sampling == sampling
+
+
+@pytest.mark.parametrize(
+    "option", [{"min_p": 0.1}, {"repetition_penalty": 1.1}, {"presence_penalty": 1}, {"num_beams": 4}]
+)
+def test_sampling_that_no_engine_has_is_refused_by_name(write: Callable[..., Path], option: dict[str, Any]) -> None:
+    from harness.lm_eval_model import Pathprune
+
+    ((name, _),) = option.items()
+    with pytest.raises(PathpruneError, match=name):
+        LMEval("hands-local", include=str(write(generation_kwargs={"until": [], **option})), trust=True)
+    model = Pathprune("toy", pruner="shortest", n=4, keep=2, prefix=5, engine="toy", answers="toy")
+    request = request_of(Toy().problems("test", 1)[0].prompt, 0, [])
+    request.args[1].update(option)
+    with pytest.raises(PathpruneError, match=name):
+        model.generate_until([request], disable_tqdm=True)
+
+
+def test_lm_evals_own_default_device_is_the_engines_choice() -> None:
+    """Its command line says cuda:0 where nobody does, on machines without one too."""
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    from harness.lm_eval_model import DEFAULT_DEVICE, Pathprune
+
+    assert EvaluatorConfig(model="pathprune", tasks=["x"]).device == DEFAULT_DEVICE
+    toy = {"pretrained": "toy", "engine": "toy", "answers": "toy", "pruner": "shortest"}
+    assert Pathprune(**toy, device=DEFAULT_DEVICE)._opening == Pathprune(**toy)._opening
+    assert Pathprune(**toy, device="cpu")._opening[2] == {"device": "cpu"}
 
 
 def test_version_follows_what_decides_prompts_and_grades(write: Callable[..., Path], local: LMEval) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from harness.testing import task_conformance
 from tasks.embedded.arithmetic import MODULUS, VOCABULARY, Definition, evaluate, final_answer, reduce
 from tasks.embedded.hands import AUTHORS, Hands, write_solution
 from tasks.embedded.slips import Slips, needed
+from tasks.reasoning_gym import as_text
 
 
 @pytest.mark.parametrize("name", ["hands", "slips", "toy", "reasoning_gym:chain_sum"])
@@ -75,3 +77,47 @@ def test_slips_plans_backward_over_what_is_needed() -> None:
         Definition("d", ("c", "c"), ("*",)),
     ]
     assert [d.name for d in needed(chain, "d")] == ["d", "c", "a"]
+
+
+def test_every_data_set_of_reasoning_gym_grades_its_own_answer_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a box, as the prompt asks for it: grids keep their rows and decimals their points."""
+    gym = pytest.importorskip("reasoning_gym")
+    monkeypatch.setattr("tasks.reasoning_gym.BLOCK", 1)
+
+    def graded_here(request: Any) -> bool:  # a process without rights for each would take minutes
+        scorer = gym.create_dataset(request.dataset, **request.options)
+        return bool(scorer.score_answer(request.answer, request.entry) >= 1)
+
+    monkeypatch.setattr("tasks.reasoning_gym.client.right", graded_here)
+    wrong = []
+    for dataset in sorted(
+        set(gym.factory.DATASETS) - {"composite"}
+    ):  # that one is made of others, which it has to be told
+        task = registry.task(f"reasoning_gym:{dataset}")
+        (problem,) = task.problems("test", 1)
+        said = task.answer(f"It is\n\\boxed{{{problem.answer}}}.")
+        wrong += [] if task.correct(said, problem) else [dataset]
+    assert wrong == ["boxnet", "rush_hour"], "the package gives no answer to these"
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"\begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}", "1 2\n3 4"),
+        ("1 2 \\\\\n3 4", "1 2\n3 4"),
+        ("\n1  2\n3  4 \n", "1  2\n3  4"),
+        (r"\text{yes}", "yes"),
+        (r"\{\text{a\_b}\}", "{a_b}"),
+        ("x**2 + 1", "x**2 + 1"),
+    ],
+)
+def test_answers_for_scorers_are_texts_line_by_line(written: str, text: str) -> None:
+    assert as_text(written) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "vote"), [("$1,234.50$", "1234.5"), ("+7", "7"), ("-0.0", "0"), ("0110", "0110"), ("-2.132", "-2.132")]
+)
+def test_numbers_for_scorers_are_decimals(written: str, vote: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    assert registry.task("reasoning_gym:chain_sum").answer(rf"\boxed{{{written}}}") == vote
