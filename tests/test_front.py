@@ -298,7 +298,7 @@ def run(code: str, folder: FilePath, *more: str) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, *more, code], cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["tasks", "harness", "pruners"])
+@pytest.mark.parametrize("name", ["harness", *(pytest.param(n, marks=pytest.mark.long) for n in ("tasks", "pruners"))])
 def test_a_users_own_module_does_not_hide_ours(name: str, tmp_path: FilePath) -> None:
     """Her ``tasks.py`` beside her script: it works, and a warning says what cannot be imported."""
     (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n")

@@ -102,6 +102,7 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
     server.shutdown()
 
 
+@pytest.mark.long
 def test_a_pushed_checkpoint_is_the_one_that_is_pulled(hub: dict[str, str], tmp_path: Path) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "harness.cli", *args]
@@ -157,6 +158,7 @@ except PathpruneError as error:
 """
 
 
+@pytest.mark.long
 def test_labels_of_a_data_set_are_read_and_never_made_there(hub: dict[str, str], tmp_path: Path) -> None:
     def read(*args: str, **changed: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", READ, *args]

@@ -260,6 +260,7 @@ def test_as_a_model_it_answers_what_the_loop_votes(folder: Path, outcomes: list[
     assert about["engine"]["model"] == "hands" and about["checkpoint"] and about["cost"]["generated"] > 0
 
 
+@pytest.mark.long
 def test_on_lm_evals_command_line(folder: Path, outcomes: list[tuple[str | None, bool]], tmp_path: Path) -> None:
     args = ["--model", "pathprune", "--model_args", MODEL_ARGS, "--include_path", str(folder), "--tasks", "hands-local"]
     args += ["--limit", "3", "--output_path", str(tmp_path)]

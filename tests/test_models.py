@@ -241,6 +241,7 @@ def test_what_is_neither_on_the_hub_nor_cached_is_one_line(cached: Path, model: 
     assert str(caught.value).startswith(f"cannot load model {model}") and "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"device_map": "auto"}, {"device_map": "cpu"}, {"attention": "eager"}])
 def test_placement_and_attention_do_not_change_paths(options: dict[str, Any], hands: Any, hands_engine: Any) -> None:
     engine = registry.engine("hf", "hands", hands.defaults.sampling, **options)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness import registry
-from harness.api import Check, Decision, Path
+from harness import registry, testing
+from harness.api import ASKED, Check, Decision, Path
 from harness.learn import checkpoints
 from harness.testing import conformance
 from pruners.external_fixed.jaccard import Jaccard, mean_similarity
@@ -24,19 +24,52 @@ VARIANTS = (
 )
 # Those that read with a model of their own conform on tiny ones, in test_prms.py and test_generative_verifiers.py.
 SERVED = [n for n in registry.names("pruners") if not getattr(registry.pruner(n).pruner, "on_request", "")]
+TRIED = [*SERVED, *VARIANTS]
 
 
 def test_the_embedded_engine_serves_every_paradigm() -> None:
     assert len(SERVED) >= 35
 
 
-@pytest.mark.parametrize("spec", [*SERVED, *VARIANTS])
-def test_conforms_on_the_embedded_model(spec: str, hands: Any, hands_engine: Any) -> None:
+@pytest.fixture(scope="module")
+def shared_futures() -> Iterator[None]:
+    """The futures of the same prefixes are the same for every method: they are sampled once."""
+    sampled, known = testing._futures, {}
+
+    def futures(engine: Any, prefixes: Sequence[Path], task: Any, count: int) -> Any:
+        key = (task.name, count, *((p.problem.id, p.seed, p.tokens) for p in prefixes))
+        if key not in known:
+            known[key] = sampled(engine, prefixes, task, count)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(testing, "_futures", futures)
+        yield
+
+
+def asks(spec: str) -> bool:
+    """Does it ask the model something, so that it has to be tried on one with weights?"""
+    return bool(registry.pruner(spec).traits.needs & ASKED) or spec in ("verifier", "reward-model")
+
+
+def conforms(spec: str, task: Any, engine: Any) -> None:
     plugin = registry.pruner(spec)
-    checkpoints.attach(plugin, hands_engine)
-    findings = list(conformance(plugin, hands, hands_engine, hands.defaults.prefixes[0]))
+    checkpoints.attach(plugin, engine)
+    findings = list(conformance(plugin, task, engine, task.defaults.prefixes[0]))
     assert len(findings) >= 4
     assert [f for f in findings if f[1] is not None] == []
+
+
+@pytest.mark.parametrize("spec", [s if asks(s) else pytest.param(s, marks=pytest.mark.long) for s in TRIED])
+@pytest.mark.usefixtures("shared_futures")
+def test_conforms_on_the_embedded_model(spec: str, hands: Any, hands_engine: Any) -> None:
+    conforms(spec, hands, hands_engine)
+
+
+@pytest.mark.parametrize("spec", [s for s in TRIED if not asks(s)])
+def test_conforms_on_the_toy_engine(spec: str) -> None:
+    task = registry.task("toy")
+    conforms(spec, task, registry.engine("toy", "toy", task.defaults.sampling))
 
 
 def test_every_quadrant_has_a_member() -> None:

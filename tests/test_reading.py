@@ -249,6 +249,7 @@ FREE = {
 @example(change=(POOL, 0, ["flops", "attention"], 10**30))
 @example(change=(SCORES, 1, ["cost", "flops"], 10**30))
 @example(change=(SCORES, 1, ["cost", "flops"], 10**99))
+@example(change=(LIVE, 0, ["spec", "pruner"], None))
 def test_any_change_of_a_record_gives_a_table_or_one_line(
     change: tuple[str, int, list[Any], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -65,8 +65,14 @@ def two_cuts(hands: Hands, hands_engine: Any, tmp_path_factory: pytest.TempPathF
     return Run(spec, hands, hands_engine, 1, folder / "results", folder / "bank")
 
 
+@pytest.mark.parametrize("name", ["stop", "step", "verifier"])
+def test_live_is_replay_on_the_embedded_engine(name: str, two_cuts: Run) -> None:
+    """For those that read hidden states and those that read the text again."""
+    agrees(two_cuts, name)
+
+
+@pytest.mark.long
 def test_live_is_replay_for_every_pointwise_method(two_cuts: Run) -> None:
-    """On the embedded engine, those that read hidden states and those that read the text again included."""
     names = served(two_cuts.task, two_cuts.engine)
     assert {"stop", "otv", "step", "clue", "linear-probe", "mlp-probe", "verifier", "reward-model", "logprob"} <= set(
         names

@@ -310,7 +310,7 @@ def survives(folder: Path, verb: str, kills: int) -> None:
     assert not left_behind(folder)
 
 
-@pytest.mark.parametrize("verb", ["bench", "label"])
+@pytest.mark.parametrize("verb", ["bench", pytest.param("label", marks=pytest.mark.long)])
 def test_what_was_killed_goes_on(verb: str, tmp_path: Path) -> None:
     survives(tmp_path, verb, 2)
 
@@ -321,7 +321,9 @@ def test_what_was_killed_thirty_times_goes_on(verb: str, tmp_path: Path) -> None
     survives(tmp_path, verb, 30)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [v if v in ("bench", "pack") else pytest.param(v, marks=pytest.mark.long) for v in VERBS]
+)
 def test_a_full_disk_and_then_room(verb: str, tmp_path: Path) -> None:
     """Whatever is being written when there is no room stays as it was, and the same command completes."""
     for name in ("whole", "full"):

@@ -27,7 +27,7 @@ def role_of(header: Mapping[str, Any]) -> Role | None:
         return "oracle"
     ours = str(header.get("source", "")).startswith("pathprune ")
     # Live records state no quadrant.
-    if ours and quadrant in ("control", None) and spec["pruner"].partition(":")[0] in ("all", "random"):
+    if ours and quadrant in ("control", None) and str(spec["pruner"]).partition(":")[0] in ("all", "random"):
         return "closed-form"
     if spec.get("prefix") == 0:
         return "own-rule"
