@@ -84,8 +84,11 @@ class PerProblem:
 
 
 def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: Ended = "count") -> np.ndarray:
-    """Which paths are finished, bool ``[Q, N]``, by the very rule of the loop."""
+    """Which paths are finished, bool ``[Q, N]``, by the very rule of the loop (``harness.loop.select``)."""
     mask = np.zeros(pool.correct.shape, dtype=bool)
+    if ended == "count":
+        np.put_along_axis(mask, np.argsort(-scores, axis=1, kind="stable")[:, :keep], True, axis=1)
+        return mask
     inside = (pool.lengths <= prefix) & pool.stopped
     for row, (values, over) in enumerate(zip(scores, inside, strict=True)):
         mask[row, list(select(values, over.tolist(), keep, ended))] = True

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from harness.signals import deferred
 
 MOST = 8  # workers, each of which holds arrays of a sweep's size
@@ -43,4 +45,5 @@ def _begin() -> None:
     """In a process of one's own: interrupts are the parent's, and the cores are shared out already."""
     global MOST
     MOST = 1
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
