@@ -192,8 +192,8 @@ def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
 
 
 def stored(folder: Path) -> dict[str, Any]:
-    """Rows of every record in order of problems, and the paths of every bank file; headers hold times and machines, and
-    live rows seconds."""
+    """Rows of every record in order of problems, the paths of every bank file, tables, figures and weights; headers hold
+    times and machines, and live rows seconds."""
     rows: dict[str, Any] = {}
     for file in sorted(folder.rglob("*.jsonl")):
         header, *lines = map(json.loads, file.read_text().splitlines())
@@ -202,7 +202,7 @@ def stored(folder: Path) -> dict[str, Any]:
         rows[str(file.relative_to(folder))] = [header["spec"], sorted(lines, key=lambda line: line["problem"])]
     for file in sorted(folder.rglob("*.parquet")):
         rows[str(file.relative_to(folder))] = pq.read_table(file).to_pydict()
-    for file in sorted(f for suffix in (*FORMS, "png") for f in folder.rglob(f"*.{suffix}")):
+    for file in sorted(f for suffix in (*FORMS, "png", "safetensors") for f in folder.rglob(f"*.{suffix}")):
         rows[str(file.relative_to(folder))] = file.read_bytes()
     return rows
 
@@ -283,6 +283,16 @@ VERBS = {
     "bench": (*BENCH, "--problems", "30", "--pruner", "jaccard,logprob", "--n", "64"),
     "live": (*BENCH, "--problems", "12", "--pruner", "jaccard,logprob", "--n", "16", "--live"),
     "label": (*LABEL, "--problems", "24"),
+    "train": (
+        "train",
+        "linear-probe:epochs=40",
+        *LABEL[1:],
+        "--problems",
+        "24",
+        "--make-labels",
+        "--out",
+        "checkpoints",
+    ),
     "leaderboard": ("leaderboard", "--keep", "2", "--results", "results/local", *(f"--out=t.{s}" for s in FORMS)),
     "plot": ("plot", "--results", "results/local", "--kind", "survival", "--out", "figures"),
     "pack": ("pack", "results/local"),
