@@ -926,6 +926,12 @@ def test_slots_tell_objects_apart(slots: Any) -> None:
 # Names are of others: they are text on every console.
 
 
+def test_no_bar_stands_above_the_line_of_an_error(capsys: Any) -> None:
+    with pytest.raises(PathpruneError), bar("loading", 3):
+        raise PathpruneError("no such model")
+    assert "loading" not in capsys.readouterr().err
+
+
 def test_a_bar_shows_brackets_as_they_are(capsys: Any) -> None:
     with bar("[/x] :smile:", 3) as step:
         step(1, "[red]note")
