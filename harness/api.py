@@ -387,10 +387,12 @@ class Check:
         problem, once, however many of its paths are scored.
 
         Raises:
-            PathpruneError: what is no cost, as negative tokens.
+            PathpruneError: what is no cost, as negative tokens, and what is no path.
         """
         if not isinstance(cost, Cost):
             raise PathpruneError(f"what is charged is a Cost, not {cost!r}")
+        if path is not None and not isinstance(path, Path):
+            raise PathpruneError(f"a cost is charged to one of the paths that are scored, or to none, not to {path!r}")
         cost = cost.checked()
         self.cost = self.cost + cost
         if path is not None:

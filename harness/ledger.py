@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import ASKED, Check, Cost, Path, PathpruneError, Problem
+from harness.plugins import asked
 from harness.plugins.sampled import launched, resumed
 from harness.rng import derive
 
@@ -26,6 +27,7 @@ class MeteredProbe:
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         self._declared("hidden")
+        paths = asked.paths("check.engine.probe()", paths)
         states = np.array(self._engine.probe(paths, adapter))  # the method's own: an engine may keep what it gave
         appended = 1 if adapter is None else adapter.tokens
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
@@ -38,6 +40,7 @@ class MeteredProbe:
     def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
         """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
         self._declared("trace")
+        paths = asked.paths("check.engine.trace()", paths)
 
         def reduced(states: np.ndarray, path: Path) -> np.ndarray:
             seen = states.view()
@@ -57,15 +60,18 @@ class MeteredProbe:
         ended is left as it is.
         """
         self._declared("forced")
+        call = "check.engine.force()"
+        paths, suffix = asked.paths(call, paths), asked.text(call, "suffix", suffix)
+        max_tokens = asked.count(call, "max_tokens", max_tokens, asked.MOST_TOKENS)
         appended = tuple(self._engine.encode(suffix))
-        asked = [
+        forced = [
             replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
             for p in paths
         ]
         texts = [str(self._engine.decode(p.tokens)) for p in paths]
-        for length in {len(p.tokens) for p in asked}:
-            alike = [i for i, p in enumerate(asked) if len(p.tokens) == length and p.finish == "length"]
-            longer = resumed(self._engine, [asked[i] for i in alike], length + max_tokens)
+        for length in {len(p.tokens) for p in forced}:
+            alike = [i for i, p in enumerate(forced) if len(p.tokens) == length and p.finish == "length"]
+            longer = resumed(self._engine, [forced[i] for i in alike], length + max_tokens)
             for i, path in zip(alike, longer, strict=True):
                 start = self.prompt_length(path.problem) + len(paths[i].tokens)
                 stop = self.prompt_length(path.problem) + len(path.tokens)

@@ -32,6 +32,7 @@ from harness.learn import checkpoints
 from harness.loop import ScoringError, prune
 from harness.runners.bench import check_signals
 from harness.spec import RunSpec, Stage
+from harness.streams import unfailing
 from tasks.lm_eval import ends, max_tokens, problem_id, refuse_unknown_sampling, replied, sampling
 
 DEFAULT_DEVICE = "cuda:0"  # what lm-eval's command line says where nobody does; an engine finds the device by itself
@@ -182,7 +183,7 @@ def main(run: Callable[[], None] = cli_evaluate) -> None:
     try:
         run()
     except PathpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=unfailing(sys.stderr))
         raise SystemExit(2) from None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.streams import unfailing
 
 Steps = Callable[[int, int, str], None]
 
@@ -14,7 +17,7 @@ Steps = Callable[[int, int, str], None]
 @contextmanager
 def steps(label: str) -> Iterator[Steps]:
     """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
-    console = Console(stderr=True, markup=False, emoji=False)
+    console = Console(file=unfailing(sys.stderr), markup=False, emoji=False)
     with _notebook(label) if console.is_jupyter else _terminal(label, console) as step:
         yield step
 
@@ -34,7 +37,11 @@ def _terminal(label: str, console: Console) -> Iterator[Steps]:
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
     ) as progress:
         row = progress.add_task(label, total=None, note="")
-        yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
+        try:
+            yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
+        except Exception:
+            progress.live.transient = True  # the line of an error stands alone
+            raise
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def _notebook(label: str) -> Iterator[Steps]:
     """Plain text, which every notebook shows; rich's live display needs widgets there."""
     from tqdm import tqdm
 
-    with tqdm(desc=label, leave=False) as line:
+    with tqdm(desc=label, leave=False, file=unfailing(sys.stderr)) as line:
 
         def step(done: int, total: int, note: str) -> None:
             line.total, line.n = total, done

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness import registry
 from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
+from harness.plugins import asked
 
 
 @lru_cache(maxsize=4)
@@ -32,6 +33,9 @@ class MeteredReader:
     known: dict[str, list[str]] = field(default_factory=dict)  # prompt -> texts written after it
 
     def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1) -> list[list[str]]:
+        call = "check.reader().generate()"
+        prompts, n = asked.texts(call, "prompts", prompts), asked.count(call, "n", n, asked.MOST_TEXTS)
+        max_tokens = asked.count(call, "max_tokens", max_tokens, asked.MOST_TOKENS)
         problems = [Problem(prompt, prompt, "") for prompt in prompts]
         groups: list[list[Path]] = self.engine.launch(problems, n, max_tokens, seed=0)
         for problem, paths in zip(problems, groups, strict=True):
@@ -44,18 +48,26 @@ class MeteredReader:
         return [[p.text for p in group] for group in groups]
 
     def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        call = "check.reader().choices()"
+        prompts, texts, words = (
+            asked.texts(call, name, given) for name, given in (("prompts", prompts), ("texts", texts), ("words", words))
+        )
+        if len(prompts) != len(texts):
+            raise PathpruneError(f"{call}: {len(prompts)} prompts and {len(texts)} texts, of which each prompt has one")
+        if not all(words):
+            raise PathpruneError(f"{call}: one of the words is empty")
         first = [self.engine.encode(word)[0] for word in words]
         if len(set(first)) < len(words):
             raise PathpruneError(
                 f"{', '.join(map(repr, words))} begin with the same token in this model; choose other words"
             )
-        asked = []
+        pairs = []
         for prompt, text in zip(prompts, texts, strict=True):
             problem = Problem(prompt, prompt, "")
             self._read_prompt(problem)
-            asked.append(Path(problem, 0, 0, tuple(self.engine.encode(text)), text))
-            self._read_text(asked[-1])
-        return np.asarray(self.engine.next_logprobs(asked, first), dtype=np.float64)
+            pairs.append(Path(problem, 0, 0, tuple(self.engine.encode(text)), text))
+            self._read_text(pairs[-1])
+        return np.asarray(self.engine.next_logprobs(pairs, first), dtype=np.float64)
 
     def _read_prompt(self, problem: Problem) -> None:
         if problem.prompt not in self.known:

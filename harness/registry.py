@@ -25,11 +25,15 @@ from harness.plugins.objects import told_apart
 from harness.public import named
 from harness.text import literal, reason, shown
 from harness.text import unknown as unknown
+from pathprune.children import tell_children
 
 Kind = Literal["pruners", "tasks", "engines"]
 FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
 EXAMPLES = {"lm_eval": "lm_eval:gsm8k", "reasoning_gym": "reasoning_gym:chain_sum", "file": "problems.jsonl"}
 LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
+MOST = {  # of our pruners' options that say how much is computed
+    "max_tokens": 1 << 20, "tokens": 1 << 20, "n": 1 << 16, "cuts": 1 << 16, "rank": 1 << 16, "hidden": 1 << 16, "epochs": 1 << 20,
+}  # fmt: skip
 
 
 def names(kind: Kind) -> list[str]:
@@ -105,7 +109,7 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
     """The pruner that a spec names, made of its class."""
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={named(v)}" for k, v in sorted(options.items()))
-    return Plugin(
+    plugin = Plugin(
         pruner=_build("pruner", head, plugin_class, [], options),
         name=f"{name}:{shown}" if shown else name,
         options=options,
@@ -114,6 +118,13 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
     )
+    if checkpoint is not None and not plugin.traits.learns:
+        raise _unknown_option(head, "checkpoint", _known(_parameters("pruner", head, plugin_class)))
+    if checkpoint is not None and not plugin.needs_checkpoint:
+        raise PathpruneError(
+            f"{head} reads with the model that model= names, not with a checkpoint; leave out one of them"
+        )
+    return plugin
 
 
 def of_object(given: Any) -> Plugin:
@@ -165,15 +176,15 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
     if inspect.isabstract(factory) or getattr(factory, "_is_protocol", False):
         raise PathpruneError(f"{name} only says what a {noun} has to be; give a class that has all of it")
     parameters = _parameters(noun, name, factory)
-    if options and not parameters:
-        raise PathpruneError(f"{name} has no options, and is given {', '.join(options)}; leave them out")
-    known = [n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD]
+    known = _known(parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in options:
         if option not in known and not takes_any:
-            raise PathpruneError(unknown(f"option of {name}", option, known))
+            raise _unknown_option(name, option, known)
     for option, value in options.items():
         _hold(name, option, value, parameters.get(option))
+        if noun == "pruner" and is_ours(factory) and option in MOST and not value <= MOST[option]:
+            raise PathpruneError(f"{name}: {option}={value} would compute without end; give {MOST[option]:,} or less")
     given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
     try:
         return contained(lambda: factory(*by_position, **options))
@@ -184,6 +195,17 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
         if cause is not None and is_ours(factory) and not isinstance(cause, (TypeError, ValueError, AttributeError)):
             raise cause  # noqa: B904  (our bug, as it is)
         raise PathpruneError(f"{noun} {name!r} cannot be made with {given}: {error}") from cause
+
+
+def _known(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Names of the options among what a class or function takes."""
+    return [n for n, p in parameters.items() if n != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+
+
+def _unknown_option(name: str, option: str, known: list[str]) -> PathpruneError:
+    if not known:
+        return PathpruneError(f"{name} has no options, and is given {option}; leave it out")
+    return PathpruneError(unknown(f"option of {name}", option, known))
 
 
 def _parameters(noun: str, name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
@@ -247,6 +269,7 @@ def _from_file(head: str) -> tuple[Any, str]:
     assert module_spec and module_spec.loader
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module
+    tell_children(module_spec.name, file)
     run = partial(module_spec.loader.exec_module, module)
     try:
         contained(run)

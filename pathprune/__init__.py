@@ -6,9 +6,11 @@ This package re-exports the Python front; the machinery is in ``harness``, metho
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pathprune.children import listen
 from pathprune.hidden import ours
 
 ours()
+listen()
 
 if TYPE_CHECKING:
     from harness.api import (

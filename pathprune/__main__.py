@@ -1,6 +1,7 @@
 """``python -m pathprune`` and the console script: the command line, with our own packages whatever lies in the working folder."""
 
 import signal
+import sys
 
 import pathprune  # noqa: F401
 from harness import cli
@@ -8,6 +9,9 @@ from harness import cli
 
 def main() -> None:
     """Run the command line and leave; Ctrl-C while Python tidies up is no news."""
+    sys.modules[
+        "__main__"
+    ].__spec__ = None  # by its path, processes that are spawned import this file; by its name they do not
     try:
         cli.main()
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
+import traceback
 import warnings
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -33,6 +35,24 @@ def ours() -> None:
                 warnings.warn(
                     f"{found.origin} cannot be imported as {name!r} beside pathprune; rename it", stacklevel=3
                 )
+
+
+def stand_in(error: BaseException) -> str | None:
+    """A file that was imported in place of a library or a module of Python of the same name, if that may be why ``error`` came."""
+    modules = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, ImportError | AttributeError):  # it lacks something that the library has
+        modules += [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
+    named = {str(m.get("__name__")): str(m.get("__file__")) for m in modules if m.get("__file__")}
+    return next((file for name, file in named.items() if _hides(name, file)), None)
+
+
+def _hides(name: str, file: str) -> bool:
+    """Does a module lie outside of where the library of its name is installed?"""
+    homes = [Path(sysconfig.get_path(home)).resolve() for home in ("stdlib", "platstdlib", "purelib", "platlib")]
+    if "." in name or any(Path(file).resolve().is_relative_to(home) for home in (*homes, ROOT)):
+        return False
+    theirs = PathFinder.find_spec(name, [str(home) for home in homes])
+    return theirs is not None and theirs.origin is not None
 
 
 def _is_ours(name: str, file: str | None) -> bool:

@@ -33,7 +33,6 @@ by an alarm. Beyond a bound an answer is its text.
 from __future__ import annotations
 
 import re
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -41,11 +40,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from functools import cache, lru_cache
-from types import FrameType
 
 from harness.api import PathpruneError
 from tasks import formulas
 from tasks.formulas import Node, UnreadError
+from tasks.limits import LateError, within
 from tasks.notation import flat, percent, tidy, unit
 from tasks.values import FLIPPED, Beside, Formula, Items, Matrix, Named, Relation, Union, Value, Words, value
 
@@ -53,10 +52,6 @@ SECONDS = 0.5  # of a processor, for one answer's canonical form, and for one co
 LONGEST = 1000  # characters; a longer answer is a text
 HUNDRED = Node("number", Fraction(100))
 PAIRS = 400  # pairs of items that are compared as formulas
-
-
-class _LateError(BaseException):
-    """Time is up; no handler of a library may keep it."""
 
 
 _ends: ContextVar[float] = ContextVar("_ends")  # of the processor's time, when that for the answer at hand is up
@@ -78,23 +73,14 @@ def _load() -> None:
 
 @contextmanager
 def _timed() -> Iterator[None]:
-    """Raise ``_LateError`` in the block when the time for this answer is up, and again until the block ends."""
+    """Raise ``LateError`` in the block when the time for this answer is up, and again until the block ends."""
     if threading.current_thread() is not threading.main_thread():
         raise PathpruneError("formulas are compared under a time limit, which needs the main thread: grade there")
     _load()
     if (left := _ends.get() - time.process_time()) <= 0:
-        raise _LateError
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise _LateError
-
-    handler = signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, left, 0.05)
-    try:
+        raise LateError
+    with within(left):
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, handler)
 
 
 def canonical(answer: str) -> str:
@@ -200,7 +186,7 @@ def _simplest(said: Formula) -> str:
     try:
         with _timed():
             return formulas.simplest(node)
-    except (_LateError, ArithmeticError, TypeError, ValueError, NotImplementedError, AttributeError, RecursionError):
+    except (LateError, ArithmeticError, TypeError, ValueError, NotImplementedError, AttributeError, RecursionError):
         return flat(said.text or formulas.source(node))
 
 
@@ -235,7 +221,7 @@ def _equivalent(gold: str, answer: str) -> bool:
         with _timed():
             if _meet(gold, answer, first, second):
                 return True
-    except (_LateError, UnreadError, RecursionError):
+    except (LateError, UnreadError, RecursionError):
         return False
     return canonical(gold) == canonical(answer)
 

@@ -11,6 +11,7 @@ from harness.text import shown
 from tasks.isolated.evaluation import evaluators
 
 YAML = (".yaml", ".yml")
+MOST_SHOTS = 1000  # examples in one prompt
 
 
 def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
@@ -107,8 +108,8 @@ def _check(task: Any) -> None:
 def set_shots(task: Any, shots: int | None) -> None:
     """As lm-eval's --num_fewshot: a task that fixes 0 examples stays without."""
     fixed = task.config.num_fewshot
-    if shots is not None and (shots < 0 or (fixed == 0 and shots)):
+    if shots is not None and (not 0 <= shots <= MOST_SHOTS or (fixed == 0 and shots)):
         raise PathpruneError(
-            f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {fixed or '0 or more'}"
+            f"lm-eval task {task.config.task}: {shots} few-shot examples, but it allows {fixed or f'0 to {MOST_SHOTS}'}"
         )
     task.set_config(key="num_fewshot", value=(fixed or 0) if shots is None else shots)

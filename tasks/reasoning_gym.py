@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
@@ -18,8 +19,13 @@ from tasks.answers import extract
 from tasks.isolated import client
 from tasks.isolated.lock import unsupported
 from tasks.isolated.server import Request, evaluators_of
+from tasks.limits import LateError, within
+
+Made = TypeVar("Made")
 
 SPLITS = ("train", "label", "dev", "test")
+SECONDS = 20  # of a processor, to make one problem
+MOST, TIMES = 10_000, 1000  # of an option, and times what the package takes where nothing is given
 BLOCK = 64  # problems that share a generator: reaching a late one does not mean making all before it
 ASK = "Please reason step by step, and put your final answer within \\boxed{}."
 NUMBER = re.compile(r"\$?[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\$?")  # 0110 is no number
@@ -137,9 +143,17 @@ class ReasoningGym(Task):
         """A block of problems; what the package raises for its options is said with them."""
         dataset = self._dataset(split, block, size)
         try:
-            return [dataset[i] for i in range(size)]
+            return [self._in_time(SECONDS, partial(dataset.__getitem__, i)) for i in range(size)]
         except Exception as error:
             raise self._unfit(error) from error
+
+    def _in_time(self, seconds: float, make: Callable[[], Made]) -> Made:
+        """What is made within so many seconds of a processor; else the options ask for what takes for ever."""
+        try:
+            with within(seconds):
+                return make()
+        except LateError:
+            raise TimeoutError(f"more than {seconds} seconds of a processor") from None
 
     def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
@@ -154,17 +168,29 @@ class ReasoningGym(Task):
         for name, value in self.config.items():
             if name not in known:
                 raise PathpruneError(unknown(f"option of reasoning_gym:{self.dataset}", name, ["seed", *known]))
-            if isinstance(value, float) and not math.isfinite(value):
-                raise PathpruneError(f"reasoning_gym:{self.dataset}: {name} is {value}, not a number")
+            self._hold(name, value, getattr(options, name, None))
         why = unsupported()
         if why and evaluators_of(scorer):
             raise PathpruneError(
                 f"reasoning_gym:{self.dataset} runs answers as Python, so it is graded in a process without rights; {why}"
             )
         try:
-            return module.create_dataset(self.dataset, **self._options(split, block, size))
+            made = partial(module.create_dataset, self.dataset, **self._options(split, block, size))
+            return self._in_time(size * SECONDS, made)
         except Exception as error:
             raise self._unfit(error) from error
+
+    def _hold(self, name: str, value: Any, usual: Any) -> None:
+        """Refuse a number that is none, or so large that nobody waits for the problem; the package checks nothing of it."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PathpruneError(f"reasoning_gym:{self.dataset}: {name} is {value}, not a number")
+        most = max(MOST, TIMES * abs(usual)) if isinstance(usual, int | float) else MOST
+        if abs(value) > most:
+            raise PathpruneError(
+                f"reasoning_gym:{self.dataset}: {name}={value} makes problems that nobody waits for; give {most:,} or less"
+            )
 
     def _unfit(self, error: Exception) -> PathpruneError:
         given = ", ".join(f"{name}={value}" for name, value in self.config.items()) or "no options"

@@ -208,6 +208,14 @@ REFUSED = {
         '{"problem": "a", "choices": ["x"], "answer": "A"}',
         "line 1: choices is not a list of 2 to 26 texts",
     ),
+    "a problem twice": (
+        '{"problem": "2 + 2?", "answer": "4"}\n{"problem": "x", "answer": "1"}\n{"problem": " 2  +\\n2?", "answer": "5", "id": "b"}',
+        "line 3: the problem is also that of line 1",
+    ),
+    "a choice twice": (
+        '{"problem": "a", "choices": ["x", "y"], "answer": "A"}\n{"problem": "a", "choices": ["y", "x"], "answer": "A"}',
+        "line 2: the problem is also that of line 1",
+    ),
     "two kinds": (
         '{"problem": "a", "answer": "1"}\n{"problem": "b", "choices": ["x", "y"], "answer": "A"}',
         "some problems have options and some do not",
@@ -223,6 +231,28 @@ def test_bad_files_are_refused_by_row(tmp_path: Path, case: str) -> None:
     with pytest.raises(PathpruneError, match=message) as raised:
         registry.task(str(file))
     assert "\n" not in str(raised.value) and "own.jsonl" in str(raised.value) and len(str(raised.value)) < 500
+
+
+def test_one_question_with_other_options_or_another_story_is_another_problem(tmp_path: Path) -> None:
+    row = {"problem": "Which?", "choices": ["x", "y"], "answer": "A"}
+    assert len(registry.task(jsonl(tmp_path, [row, {**row, "choices": ["x", "z"]}])).problems()) == 2
+    told = [{"problem": "How many?", "answer": 2, "context": about} for about in ("Ann has 2.", "Bo has 2.")]
+    assert len(registry.task(jsonl(tmp_path, told)).problems()) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "aime24"])
+def test_nobody_trains_on_test_problems(kind: str, tmp_path: Path) -> None:
+    label = jsonl(tmp_path, [{**ROWS[-1], "id": "other"}], "label.jsonl")
+    task = registry.task(f"{kind}:data={jsonl(tmp_path, ROWS)},label={label}")
+    with pytest.raises(
+        PathpruneError, match=rf"label.jsonl, line 1: the problem is a test problem, .*own.jsonl, line {len(ROWS)};"
+    ):
+        task.problems("label")
+
+
+def test_a_published_dump_is_taken_as_it_is(tmp_path: Path) -> None:
+    twice = [{**ROWS[0], "id": name} for name in "ab"]
+    assert len(registry.task(f"aime24:data={jsonl(tmp_path, twice)}").problems()) == 2
 
 
 @pytest.mark.parametrize("name", ["own.json", "own.parquet"])

@@ -319,6 +319,31 @@ def test_a_module_of_that_name_that_is_imported_already_is_named(tmp_path: FileP
     )
 
 
+@pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "", "1 / 0"])
+@pytest.mark.parametrize("name", ["numpy", "click"])
+def test_a_file_that_stands_in_for_a_library_is_named(name: str, code: str, tmp_path: FilePath) -> None:
+    """However its import ends, it is no success and no traceback."""
+    (tmp_path / f"{name}.py").write_text(code)
+    done = run("list", tmp_path, "-m", "pathprune")
+    assert done.returncode == 2 and not done.stdout
+    assert f"{name}.py is imported in place of the library" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_our_own_bug_is_not_blamed_on_a_users_file(tmp_path: FilePath) -> None:
+    """Her file is called as no library is, or is nowhere near what went wrong."""
+    from pathprune.hidden import stand_in
+
+    (tmp_path / "mine.py").write_text("1 / 0")
+    (tmp_path / "textwrap.py").write_text("")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(ZeroDivisionError) as caught:
+            __import__("mine")
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert stand_in(caught.value) is None and stand_in(AttributeError("no such member")) is None
+
+
 def test_importing_it_loads_neither_torch_nor_matplotlib(tmp_path: FilePath) -> None:
     done = run(
         "import sys, pathprune; print([m for m in ('torch', 'vllm', 'matplotlib') if m in sys.modules])", tmp_path, "-c"

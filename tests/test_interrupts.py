@@ -48,6 +48,20 @@ def test_no_output_at_all_is_no_error() -> None:
     assert closed.returncode == 0 and closed.stderr == "on\n"
 
 
+FULL = Path("/dev/full")
+BENCH = "bench --task toy --engine toy --pruner logprob --problems 2 --n 4 --keep 2"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("line", "code"), [(BENCH, 0), (BENCH.replace("logprob", "logprb"), 2)])
+def test_a_bar_that_cannot_be_written_costs_nothing(line: str, code: int, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "pathprune", *line.split()]
+    with FULL.open("w") as full:
+        done = subprocess.run(launch, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == code
+    assert ("cons@2" in done.stdout) == (len(list(tmp_path.rglob("L*-logprob-*.jsonl"))) == 1) == (code == 0)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort(), RuntimeError("an import that was cut off")])
 def test_whatever_an_interruption_becomes_it_is_one(
     error: BaseException, run_cli: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch

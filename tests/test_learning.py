@@ -150,6 +150,25 @@ def test_labels_are_success_rates_split_by_problem(open_labels: Any) -> None:
     assert all(e.success in (0.0, 1.0) for e in labels.examples("outcome"))
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1nonsense", None])
+def test_a_damaged_part_does_not_count_as_done(damage: bytes | None, open_labels: Any) -> None:
+    """None: a file of other columns. Moved away, as the error says, it is made again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = open_labels()
+    labels.make(lambda done, tokens: None)
+    digest, (_, _, part) = labels.digest("monte-carlo"), labels.parts()[1]
+    if damage is None:
+        pq.write_table(pa.table({"problem": ["p"]}), part)
+    else:
+        part.write_bytes(damage)
+    with pytest.raises(PathpruneError, match=f"{part.name} is damaged.*move it away and run the same command"):
+        open_labels().make(lambda done, tokens: None)
+    part.rename(part.with_suffix(".away"))
+    assert open_labels().make(lambda done, tokens: None) > 0 and open_labels().digest("monte-carlo") == digest
+
+
 def test_labels_predict_success(open_labels: Any) -> None:
     """The label is an unbiased success rate: many fresh continuations agree with it on average."""
     from harness.learn.labels import continue_often

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -104,6 +105,20 @@ def charges(**cost: Any) -> Score:
         return [0.0] * len(prefixes)
 
     return score
+
+
+def asks(ask: Callable[[pp.Check, Any], Any]) -> Score:
+    """Asks for something that nobody can give."""
+
+    def score(self: Any, prefixes: Any, check: Any) -> Any:
+        ask(check, prefixes)
+        return [0.0] * len(prefixes)
+
+    return score
+
+
+def reader(check: pp.Check) -> Any:
+    return check.reader("toy", pp.Sampling(), engine="toy")
 
 
 def books(value: Any) -> Score:
@@ -923,7 +938,110 @@ def test_slots_tell_objects_apart(slots: Any) -> None:
     assert names_of(one) != names_of(other)
 
 
+# What a method asks for is held to what can be given before an engine sees it.
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (
+            lambda c, p: c.charge(pp.Cost(probed=1), "x"),
+            "charged to one of the paths that are scored, or to none, not to 'x'",
+        ),
+        (lambda c, p: c.charge(pp.Cost(probed=1), 0), "not to 0"),
+        (
+            lambda c, p: c.engine.force(p, "answer", -1),
+            r"check.engine.force\(\): max_tokens is a whole number from 1 to 1,048,576, not -1",
+        ),
+        (lambda c, p: c.engine.force(p, "answer", 2.0), "max_tokens is a whole number"),
+        (lambda c, p: c.engine.force(p, "answer", 10**9), "not 1000000000"),
+        (lambda c, p: c.engine.force(p, None, 1), "suffix is a text, not None"),
+        (lambda c, p: c.engine.force("ab", "answer", 1), "paths is a list of Path, not 'ab'"),
+        (lambda c, p: c.engine.probe([None]), r"check.engine.probe\(\): paths is a list of Path"),
+        (lambda c, p: c.engine.trace(3, len), r"check.engine.trace\(\): paths is a list of Path"),
+        (lambda c, p: reader(c).generate(["w1"], -5), r"check.reader\(\).generate\(\): max_tokens is a whole number"),
+        (lambda c, p: reader(c).generate(["w1"], 5, n=0), "n is a whole number"),
+        (lambda c, p: reader(c).generate("w1", 5), "prompts is a list of texts"),
+        (lambda c, p: reader(c).choices(["w1"], ["w2", "w3"], ["1"]), "1 prompts and 2 texts"),
+        (lambda c, p: reader(c).choices(["w1"], ["w2"], ["1", ""]), "one of the words is empty"),
+        (lambda c, p: reader(c).choices(["w1"], [2], ["1"]), "each of texts is a text, not 2"),
+    ],
+)
+def test_who_asks_for_nonsense_is_told_and_not_the_engine(ask: Any, says: str, bench: Any) -> None:
+    table = bench(pruner(asks(ask), needs=EVERYTHING))
+    assert re.search(says, table.failures["Mine"][1]), table.failures
+    assert "breaks its contract" not in table.failures["Mine"][1]
+
+
+# A method may start processes: none of them goes on with the bench.
+
+
+@pytest.mark.parametrize("ends", [lambda: None, lambda: sys.exit(0), lambda: 1 / 0])
+def test_a_process_that_is_forked_ends_with_the_method(ends: Callable[[], Any], bench: Any) -> None:
+    def forks(check: pp.Check, prefixes: Any) -> None:
+        child = os.fork()
+        if not child:
+            ends()
+            return
+        os.waitpid(child, 0)
+
+    owner = os.getpid()
+    table = bench(pruner(asks(forks)))
+    assert os.getpid() == owner and not table.failures
+    assert [row["problem"] for row in rows("results", "L5-Mine")] == ["toy-test-00000", "toy-test-00001"]
+
+
+def test_a_forked_process_may_compute(bench: Any) -> None:
+    """The threads of torch are not there after a fork."""
+    import torch
+
+    def forks(check: pp.Check, prefixes: Any) -> None:
+        ones = torch.ones(600, 600)
+        ones @ ones
+        child = os.fork()
+        if not child:
+            os._exit(int((ones @ ones)[0, 0] != 600))
+        assert os.waitpid(child, 0)[1] == 0
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert not bench(pruner(asks(forks)), time_limit=30).failures
+    finally:
+        torch.set_num_threads(threads)
+
+
+SPAWNS = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+class Mine:
+    quadrant, needs = "control", frozenset({"text"})
+    def score(self, prefixes, check):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(length, [p.text for p in prefixes]))
+
+def length(text):
+    return len(text)
+"""
+
+
+def test_a_file_of_ones_own_is_found_by_processes_that_it_spawns(tmp_path: FilePath) -> None:
+    (tmp_path / "mine.py").write_text(SPAWNS)
+    words = "bench --task toy --engine toy --problems 1 --n 4 --keep 2 --pruner ./mine.py@Mine"
+    done = subprocess.run(
+        [sys.executable, "-m", "pathprune", *words.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
 # Names are of others: they are text on every console.
+
+
+def test_no_bar_stands_above_the_line_of_an_error(capsys: Any) -> None:
+    with pytest.raises(PathpruneError), bar("loading", 3):
+        raise PathpruneError("no such model")
+    assert "loading" not in capsys.readouterr().err
 
 
 def test_a_bar_shows_brackets_as_they_are(capsys: Any) -> None:

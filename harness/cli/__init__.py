@@ -12,6 +12,8 @@ import warnings
 from typing import Any
 
 from harness.signals import INTERRUPTED, Interrupts
+from harness.streams import unfailing
+from pathprune.hidden import stand_in
 
 LIBRARIES = ("transformers", "torch", "peft", "pydantic", "accelerate", "huggingface_hub", "safetensors")
 CLOSED = 141  # what a shell says of a command whose reader went away
@@ -25,7 +27,7 @@ def main() -> None:
     printed_to = sys.stdout
     interrupts = Interrupts()
     with interrupts.caught(interrupts.leave):
-        cli = _verbs()
+        cli = _imported()
     with interrupts.caught(interrupts.remember):
         try:
             cli(standalone_mode=False)
@@ -34,6 +36,26 @@ def main() -> None:
             code, line = _told(error, interrupts.came, printed_to)
             _say(line)
             raise SystemExit(code) from None
+
+
+def _imported() -> Any:
+    """All verbs; a module of the user's that stands in for a library is one line, whatever comes of it."""
+    try:
+        return _verbs()
+    except BaseException as error:
+        if (line := _hidden(error)) is None:
+            raise
+        _print(line)
+        raise SystemExit(2) from None
+
+
+def _hidden(error: BaseException) -> str | None:
+    """What to say of a file that hides a library, or that ended the process; None of anything else. Imports nothing, for that may be what failed."""
+    if file := stand_in(error):
+        return f"error: {file} is imported in place of the library of that name, which pathprune needs; rename it ({type(error).__name__}: {error})"
+    if isinstance(error, SystemExit):
+        return f"error: something ended the process (SystemExit: {error}) in place of returning or raising an error"
+    return None
 
 
 def _verbs() -> Any:
@@ -63,7 +85,7 @@ def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int
             return CLOSED, ""
         if isinstance(error, Ended):
             raise error
-        return 2, f"error: something ended the process ({reason(error)}), in place of returning or raising an error"
+        return 2, str(_hidden(error))
     if interrupted or isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED, CONTINUES
     if isinstance(error, click.ClickException):
@@ -75,6 +97,8 @@ def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int
         return CLOSED, ""
     if isinstance(error, OSError):
         return 2, f"error: {error.filename or 'the system'}: {error.strerror or error}"
+    if line := _hidden(error):
+        return 2, line
     raise error
 
 
@@ -90,10 +114,13 @@ def _of_click(error: Any) -> str:
 
 
 def _say(line: str) -> None:
-    from harness.text import one_line
-
     if line:
-        print(one_line(" ".join(line.split())), file=sys.stderr)
+        _print(line)
+
+
+def _print(line: str) -> None:
+    """One line on standard error, written with nothing that may be missing."""
+    print("".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(line.split())), file=sys.stderr)
 
 
 def _mend_streams() -> None:
@@ -104,6 +131,7 @@ def _mend_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = unfailing(sys.stderr)  # a table is not lost to a progress bar that has no room
 
 
 def _quiet() -> None:

@@ -7,7 +7,7 @@ here for the same reason: token t depends on the problem, the earlier tokens and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.rng import derive, uniforms
 WORDS = 20
 ANSWER, END = 20, 31  # tokens 21..30 are the answers 0..9
 HIDDEN = 8
+BLOCK = 64  # positions whose numbers are drawn at once
 
 
 def truth(prompt: str) -> int:
@@ -109,15 +110,14 @@ class ToyEngine(Engine):
         start = len(path.tokens)
         if path.finish == "stop" or start >= max_tokens:
             return path
-        draws = uniforms(path.seed, path.problem.id, path.index, start, max_tokens)
-        tokens = list(path.tokens)
-        for u in draws:
-            tokens.append(self._next(path.problem, tokens, float(u)))
+        tokens, draws = list(path.tokens), []
+        for u in _drawn(path, max_tokens):
+            draws.append(u)
+            tokens.append(self._next(path.problem, tokens, u))
             if tokens[-1] == END:
                 break
-        new_tokens = len(tokens) - start
-        self.generated += new_tokens
-        drawn = _stats(draws[:new_tokens])
+        self.generated += len(draws)
+        drawn = _stats(np.array(draws))
         return replace(
             path,
             tokens=tuple(tokens),
@@ -139,6 +139,12 @@ class ToyEngine(Engine):
     def _state(self, tokens: Sequence[int]) -> np.ndarray:
         counts = np.bincount([t % HIDDEN for t in tokens], minlength=HIDDEN).astype(np.float32)
         return counts / max(1, len(tokens))
+
+
+def _drawn(path: Path, max_tokens: int) -> Iterator[float]:
+    """The uniform numbers of a path's next positions, as many at once as a path is usually long."""
+    for start in range(len(path.tokens), max_tokens, BLOCK):
+        yield from uniforms(path.seed, path.problem.id, path.index, start, min(max_tokens, start + BLOCK)).tolist()
 
 
 def _stats(draws: np.ndarray) -> TokenStats:

@@ -23,9 +23,9 @@ from harness.api import Check, LabelledPrefix, PathpruneError
 from harness.replay.stats import soft_auroc
 from harness.rng import derive
 from harness.store.files import writable
-from harness.store.folders import saying
 
 STATE = "training.pt"
+AGAIN = "move it away and run the same command, which trains from the start"
 SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
 WARM_UP = 30  # steps
 MOST = 1 << 31  # epochs, or examples of a batch
@@ -251,7 +251,7 @@ class Training:
             "progress": [self.history, self.lowest, self.chosen, self.epoch, self.start, self.losses],
             "rng": torch.get_rng_state(),
         }
-        with saying(self.file), writable(self.file) as part:
+        with writable(self.file) as part:
             torch.save(state, part)
 
     def _restore(self, file: Path) -> None:
@@ -267,7 +267,7 @@ class Training:
         except (
             OSError, KeyError, ValueError, RuntimeError, EOFError, TypeError, AttributeError, pickle.UnpicklingError
         ) as error:  # fmt: skip
-            raise PathpruneError(f"training state {file} is damaged ({error}); delete it and train again") from error
+            raise PathpruneError(f"training state {file} is damaged ({error}); {AGAIN}") from error
 
 
 def _rounded(value: float) -> float | None:

@@ -204,6 +204,7 @@ class Labels:
             raise PathpruneError(
                 f"labels that {self.root} lacks are made in a folder; give one with {advice.option(labels='DIR')}"
             )
+        self.check()
         with Claims(self.folder) as claims:
             while waiting := list(self.missing()):
                 progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
@@ -237,6 +238,11 @@ class Labels:
         with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
             pq.write_table(table, file, compression="zstd")
         return cost.tokens
+
+    def check(self) -> None:
+        """Raise PathpruneError where a part that is there is damaged, so that no problem of it counts as done."""
+        self.cost()
+        self._rows("outcome")
 
     def cost(self) -> LabelCost:
         """What all parts took together; of a part with more problems than are asked for, its share.

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check
+from harness.api import Check, PathpruneError
 from harness.engines import memory
 from harness.learn import checkpoints
 from harness.learn.fitting import Schedule
 from harness.learn.labels import Labels
 from harness.loop import equip
 from harness.plugins.declared import Plugin, as_json
-from harness.store.folders import saying, writable_folder
+from harness.store.files import saying
+from harness.store.folders import writable_folder
 from harness.store.keys import digest
 from harness.store.locks import sole
 from harness.store.provenance import provenance
@@ -56,6 +57,8 @@ def train_pruner(
         PathpruneError: labels are too few, or another process trains the same.
     """
     pruner: Any = plugin.pruner
+    if plugin.checkpoint is not None:
+        raise PathpruneError("a pruner is trained from labels alone, and not from a checkpoint; leave out checkpoint=")
     hold_recipe(pruner)
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]

@@ -67,11 +67,12 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
     raised: list[BaseException] = []
 
     def watched() -> Result:
-        try:
-            return work()
-        except BaseException as error:
-            raised.append(error)
-            raise
+        with one_process():
+            try:
+                return work()
+            except BaseException as error:
+                raised.append(error)
+                raise
 
     try:
         with _signals_kept(interrupted), _state_kept(), _streams_kept(), _timed(limit):
@@ -88,6 +89,29 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
 
 
 @contextmanager
+def one_process() -> Iterator[None]:
+    """End here a process that was forked in the block and leaves it: what comes behind it is done once."""
+    owner, code = os.getpid(), 1
+    try:
+        yield
+        code = 0
+    finally:
+        if os.getpid() != owner:
+            os._exit(code)
+
+
+def _compute_alone() -> None:
+    """Let a forked process compute with its one thread: it waits for ever for the others, which no fork copies."""
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)
+
+
+@contextmanager
 def blamed(what: str) -> Iterator[None]:
     """Whatever a plug-in raises is one line that names ``what`` failed.
 
@@ -95,7 +119,8 @@ def blamed(what: str) -> Iterator[None]:
         PathpruneError: in place of any other exception, ``sys.exit`` included; Ctrl-C goes through.
     """
     try:
-        yield
+        with one_process():
+            yield
     except (PathpruneError, KeyboardInterrupt, TimeUpError):
         raise
     except PluginError as error:

@@ -18,6 +18,8 @@ except ImportError:  # Windows: what a killed process leaves stays there
     fcntl = None  # type: ignore[assignment]
 
 PART = ".part"
+# What safetensors and torch say of a write that failed; neither raises an OSError.
+FAILED_WRITES = ("I/O error", "IoError", "PytorchStreamWriter", "iostream error", "unexpected pos", "basic_ios")
 MENDS = {  # by what the system says of a write
     (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): "free space, or choose another folder",
     (errno.EACCES, errno.EPERM, errno.EROFS): "get the permission to write there, or choose another folder",
@@ -34,15 +36,28 @@ def writable(file: Path) -> Iterator[Path]:
     Raises:
         PathpruneError: the disk or the permissions refuse; says what to do. What was there stays.
     """
-    try:
+    with saying(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with _part_of(file) as part:
             yield part
             with part.open("rb") as stream:
                 os.fsync(stream.fileno())
             part.replace(file)
+
+
+@contextmanager
+def saying(where: Path) -> Iterator[None]:
+    """Make one line about ``where`` of a write that the disk or the permissions refuse, whichever library was writing."""
+    try:
+        yield
     except OSError as error:
-        raise refused(file, error) from error
+        raise refused(where, error) from error
+    except PathpruneError:
+        raise
+    except Exception as error:
+        if not any(words in str(error) for words in FAILED_WRITES):
+            raise
+        raise refused(where, OSError(errno.ENOSPC, " ".join(str(error).split())[:160])) from error
 
 
 @contextmanager

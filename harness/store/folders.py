@@ -1,8 +1,7 @@
-"""Folders that appear under their name when they are whole, and what a full disk looks like in the libraries that write."""
+"""Folders that appear under their name when they are whole."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -11,11 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.api import PathpruneError
-from harness.store.files import locks, refused, settled, short
+from harness.store.files import locks, saying, settled, short
 
 NEW, OLD = ".part", ".old"
-# What safetensors and torch say of a write that failed; neither raises an OSError.
-FAILED_WRITES = ("I/O error", "IoError", "PytorchStreamWriter", "iostream error", "unexpected pos", "basic_ios")
 
 
 @contextmanager
@@ -32,33 +29,15 @@ def writable_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         PathpruneError: the disk or the permissions refuse, or there is such a folder. What was there stays.
     """
-    try:
+    with saying(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _drop_left(folder)
         with _held(Path(tempfile.mkdtemp(NEW, f".{short(folder.name)}.", folder.parent))) as part:
             part.chmod(0o777 & ~_umask())
-            with saying(folder):
-                yield part
+            yield part
             _settle(part)
             _take_its_place(part, folder, replace)
         settled(folder.parent)
-    except OSError as error:
-        raise refused(folder, error) from error
-
-
-@contextmanager
-def saying(where: Path) -> Iterator[None]:
-    """Make one line about ``where`` of a write that the disk refuses, whichever library was writing."""
-    try:
-        yield
-    except OSError as error:
-        raise refused(where, error) from error
-    except PathpruneError:
-        raise
-    except Exception as error:
-        if not any(words in str(error) for words in FAILED_WRITES):
-            raise
-        raise refused(where, OSError(errno.ENOSPC, " ".join(str(error).split())[:160])) from error
 
 
 def apart(out: Path, what: str, *sources: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ class Benchmark(Task):
 
     name: str
     hub: ClassVar[Hub | None] = None
+    distinct: ClassVar[bool] = False  # whether no problem may stand in it twice; published dumps are taken as they are
     max_tokens: ClassVar[int] = 32768
     prefix: ClassVar[int] = 2048
 
@@ -48,6 +50,7 @@ class Benchmark(Task):
             raise PathpruneError(f"{self.name}: shuffle is a seed (a whole number) or none, not {shuffle!r}")
         self.shuffle = shuffle
         self._splits: dict[str, list[Problem]] = {}
+        self._tested: dict[str, str] = {}  # what the test problems ask, and where they stand
         self._letters = ""  # of the longest list of options; empty where answers are free
         test = self._split("test")
         self.defaults = TaskDefaults(
@@ -107,9 +110,28 @@ class Benchmark(Task):
         first: dict[str, str] = {}
         for (where, _), (problem, _) in zip(rows, parsed, strict=True):
             if first.setdefault(problem.id, where) != where:
-                name, known = problem.id.removeprefix(self.name + "-"), first[problem.id].rpartition(", ")[2]
+                name, known = problem.id.removeprefix(self.name + "-"), _beside(first[problem.id], where)
                 raise PathpruneError(f"{where}: id {name!r} is also that of {known}")
-        return [problem for problem, _ in parsed]
+        problems = [problem for problem, _ in parsed]
+        self._refuse_twice(problems, [where for where, _ in rows], split)
+        return problems
+
+    def _refuse_twice(self, problems: Sequence[Problem], places: Sequence[str], split: str) -> None:
+        """Refuse a problem under two ids in a file of one's own, and one of the test problems in a file of another split."""
+        asked = [(_asked(p.prompt), where) for p, where in zip(problems, places, strict=True)]
+        if split == "test":
+            self._tested = dict(reversed(asked))
+        first: dict[str, str] = {}
+        for problem, where in asked:
+            if split != "test" and self._files[split] and (tested := self._tested.get(problem)):
+                raise PathpruneError(
+                    f"{where}: the problem is a test problem, {_beside(tested, where)}; leave one of them out"
+                )
+            if self.distinct and first.setdefault(problem, where) != where:
+                known = _beside(first[problem], where)
+                raise PathpruneError(
+                    f"{where}: the problem is also that of {known}, so it would count twice; leave one of them out"
+                )
 
     def _problem(self, row: Row, where: str, fallback: str) -> tuple[Problem, str]:
         """A row as (problem, letters of its options)."""
@@ -133,3 +155,16 @@ class Benchmark(Task):
         if self.shuffle != "none":
             random.Random(derive("options", self.shuffle, name)).shuffle(order)
         return order
+
+
+def _asked(prompt: str) -> str:
+    """What a prompt asks, whatever its white space and the order of its options."""
+    if not prompt.endswith(LETTER):
+        return " ".join(prompt.split())
+    return "\n".join(sorted(re.sub(r"^[A-Z]\. ", "", line) for line in prompt.splitlines()))
+
+
+def _beside(first: str, second: str) -> str:
+    """A place as it is named beside another one: a line alone where the file is the same."""
+    file, _, line = first.rpartition(", ")
+    return line if file == second.rpartition(", ")[0] else first

@@ -13,6 +13,8 @@ LONGEST = 64  # bytes of a task's name, which stands in every id and in names of
 class FromFile(Benchmark):
     """``problem`` and ``answer`` in each row, ``id`` and ``choices`` where there are any; named after the file."""
 
+    distinct = True
+
     def __init__(self, data: str, dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none") -> None:
         self.name = re.sub(r"[^\w.-]+", "-", Path(str(data)).stem).encode()[:LONGEST].decode(errors="ignore")
         super().__init__(data, dev, label, train, shuffle)

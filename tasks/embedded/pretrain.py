@@ -193,7 +193,7 @@ def _restore(file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], 
     state = torch.load(file, weights_only=True)
     if state["recipe"] != asdict(recipe):
         raise SystemExit(
-            f"error: {file} belongs to another recipe ({state['recipe']}); delete it or choose another --out"
+            f"error: {file} belongs to another recipe ({state['recipe']}); choose another --out, or move it away"
         )
     model.load_state_dict(state["model"])
     for optim, saved in zip(optims, state["optims"], strict=True):
