@@ -1,0 +1,1 @@
+"""Paths that others sampled: from their files to a pool that every verb takes."""
