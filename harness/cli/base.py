@@ -11,7 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from harness.cli.values import COUNT, FOLDER, SEED, TEXT, OneOf, Whole
+from harness.api import PathpruneError
+from harness.cli.values import FOLDER, LENGTH, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
 from harness.text import is_utf8, shown, unknown
@@ -124,21 +125,37 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             help="engine spec, e.g. hf:dtype=bfloat16,device=cuda",
         ),
         click.option("--sampling", type=TEXT, help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
-        click.option("--prefix", type=COUNT, help="prefix length L in tokens  [default: the task's first]"),
+        click.option(
+            "--prefix",
+            type=LENGTH,
+            help="prefix length L in tokens; of a pool also 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: the "
+            "task's first; of a pool 0.2]",
+        ),
         click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
         click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option("--pool", type=TEXT, help="an imported pool's name or folder, in place of a task"),
     ]
 
     @wraps(command)
     def called(
-        task: str, model: str | None, engine: str, sampling: str | None, prefix: int | None, max_tokens: int | None, seed: int,
-        **rest: Any,
+        task: str, model: str | None, engine: str, sampling: str | None, prefix: Any, max_tokens: int | None, seed: int,
+        pool: str | None, **rest: Any,
     ) -> Any:  # fmt: skip
-        return command(on=Where(task, model, engine, sampling or "", prefix, max_tokens, seed), **rest)
+        given = task if pool is None else _opened(pool)
+        return command(on=Where(given, model, engine, sampling or "", prefix, max_tokens, seed), **rest)
 
     for option in reversed(options):
         called = option(called)
     return called
+
+
+def _opened(pool: str) -> Any:
+    """The imported pool, which stands in place of a task."""
+    from harness.imports.pool import Pool
+
+    if asked("task"):
+        raise PathpruneError("--pool has problems of its own; leave out --task")
+    return Pool.open(pool)
 
 
 def comparison(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import VENUE, Ended, asked, bar, cli, comparison, console, where
+from harness.cli.base import VENUE, Ended, asked, bar, cli, comparison, console, given, where
 from harness.cli.values import COUNT, FOLDER, MOST_PATHS, OUT_FOLDER, PATHS, SECONDS, TEXT, Whole
 from harness.spec import Stage
 from harness.where import Where
@@ -30,8 +30,8 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=FO
     show_default=True,
     help="a,b,c; name:k=v; ./file.py@Class; all-registered",
 )
-@click.option("--n", type=PATHS, default=64, show_default=True, help="paths per problem")
-@click.option("--keep", type=PATHS, default=8, show_default=True, help="paths finished per problem")
+@click.option("--n", type=PATHS, help="paths per problem  [default: 64; of a pool what most problems have]")
+@click.option("--keep", type=PATHS, help="paths finished per problem  [default: 8; of a pool an eighth of n]")
 @click.option("--stages", type=TEXT, help="several cuts, PREFIX:KEEP each, e.g. 16:32,43:8  [default: --prefix:--keep]")
 @click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
@@ -51,6 +51,7 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
     arguments = {**_where(on), **rest}
     failed: int
     if live:
+        arguments |= {"n": given(rest["n"], 64), "keep": given(rest["keep"], 8)}
         timed = session.live(specs, **arguments, vote=vote or "majority")
         console.print(timed)
         failed = _show_failures({"live": (len(timed.failures), timed.failures[0])} if timed.failures else {})
@@ -82,7 +83,10 @@ def _show(table: Any) -> None:
     console.print(table)
     for line in tables.notes(table.group):
         console.print(line)
-    console.print(f"{table.sampled:,} tokens generated; records in {table.run.folder}")
+    made = f"{table.sampled:,} tokens generated"
+    if table.run.is_imported:
+        made = f"{table.group.pool.lengths.size:,} imported paths of {len(table.group.pool.problems):,} problems, nothing sampled"
+    console.print(f"{made}; records in {table.run.folder}")
 
 
 def _show_failures(failures: Any) -> int:
