@@ -174,7 +174,9 @@ def live(
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if where.pool is not None:
-        raise PathpruneError(f"pool {where.pool.name} was imported, so there is nothing to sample and to time; bench it")
+        raise PathpruneError(
+            f"pool {where.pool.name} was imported, so there is nothing to sample and to time; bench it"
+        )
     _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, time_limit, ended=ended, vote=vote)

@@ -89,7 +89,9 @@ class Where:
     def limit(self) -> int:
         """Longest path in tokens."""
         if self.pool is not None and self.limit_given is not None:
-            raise PathpruneError(f"paths of pool {self.pool.name} are as long as they are; leave out {advice.option(max_tokens='...')}")
+            raise PathpruneError(
+                f"paths of pool {self.pool.name} are as long as they are; leave out {advice.option(max_tokens='...')}"
+            )
         return given(self.limit_given, self.task.defaults.max_tokens)
 
     @cached_property

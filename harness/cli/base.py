@@ -128,7 +128,7 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--prefix",
             type=LENGTH,
-            help="prefix length L in tokens; of a pool also 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: the "
+            help="prefix length L in tokens, of bench also several (22,43); of a pool also 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: the "
             "task's first; of a pool 0.2]",
         ),
         click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),

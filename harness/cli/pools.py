@@ -24,8 +24,12 @@ def _grades() -> list[str]:
 @click.option("--name", required=True, type=TEXT, help="of the pool, for --pool NAME")
 @click.option("--map", "mapped", multiple=True, type=TEXT, help="what a field is: text=completion; may be repeated")
 @click.option("--shape", type=TEXT, help="a known shape of files  [default: recognised]")
-@click.option("--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]")
-@click.option("--tokenizer", type=TEXT, help="a model's name, folder or hub id: counts texts without token counts, decodes ids")
+@click.option(
+    "--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]"
+)
+@click.option(
+    "--tokenizer", type=TEXT, help="a model's name, folder or hub id: counts texts without token counts, decodes ids"
+)
 @click.option("--model", type=TEXT, help="the model that sampled: its tokenizer is taken")
 @click.option("--parameters", type=Amount(1, 1e15), help="active ones of the model, e.g. 8e9: then FLOPs are shown")
 @click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
@@ -62,9 +66,14 @@ def summary(pool: Any) -> list[str]:
     ]
     have = [name for name in about["signals"] if pool.has(name)]
     partial = [f"{name} ({count:,} paths)" for name, count in about["signals"].items() if count and not pool.has(name)]
-    lines.append(f"every path has: {', '.join(have) or 'its length alone'}" + (f"; some have: {', '.join(partial)}" if partial else ""))
+    lines.append(
+        f"every path has: {', '.join(have) or 'its length alone'}"
+        + (f"; some have: {', '.join(partial)}" if partial else "")
+    )
     if about["grades"] == "both":
-        lines.append(f"grades are the file's; ours differ on {about['disagreements']:,} paths ({pool.folder / 'disagreements.jsonl'})")
+        lines.append(
+            f"grades are the file's; ours differ on {about['disagreements']:,} paths ({pool.folder / 'disagreements.jsonl'})"
+        )
     else:
         lines.append(f"grades: {about['grades']}")
     odd = {"truncated": "cut by a limit", "unknown_finish": "without a recorded end", "duplicates": "twice in a problem", "empty": "empty",
@@ -72,7 +81,9 @@ def summary(pool: Any) -> list[str]:
     if counted := [f"{about[key]:,} {what}" for key, what in odd.items() if about.get(key)]:
         lines.append(f"paths: {', '.join(counted)}")
     skipped = about.get("skipped", [])
-    lines += [f"left out: {line}" for line in skipped[:SHOWN]] + [f"and {len(skipped) - SHOWN:,} more"] * (len(skipped) > SHOWN)
+    lines += [f"left out: {line}" for line in skipped[:SHOWN]] + [f"and {len(skipped) - SHOWN:,} more"] * (
+        len(skipped) > SHOWN
+    )
     return [*lines, f"bench it: pathprune bench --pool {pool.name} --pruner all-registered"]
 
 

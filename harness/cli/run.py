@@ -37,15 +37,20 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=FO
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
 @click.option("--time-limit", type=SECONDS, help="seconds a pruner may take per problem  [default: none]")
+@click.option("--plot", is_flag=True, help="draw each table, cons against tokens, to results/figures")
 @click.option("--workers", type=TEXT, help="engines at once, by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
-def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | None, bank: Path, **rest: Any) -> None:
+def bench(
+    on: Where, specs: str, vote: str | None, live: bool, workers: str | None, bank: Path, plot: bool, **rest: Any
+) -> None:
     """Score the prefixes of a pool with one or more pruners, and show the table."""
     from harness import session
 
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
+    if live and (plot or "," in str(on.prefix_given or "")):
+        raise PathpruneError("--live is of one prefix length and has no figure; give one --prefix and leave out --plot")
     if rest["stages"] and asked("keep"):
         raise PathpruneError("--stages says how many paths are kept; leave out --keep")
     arguments = {**_where(on), **rest}
@@ -56,10 +61,25 @@ def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | No
         console.print(timed)
         failed = _show_failures({"live": (len(timed.failures), timed.failures[0])} if timed.failures else {})
     else:
-        table = session.bench(specs, **arguments, vote=vote, workers=workers, bank=bank)
-        _show(table)
-        failed = _show_failures(table.failures)
+        failed = 0
+        for table in _benched(specs, {**arguments, "vote": vote, "workers": workers, "bank": bank}):
+            _show(table)
+            failed += _show_failures(table.failures)
+            if plot:
+                console.print(f"wrote {table.plot().stem}.png, .pdf, .csv")
     raise Ended(1 if failed else 0)
+
+
+def _benched(specs: str, arguments: dict[str, Any]) -> Any:
+    """A table for each prefix length that was asked for."""
+    from harness import session
+
+    text = str(arguments["prefix"] or "")
+    if "," not in text:
+        return [session.bench(specs, **arguments)]
+    if arguments["stages"]:
+        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+    return [session.bench(specs, **(arguments | {"prefix": part})) for part in dict.fromkeys(text.split(","))]
 
 
 def _where(on: Where) -> dict[str, Any]:
@@ -74,8 +94,9 @@ def _show(table: Any) -> None:
     """A bench's table, and what stands below it."""
     from harness.report import tables
 
-    for name, why in table.left_out.items():
-        console.print(f"left out {name}: {why}", style="yellow")
+    for why in dict.fromkeys(table.left_out.values()):
+        names = ", ".join(name for name, reason in table.left_out.items() if reason == why)
+        console.print(f"left out {names}: {why}", style="yellow")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"

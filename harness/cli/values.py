@@ -48,8 +48,9 @@ class Length(Whole):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The number, or the text where it is a share or has a unit."""
         text = str(value).strip()
-        if re.fullmatch(r"[0-9]*\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
-            return text
+        parts = text.split(",")
+        if len(parts) > 1 or re.fullmatch(r"[0-9]*\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
+            return ",".join(str(self.convert(part, param, ctx)) for part in parts) if len(parts) > 1 else text
         return super().convert(value, param, ctx)
 
 

@@ -29,11 +29,19 @@ class ImportedEngine(Engine):
         PathpruneError: a model for paths without token ids.
     """
 
+    flops: FlopModel
+
     def __init__(self, view: View, inner: Any = None) -> None:
         pool = view.pool
         if inner is not None and not (pool.has("tokens") and view.recorded):
-            why = "has no token ids for every path" if view.recorded else f"is counted in {view.unit}, not in its token ids"
-            raise PathpruneError(f"pool {pool.name} {why}, so no model can read its paths; leave out {advice.option(model='...')}")
+            why = (
+                "has no token ids for every path"
+                if view.recorded
+                else f"is counted in {view.unit}, not in its token ids"
+            )
+            raise PathpruneError(
+                f"pool {pool.name} {why}, so no model can read its paths; leave out {advice.option(model='...')}"
+            )
         self.view, self.inner = view, inner
         self.spec: Mapping[str, Any] = self._spec()
         self.provides = self._provided()
@@ -41,19 +49,21 @@ class ImportedEngine(Engine):
         self._problem: tuple[str, int, list[Path]] = ("", 0, [])
 
     @property
-    def flops(self) -> FlopModel:
-        """Of the model at hand, or as the pool states them; none where nobody knows the parameters."""
-        if self.inner is not None:
-            model: FlopModel = self.inner.flops
-            return model
-        stated = self.view.pool.about.get("flops")
-        return FlopModel(**{k: float(v) for k, v in stated.items()}) if stated else NO_FLOPS
-
-    @property
     def origin(self) -> dict[str, Any]:
         """Where the paths come from, for records."""
         about = self.view.pool.about
-        kept = ("name", "digest", "sources", "mapping", "shape", "grades", "disagreements", "tokenizer", "text_by", "unknown_finish")
+        kept = (
+            "name",
+            "digest",
+            "sources",
+            "mapping",
+            "shape",
+            "grades",
+            "disagreements",
+            "tokenizer",
+            "text_by",
+            "unknown_finish",
+        )
         told = {key: about[key] for key in kept if about.get(key) is not None}
         return told | {"unit": self.view.unit, "ragged": self.view.pool.ragged()}
 
@@ -129,13 +139,29 @@ class ImportedEngine(Engine):
         return texts, costs
 
     def __getattr__(self, name: str) -> Any:
+        if name == "flops":  # a model's are known when its weights are loaded
+            return self._flops()
         if name.startswith("_") or self.__dict__.get("inner") is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         return getattr(self.inner, name)
 
+    def _flops(self) -> FlopModel:
+        """Of the model at hand, or as the pool states them; none where nobody knows the parameters."""
+        if self.inner is not None:
+            model: FlopModel = self.inner.flops
+            return model
+        stated = self.view.pool.about.get("flops")
+        return FlopModel(**{k: float(v) for k, v in stated.items()}) if stated else NO_FLOPS
+
     def _spec(self) -> dict[str, Any]:
         pool = self.view.pool
-        spec = {"engine": "imported", "model": pool.name, "fingerprint": pool.digest[:16], "pool": pool.digest[:16], "unit": self.view.unit}
+        spec = {
+            "engine": "imported",
+            "model": pool.name,
+            "fingerprint": pool.digest[:16],
+            "pool": pool.digest[:16],
+            "unit": self.view.unit,
+        }
         if self.inner is None:
             return spec
         known = {k: v for k, v in self.inner.spec.items() if k != "engine"}

@@ -32,7 +32,13 @@ SCANNED = ("text", "correct", "length")
 def export_pool(pool: Pool, out: FilePath, progress: Progress = SILENT) -> FilePath:
     """An imported pool as a data set in the folder ``out``."""
     kept = ("tokenizer", "grades", "sources", "mapping", "shape")
-    about = {"format": FORMAT, "name": pool.name, "grader": pool.about["grader"], "flops": pool.about.get("flops"), "unit": pool.about["unit"]}
+    about = {
+        "format": FORMAT,
+        "name": pool.name,
+        "grader": pool.about["grader"],
+        "flops": pool.about.get("flops"),
+        "unit": pool.about["unit"],
+    }
     about |= {"imported": {key: pool.about[key] for key in kept if pool.about.get(key) is not None}}
     tables = ((name, pool.rows(name)) for name in pool.entries)
     return _write(out, pool.name, about, tables, len(pool.entries), progress)
@@ -49,8 +55,21 @@ def export_bank(run: Any, out: FilePath, progress: Progress = SILENT) -> FilePat
     grader: dict[str, Any] = {"letters": getattr(run.task, "_letters", "")}
     if run.task.name in NATIVE:
         grader = {"task": run.task.name, "version": run.task.version}
-    about = {"format": FORMAT, "name": run.task.name, "grader": grader, "flops": asdict(run.engine.flops), "unit": "tokens"}
-    about |= {"sampled": {"task": run.task.name, "task_version": run.task.version, "engine": dict(run.spec.engine), "seed": run.spec.seed}}
+    about = {
+        "format": FORMAT,
+        "name": run.task.name,
+        "grader": grader,
+        "flops": asdict(run.engine.flops),
+        "unit": "tokens",
+    }
+    about |= {
+        "sampled": {
+            "task": run.task.name,
+            "task_version": run.task.version,
+            "engine": dict(run.spec.engine),
+            "seed": run.spec.seed,
+        }
+    }
     problems = run.chosen()
     tables = ((p.id, _banked(run, p)) for p in problems)
     return _write(out, f"{run.task.name}-{run.spec.engine['model']}", about, tables, len(problems), progress)
@@ -59,7 +78,9 @@ def export_bank(run: Any, out: FilePath, progress: Progress = SILENT) -> FilePat
 def _banked(run: Any, problem: Problem) -> pa.Table:
     paths = run.opened_bank().get(problem, run.spec.seed)[: run.spec.n]
     if len(paths) < run.spec.n:
-        raise PathpruneError(f"the bank holds {len(paths)} of {run.spec.n} paths of {problem.id}; bench that many problems and paths first")
+        raise PathpruneError(
+            f"the bank holds {len(paths)} of {run.spec.n} paths of {problem.id}; bench that many problems and paths first"
+        )
     rows = [_stored(run, path) for path in paths]
     return table(problem.id, problem.prompt, [problem.answer], run.engine.prompt_length(problem), rows)
 
@@ -68,11 +89,18 @@ def _stored(run: Any, path: Path) -> StoredPath:
     answer, right = grading.judged(run.task, path)
     stats = {name: getattr(path.stats, name) for name in path.stats.known} if path.stats is not None else {}
     ends = ends_of_ids(path.tokens, path.text, run.engine.decode)
-    return StoredPath(path.text, np.asarray(path.tokens, np.int32), len(path.tokens), path.finish, answer, right, ends, stats)
+    return StoredPath(
+        path.text, np.asarray(path.tokens, np.int32), len(path.tokens), path.finish, answer, right, ends, stats
+    )
 
 
 def _write(
-    out: FilePath, name: str, about: dict[str, Any], tables: Iterator[tuple[str, pa.Table]], total: int, progress: Progress
+    out: FilePath,
+    name: str,
+    about: dict[str, Any],
+    tables: Iterator[tuple[str, pa.Table]],
+    total: int,
+    progress: Progress,
 ) -> FilePath:
     if out.exists() and any(out.iterdir()) and not _is_export(out):
         raise PathpruneError(f"{out} holds something else; give an empty folder, or one that export-pool wrote")

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path as FilePath
 from typing import Any, Literal, get_args
 
@@ -18,7 +19,7 @@ from harness.grading import tried
 from harness.imports import measure
 from harness.imports.pool import CARD, DISAGREEMENTS, FORMAT, PATHS, PROBLEMS, TOKENS, WORDS, Pool, tokens_of, word_ends
 from harness.imports.rows import ImportedPath, ImportedProblem
-from harness.imports.schema import SCHEMA, StoredPath, content_digest, table
+from harness.imports.schema import StoredPath, content_digest, table
 from harness.store.files import settled, writable
 from harness.store.keys import digest
 from harness.store.locks import sole
@@ -58,13 +59,21 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.grades is not None and self.grades not in get_args(Grades):
             raise PathpruneError(unknown("grades", shown(self.grades), list(get_args(Grades))))
-        if self.parameters is not None and not (isinstance(self.parameters, int | float) and 1 <= self.parameters <= 1e15):
+        if self.parameters is not None and not (
+            isinstance(self.parameters, int | float) and 1 <= self.parameters <= 1e15
+        ):
             raise PathpruneError(f"parameters is a number from 1 to 1e15, not {shown(self.parameters)}")
 
     @property
     def key(self) -> str:
         """Changes with the options, and whenever one of the files does."""
-        return digest({"format": FORMAT, "files": [_state(f) for f in self.files], **{k: v for k, v in vars(self).items() if k != "files"}})
+        return digest(
+            {
+                "format": FORMAT,
+                "files": [_state(f) for f in self.files],
+                **{k: v for k, v in vars(self).items() if k != "files"},
+            }
+        )
 
 
 def _state(file: str) -> list[Any]:
@@ -86,7 +95,9 @@ def import_files(wanted: Wanted, name: str, pools: FilePath, progress: Progress 
         if folder.exists():
             known = Pool.open(folder)
             if known.about.get("key") != key:
-                raise PathpruneError(f"{folder} is another pool, of other files or options; choose another name, or move it away")
+                raise PathpruneError(
+                    f"{folder} is another pool, of other files or options; choose another name, or move it away"
+                )
             return known
         reading = open_reading(wanted)
         draft = Draft(pools / f".{name}.importing", wanted, key, getattr(reading, "about", {}))
@@ -104,9 +115,9 @@ def open_reading(wanted: Wanted) -> Any:
             raise PathpruneError(f"no file or folder at {file}; name what holds the paths")
     if wanted.shape in (None, pathprune_pool.NAME) and pathprune_pool.is_ours(wanted.files):
         return pathprune_pool.Reading(wanted.files)
-    from harness import imports
-
-    return imports.read(wanted.files, wanted.mapping, shape=wanted.shape, skip_bad=wanted.skip_bad)
+    return import_module("harness.imports").read(
+        wanted.files, wanted.mapping, shape=wanted.shape, skip_bad=wanted.skip_bad
+    )
 
 
 class Draft:
@@ -142,7 +153,7 @@ class Draft:
             paths += self.entries[-1]["paths"]
             done = getattr(problems, "bytes_read", 0)
             total = getattr(problems, "bytes", 0)
-            progress(done or number, total or 0, f"{len(self.entries):,} problems, {paths:,} paths")
+            progress(done or number, total or number, f"{len(self.entries):,} problems, {paths:,} paths")
 
     def publish(self, reading: Any, name: str, folder: FilePath) -> None:
         """Say what the pool is, and give it its name.
@@ -151,7 +162,9 @@ class Draft:
             PathpruneError: nothing was read, or nothing that all paths are counted in.
         """
         if not self.entries:
-            raise PathpruneError(f"{', '.join(self.wanted.files)}: no problem with paths was read" + _first(self.skipped))
+            raise PathpruneError(
+                f"{', '.join(self.wanted.files)}: no problem with paths was read" + _first(self.skipped)
+            )
         disagreements = [d for e in self.entries for d in e.pop("disagreements")]
         card = self._card(reading, name, len(disagreements))
         lines = [{k: e[k] for k in ("id", "prompt", "golds", "file", "paths", "prompt_tokens")} for e in self.entries]
@@ -180,11 +193,15 @@ class Draft:
         return entry
 
     def _name(self, problem: ImportedProblem, number: int) -> str:
-        name = f"problem-{number:05d}" if problem.id is None else problem.id.strip().replace("/", "_").replace("\\", "_")
+        name = (
+            f"problem-{number:05d}" if problem.id is None else problem.id.strip().replace("/", "_").replace("\\", "_")
+        )
         if why := unfit(name):
             raise PathpruneError(f"{problem.where}: the problem's id {why}; it names a file: rename it")
         if name in self._places:
-            raise PathpruneError(f"{problem.where}: problem {shown(name)} stands at {self._places[name]} too; give all of its paths one id")
+            raise PathpruneError(
+                f"{problem.where}: problem {shown(name)} stands at {self._places[name]} too; give all of its paths one id"
+            )
         self._places[name] = problem.where
         return name
 
@@ -266,7 +283,9 @@ class Work:
         from tasks.imported import letters_of
 
         if not 1 <= len(problem.paths) <= MOST_PATHS:
-            raise PathpruneError(f"{problem.where}: the problem has {len(problem.paths)} paths, and needs 1 to {MOST_PATHS:,}")
+            raise PathpruneError(
+                f"{problem.where}: the problem has {len(problem.paths)} paths, and needs 1 to {MOST_PATHS:,}"
+            )
         golds = tuple(g.strip() for g in problem.golds if g.strip())
         letters = letters_of(golds)
         counts: Counter[str] = Counter(paths=len(problem.paths))
@@ -280,7 +299,9 @@ class Work:
             stored.append(replace(held, answer=answer, correct=right))
             _count(counts, path, stored[-1])
             if other is not None:
-                disagreements.append({"problem": name, "index": index, "golds": golds, "given": [answer, right], "ours": list(other)})
+                disagreements.append(
+                    {"problem": name, "index": index, "golds": golds, "given": [answer, right], "ours": list(other)}
+                )
         counts["duplicates"] = _duplicates(stored)
         lengths, words = [p.length for p in stored], [len(word_ends(p.text or "")) for p in stored]
         entry = {
@@ -305,7 +326,9 @@ class Work:
         grader = grader_of(self.about["grader"]) if self.about.get("grader") else Answers(letters)
         verbatim = bool(self.about)
 
-        def graded(path: ImportedPath, text: str | None, where: str) -> tuple[str | None, bool, tuple[str | None, bool] | None]:
+        def graded(
+            path: ImportedPath, text: str | None, where: str
+        ) -> tuple[str | None, bool, tuple[str | None, bool] | None]:
             theirs = _theirs(path, golds, grader, verbatim, where) if mode != "ours" else None
             if mode == "given":
                 assert theirs is not None
@@ -337,13 +360,19 @@ class Work:
         ends, unit = self._ends(path, text, ids, length)
         if length is None:
             if ends is None:
-                raise PathpruneError(f"{where}: neither its text nor its length is there; map one: --map text=FIELD or length=FIELD")
+                raise PathpruneError(
+                    f"{where}: neither its text nor its length is there; map one: --map text=FIELD or length=FIELD"
+                )
             length = len(ends)
         if not 0 <= length < 2**31:
             raise PathpruneError(f"{where}: its length is {length}")
-        return StoredPath(text, ids, length, path.finish, None, False, ends, statistics, path.probes, _rewards(path, where)), unit
+        return StoredPath(
+            text, ids, length, path.finish, None, False, ends, statistics, path.probes, _rewards(path, where)
+        ), unit
 
-    def _ends(self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None) -> tuple[np.ndarray | None, str]:
+    def _ends(
+        self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None
+    ) -> tuple[np.ndarray | None, str]:
         """Where each token ends in the text, None where nobody can tell, and the unit that they are."""
         if length is None:
             if text is None:
@@ -366,12 +395,16 @@ def _has_grade(path: ImportedPath) -> bool:
     return path.correct is not None
 
 
-def _theirs(path: ImportedPath, golds: Sequence[str], grader: Any, verbatim: bool, where: str) -> tuple[str | None, bool]:
+def _theirs(
+    path: ImportedPath, golds: Sequence[str], grader: Any, verbatim: bool, where: str
+) -> tuple[str | None, bool]:
     """What the file says a path answers, in canonical form, and whether it is right."""
     from tasks.imported import RIGHT
 
     if path.correct is None:
-        raise PathpruneError(f"{where}: it has no grade, and grades=given takes the file's; map one: --map correct=FIELD, or --grades ours")
+        raise PathpruneError(
+            f"{where}: it has no grade, and grades=given takes the file's; map one: --map correct=FIELD, or --grades ours"
+        )
     answer = path.answer or None
     if not verbatim:
         answer = _canonical(path, grader)
@@ -407,12 +440,16 @@ def _ours(
     if not golds:
         if mode == "both":
             return None
-        raise PathpruneError(f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD")
+        raise PathpruneError(
+            f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD"
+        )
     if path.finish == "length" and not (text is not None and grader.ended(text)):
         return None, False
     answer = _read(grader, text) if text is not None else _canonical(path, grader)
     if answer is None and text is None and path.answer is None and mode != "both":
-        raise PathpruneError(f"{where}: it has neither text nor answer to grade; map one: --map text=FIELD or answer=FIELD")
+        raise PathpruneError(
+            f"{where}: it has neither text nor answer to grade; map one: --map text=FIELD or answer=FIELD"
+        )
     return answer, answer is not None and _is_right(grader, answer, golds)
 
 
@@ -425,7 +462,7 @@ def _is_right(grader: Any, answer: str, golds: Sequence[str]) -> bool:
     return bool(tried(lambda: grader.correct(answer, golds), lambda: grader.correct(golds[0], golds)))
 
 
-def _ids(tokens: Sequence[int] | None, where: str) -> np.ndarray | None:
+def _ids(tokens: Any, where: str) -> np.ndarray | None:
     if tokens is None:
         return None
     values = np.asarray(tokens)
@@ -441,7 +478,9 @@ def _numbers(name: str, values: Any, where: str) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 1 or (len(array) and array.dtype.kind not in "fiu") or np.isnan(array.astype(np.float64)).any():
         raise PathpruneError(f"{where}: its {name} is not one number per token")
-    return array.astype(np.float16) if array.dtype == np.float16 else np.clip(array, -LARGEST, LARGEST).astype(np.float16)
+    return (
+        array.astype(np.float16) if array.dtype == np.float16 else np.clip(array, -LARGEST, LARGEST).astype(np.float16)
+    )
 
 
 def _rewards(path: ImportedPath, where: str) -> list[tuple[str, list[float]]]:

@@ -29,9 +29,13 @@ def tokenizer_of(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # whatever a folder of others makes transformers raise
-        raise PathpruneError(f"no tokenizer at {name} ({first_line(error)}); give a model folder or a hub id") from error
+        raise PathpruneError(
+            f"no tokenizer at {name} ({first_line(error)}); give a model folder or a hub id"
+        ) from error
     if not tokenizer.is_fast:
-        raise PathpruneError(f"the tokenizer of {name} does not say where its tokens lie; give one with a tokenizer.json")
+        raise PathpruneError(
+            f"the tokenizer of {name} does not say where its tokens lie; give one with a tokenizer.json"
+        )
     return tokenizer
 
 
@@ -41,7 +45,11 @@ def ends_by(name: str) -> Callable[[str], np.ndarray]:
 
     def ends(text: str) -> np.ndarray:
         offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return np.maximum.accumulate(np.array([stop for _, stop in offsets], np.int32)) if offsets else np.empty(0, np.int32)
+        return (
+            np.maximum.accumulate(np.array([stop for _, stop in offsets], np.int32))
+            if offsets
+            else np.empty(0, np.int32)
+        )
 
     return ends
 

@@ -67,7 +67,9 @@ class Pool:
             known = sorted(f.parent.name for f in FilePath(pools).glob(f"*/{CARD}"))
             if known:
                 raise PathpruneError(unknown("pool", str(name), known))
-            raise PathpruneError(f"no pool {shown(str(name))} under {pools}; make one: pathprune import FILE --name {name}")
+            raise PathpruneError(
+                f"no pool {shown(str(name))} under {pools}; make one: pathprune import FILE --name {name}"
+            )
         about = _json(folder / CARD)
         if about.get("format") != FORMAT:
             raise other_format(folder / CARD, about.get("format"), FORMAT)
@@ -107,7 +109,13 @@ class Pool:
         try:
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
             entries = [
-                Entry(Problem(r["id"], r["prompt"] or "", (r["golds"] or [""])[0]), tuple(r["golds"]), r["file"], r["paths"], r["prompt_tokens"])
+                Entry(
+                    Problem(r["id"], r["prompt"] or "", (r["golds"] or [""])[0]),
+                    tuple(r["golds"]),
+                    r["file"],
+                    r["paths"],
+                    r["prompt_tokens"],
+                )
                 for r in rows
             ]
         except OSError as error:
@@ -197,7 +205,9 @@ class View:
         if problem.id not in self.pool.entries:
             return []
         rows = self.pool.rows(problem.id)
-        numbers = {name: lists(rows[name], np.dtype(SCHEMA.field(name).type.value_type.to_pandas_dtype())) for name in NUMBERS}
+        numbers = {
+            name: lists(rows[name], np.dtype(SCHEMA.field(name).type.value_type.to_pandas_dtype())) for name in NUMBERS
+        }
         texts, finishes, lengths = (rows[name].to_pylist() for name in ("text", "finish", "length"))
         paths = []
         for i, (text, finish, length) in enumerate(zip(texts, finishes, lengths, strict=True)):
@@ -215,7 +225,9 @@ class View:
         """What this process works on, so that no other does."""
         return Claims(self.folder)
 
-    def _document(self, name: str, text: str | None, length: int, ids: np.ndarray | None, ends: np.ndarray | None) -> Document:
+    def _document(
+        self, name: str, text: str | None, length: int, ids: np.ndarray | None, ends: np.ndarray | None
+    ) -> Document:
         if self.measure is None:
             return Document(name, length, text, ids, ends, self.pool.about.get("rate"))
         ends = self.measure(text or "")
@@ -233,8 +245,6 @@ def native(pool: Pool) -> View:
     """The pool in the unit that its file has."""
     lengths = pool.about["lengths"]
     return View(pool, pool.about["unit"], float(lengths["mean"]), int(lengths["max"]))
-
-
 
 
 def in_words(pool: Pool) -> View:

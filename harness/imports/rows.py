@@ -42,7 +42,7 @@ class ImportedPath:
     """
 
     text: str | None = None
-    tokens: Sequence[int] | None = None
+    tokens: Sequence[int] | np.ndarray | None = None
     length: int | None = None
     answer: str | None = None
     correct: bool | None = None
@@ -51,7 +51,7 @@ class ImportedPath:
     pieces: Sequence[str] | None = None
     probes: Sequence[Probe] = ()
     rewards: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
-    ends: Sequence[int] | None = None
+    ends: Sequence[int] | np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

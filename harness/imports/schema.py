@@ -106,9 +106,13 @@ def lists(column: pa.ChunkedArray, kind: np.dtype[Any]) -> list[np.ndarray | Non
     offsets = joined.offsets.to_numpy()
     first = int(offsets[0]) if len(offsets) else 0
     last = int(offsets[-1]) if len(offsets) else 0
-    values = np.frombuffer(joined.values.slice(first, last - first).to_numpy(zero_copy_only=False).astype(kind).tobytes(), kind)
+    values = np.frombuffer(
+        joined.values.slice(first, last - first).to_numpy(zero_copy_only=False).astype(kind).tobytes(), kind
+    )
     valid = joined.is_valid().to_numpy(zero_copy_only=False)
-    return [values[a - first : b - first] if v else None for a, b, v in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return [
+        values[a - first : b - first] if v else None for a, b, v in zip(offsets[:-1], offsets[1:], valid, strict=True)
+    ]
 
 
 def content_digest(rows: pa.Table) -> str:
@@ -116,7 +120,11 @@ def content_digest(rows: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in SCHEMA.names:
         kind = SCHEMA.field(name).type
-        if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type) and not pa.types.is_string(kind.value_type):
+        if (
+            pa.types.is_list(kind)
+            and not pa.types.is_nested(kind.value_type)
+            and not pa.types.is_string(kind.value_type)
+        ):
             for values in lists(rows[name], np.dtype(kind.value_type.to_pandas_dtype())):
                 digest.update(b"-" if values is None else len(values).to_bytes(8, "big") + values.tobytes())
         else:

@@ -92,7 +92,9 @@ def lacking_signals(plugin: Plugin, engine: Any) -> str:
         return ""
     if engine.spec["engine"] != IMPORTED:
         return f"needs {', '.join(lacking)}, which engine {engine.spec['engine']} does not provide"
-    mend = "" if engine.inner is not None or not ASKED & set(lacking) else f"; the model may: {advice.option(model='...')}"
+    mend = (
+        "" if engine.inner is not None or not ASKED & set(lacking) else f"; the model may: {advice.option(model='...')}"
+    )
     return f"needs {', '.join(lacking)}, which the imported paths do not have{mend}"
 
 

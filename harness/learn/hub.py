@@ -46,7 +46,9 @@ def push_folder(folder: Path, repository: str, private: bool = False) -> str:
     with _reached(repository):
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True, repo_type="dataset")
-        commit = api.upload_folder(repo_id=repository, folder_path=folder, repo_type="dataset", commit_message=f"Add {folder.name}")
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, repo_type="dataset", commit_message=f"Add {folder.name}"
+        )
     return str(commit.commit_url)
 
 

@@ -71,7 +71,9 @@ class Group:
     prefix: int
     judged: list[Method]
     stages: tuple[Stage, ...] = ()  # empty: one cut at ``prefix``
-    origin: Mapping[str, Any] = field(default_factory=dict)  # where imported paths come from; empty where they were sampled here
+    origin: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # where imported paths come from; empty where they were sampled here
 
     @property
     def slug(self) -> str:
@@ -100,7 +102,9 @@ class Group:
         if self.stages:
             where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + f" {unit}"
         if engine["engine"] == IMPORTED:
-            reader = f", read by model {engine['model']} ({engine['fingerprint'][:8]}){dtype}" if "reader" in engine else ""
+            reader = (
+                f", read by model {engine['model']} ({engine['fingerprint'][:8]}){dtype}" if "reader" in engine else ""
+            )
             return f"imported pool {spec['task']} ({engine['pool'][:8]}){reader}, {where}"
         return (
             f"{spec['task']} v{spec['task_version']}, model {engine['model']} ({engine['fingerprint'][:8]}), "
@@ -180,7 +184,9 @@ def groups_of(
     if prefix and own_rules:
         by_prefix.setdefault(prefix, [])
     for length, methods in sorted(by_prefix.items()):
-        yield Group(folder, spec, pool, length, _distinct(methods + own_rules), origin=record.header.get("imported", {}))
+        yield Group(
+            folder, spec, pool, length, _distinct(methods + own_rules), origin=record.header.get("imported", {})
+        )
 
 
 def judged_records(folder: Path) -> Iterator[Record]:

@@ -91,7 +91,14 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     everything, chance = no_pruning(group.pool), _chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [
-        Row("all (no pruning)", "control", "exact", note=few, role="closed-form", **_numbers(everything, everything, group.pool)),
+        Row(
+            "all (no pruning)",
+            "control",
+            "exact",
+            note=few,
+            role="closed-form",
+            **_numbers(everything, everything, group.pool),
+        ),
         Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything, group.pool)),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]

@@ -124,7 +124,10 @@ def _problem(rows: pa.Table, where: str) -> ImportedProblem:
     (name, prompt, golds, prompt_tokens, _), indices = ([rows[n][0].as_py() for n in names], rows["index"].to_pylist())
     if indices != list(range(len(indices))):
         raise PathpruneError(f"{where}: the paths of {name} are not numbered 0, 1, 2 and so on; {RESTORE}")
-    numbers = {n: lists(rows[n], np.dtype(SCHEMA.field(n).type.value_type.to_pandas_dtype())) for n in (*STATISTICS, "tokens", "ends")}
+    numbers = {
+        n: lists(rows[n], np.dtype(SCHEMA.field(n).type.value_type.to_pandas_dtype()))
+        for n in (*STATISTICS, "tokens", "ends")
+    }
     plain = {n: rows[n].to_pylist() for n in ("text", "length", "finish", "answer", "correct", "probes", "rewards")}
     paths = []
     for i in range(len(rows)):
