@@ -109,7 +109,7 @@ class Where:
         if self.pool is not None:
             from harness.engines.imported import ImportedEngine
 
-            return ImportedEngine(self._cut[0], self._inner(task))
+            return ImportedEngine(self._cut[0], self._inner(task), self.seed)
         return self._named(task)
 
     def _inner(self, task: Any) -> Any:

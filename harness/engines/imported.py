@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class ImportedEngine(Engine):
     Args:
         view: a pool in a unit of length.
         inner: an engine of the model that sampled the paths, for methods that read its states; None without it.
+        seed: of the paths, as runs name them. A path of another seed is to be drawn anew, which no stored path stands for.
 
     Raises:
         PathpruneError: a model for paths without token ids.
@@ -31,7 +33,7 @@ class ImportedEngine(Engine):
 
     flops: FlopModel
 
-    def __init__(self, view: View, inner: Any = None) -> None:
+    def __init__(self, view: View, inner: Any = None, seed: int = 0) -> None:
         pool = view.pool
         if inner is not None and not (pool.has("tokens") and view.recorded):
             why = (
@@ -42,7 +44,7 @@ class ImportedEngine(Engine):
             raise PathpruneError(
                 f"pool {pool.name} {why}, so no model can read its paths; leave out {advice.option(model='...')}"
             )
-        self.view, self.inner = view, inner
+        self.view, self.inner, self.seed = view, inner, seed
         self.spec: Mapping[str, Any] = self._spec()
         self.provides = self._provided()
         self.rows = max(1, int(JOB // max(1.0, view.mean)))
@@ -76,8 +78,8 @@ class ImportedEngine(Engine):
             for path, known in zip(paths, stored, strict=True):
                 if known is None:
                     raise UnavailableError(
-                        f"pool {self.view.pool.name} was imported: it has no path {path.index} of {path.problem.id} that goes on from this "
-                        f"prefix, and nothing is sampled without a model; give one: {advice.option(model='...')}"
+                        f"pool {self.view.pool.name} was imported: it has no other path {path.index} of {path.problem.id} that goes on from "
+                        f"this prefix, and nothing is sampled without a model; give one: {advice.option(model='...')}"
                     )
         unknown = [i for i, known in enumerate(stored) if known is None]
         drawn = iter(self.inner.resume([_with_ids(paths[i]) for i in unknown], max_tokens) if unknown else ())
@@ -106,6 +108,9 @@ class ImportedEngine(Engine):
 
     def reader(self, paths: Sequence[Path], adapter: Any) -> Callable[[Any], Any]:
         return self._model().reader([_with_ids(p) for p in paths], adapter)
+
+    def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
+        return self._model().new_adapter(folder, **options)
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
         return self._model().next_logprobs([_with_ids(p) for p in paths], tokens)
@@ -187,6 +192,8 @@ class ImportedEngine(Engine):
 
     def _stored(self, path: Path) -> Path | None:
         """The whole path that this one is the beginning of, if the pool has it."""
+        if path.seed != self.seed:
+            return None
         key = (path.problem.id, path.seed)
         if self._problem[:2] != key:
             self._problem = (*key, self.view.get(path.problem, path.seed))

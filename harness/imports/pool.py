@@ -140,7 +140,8 @@ class Pool:
         """The rows of one problem, as ``harness.imports.schema`` says."""
         file = inside(self.folder / PATHS / self.entries[problem].file, self.folder)
         try:
-            table = pq.read_table(file, columns=list(columns) if columns else None, partitioning=None)
+            with pq.ParquetFile(file) as stream:
+                table = stream.read(columns=list(columns) if columns else None)
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise unreadable(file, error) from error
