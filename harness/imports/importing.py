@@ -151,9 +151,8 @@ class Draft:
                 self.skipped.append(str(error))
                 continue
             paths += self.entries[-1]["paths"]
-            done = getattr(problems, "bytes_read", 0)
-            total = getattr(problems, "bytes", 0)
-            progress(done or number, total or number, f"{len(self.entries):,} problems, {paths:,} paths")
+            done, total = getattr(problems, "bytes_read", number), getattr(problems, "bytes", number)
+            progress(done, total, f"{len(self.entries):,} problems, {paths:,} paths")
 
     def publish(self, reading: Any, name: str, folder: FilePath) -> None:
         """Say what the pool is, and give it its name.
@@ -231,8 +230,8 @@ class Draft:
             "digest": digest({"problems": [[e["id"], e["sha256"]] for e in entries], "grader": work_grader(self.about, entries)}, 64),
             "key": self.key,
             "shape": getattr(reading, "shape", None),
-            "mapping": dict(self.wanted.mapping),
-            "sources": [dict(s) for s in stated],
+            "mapping": dict(getattr(reading, "mapping", self.wanted.mapping)),
+            "sources": [{**s, "file": _public(s["file"])} for s in stated],
             "problems": len(entries),
             "paths": paths,
             "n": {"min": min(e["paths"] for e in entries), "max": max(e["paths"] for e in entries)},
@@ -520,6 +519,11 @@ def _entry_in(file: FilePath) -> dict[str, Any] | None:
         return None
     entry: dict[str, Any] = json.loads(pq.read_schema(file).metadata[ENTRY])
     return entry
+
+
+def _public(file: Any) -> str:
+    """A file as records name it: without the folders of a machine."""
+    return str(file) if "://" in str(file) else FilePath(str(file)).name
 
 
 def _first(skipped: Sequence[str]) -> str:
