@@ -136,6 +136,8 @@ def bench(
     if vote is not None:
         _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
+    if where.pool is not None and workers is not None:
+        raise PathpruneError("an imported pool is benched in this process, which samples nothing; leave out workers")
     n, keep = _sizes(where, n, keep)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
     plugins, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
@@ -404,8 +406,6 @@ def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], 
         raise PathpruneError(f"workers is a number, or a cluster's address and a number, not {shown(workers)}")
     from harness.runners.cluster import Cluster, Opening, parse
 
-    if where.pool is not None:
-        raise PathpruneError("an imported pool is benched in this process, which samples nothing; leave out workers")
     if not where.by_name or not all(p.spec for p in plugins):
         raise PathpruneError("workers open everything by name: give task, engine and pruners as strings")
     address, count = parse(str(workers))

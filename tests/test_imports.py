@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,9 @@ def test_tokens_with_ids_are_as_good_as_a_tuple() -> None:
     assert (
         tuple(tokens) == (5, 6, 7)
         and tokens[:2] == (5, 6)
-        and (1,) + tokens == (1, 5, 6, 7)
-        and tokens + (8,) == (5, 6, 7, 8)
-    )  # noqa: RUF005
+        and tokens.__radd__((1,)) == (1, 5, 6, 7)
+        and tokens.__add__((8,)) == (5, 6, 7, 8)
+    )
     assert tokens[-1] == 7 and hash(tokens) == hash((5, 6, 7))
 
 
@@ -504,7 +505,7 @@ def test_a_file_may_not_name_a_task_that_could_run_code(given: Callable[..., Poo
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
-    rows = [{"problem": "1 + 1?", "gold": "2", "text": [f"{t} {i}" for t in TEXTS]} for i in range(3)]
+    rows = [{"problem": f"1 + 1? ({i})", "gold": "2", "text": [f"{t} {i}" for t in TEXTS]} for i in range(3)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -540,7 +541,7 @@ def test_three_commands_from_a_file_to_a_leaderboard(here: Path, run_cli: Cli) -
         (("export-pool", "--pool", "mine", "--out", "results"), "holds something else"),
         (("export-pool", "--pool", "mine", "--out", "new", "--private"), "--push"),
         (("leaderboard", "--pool", "mine", "--only", "x"), "leave out --only"),
-        (("train", "stop", "--pool", "mine"), "the model"),
+        (("train", "stop", "--pool", "mine"), "without token ids"),
     ],
 )
 def test_verbs_refuse_what_a_pool_cannot_do(here: Path, run_cli: Cli, arguments: tuple[str, ...], says: str) -> None:
@@ -572,3 +573,63 @@ def test_a_killed_import_continues_with_the_same_command(here: Path) -> None:
     assert killed.returncode == -signal.SIGKILL and not Path("results/pools/mine").exists()
     pool = pp.import_pool("mine.jsonl", "mine", progress=False)
     assert pool.digest == pp.import_pool("mine.jsonl", "other", progress=False).digest and pool.about["problems"] == 3
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs/your-own-paths.md").read_text()
+
+
+def block(language: str) -> str:
+    """A block of code of the page."""
+    return PAGE.partition(f"```python {language}\n")[2].partition("```")[0]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+PIECES = (["so ", "\\boxed{", "2", "}"], ["hm ", "maybe ", "\\boxed{", "3", "}"])
+
+
+def test_the_page_samples_with_vllm_what_import_takes(
+    here: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
+) -> None:
+    Path("problems.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n{"problem": "4 - 2?", "answer": "2"}\n')
+    likely = {7: types.SimpleNamespace(logprob=-0.25), 8: types.SimpleNamespace(logprob=-1.5)}
+    outputs = [
+        types.SimpleNamespace(text="".join(p), token_ids=[7] * len(p), finish_reason="stop", logprobs=[likely] * len(p))
+        for p in PIECES
+    ]
+    model = types.SimpleNamespace(chat=lambda chats, params: [types.SimpleNamespace(outputs=outputs) for _ in chats])
+    stand_in(monkeypatch, "vllm", LLM=lambda *a, **k: model, SamplingParams=lambda **k: k)
+    exec(compile(block("vllm"), "page", "exec"), {})
+    code, said = run_cli("import", "samples.jsonl", "--name", "sampled")
+    assert code == 0 and "every path has: text, tokens, logprob, confidence, margin" in said, said
+    assert Pool.open("sampled").rows("problem-00001")["correct"].to_pylist() == [True, False]
+
+
+def test_the_page_samples_from_a_server_what_import_takes(
+    here: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
+) -> None:
+    Path("problems.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    choices = [
+        {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(p)},
+         "logprobs": {"content": [{"token": t, "logprob": -0.5, "top_logprobs": [{"token": t, "logprob": -0.5}]} for t in p]}}
+        for i, p in enumerate(PIECES)
+    ]  # fmt: skip
+    reply = types.SimpleNamespace(
+        model_dump=lambda: {"object": "chat.completion", "choices": choices, "usage": {"completion_tokens": 9}}
+    )
+    create = types.SimpleNamespace(completions=types.SimpleNamespace(create=lambda **k: reply))
+    stand_in(monkeypatch, "openai", OpenAI=lambda **k: types.SimpleNamespace(chat=create))
+    exec(compile(block("server"), "page", "exec"), {})
+    code, said = run_cli("import", "samples.jsonl", "--name", "sampled")
+    assert code == 0 and "every path has: text, logprob, confidence" in said, said
+    pool = Pool.open("sampled")
+    assert pool.about["text_by"] == "offsets" and [r["ends"][1] for r in pool.rows("problem-00001").to_pylist()] == [
+        10,
+        9,
+    ]
