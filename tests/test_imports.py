@@ -30,6 +30,7 @@ from harness.imports.units import view_of
 from harness.session import run_of
 from harness.spec import Stage
 from harness.where import Where
+from tasks.benchmarks import fields
 
 Cli = Callable[..., tuple[int, str]]
 TEXTS = (
@@ -633,3 +634,57 @@ def test_the_page_samples_from_a_server_what_import_takes(
         10,
         9,
     ]
+
+
+# -- files of problems -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choices",
+    ["A) two B) three C) {1, 2}", "A. two\nB. three\nC. {1, 2}", '["two", "three", "{1, 2}"]', "['two', 'three', '{1, 2}']", "two\nthree\n{1, 2}",
+     '{"A": "two", "B": "three", "C": "{1, 2}"}'],
+)  # fmt: skip
+@pytest.mark.parametrize("gold", ["C", "C. {1, 2}", "(C) {1, 2}", "{1, 2}", "C. $1, 2$"])
+def test_choices_in_one_string_and_golds_with_their_text(choices: str, gold: str) -> None:
+    assert fields.options({"problem": "?", "choices": choices, "answer": gold}, "line 1") == (
+        ["two", "three", "{1, 2}"],
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "gold"), [("one long option alone", "A"), ("A. two B. three", "B. two"), ("A. two B. three", "D. four")]
+)
+def test_options_that_contradict_the_answer_are_refused(choices: str, gold: str) -> None:
+    with pytest.raises(PathpruneError, match="line 1"):
+        fields.options({"problem": "?", "choices": choices, "answer": gold}, "line 1")
+
+
+def test_a_bad_row_of_problems_is_named_and_may_be_skipped(here: Path, run_cli: Cli) -> None:
+    good = [json.dumps({"id": i, "problem": f"{i} + 1?", "answer": str(i + 1)}) for i in range(3)]
+    bad = ["{", "[1]", '{"problem": "no answer?"}', good[0], json.dumps({"problem": "1 + 1?", "answer": "2"})]
+    Path("own.jsonl").write_text("\n".join([good[0], bad[0], good[1], *bad[1:], good[2]]))
+    arguments = (
+        "bench",
+        "--task",
+        "own.jsonl",
+        "--engine",
+        "toy",
+        "--pruner",
+        "jaccard",
+        "--n",
+        "4",
+        "--keep",
+        "1",
+        "--model",
+        "toy",
+        "--max-tokens",
+        "48",
+        "--prefix",
+        "5",
+    )
+    code, said = run_cli(*arguments)
+    assert code == 2 and "own.jsonl, line 2" in said
+    code, said = run_cli(*arguments, "--skip-bad")
+    named = {line for line in range(1, 10) if f"left out: own.jsonl, line {line}" in " ".join(said.split())}
+    assert code == 0 and named == {2, 4, 5, 6, 7}, said

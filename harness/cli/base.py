@@ -15,6 +15,7 @@ from harness.api import PathpruneError
 from harness.cli.values import FOLDER, LENGTH, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
+from harness.registry import FILES
 from harness.text import is_utf8, shown, unknown
 from harness.where import Where
 from harness.where import given as given
@@ -133,20 +134,36 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
         click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option(
+            "--skip-bad", is_flag=True, help="go on without rows of a file of problems that are wrong, and list them"
+        ),
         click.option("--pool", type=TEXT, help="an imported pool's name or folder, in place of a task"),
     ]
 
     @wraps(command)
     def called(
         task: str, model: str | None, engine: str, sampling: str | None, prefix: Any, max_tokens: int | None, seed: int,
-        pool: str | None, **rest: Any,
+        pool: str | None, skip_bad: bool, **rest: Any,
     ) -> Any:  # fmt: skip
-        given = task if pool is None else _opened(pool)
-        return command(on=Where(given, model, engine, sampling or "", prefix, max_tokens, seed), **rest)
+        given = _skipping(task, skip_bad) if pool is None else _opened(pool)
+        on = Where(given, model, engine, sampling or "", prefix, max_tokens, seed)
+        if skip_bad and pool is None:
+            for line in getattr(on.task, "skipped", None) or []:
+                console.print(f"left out: {line}", style="yellow")
+        return command(on=on, **rest)
 
     for option in reversed(options):
         called = option(called)
     return called
+
+
+def _skipping(task: str, skip_bad: bool) -> str:
+    """A task's spec, with the option that leaves out bad rows where that was asked for."""
+    if not skip_bad:
+        return task
+    if task.endswith(FILES) and ":" not in task:
+        return f"file:data={task},skip=true"
+    return f"{task}{',' if ':' in task else ':'}skip=true"
 
 
 def _opened(pool: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from harness import advice
 from harness.api import PathpruneError
 from harness.cli.base import cli, console, steps, where
 from harness.cli.values import COUNT, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf
@@ -84,7 +85,7 @@ def summary(pool: Any) -> list[str]:
     lines += [f"left out: {line}" for line in skipped[:SHOWN]] + [f"and {len(skipped) - SHOWN:,} more"] * (
         len(skipped) > SHOWN
     )
-    return [*lines, f"bench it: pathprune bench --pool {pool.name} --pruner all-registered"]
+    return [*lines, f"bench it: {advice.command('bench', pool=pool.name, pruner='all-registered')}"]
 
 
 @cli.command("export-pool")
@@ -113,6 +114,6 @@ def export_pool(
         else:
             run = run_of(on, given(n, 64), (Stage(on.prefix, 1),), problems, "results/local", bank)
             exporting.export_bank(run, out, progress)
-    console.print(f"wrote {out}; import it with: pathprune import {out} --name NAME")
+    console.print(f"wrote {out}; import it with: {advice.command('import', file=out, name='NAME')}")
     if repository:
         console.print(f"pushed to {exporting.push_pool(out, repository, private)}")

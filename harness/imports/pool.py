@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness import advice
 from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.imports.schema import SCHEMA, lists
 from harness.imports.tokens import Document, Tokens
@@ -68,7 +69,7 @@ class Pool:
             if known:
                 raise PathpruneError(unknown("pool", str(name), known))
             raise PathpruneError(
-                f"no pool {shown(str(name))} under {pools}; make one: pathprune import FILE --name {name}"
+                f"no pool {shown(str(name))} under {pools}; make one: {advice.command('import', file='FILE', name=name)}"
             )
         about = _json(folder / CARD)
         if about.get("format") != FORMAT:

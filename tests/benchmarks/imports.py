@@ -1,6 +1,6 @@
 """A large pool of made-up statistics: seconds per GB and peak memory of importing and benching it.
 
-``python -m tests.benchmarks.imports [--share 0.02]``; the whole of it is 30 problems x 512 paths x 30,000 tokens.
+``python -m tests.benchmarks.imports [--share 0.02] [--problems 2]``; the whole of it is 30 problems x 512 paths x 30,000 tokens.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ RULES = "deepconf-online,deepconf-online:eta=90,deepconf-offline,deepconf-offlin
 GIB = 1 << 30
 
 
-def write(folder: Path, paths: int, tokens: int) -> int:
+def write(folder: Path, problems: int, paths: int, tokens: int) -> int:
     """Files of one row per path, one problem each; returns their bytes."""
     folder.mkdir()
-    for number in range(PROBLEMS):
+    for number in range(problems):
         rng = np.random.default_rng(number)
         file = folder / f"problem-{number:03d}.parquet"
         with pq.ParquetWriter(file, SCHEMA, compression="zstd") as stream:
@@ -79,11 +79,13 @@ def main() -> None:
     """Write, import and bench the pool."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--share", type=float, default=1.0, help="of the tokens of each path")
-    share = parser.parse_args().share
+    parser.add_argument("--problems", type=int, default=PROBLEMS)
+    given = parser.parse_args()
+    share, problems = given.share, given.problems
     with tempfile.TemporaryDirectory() as name:
         here, tokens = Path(name), max(64, round(TOKENS * share))
-        size = write(here / "data", PATHS, tokens)
-        print(f"{PROBLEMS} problems x {PATHS} paths x {tokens:,} tokens: {size / 1e9:.2f} GB of Parquet", flush=True)
+        size = write(here / "data", problems, PATHS, tokens)
+        print(f"{problems} problems x {PATHS} paths x {tokens:,} tokens: {size / 1e9:.2f} GB of Parquet", flush=True)
         import pathprune as pp
 
         pool = timed("import", size, lambda: pp.import_pool(here / "data", "large", pools=here / "pools"))
