@@ -688,3 +688,15 @@ def test_a_bad_row_of_problems_is_named_and_may_be_skipped(here: Path, run_cli: 
     code, said = run_cli(*arguments, "--skip-bad")
     named = {line for line in range(1, 10) if f"left out: own.jsonl, line {line}" in " ".join(said.split())}
     assert code == 0 and named == {2, 4, 5, 6, 7}, said
+
+
+def test_what_is_in_flops_is_refused_where_nobody_knows_them(here: Path, run_cli: Cli) -> None:
+    for name, more in (("mine", ()), ("sized", ("--parameters", "7e9"))):
+        assert run_cli("import", "mine.jsonl", "--name", name, *more)[0] == 0
+        assert run_cli("bench", "--pool", name, "--pruner", "jaccard")[0] == 0
+    code, said = run_cli("budgets", "--pool", "mine", "--cost", "flops")
+    assert code == 2 and "FLOPs are not known" in said
+    assert "nothing to draw for taxonomy" in run_cli("plot", "--pool", "mine", "--kind", "taxonomy")[1]
+    rows = pp.results("results/local", keep=1, only="task=sized")[0].rows
+    assert all(row.flops == 2 * 7e9 * row.tokens.mean for row in rows[:1])
+    assert "imported pools: mine, sized" in run_cli("list")[1]

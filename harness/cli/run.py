@@ -119,6 +119,8 @@ def _show_failures(failures: Any) -> int:
 @cli.command("list")
 def list_all() -> None:
     """Pruners by quadrant, tasks and engines."""
+    from harness.imports.pool import names_of_pools
+
     table = Table("pruner", "quadrant", "needs", "cost", "fidelity", "learned", "decides", "vote", "source")
     plugins = [registry.pruner(name) for name in registry.names("pruners")]
     for plugin in sorted(plugins, key=lambda p: (p.traits.quadrant, p.name)):
@@ -131,6 +133,8 @@ def list_all() -> None:
     console.print(table)
     console.print(f"tasks: {', '.join(registry.names('tasks'))}")
     console.print(f"engines: {', '.join(registry.names('engines'))}")
+    if pools := names_of_pools():
+        console.print(f"imported pools: {', '.join(pools)}")
 
 
 @cli.command()

@@ -139,7 +139,7 @@ class Draft:
         measure_text = measure.ends_by(self.wanted.tokenizer) if self.wanted.tokenizer else None
         decode = measure.decoder_by(self.wanted.tokenizer) if self.wanted.tokenizer else None
         work = Work(self.wanted, self.about, measure_text, decode)
-        paths = 0
+        paths = number = 0
         for number, problem in enumerate(problems, 1):
             try:
                 self.entries.append(self._entry(problem, number, work))
@@ -153,6 +153,9 @@ class Draft:
             paths += self.entries[-1]["paths"]
             done, total = getattr(problems, "bytes_read", number), getattr(problems, "bytes", number)
             progress(done, total, f"{len(self.entries):,} problems, {paths:,} paths")
+
+        whole = getattr(problems, "bytes", number)
+        progress(whole, whole, f"{len(self.entries):,} problems, {paths:,} paths")
 
     def publish(self, reading: Any, name: str, folder: FilePath) -> None:
         """Say what the pool is, and give it its name.

@@ -65,8 +65,7 @@ class Pool:
         """
         folder = FilePath(name) if FilePath(name, CARD).is_file() else FilePath(pools) / str(name)
         if not (folder / CARD).is_file():
-            known = sorted(f.parent.name for f in FilePath(pools).glob(f"*/{CARD}"))
-            if known:
+            if known := names_of_pools(pools):
                 raise PathpruneError(unknown("pool", str(name), known))
             raise PathpruneError(
                 f"no pool {shown(str(name))} under {pools}; make one: {advice.command('import', file='FILE', name=name)}"
@@ -164,6 +163,11 @@ class Pool:
                 raise damaged(file, f"{name} is {shown(self.about.get(name))}", AGAIN)
         if not is_file_name(self.name):
             raise damaged(file, f"its name is {shown(self.name)}", AGAIN)
+
+
+def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
+    """Names of the pools in a folder, in order."""
+    return sorted(f.parent.name for f in FilePath(pools).glob(f"[!.]*/{CARD}"))
 
 
 REQUIRED: dict[str, Any] = {
