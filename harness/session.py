@@ -103,7 +103,8 @@ def bench(
     Args:
         pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
             specs, pruner objects and pruner classes.
-        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``.
+        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``, which may also come first:
+            ``bench(pool, ["jaccard", Mine()])``.
         model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
         engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
         sampling: what differs from the task's sampling.
@@ -132,6 +133,8 @@ def bench(
     Raises:
         PathpruneError: whatever a user can mend, in one line.
     """
+    if isinstance(pruners, Pool):  # a pool may come first
+        pruners, task = "all-registered" if task == "hands" else task, pruners
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if vote is not None:
         _one_of("vote", vote, VOTES)

@@ -700,3 +700,56 @@ def test_what_is_in_flops_is_refused_where_nobody_knows_them(here: Path, run_cli
     rows = pp.results("results/local", keep=1, only="task=sized")[0].rows
     assert all(row.flops == 2 * 7e9 * row.tokens.mean for row in rows[:1])
     assert "imported pools: mine, sized" in run_cli("list")[1]
+
+
+HOSTILE = {
+    "name": "../../elsewhere", "unit": "tokens\x1b[31m", "flops": {"evil": 1}, "rate": "much", "lengths": {"mean": "long"}, "signals": {"text": -1},
+    "sources": [3], "paths": 0, "digest": "short", "words": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", HOSTILE)
+def test_a_card_of_other_values_is_refused(field: str, given: Callable[..., Pool]) -> None:
+    pool = given(several())
+    (pool.folder / "pool.json").write_text(json.dumps(pool.about | {field: HOSTILE[field]}))
+    with pytest.raises(PathpruneError, match=f"damaged: {field} is"):
+        Pool.open(pool.folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "a/b"},
+        {"file": "../p0.parquet"},
+        {"golds": [3]},
+        {"paths": -1},
+        {"prompt": 4},
+        {"prompt_tokens": "many"},
+        {"id": "p1"},
+    ],
+)
+def test_a_line_that_is_no_problem_is_refused(
+    change: dict[str, Any], given: Callable[..., Pool], tmp_path: Path
+) -> None:
+    pool = given(several())
+    file = pool.folder / "problems.jsonl"
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]))
+    with pytest.raises(PathpruneError, match=r"problems\.jsonl is damaged"):
+        bench(Pool.open(pool.folder), tmp_path)
+
+
+def test_a_pool_may_come_first(tmp_path: Path, given: Callable[..., Pool]) -> None:
+    pool = given(several())
+    one = pp.bench(pool, ["jaccard"], prefix=0.2, keep=1, results=tmp_path / "one", progress=False)
+    other = pp.bench(["jaccard"], pool, prefix=0.2, keep=1, results=tmp_path / "other", progress=False)
+    assert one.frame().equals(other.frame()) and one.keep == 1 and one.group.pool.n == 4
+
+
+def test_a_byte_order_of_tokens_is_found_in_linear_time() -> None:
+    """Of 20,000 tokens, none of which has a text of its own: decoded from the beginning each time, they take minutes."""
+    text = "é" * 10_000
+    seen = []
+    decode = lambda tokens: seen.append(len(tokens)) or bytes(tokens).decode(errors="replace")  # noqa: E731
+    ends = ends_of_ids(list(text.encode()), text, decode)
+    assert ends is not None and ends[1::2].tolist() == list(range(1, 10_001)) and sum(seen) < 100 * 20_000

@@ -72,25 +72,52 @@ def ends_of_pieces(pieces: Sequence[str], text: str) -> np.ndarray | None:
 def ends_of_ids(tokens: Sequence[int], text: str, decode: Callable[[Sequence[int]], str]) -> np.ndarray | None:
     """Where each token ends in the text that all of them decode to; None where a prefix decodes to another text.
 
-    Windows of ``STRIDE`` tokens are decoded behind ``CONTEXT`` tokens; every window's end is held to the text itself.
+    Tokens are decoded one by one, where that does not give the text in windows behind ``CONTEXT`` tokens, and where neither
+    does from the beginning. What a block of tokens says is held to the text each time.
     """
     ends = np.zeros(len(tokens), np.int32)
+    pieces: dict[int, str] = {}
     known = 0
     for start in range(0, len(tokens), STRIDE):
-        stop = min(start + STRIDE, len(tokens))
-        for count in range(start + 1, stop + 1):
-            ends[count - 1] = _end(tokens, count, start, known, decode)
-        whole = decode(tokens[:stop])
-        if ends[stop - 1] != len(whole.rstrip(PARTIAL)):
-            ends[start:stop] = [len(decode(tokens[:count]).rstrip(PARTIAL)) for count in range(start + 1, stop + 1)]
-        known = int(ends[stop - 1])
-        if not text.startswith(whole.rstrip(PARTIAL)):
+        block = range(start, min(start + STRIDE, len(tokens)))
+        found = _by_piece(tokens, block, text, known, decode, pieces) or _by_window(tokens, block, text, known, decode)
+        ends[block.start : block.stop] = found or [len(decode(tokens[: t + 1]).rstrip(PARTIAL)) for t in block]
+        known = int(ends[block.stop - 1])
+        if found is None and not text.startswith(decode(tokens[: block.stop]).rstrip(PARTIAL)):
             return None
-    return np.minimum(np.maximum.accumulate(ends), len(text)) if len(ends) else ends
+    return np.minimum(np.maximum.accumulate(ends), len(text)).astype(np.int32) if len(ends) else ends
 
 
-def _end(tokens: Sequence[int], count: int, start: int, known: int, decode: Callable[[Sequence[int]], str]) -> int:
-    """Characters of the first ``count`` tokens, of which the first ``start`` have ``known``."""
-    first = max(0, start - CONTEXT)
-    before = decode(tokens[first:start]).rstrip(PARTIAL) if start else ""
-    return known + len(decode(tokens[first:count]).rstrip(PARTIAL)) - len(before)
+def _by_piece(
+    tokens: Sequence[int],
+    block: range,
+    text: str,
+    known: int,
+    decode: Callable[[Sequence[int]], str],
+    pieces: dict[int, str],
+) -> list[int] | None:
+    """Ends of a block whose tokens have texts of their own, None of any other."""
+    ends, end = [], known
+    for t in block:
+        token = int(tokens[t])
+        piece = pieces[token] if token in pieces else pieces.setdefault(token, decode((token,)))
+        if PARTIAL in piece or not text.startswith(piece, end):
+            return None
+        end += len(piece)
+        ends.append(end)
+    return ends
+
+
+def _by_window(
+    tokens: Sequence[int], block: range, text: str, known: int, decode: Callable[[Sequence[int]], str]
+) -> list[int] | None:
+    """Ends of a block that is decoded behind the tokens before it, None where that is not the text."""
+    first = max(0, block.start - CONTEXT)
+    before = len(decode(tokens[first : block.start]).rstrip(PARTIAL)) if block.start else 0
+    ends = []
+    for t in block:
+        said = decode(tokens[first : t + 1]).rstrip(PARTIAL)[before:]
+        if not text.startswith(said, known):
+            return None
+        ends.append(known + len(said))
+    return ends

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import advice
-from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
+from harness.api import MOST_FLOPS, STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.imports.schema import SCHEMA, lists
 from harness.imports.tokens import Document, Tokens
 from harness.store.blame import damaged, other_format, unreadable
 from harness.store.locks import Claims
 from harness.store.names import inside, is_file_name
-from harness.text import shown, unknown
+from harness.text import is_utf8, shown, unfit, unknown
 
 FORMAT = "pathprune-pool/1"
 POOLS = FilePath("results/pools")
@@ -107,23 +107,13 @@ class Pool:
         """The problems by id, in the order of the file."""
         file = self.folder / PROBLEMS
         try:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            entries = [
-                Entry(
-                    Problem(r["id"], r["prompt"] or "", (r["golds"] or [""])[0]),
-                    tuple(r["golds"]),
-                    r["file"],
-                    r["paths"],
-                    r["prompt_tokens"],
-                )
-                for r in rows
-            ]
+            entries = [_entry(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise unreadable(file, error) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged(file, f"a line of it is no problem ({error})", AGAIN) from error
-        if wrong := next((e.file for e in entries if not is_file_name(e.file)), None):
-            raise damaged(file, f"it names a file {shown(wrong)}", AGAIN)
+        if not entries or len({e.problem.id for e in entries}) < len(entries):
+            raise damaged(file, "it has no problem, or one twice", AGAIN)
         return {e.problem.id: e for e in entries}
 
     def best_n(self) -> int:
@@ -157,12 +147,9 @@ class Pool:
         return f"<pool {self.name}: {self.about['problems']} problems, {self.about['paths']} paths>"
 
     def _check(self) -> None:
-        file = self.folder / CARD
-        for name, kind in REQUIRED.items():
-            if not isinstance(self.about.get(name), kind) or isinstance(self.about[name], bool):
-                raise damaged(file, f"{name} is {shown(self.about.get(name))}", AGAIN)
-        if not is_file_name(self.name):
-            raise damaged(file, f"its name is {shown(self.name)}", AGAIN)
+        for name, holds in REQUIRED.items():
+            if not holds(self.about.get(name)):
+                raise damaged(self.folder / CARD, f"{name} is {shown(self.about.get(name))}", AGAIN)
 
 
 def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
@@ -170,10 +157,73 @@ def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
     return sorted(f.parent.name for f in FilePath(pools).glob(f"[!.]*/{CARD}"))
 
 
-REQUIRED: dict[str, Any] = {
-    "name": str, "digest": str, "problems": int, "paths": int, "unit": str, "signals": dict, "lengths": dict, "sources": list,
-    "mapping": dict, "grades": str, "grader": dict, "disagreements": int,
-}  # fmt: skip
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < MOST_FLOPS
+
+
+def _are_lengths(value: Any) -> bool:
+    return isinstance(value, dict) and _is_amount(value.get("mean")) and _is_count(value.get("max"))
+
+
+def _are_flops(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and value.keys() == {"per_token", "attention"} and all(map(_is_amount, value.values()))
+    )
+
+
+def _is_source(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_line(value.get("file"))
+        and _is_line(value.get("sha256"))
+        and _is_count(value.get("rows") or 0)
+    )
+
+
+REQUIRED: dict[str, Callable[[Any], bool]] = {
+    "name": is_file_name,
+    "digest": lambda v: _is_line(v) and len(v) == 64,
+    "problems": lambda v: _is_count(v) and v > 0,
+    "paths": lambda v: _is_count(v) and v > 0,
+    "unit": _is_line,
+    "signals": lambda v: isinstance(v, dict) and all(map(_is_count, v.values())),
+    "lengths": _are_lengths,
+    "words": _are_lengths,
+    "rate": lambda v: v is None or _is_amount(v),
+    "flops": _are_flops,
+    "sources": lambda v: isinstance(v, list) and all(map(_is_source, v)),
+    "mapping": lambda v: isinstance(v, dict),
+    "grades": _is_line,
+    "grader": lambda v: isinstance(v, dict),
+    "disagreements": _is_count,
+}
+
+
+def _entry(row: Any) -> Entry:
+    """A line of the problems' file.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
+    name, prompt, golds, file, paths, tokens = (
+        row[k] for k in ("id", "prompt", "golds", "file", "paths", "prompt_tokens")
+    )
+    if why := unfit(name):
+        raise ValueError(f"an id {why}")
+    texts = [prompt or "", *golds]
+    if not all(isinstance(t, str) and is_utf8(t) for t in texts) or not is_file_name(file):
+        raise ValueError(f"{shown(row)}")
+    if not (_is_count(paths) and paths > 0 and (tokens is None or _is_count(tokens))):
+        raise ValueError(f"{paths} paths, {tokens} tokens of the prompt")
+    return Entry(Problem(name, prompt or "", golds[0] if golds else ""), tuple(golds), file, paths, tokens)
 
 
 Ends = Callable[[str], np.ndarray]  # where each unit of a text ends, int32
