@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from harness import registry
+from harness import advice, registry
 from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.imports.pool import POOLS, Pool
 from harness.learn import checkpoints
@@ -146,6 +146,8 @@ def bench(
     plugins, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
     for plugin in plugins:
         check_signals(plugin, run.engine)
+        if run.is_imported and (trained := _trained_on(run, plugin)):
+            raise PathpruneError(f"pruner {plugin.name} {trained}")
     crew = crew_of(workers, where, plugins, run)
     with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
@@ -292,10 +294,24 @@ def _lacks_nothing(plugin: Plugin) -> str:
     return ""
 
 
+def _trained_on(run: Run, plugin: Plugin) -> str:
+    """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    if not plugin.needs_checkpoint:
+        return ""
+    card = checkpoints.read_card(checkpoints.locate(plugin, run.engine.fingerprint))
+    first = card.get("labels", {}).get("harvest")
+    if card.get("task") != run.task.name or not isinstance(first, int) or first >= run.problems:
+        return ""
+    mend = f"bench the {first} before them: {advice.option(problems=first)}" if first else "bench another pool"
+    return f"was trained on problems of this very pool, from number {first} on; {mend}, or train it on a part: --harvest NUMBER"
+
+
 def _lacks_on(run: Run, plugin: Plugin) -> str:
     """Why a method cannot be scored on these imported paths, "" where it can: it is tried on two of them.
 
     A method declares that it reads token statistics, and not which."""
+    if trained := _trained_on(run, plugin):
+        return trained
     if not plugin.traits.needs & {"token_stats", "forced"} or plugin.needs_checkpoint or run.engine.inner is not None:
         return ""
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]

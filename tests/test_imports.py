@@ -753,3 +753,25 @@ def test_a_byte_order_of_tokens_is_found_in_linear_time() -> None:
     decode = lambda tokens: seen.append(len(tokens)) or bytes(tokens).decode(errors="replace")  # noqa: E731
     ends = ends_of_ids(list(text.encode()), text, decode)
     assert ends is not None and ends[1::2].tolist() == list(range(1, 10_001)) and sum(seen) < 100 * 20_000
+
+
+@pytest.mark.long
+def test_what_was_trained_on_a_pool_is_benched_on_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, out = exported("hands", "hf", tmp_path, 22, n=8, problems=24, pruners="logprob")
+    for name in ("one", "two"):
+        pp.import_pool(out, name, progress=False)
+    code, said = run_cli(
+        "train", "linear-probe", "--pool", "one", "--model", "hands", "--prefix", "22", "--harvest", "4"
+    )
+    assert code == 0, said
+    bench = ("bench", "--model", "hands", "--prefix", "22", "--pruner", "linear-probe,logprob", "--keep", "2", "--pool")
+    code, said = run_cli(*bench, "one")
+    assert code == 2 and "trained on problems of this very pool, from number 4 on; bench the 4 before them" in said
+    assert run_cli(*bench, "one", "--problems", "4")[0] == run_cli(*bench, "two")[0] == 0
+    code, said = run_cli(*bench[:5], *bench[7:], "one", "--pruner", "all-registered")
+    assert code == 0 and "left out linear-probe: was trained on problems of this very pool" in " ".join(said.split()), (
+        said
+    )

@@ -97,12 +97,16 @@ def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
-    task = on.task
+    task = _task_of(on, chosen.get("n", 1))
     if on.pool is not None:
-        task = task.with_paths(chosen["n"])
         chosen["problems"] = min(chosen["problems"], task.defaults.problems - chosen["harvest"])
     wanted = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.limit, seed=seed, **chosen)
     return Labels(root, task, on.engine, wanted, group)
+
+
+def _task_of(on: Where, n: int) -> Any:
+    """The task; of an imported pool, on the problems that have ``n`` paths."""
+    return on.task if on.pool is None else on.task.with_paths(n)
 
 
 def make_labels(labels: Labels, bank: Path) -> None:
@@ -134,7 +138,7 @@ def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Pa
             sys.exit()
 
     with suppress(KeyboardInterrupt):
-        labels = Labels(root, on.task, on.engine, recipe, group)
+        labels = Labels(root, _task_of(on, recipe.n), on.engine, recipe, group)
         labels.make(leave_with_parent, _bank_of(labels, bank))
 
 
