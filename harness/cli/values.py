@@ -49,7 +49,7 @@ class Length(Whole):
         """The number, or the text where it is a share or has a unit."""
         text = str(value).strip()
         parts = text.split(",")
-        if len(parts) > 1 or re.fullmatch(r"[0-9]*\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
+        if len(parts) > 1 or re.fullmatch(r"0?\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
             return ",".join(str(self.convert(part, param, ctx)) for part in parts) if len(parts) > 1 else text
         return super().convert(value, param, ctx)
 
