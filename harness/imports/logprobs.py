@@ -82,12 +82,15 @@ def _by_token(entries: Sequence[Any], name: str, tokens: Sequence[int] | None) -
         return read
     if len(tokens) != len(entries):
         raise Flaw(f"{name} has {len(entries)} tokens and token_ids {len(tokens)}")
-    read.logprob = []
+    read.logprob, read.pieces = [], []
     for position, (entry, token) in enumerate(zip(entries, tokens, strict=True), 1):
         value = entry.get(str(token), entry.get(token)) if isinstance(entry, Mapping) else None
         if value is None:
             raise Flaw(f"{name} has nothing of the sampled token {token} at token {position}")
         read.logprob.append(value["logprob"] if isinstance(value, Mapping) else value)
+        if isinstance(value, Mapping) and isinstance(value.get("decoded_token"), str):
+            read.pieces.append(value["decoded_token"])
+    read.pieces = read.pieces if len(read.pieces) == len(tokens) else None
     return read
 
 

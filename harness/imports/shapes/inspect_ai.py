@@ -43,7 +43,7 @@ class InspectAI:
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         problem = known(row, {"id": ["id"], "problem": ["input"], "gold": ["target"]})
-        return FieldReader(row, mapping, problem | {"answer": "", "correct": ""}, _path, NAMES)
+        return FieldReader(row, mapping, problem, _path, NAMES)
 
 
 def _path(row: Row) -> Iterator[Mapping[str, Any]]:

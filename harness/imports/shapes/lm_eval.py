@@ -34,7 +34,7 @@ class LMEval:
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         wanted = mapping.get("filter", row.get("filter"))
-        problem = known(row, {"id": ["doc_id"], "problem": ASKED, "gold": ["target"]}) | {"answer": "", "correct": ""}
+        problem = known(row, {"id": ["doc_id"], "problem": ASKED, "gold": ["target"]})
         given = {target: field for target, field in mapping.items() if target != "filter"}
         return FieldReader(row, given, problem, lambda row: _repeats(row, wanted), NAMES)
 

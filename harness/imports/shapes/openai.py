@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.imports.chats import said
-from harness.imports.reading import FieldReader, known
+from harness.imports.reading import BESIDE, FieldReader, known
 from harness.imports.values import Flaw, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
@@ -45,7 +45,7 @@ class OpenAI:
         ids = ["custom_id", *(name for name in ("problem_id", "idx", "question_id") if is_response(row)), ""]
         asked = {"problem": ["problem", "question", *REQUESTS, "prompt"]}
         problem = known(row, asked | ({"id": ids} if is_response(row) or "custom_id" in row else {}))
-        return FieldReader(row, mapping, problem, _choices, NAMES)
+        return FieldReader(row, mapping, problem, _choices, NAMES, BESIDE)
 
 
 def is_response(value: Any) -> bool:
