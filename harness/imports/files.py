@@ -234,7 +234,9 @@ def _sources(given: Path | str) -> list[Source]:
     if not known:
         beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         near = get_close_matches(path.name, beside, 1)
-        raise PathpruneError(f"no file of paths at {given}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
+        raise PathpruneError(
+            f"no file of paths at {given}" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
+        )
     return [_source(path, private(str(given)))]
 
 

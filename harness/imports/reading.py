@@ -139,7 +139,7 @@ class FieldReader:
             add(row, self.found, {**self.shape, **self.given})
         names = {**self.names, **self.found}
         said = {target: self._value(row, target) for target in PATH if target in self.found and self._has(row, target)}
-        told = list(spread(said, names)) if said else []
+        told = list(spread(said, names)) if said or self.paths_of is None else []
         if self.paths_of is not None:
             told = list(self._merged(list(self.paths_of(row)), told))
         gold = self._value(row, "gold") if "gold" in self.found else None

@@ -38,7 +38,7 @@ class OpenAI:
 
     def fits(self, row: Row) -> bool:
         """Is this a row of it?"""
-        return bool(responses(row))
+        return bool(responses(row)) and not {"epoch", "target"} <= row.keys()  # a sample of inspect_ai
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
