@@ -8,7 +8,7 @@ import math
 import random
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -468,10 +468,10 @@ def test_scattered_rows_of_a_problem_are_gathered(
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_memory_is_that_of_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled: bool) -> None:
-    monkeypatch.setattr(gather, "SPOOLED", 1 << 20)
-    monkeypatch.setattr("harness.imports.parquet.BATCH", 1 << 20)
-    file = scattered(tmp_path, 40, 16, 20_000, shuffled)
-    of_one = 16 * 20_000 * 2
+    monkeypatch.setattr(gather, "SPOOLED", 1 << 18)
+    monkeypatch.setattr("harness.imports.parquet.BATCH", 1 << 18)
+    file = scattered(tmp_path, 40, 16, 4_000, shuffled)
+    of_one = 16 * 4_000 * 2
     tracemalloc.start()
     try:
         assert sum(len(problem.paths) for problem in read([file])) == 40 * 16
@@ -655,6 +655,7 @@ PARQUET = b"PAR1" + b"\x00" * 64
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "cut gz": ("a.jsonl.gz", gzip.compress(GOOD * 2000, mtime=0)[:-40], "damaged or cut short"),
     "no gz": ("a.jsonl.gz", GOOD, "damaged or cut short"),
+    "cut zst": ("a.jsonl.zst", pa.compress(GOOD * 2000, "zstd", asbytes=True)[:-20], "damaged or cut short"),
     "no zst": ("a.jsonl.zst", GOOD, "damaged or cut short"),
     "gz named jsonl": ("a.jsonl", gzip.compress(GOOD), "is a gzip file and no .jsonl"),
     "Parquet named jsonl": ("a.jsonl", PARQUET, "is a Parquet file and no .jsonl"),
@@ -690,6 +691,57 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str) -> None:
         list(read([tmp_path / file]))
     line = str(error.value)
     assert words in line and str(tmp_path / file) in line and "\n" not in line and len(line) < 1000
+
+
+WEIRD: list[Any] = [
+    None,
+    True,
+    -1,
+    1.5,
+    math.nan,
+    10**30,
+    "",
+    "[1",
+    [],
+    [None],
+    [1, "x"],
+    [[]],
+    [{}],
+    {},
+    {"a": 1},
+    "\ud800",
+]
+
+
+def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a row."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from spots(value[key], (*path, key))
+
+
+def put(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    """The row with something else at a place."""
+    if not path:
+        return other
+    changed = value.copy()
+    changed[path[0]] = put(value[path[0]], path[1:], other)
+    return changed
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if "." in name and not name.endswith("csv")])
+def test_whatever_stands_in_a_row_is_read_or_is_one_line(tmp_path: Path, name: str) -> None:
+    row = next(iter(sources([GOLDEN / name])[0].rows(shapes.is_row))).row
+    rng = random.Random(name)
+    for path in rng.sample(places := list(spots(row)), min(25, len(places))):
+        for other in rng.sample(WEIRD, 4):
+            file = write(tmp_path, *[row] * rng.randrange(2), put(row, path, other))
+            try:
+                paths = [path for problem in read([file]) for path in problem.paths]
+            except PathpruneError as error:
+                assert str(error).startswith(str(file)) and "\n" not in str(error)
+            else:
+                assert all({len(array) for array in path.statistics.values()} <= {path.length} for path in paths)
 
 
 def test_a_file_that_is_cut_short_is_no_bad_row(tmp_path: Path) -> None:
