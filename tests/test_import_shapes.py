@@ -552,6 +552,31 @@ def test_ids_that_differ_from_path_to_path_name_no_problem(tmp_path: Path) -> No
     assert [p[0] for p in every(write(tmp_path, *rows))] == ["0", "1", "2"]
 
 
+def test_a_field_may_first_stand_in_a_later_row(tmp_path: Path) -> None:
+    rows = [{"question": SUM, "text": "4"}, {"question": SUM, "text": "5", "id": 7, "correct": False, "gold": "4"}]
+    rows.append({"question": SUM, "text": "6", "answer": "6"})  # whose an answer is was told by the first row
+    assert every(write(tmp_path, *rows)) == [
+        (None, SUM, ("4",), [{"text": "4"}, {"text": "5", "correct": False}, {"text": "6"}])
+    ]
+
+
+def test_a_reading_can_be_gone_through_again(tmp_path: Path) -> None:
+    rows = [{"id": i % 2, "question": f"{i % 2}?", "text": "4" if i != 2 else 4} for i in range(6)]
+    reading = read([write(tmp_path, *rows)], skip_bad=True)
+    first, second = ([told(problem) for problem in reading] for _ in range(2))
+    assert first == second and [len(paths) for *_, paths in first] == [2, 3]
+    assert len(reading.skipped) == 1 and reading.rows == 6
+
+
+def test_another_filter_of_lm_eval_is_mapped() -> None:
+    file = GOLDEN / "samples_sums_2026-01-01.jsonl"
+    assert [["answer" in path for path in paths] for *_, paths in every(file, mapping={"filter": "score-first"})] == [
+        [False] * 3
+    ] * 2
+    with pytest.raises(PathpruneError, match="no path in 4 rows"):
+        every(file, mapping={"filter": "maj@8"})
+
+
 def test_of_a_chat_the_last_reply_is_the_path(tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},

@@ -39,6 +39,8 @@ def unpack(value: Any, name: str, tokens: Sequence[int] | None = None) -> Read:
             return _content(as_list(value["content"], f"{name}.content"), f"{name}.content")
         if value.get("token_logprobs") is not None:
             return _columns(value, name)
+        if "content" in value:  # null: none were asked for
+            return Read()
         raise Flaw(f"{name} is an object without content and token_logprobs: {shown(sorted(value))}")
     entries: Any = value if isinstance(value, np.ndarray) else as_list(value, name)
     if len(entries) and isinstance(entries[0], Mapping):

@@ -19,6 +19,7 @@ from tasks.benchmarks import fields
 from tasks.benchmarks.files import Row, missing
 
 BESIDE = ("path", "answer", "correct", "probes", "rewards")  # what a row may say beside paths that lie deeper in it
+LATER = ("gold", *PATH)  # may first stand in a later row; which problem a row belongs to is told by one field
 Paths = Callable[[Row], Iterable[Mapping[str, Any]]]
 
 
@@ -136,7 +137,7 @@ class FieldReader:
         """What a row says. Raises Flaw where it cannot be read."""
         row = given.row
         if self.paths_of is None:
-            add(row, self.found, {**self.shape, **self.given})
+            add(row, self.found, {**self.shape, **self.given}, LATER)
         names = {**self.names, **self.found}
         said = {target: self._value(row, target) for target in PATH if target in self.found and self._has(row, target)}
         told = list(spread(said, names)) if said or self.paths_of is None else []
