@@ -653,6 +653,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "a path twice": (OWN | {"trace_idx": 1}, OWN | {"trace_idx": 1}, "path 1 of problem .* twice, first in .*line 1"),
     "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "an id of its own"),
     "two golds of one problem": (OWN, OWN | {"gold": "5"}, "gold answer '5'"),
+    "a gold answer that is none": (OWN, OWN | {"gold": "\\frac{1"}, "gold .* does not parse as an answer"),
     "a probe without position": (OWN, OWN | {"probes": [{"answer": "4"}]}, "position and answer"),
     "two probes at one position": (OWN, OWN | {"probes": [{"position": 5, "answer": "4"}] * 2}, "two answers at position 5"),
     "a reward that is none": (OWN, OWN | {"reward": "high"}, "not one number|not a list"),

@@ -217,4 +217,7 @@ def golds(value: Any, name: str, where: str) -> tuple[str, ...]:
     listed = list(value) if is_list(value) else [value]
     field = "solution" if name.lower() == "solution" else "answer"
     plain = [v.item() if isinstance(v, np.generic) else v for v in listed]
-    return tuple(dict.fromkeys(fields.gold({field: v}, where) for v in plain if not missing(v)))
+    try:
+        return tuple(dict.fromkeys(fields.gold({field: v}, where) for v in plain if not missing(v)))
+    except PathpruneError as error:
+        raise Flaw(str(error).replace(f"{where}: {field} ", f"{where}: {name} ", 1)) from error
