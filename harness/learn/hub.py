@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ def pull_labels(address: Path | str, name: str) -> Path:
     """The folder of a data set at ``hf://owner/name[@revision]``: of its files the label folder ``name``, or the parts
     that lie at its top. Raises PathpruneError where it is neither on the hub nor in its cache."""
     return _snapshot(str(address), repo_type="dataset", allow_patterns=[f"{name}/*.parquet", "problems-*.parquet"])
+
+
+def pull_data(address: str, patterns: Sequence[str]) -> Path:
+    """The folder of a data set at ``hf://owner/name[@revision]``, with its files of these patterns.
+
+    Raises PathpruneError where it is neither on the hub nor in its cache."""
+    return _snapshot(address, repo_type="dataset", allow_patterns=list(patterns))
 
 
 def _snapshot(address: str, **what: Any) -> Path:

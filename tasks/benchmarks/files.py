@@ -102,22 +102,26 @@ def _lines(file: Path) -> Iterator[Place]:
     for number, line in enumerate(_text(file).split("\n"), 1):
         if line.strip():
             where = f"{file}, line {number}"
-            yield Place(where, _decoded(line, where))
+            yield Place(where, decoded(line, where))
 
 
 def _json(file: Path) -> list[Place]:
     text = _text(file)
     if _is_lines(text):
         return list(_lines(file))
-    content = _decoded(text, str(file))
+    return _numbered(file, listed(decoded(text, str(file)), str(file)))
+
+
+def listed(content: Any, where: str) -> list[Any]:
+    """The rows of a JSON document: a list, or an object that holds one list of objects, or is itself the one row."""
     if isinstance(content, dict):  # {"data": [...]}, {"train": [...]}
         lists = [value for value in content.values() if isinstance(value, list) and all(map(_is_row, value))]
         if len(lists) > 1:
-            raise PathpruneError(f"{file} is an object with {len(lists)} lists in it, not a list of problems")
+            raise PathpruneError(f"{where} is an object with {len(lists)} lists in it, not a list of problems")
         content = lists[0] if lists else [content]
     if not isinstance(content, list):
-        raise PathpruneError(f"{file} is not a list of problems but {shown(content)}")
-    return _numbered(file, content)
+        raise PathpruneError(f"{where} is not a list of problems but {shown(content)}")
+    return content
 
 
 def _is_row(value: Any) -> bool:
@@ -136,7 +140,12 @@ def _is_lines(text: str) -> bool:
         return False
 
 
-def _decoded(text: str, where: str) -> Any:
+def decoded(text: str, where: str) -> Any:
+    """What a JSON text says; no object may hold a field twice.
+
+    Raises:
+        PathpruneError: ``where`` is not JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:

@@ -1,0 +1,303 @@
+"""Rows of files of paths, one after another: Parquet, JSON lines, JSON, CSV and logs of inspect_ai, compressed or not."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pyarrow as pa
+
+from harness.api import PathpruneError
+from harness.imports import parquet
+from harness.imports.values import Flaw
+from harness.public import private
+from harness.text import shown, unknown
+from tasks.benchmarks.files import Row, decoded, listed
+
+KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
+PACKED = {".gz": "gzip", ".zst": "zstd"}
+SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
+MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
+HUB = "hf://"
+REFUSED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)
+
+
+class Given(NamedTuple):
+    """A row, or what is wrong with it, and where it stands."""
+
+    where: str
+    row: Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of rows.
+
+    Args:
+        path: where it lies here.
+        name: what messages and records call it.
+        kind: its ending, without that of a compression.
+        packing: "gzip", "zstd" or None.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    packing: str | None
+
+    def rows(self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None) -> Iterator[Given]:
+        """Its rows in order. ``is_row`` knows the objects that are a row though they hold a list of objects;
+        ``columns`` are the fields that are wanted, a favour that only Parquet does.
+
+        Raises:
+            PathpruneError: the file is not what its name says, is damaged or cut short.
+        """
+        readers = {".parquet": self._parquet, ".csv": self._csv, ".eval": self._eval}
+        with self._blamed():
+            if self.kind == ".parquet":
+                yield from self._parquet(columns)
+            elif self.kind in readers:
+                yield from readers[self.kind]()
+            else:
+                yield from self._json(is_row)
+
+    def sha256(self) -> str:
+        """The file's hash, as ``sha256sum`` prints it."""
+        with self._blamed(), self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        try:
+            yield
+        except PathpruneError:
+            raise
+        except PermissionError as error:
+            raise PathpruneError(f"{self.name} cannot be read ({error.strerror}); see to its permissions") from error
+        except REFUSED as error:
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise PathpruneError(
+                f"{self.name} is damaged or cut short ({reason}); copy or write it again, nothing was imported"
+            ) from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.BufferedReader]:
+        if self.packing == "gzip":
+            with gzip.open(self.path) as stream:
+                yield cast(io.BufferedReader, stream)
+            return
+        if self.packing == "zstd":
+            with pa.input_stream(str(self.path), compression="zstd") as packed, io.BufferedReader(packed) as stream:
+                yield stream
+            return
+        with self.path.open("rb") as stream:
+            self._refuse_by_sign(stream.peek(1024)[:1024])
+            yield stream
+
+    def _refuse_by_sign(self, first: bytes) -> None:
+        sign = next((kind for sign, kind in SIGNS.items() if first.startswith(sign)), None)
+        if sign is not None or b"\x00" in first:
+            raise PathpruneError(
+                f"{self.name} is a {sign or 'binary'} file and no {self.kind}; give it the ending of what it is ({', '.join((*KINDS, *PACKED))})"
+            )
+
+    def _lines(self, stream: io.BufferedReader, first: bytes) -> Iterator[Given]:
+        number, line = 1, first
+        while line:
+            if len(line) > MOST_WHOLE:
+                raise PathpruneError(
+                    f"{self.name}, line {number}: more than {MOST_WHOLE:,} bytes in one line; write a line for each path"
+                )
+            if line.strip():
+                where = f"{self.name}, line {number}"
+                yield Given(where, _read(line, where))
+            number, line = number + 1, stream.readline(MOST_WHOLE + 1)
+
+    def _json(self, is_row: Callable[[Any], bool]) -> Iterator[Given]:
+        """JSON lines, whatever the ending says, or one document."""
+        with self._opened() as stream:
+            first = stream.readline(MOST_WHOLE + 1).removeprefix(b"\xef\xbb\xbf")
+            is_array = first.lstrip().startswith(b"[")
+            if (self.kind != ".json" and not is_array) or (_is_object(first) and stream.peek(1).strip()):
+                yield from self._lines(stream, first or stream.readline(MOST_WHOLE + 1))
+                return
+            whole = first + stream.read(MOST_WHOLE + 1)
+        if len(whole) > MOST_WHOLE:
+            raise PathpruneError(
+                f"{self.name} is one JSON document of more than {MOST_WHOLE:,} bytes; make lines of it: jq -c '.[]'"
+            )
+        if not whole.strip():
+            return
+        content = _read(whole, self.name)
+        if isinstance(content, PathpruneError):
+            raise PathpruneError(str(content) if self.name in str(content) else f"{self.name} {content}")
+        if isinstance(content, dict) and isinstance(content.get("samples"), list) and "eval" in content:
+            rows: list[Any] = content["samples"]  # a log of inspect_ai
+        else:
+            rows = [content] if isinstance(content, dict) and is_row(content) else listed(content, self.name)
+        for number, row in enumerate(rows, 1):
+            yield Given(f"{self.name}, row {number}", row)
+
+    def _csv(self) -> Iterator[Given]:
+        csv.field_size_limit(MOST_WHOLE)
+        with self._opened() as stream:
+            try:
+                rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+                header = next(rows, [])
+                named = [name for name in header if name]
+                if len(set(named)) < len(named):
+                    raise PathpruneError(f"{self.name} has two columns of one name: {', '.join(named)[:200]}")
+                for number, cells in enumerate(rows, 1):
+                    if cells:
+                        yield Given(f"{self.name}, row {number}", _cells(header, cells))
+            except UnicodeDecodeError as error:
+                raise PathpruneError(f"{self.name} is not UTF-8 text ({error.reason})") from error
+            except csv.Error as error:
+                raise PathpruneError(f"{self.name}, line {rows.line_num}: not CSV ({error}); write it again") from error
+
+    def _parquet(self, columns: Sequence[str] | None = None) -> Iterator[Given]:
+        for number, row in enumerate(parquet.rows(self.path, columns), 1):
+            yield Given(f"{self.name}, row {number}", row)
+
+    def _eval(self) -> Iterator[Given]:
+        """The samples of a zipped log of inspect_ai, by id and epoch."""
+        with zipfile.ZipFile(self.path) as archive:
+            names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
+            for name in sorted(names, key=_natural):
+                if archive.getinfo(name).file_size > MOST_WHOLE:
+                    raise PathpruneError(f"{self.name}, {name}: more than {MOST_WHOLE:,} bytes")
+                where = f"{self.name}, {name}"
+                yield Given(where, _read(archive.read(name), where))
+
+
+def _read(line: bytes, where: str) -> Any:
+    """What a JSON text says, or what is wrong with it."""
+    try:
+        return decoded(line.decode("utf-8"), where)
+    except UnicodeDecodeError as error:
+        return Flaw(f"is not UTF-8 text ({error.reason})")
+    except PathpruneError as error:
+        return error
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _cells(header: Sequence[str], cells: Sequence[str]) -> Row | Flaw:
+    if len(cells) != len(header):
+        return Flaw(f"{len(cells)} cells under a header of {len(header)}")
+    return {name: cell for name, cell in zip(header, cells, strict=True) if name}
+
+
+def sources(files: Sequence[Path | str]) -> list[Source]:
+    """The files that are named, those in folders that are named, and those of hub data sets.
+
+    Raises:
+        PathpruneError: one is not there, or not of a kind that is read here.
+    """
+    named = [files] if isinstance(files, str | Path) else list(files)
+    if not named:
+        raise PathpruneError("no file of paths is named")
+    every = [source for given in named for source in _sources(given)]
+    twice = next((s.name for i, s in enumerate(every) if s.path in [t.path for t in every[:i]]), None)
+    if twice:
+        raise PathpruneError(f"{twice} is named twice; its paths would count twice")
+    return every
+
+
+def _sources(given: Path | str) -> list[Source]:
+    if str(given).startswith(HUB):
+        return _of_hub(str(given))
+    try:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            return _of_folder(path, str(given))
+        known = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file has
+        raise PathpruneError(f"no file of paths at {shown(given)} ({type(error).__name__})") from error
+    if not known:
+        beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, beside, 1)
+        raise PathpruneError(
+            f"no file of paths at {given}" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
+        )
+    return [_source(path, private(str(given)))]
+
+
+def _source(path: Path, name: str) -> Source:
+    suffix = path.suffix.lower()
+    packing = PACKED.get(suffix)
+    kind = Path(path.stem).suffix.lower() if packing else suffix
+    if kind not in KINDS:
+        raise PathpruneError(f"{name}: {unknown('kind of file', kind or suffix or path.name, [*KINDS, *PACKED])}")
+    if packing and kind in (".parquet", ".eval"):
+        raise PathpruneError(
+            f"{name}: a {kind} file is compressed inside already; unpack it: {_unpacks(packing)} {name}"
+        )
+    return Source(path, name, kind, packing)
+
+
+def _unpacks(packing: str) -> str:
+    return "gunzip" if packing == "gzip" else "unzstd"
+
+
+def _of_folder(folder: Path, name: str) -> list[Source]:
+    """Every file of rows in a folder, by name; where lm-eval wrote there, its samples alone."""
+    paths = [p for p in folder.rglob("*") if p.is_file() and not any(q.startswith(".") for q in p.parts[-3:])]
+    paths = [p for p in paths if _kind(p) in KINDS]
+    samples = [p for p in paths if p.name.startswith("samples_")]
+    found = [_source(p, private(str(p))) for p in sorted(samples or paths, key=lambda p: _natural(str(p)))]
+    if not found:
+        raise PathpruneError(
+            f"no file of paths in the folder {name}; read are {', '.join(KINDS)}, and .gz and .zst of them"
+        )
+    kinds = sorted({s.kind for s in found})
+    if len(kinds) > 1:
+        raise PathpruneError(
+            f"{name} holds files of several kinds ({', '.join(kinds)}); name those that hold the paths"
+        )
+    return found
+
+
+def _kind(path: Path) -> str:
+    return (Path(path.stem).suffix if path.suffix in PACKED else path.suffix).lower()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _of_hub(address: str) -> list[Source]:
+    """The files of ``hf://owner/name[@revision][/folder or file]``, downloaded unless the hub's cache has them."""
+    from harness.learn.hub import pull_data
+
+    owner, _, rest = address.removeprefix(HUB).partition("/")
+    name, _, inside = rest.partition("/")
+    if not owner or not name:
+        raise PathpruneError(f"{address} names no data set of the hub: hf://owner/name")
+    patterns = [f"{inside}*"] if inside else [f"*{kind}{packed}" for kind in KINDS for packed in ("", *PACKED)]
+    folder = pull_data(f"{HUB}{owner}/{name}", patterns)
+    inner = folder / inside
+    found = [_source(inner, "")] if inner.is_file() else _of_folder(inner, address) if inner.is_dir() else []
+    if not found:
+        raise PathpruneError(f"{address}: the data set has nothing of that name")
+    return [
+        Source(s.path, f"{HUB}{owner}/{name}/{s.path.relative_to(folder).as_posix()}", s.kind, s.packing) for s in found
+    ]

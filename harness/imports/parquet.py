@@ -1,0 +1,64 @@
+"""Rows of a Parquet file, a few at a time; lists of numbers stay arrays, so that a row of many tokens costs little."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BATCH = 64 << 20  # bytes of columns that are decoded at once
+BUFFER = 1 << 20
+
+
+def rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """Its rows in order, of these columns where they are there, of all where ``columns`` is None."""
+    with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
+        known = parquet.schema_arrow.names
+        wanted = known if columns is None else [name for name in known if name in columns]
+        groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+        largest = max((_bytes(group) / max(group.num_rows, 1) for group in groups), default=1)
+        size = int(min(max(BATCH / max(largest, 1), 1), 4096))
+        if not wanted:  # the rows are there, though nothing of them is asked
+            yield from ({} for _ in range(parquet.metadata.num_rows))
+            return
+        for batch in parquet.iter_batches(size, columns=list(wanted), use_threads=False):
+            values = [_values(column) for column in batch.columns]
+            for cells in zip(*values, strict=True):
+                yield dict(zip(batch.schema.names, cells, strict=True))
+
+
+def _bytes(group: Any) -> int:
+    """About what a row group takes when it is decoded: repeated values take little in the file only."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column as Python has them, a list of numbers as an array."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _values(column.dictionary_decode())
+    if pa.types.is_struct(kind):
+        fields = [_values(column.field(i)) for i in range(kind.num_fields)]
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        structs = [dict(zip(names, cells, strict=True)) for cells in zip(*fields, strict=True)] if fields else [{}]
+        return [s if valid else None for s, valid in zip(structs, column.is_valid().to_pylist(), strict=True)]
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return column.to_pylist()
+    ends = column.offsets.to_numpy()
+    inner = column.values.slice(ends[0], ends[-1] - ends[0])
+    ends = ends - ends[0]
+    flat: Any = inner.to_numpy(zero_copy_only=False) if _is_number(kind.value_type) else _values(inner)
+    lists = [flat[first:last] for first, last in itertools.pairwise(ends)]
+    # A view would keep the whole batch alive for one row.
+    lists = [v.copy() if isinstance(v, np.ndarray) else v for v in lists]
+    return [v if valid else None for v, valid in zip(lists, column.is_valid().to_pylist(), strict=True)]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))

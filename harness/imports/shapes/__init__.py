@@ -1,0 +1,39 @@
+"""Shapes of rows that are known without a mapping: each module of this folder with a ``SHAPE``. No row fits two of them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from harness.api import PathpruneError
+from harness.imports.reading import Shape
+from harness.text import unknown
+from tasks.benchmarks.files import Row
+
+ANY = "fields"  # what every other row is
+
+
+@cache
+def shapes() -> dict[str, Shape]:
+    """All shapes by name, that of any fields last."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found: list[Shape] = [module.SHAPE for module in modules if hasattr(module, "SHAPE")]
+    return {shape.name: shape for shape in sorted(found, key=lambda shape: (shape.name == ANY, shape.name))}
+
+
+def named(name: str) -> Shape:
+    """The shape of a name. Raises PathpruneError where there is none."""
+    if name not in shapes():
+        raise PathpruneError(unknown("shape of paths", name, list(shapes())))
+    return shapes()[name]
+
+
+def of(row: Row) -> Shape:
+    """The shape of a row."""
+    return next(shape for shape in shapes().values() if shape.fits(row))
+
+
+def is_row(value: object) -> bool:
+    """Is it a row of a known shape, though it holds a list of objects?"""
+    return isinstance(value, dict) and of(value).name != ANY

@@ -1,0 +1,21 @@
+"""Best of n: a row for each problem with ``completions``, ``scores`` of their steps and ``completion_tokens``.
+
+``pred`` is the completion that was chosen, and no path's answer."""
+
+from __future__ import annotations
+
+from harness.imports.reading import Flat
+
+SHAPE = Flat(
+    "best_of_n",
+    frozenset({"completions", "scores", "completion_tokens"}),
+    {
+        "id": ["unique_id", "id", "idx"],
+        "problem": ["problem"],
+        "gold": ["answer", "solution"],
+        "text": ["completions"],
+        "length": ["completion_tokens"],
+        "rewards": ["scores"],
+        "answer": [""],
+    },
+)

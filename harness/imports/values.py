@@ -1,0 +1,139 @@
+"""Values of fields: a text, a whole number, a grade, an ending, numbers of tokens; what is none of them is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+
+from harness.api import PathpruneError
+from harness.text import is_utf8, shown
+from tasks.benchmarks.files import decoded
+
+YES = {"true": True, "1": True, "1.0": True, "yes": True, "correct": True, "c": True}
+NO = {"false": False, "0": False, "0.0": False, "no": False, "incorrect": False, "i": False}
+STOPPED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_str", "finished", "completed", "complete"}
+CUT = {"length", "max_tokens", "max_length", "model_length", "max_new_tokens", "token_limit", "truncated", "incomplete"}
+
+
+class Flaw(PathpruneError):  # noqa: N818
+    """What is wrong with one row, without its place, which whoever reads the rows knows."""
+
+
+def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Is it a list of values, as JSON or Parquet gives them?"""
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def as_list(value: Any, name: str) -> list[Any]:
+    """A list, or one that a cell of a CSV or a text column holds as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = decoded(value, name)
+    if not is_list(value):
+        raise Flaw(f"{name} is {shown(value)}, not a list")
+    return value.tolist() if isinstance(value, np.ndarray) else list(value)
+
+
+def as_object(value: Any, name: str) -> Mapping[str, Any]:
+    """An object, empty where there is none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Flaw(f"{name} is {shown(value)}, not an object")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """A text as it stands; NUL and half a surrogate pair are in no text that a model wrote."""
+    if not isinstance(value, str):
+        raise Flaw(f"{name} is {shown(value)}, not a text")
+    if "\x00" in value or not is_utf8(value):
+        raise Flaw(f"{name} holds half a character or NUL, which no text does")
+    return value
+
+
+def word(value: Any, name: str) -> str | None:
+    """A short text such as an id or an answer; numbers are written out, and null is None."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise Flaw(f"{name} is {shown(value)}, not a text or a number")
+    return text(str(value), name)
+
+
+def whole(value: Any, name: str) -> int | None:
+    """A count, 0 or more; None where there is none."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise Flaw(f"{name} is {shown(value)}, not a whole number") from error
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number < 2**53:
+        raise Flaw(f"{name} is {shown(value)}, not a whole number of 0 or more")
+    return int(number)
+
+
+def grade(value: Any, name: str) -> bool | None:
+    """Right or wrong: a truth value, 0 or 1, or their words; None where it was not graded."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    word = str(value).strip().lower()
+    if is_list(value) or isinstance(value, dict) or word not in YES | NO:
+        raise Flaw(f"{name} is {shown(value)}, not right or wrong (true or false, 1 or 0)")
+    return (YES | NO)[word]
+
+
+def finish(value: Any, name: str) -> Literal["stop", "length"] | None:
+    """How a path ended, in the words of servers and libraries; None where it is not said."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    word = str(value).strip().lower()
+    if word in STOPPED:
+        return "stop"
+    if word in CUT:
+        return "length"
+    raise Flaw(
+        f"{name} is {shown(value)}, which is neither a stop (stop, eos, ...) nor a cut (length, ...); leave it out: map finish="
+    )
+
+
+def reward(value: Any, name: str) -> float | Sequence[float] | None:
+    """A score of a reward model, or one for each step; a list of one is that number."""
+    if value is None or value == "":
+        return None
+    numbers = per_token(value if is_list(value) else [value], name)
+    return float(numbers[0]) if len(numbers) == 1 else [float(n) for n in numbers]
+
+
+def token_ids(value: Any, name: str) -> tuple[int, ...]:
+    """Token ids: whole numbers of 0 or more."""
+    try:
+        array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
+    except ValueError as error:  # lists of unlike lengths in it
+        raise Flaw(f"{name} is {shown(value)}, not a list of token ids") from error
+    if array.size == 0:
+        return ()
+    if array.ndim != 1 or array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= 2**31:
+        raise Flaw(f"{name} is {shown(value)}, not a list of token ids")
+    return tuple(array.tolist())
+
+
+def per_token(value: Any, name: str) -> np.ndarray:
+    """One finite number per token, float64."""
+    try:
+        array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
+        if array.ndim != 1 or array.dtype.kind not in "fiuO":
+            raise TypeError
+        array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise Flaw(f"{name} is {shown(value)}, not one number per token") from error
+    if not np.isfinite(array).all():
+        first = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise Flaw(f"{name} is {array[first]:g} at token {first + 1}, which is no number that anything can be made of")
+    return array
