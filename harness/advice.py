@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 VARIABLES = {"prefix": "L", "continuations": "K"}  # the Makefile's, where they are not the option in capitals
-ARGUMENTS = {"train": "pruner", "check": "pruner", "ablation": "name"}  # what the console script takes by position
+ARGUMENTS = {
+    "train": "pruner",
+    "check": "pruner",
+    "ablation": "name",
+    "import": "file",
+}  # what the console script takes by position
 
 
 def in_checkout() -> bool:

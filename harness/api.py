@@ -211,7 +211,7 @@ class Task(Protocol):
     """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``.
 
     ``version`` changes whenever problems, grading, ``defaults.closing`` or ``defaults.step`` do: records of another
-    version are never mixed. A class that inherits from this one has ``ended`` at its default.
+    version are never mixed. A class that inherits from this one has ``ended`` and ``recorded`` at their defaults.
     """
 
     name: str
@@ -237,6 +237,13 @@ class Task(Protocol):
         afterwards.
         """
         return False
+
+    def recorded(self, path: Path) -> tuple[str | None, bool] | None:
+        """The answer of a whole path and whether it is right, where they are stored with it.
+
+        Optional. None (the default): its text is read and judged.
+        """
+        return None
 
 
 @dataclass(frozen=True)

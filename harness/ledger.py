@@ -15,6 +15,8 @@ from harness.plugins import asked
 from harness.plugins.sampled import launched, resumed
 from harness.rng import derive
 
+IMPORTED = "imported"  # the engine of paths that somebody else sampled
+
 
 class MeteredProbe:
     """What a pruner may ask of an engine, charged to ``check``: states over prefixes, and forced answers.
@@ -63,6 +65,8 @@ class MeteredProbe:
         call = "check.engine.force()"
         paths, suffix = asked.paths(call, paths), asked.text(call, "suffix", suffix)
         max_tokens = asked.count(call, "max_tokens", max_tokens, asked.MOST_TOKENS)
+        if (recorded := self._forced(paths, suffix, max_tokens)) is not None:
+            return recorded
         appended = tuple(self._engine.encode(suffix))
         forced = [
             replace(p, tokens=p.tokens + appended, stats=None, seed=derive(p.seed, "forced", len(p.tokens), suffix))
@@ -77,6 +81,18 @@ class MeteredProbe:
                 stop = self.prompt_length(path.problem) + len(path.tokens)
                 self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)), path)
                 texts[i] = str(self._engine.decode(path.tokens))
+        return texts
+
+    def _forced(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str] | None:
+        """Forced answers that were imported with the paths, charged; None where the engine draws them."""
+        if self.spec["engine"] != IMPORTED:
+            return None
+        recorded = self._engine.forced(paths, suffix, max_tokens)
+        if recorded is None:
+            return None
+        texts: list[str] = recorded[0]
+        for path, cost in zip(paths, recorded[1], strict=True):
+            self._check.charge(cost, path)
         return texts
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:

@@ -147,7 +147,7 @@ class Pathprune(LM):
         return self._engine
 
 
-class _Reader:
+class _Reader(Task):
     """A task of ours as far as a single request needs one: it cuts texts at the stop strings and parses answers."""
 
     name, version = "lm_eval", "1"

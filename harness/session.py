@@ -8,17 +8,20 @@ table.frame()
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from harness import registry
-from harness.api import PathpruneError, Sampling
+from harness import advice, registry
+from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.imports.pool import POOLS, Pool
 from harness.learn import checkpoints
+from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Plugin
 from harness.plugins.objects import remember
-from harness.progress import bar
+from harness.progress import bar, steps
 from harness.report.table import Results, Table
 from harness.runners.bench import bench as bench_banked
 from harness.runners.bench import check_signals
@@ -80,9 +83,9 @@ def bench(
     model: str | None = None,
     engine: Any = "hf",
     sampling: str | Mapping[str, Any] | Sampling = "",
-    n: int = 64,
-    keep: int = 8,
-    prefix: int | None = None,
+    n: int | None = None,
+    keep: int | None = None,
+    prefix: Any = None,
     stages: str | Sequence[tuple[int, int]] | None = None,
     limit: int | None = None,
     problems: int | None = None,
@@ -95,18 +98,21 @@ def bench(
     progress: bool = True,
     time_limit: float | None = None,
 ) -> Result:
-    """Score the prefixes of a pool of paths with some pruners, sampling what is missing.
+    """Score the prefixes of a pool of paths with some pruners, sampling what is missing; of an imported pool nothing is sampled.
 
     Args:
         pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
             specs, pruner objects and pruner classes.
-        task: a task's spec, a file of problems, or a ``Task``.
+        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``, which may also come first:
+            ``bench(pool, ["jaccard", Mine()])``.
         model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
         engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
         sampling: what differs from the task's sampling.
-        n: paths launched per problem.
-        keep: paths finished per problem.
-        prefix: prefix length L in tokens; by default the task's first.
+        n: paths launched per problem, 64 by default; of an imported pool the number with which most of its paths are used.
+            Problems that have fewer paths are left out.
+        keep: paths finished per problem, 8 by default; of an imported pool an eighth of n.
+        prefix: prefix length L in tokens; by default the task's first. Of an imported pool also a share of the mean length (0.2),
+            words ("30words") or tokens of a tokenizer ("22tokens:FOLDER"); by default a fifth of the mean length.
         stages: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``, several cuts in place of ``prefix`` and ``keep``; replayed from the scores
             of methods that score paths one by one.
         limit: longest path in tokens; by default the task's.
@@ -127,14 +133,21 @@ def bench(
     Raises:
         PathpruneError: whatever a user can mend, in one line.
     """
+    if isinstance(pruners, Pool):  # a pool may come first
+        pruners, task = "all-registered" if task == "hands" else task, pruners
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if vote is not None:
         _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
+    if where.pool is not None and workers is not None:
+        raise PathpruneError("an imported pool is benched in this process, which samples nothing; leave out workers")
+    n, keep = _sizes(where, n, keep)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
-    plugins, left_out = choose(pruners, run.engine)
+    plugins, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
     for plugin in plugins:
         check_signals(plugin, run.engine)
+        if run.is_imported and (trained := _trained_on(run, plugin)):
+            raise PathpruneError(f"pruner {plugin.name} {trained}")
     crew = crew_of(workers, where, plugins, run)
     with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
@@ -167,6 +180,10 @@ def live(
     Arguments are those of ``bench``; ``vote`` decides. Methods with a decision rule of their own are replayed, never run live.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
+    if where.pool is not None:
+        raise PathpruneError(
+            f"pool {where.pool.name} was imported, so there is nothing to sample and to time; bench it"
+        )
     _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, time_limit, ended=ended, vote=vote)
@@ -177,6 +194,52 @@ def live(
             raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
     with _shown(progress, run, "live", len(plugins)) as step, _remembered(plugins):
         return Live(run, run_live(run, plugins, step))
+
+
+def import_pool(
+    files: str | FilePath | Sequence[str | FilePath],
+    name: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    shape: str | None = None,
+    grades: Any = None,
+    tokenizer: str | FilePath | None = None,
+    parameters: float | None = None,
+    skip_bad: bool = False,
+    pools: str | FilePath = POOLS,
+    progress: bool = True,
+) -> Pool:
+    """Make a pool of paths that somebody sampled elsewhere; ``bench`` takes it as its task.
+
+    Args:
+        files: JSONL, JSON, CSV or Parquet, ``.gz`` and ``.zst`` of them, a folder of them, or a data set on the hub.
+        name: of the pool, which lies in ``pools``/name. What was imported already is not read again.
+        mapping: fields of the file by what they are here, such as ``{"text": "completion", "gold": "target"}``.
+        shape: the name of a known shape of files; by default it is recognised.
+        grades: "given" (the file's), "ours" (texts are read and judged), "both" (the file's, and where ours differ); by
+            default "both" where the file has grades.
+        tokenizer: a model's name, folder or hub id: counts texts without token counts, and decodes token ids.
+        parameters: of the model, such as 8e9: then FLOPs are shown.
+        skip_bad: go on without what is wrong, and list it.
+
+    Raises:
+        PathpruneError: whatever a user can mend, in one line; nothing half-imported is left under the name.
+    """
+    from harness.imports.importing import SILENT, Wanted, import_files
+
+    listed = [files] if isinstance(files, str | FilePath) else list(files)
+    if not listed:
+        raise PathpruneError("no file to import; name one or more")
+    _check_flag("progress", progress)
+    named = None if tokenizer is None else str(tokenizer)
+    wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad)
+    with steps(f"import {name}") if progress else nullcontext(SILENT) as step:
+        return import_files(wanted, name, _folder("pools", pools), step)
+
+
+def open_pool(name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
+    """A pool that was imported, by its name or its folder."""
+    return Pool.open(name, _folder("pools", pools))
 
 
 def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", bank: str | FilePath = BANK) -> Results:
@@ -211,9 +274,56 @@ def run_of(
     if problems is not None and problems > LARGEST["problems"]:
         raise PathpruneError(f"problems is {LARGEST['problems']} at most, not {shown(problems)}")
     folders = _folder("results", results), _folder("bank", bank)
-    spec = where.spec(n, stages, **rest)
-    count = given(problems, where.task.defaults.problems)
-    return Run(spec, where.task, where.engine, count, *folders, time_limit)
+    spec, task = where.spec(n, stages, **rest), where.task
+    count = given(problems, task.defaults.problems)
+    if where.pool is not None:
+        task, folders = task.with_paths(n), (folders[0], where.pool.folder)
+        count = min(count, task.defaults.problems)
+    return Run(spec, task, where.engine, count, *folders, time_limit)
+
+
+def _sizes(where: Where, n: int | None, keep: int | None) -> tuple[int, int]:
+    """Paths launched and kept, as asked for or by default."""
+    if where.pool is None:
+        return given(n, 64), given(keep, 8)
+    n = given(n, where.pool.best_n())
+    return n, given(keep, max(1, n // 8))
+
+
+def _lacks_nothing(plugin: Plugin) -> str:
+    return ""
+
+
+def _trained_on(run: Run, plugin: Plugin) -> str:
+    """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    if not plugin.needs_checkpoint:
+        return ""
+    card = checkpoints.read_card(checkpoints.locate(plugin, run.engine.fingerprint))
+    first = card.get("labels", {}).get("harvest")
+    if card.get("task") != run.task.name or not isinstance(first, int) or first >= run.problems:
+        return ""
+    mend = f"bench the {first} before them: {advice.option(problems=first)}" if first else "bench another pool"
+    return f"was trained on problems of this very pool, from number {first} on; {mend}, or train it on a part: --harvest NUMBER"
+
+
+def _lacks_on(run: Run, plugin: Plugin) -> str:
+    """Why a method cannot be scored on these imported paths, "" where it can: it is tried on two of them.
+
+    A method declares that it reads token statistics, and not which."""
+    if trained := _trained_on(run, plugin):
+        return trained
+    if not plugin.traits.needs & {"token_stats", "forced"} or plugin.needs_checkpoint or run.engine.inner is not None:
+        return ""
+    paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
+    try:
+        if plugin.traits.decides:
+            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit)
+        else:
+            cut = [p.cut(run.spec.prefixes[0], run.engine.decode) for p in paths]
+            check(plugin.pruner, cut, run.engine, run.task, run.spec.seed, run.time_limit)
+    except ScoringError as error:
+        return str(error) if isinstance(error.__cause__, UnavailableError) else ""
+    return ""
 
 
 def _folder(name: str, given: Any) -> FilePath:
@@ -250,8 +360,10 @@ def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | 
     return parse_stages(stages) if isinstance(stages, str) else stages_of(stages)
 
 
-def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
-    """(pruners ready to run, what ``all-registered`` leaves out and why)."""
+def choose(
+    pruners: Any, engine: Any, lacks: Callable[[Plugin], str] = _lacks_nothing
+) -> tuple[list[Plugin], dict[str, str]]:
+    """(pruners ready to run, what ``all-registered`` leaves out and why). ``lacks`` may say why one cannot run on these paths."""
     # By type: an object of others may raise when it is asked for its class.
     wanted = split_specs(pruners) if issubclass(type(pruners), str) else pruners
     wanted = wanted if issubclass(type(wanted), Sequence) else [wanted]
@@ -264,7 +376,7 @@ def choose(pruners: Any, engine: Any) -> tuple[list[Plugin], dict[str, str]]:
         if is_spec and one == "all-registered":
             for name in registry.names("pruners"):
                 plugin = registry.pruner(name)
-                if reason := checkpoints.unavailable(plugin, engine):
+                if reason := checkpoints.unavailable(plugin, engine) or lacks(plugin):
                     left_out[name] = reason
                 else:
                     plugins.append(plugin)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from harness import registry
+from harness import advice, registry
 from harness.api import PathpruneError, Sampling
 from harness.spec import RunSpec, Stage
 from harness.text import shown, unknown
+
+DEFAULT_ENGINE = "hf"
+WHOLE = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,12 @@ class Where:
     """Names or objects, and the task's defaults for what is not given.
 
     Args:
-        task_given: a task's spec, a file of problems, or a ``harness.api.Task``.
+        task_given: a task's spec, a file of problems, a ``harness.api.Task``, or an imported pool.
         model_given: an embedded model's name, a folder of transformers or a hub id; None for the task's.
         engine_given: an engine's spec, or a ``harness.api.Engine``.
         sampling: options such as ``{"temperature": 0.6}``, or ``temperature=0.6,top_p=0.95`` in one string.
-        prefix_given, limit_given: prefix length and longest path in tokens; None for the task's.
+        prefix_given, limit_given: prefix length and longest path in tokens; None for the task's. Of a pool, see
+            ``harness.imports.units``.
         seed: of the random streams.
     """
 
@@ -31,13 +36,33 @@ class Where:
     model_given: str | None
     engine_given: Any
     sampling: str | Mapping[str, Any] | Sampling
-    prefix_given: int | None
+    prefix_given: Any
     limit_given: int | None
     seed: int
 
     @cached_property
+    def pool(self) -> Any:
+        """The imported pool (``harness.imports.pool.Pool``) that is given as task, or None."""
+        if isinstance(self.task_given, str):
+            return None
+        from harness.imports.pool import Pool
+
+        return self.task_given if isinstance(self.task_given, Pool) else None
+
+    @cached_property
+    def _cut(self) -> tuple[Any, int | None]:
+        """Of a pool: its view in the unit of the prefix length, and that length."""
+        from harness.imports.units import view_of
+
+        return view_of(self.pool, self.prefix_given)
+
+    @cached_property
     def task(self) -> Any:
         """The task, opened."""
+        if self.pool is not None:
+            from tasks.imported import ImportedTask
+
+            return ImportedTask(self._cut[0])
         if isinstance(self.task_given, str):
             return registry.task(self.task_given)
         return registry.complete_task(self.task_given, type(self.task_given).__name__)
@@ -49,12 +74,24 @@ class Where:
 
     @property
     def prefix(self) -> int:
-        """Prefix length L in tokens."""
+        """Prefix length L in tokens, of a pool in the unit that it is given in."""
+        if self.pool is not None:
+            return given(self._cut[1], self.task.defaults.prefixes[0])
+        if isinstance(self.prefix_given, str) and WHOLE.fullmatch(self.prefix_given):
+            return int(self.prefix_given)
+        if self.prefix_given is not None and not isinstance(self.prefix_given, int):
+            raise PathpruneError(
+                f"a prefix is a whole number of tokens, not {shown(self.prefix_given)}; shares and words are for imported pools"
+            )
         return given(self.prefix_given, self.task.defaults.prefixes[0])
 
     @property
     def limit(self) -> int:
         """Longest path in tokens."""
+        if self.pool is not None and self.limit_given is not None:
+            raise PathpruneError(
+                f"paths of pool {self.pool.name} are as long as they are; leave out {advice.option(max_tokens='...')}"
+            )
         return given(self.limit_given, self.task.defaults.max_tokens)
 
     @cached_property
@@ -69,6 +106,24 @@ class Where:
 
     def open(self, task: Any) -> Any:
         """The engine, with the task's own sampling where no other was asked for."""
+        if self.pool is not None:
+            from harness.engines.imported import ImportedEngine
+
+            return ImportedEngine(self._cut[0], self._inner(task), self.seed)
+        return self._named(task)
+
+    def _inner(self, task: Any) -> Any:
+        """The engine of the model that is to read a pool's paths; None where none is given."""
+        if self.model_given is None and isinstance(self.engine_given, str):
+            if self.engine_given.partition(":")[0] != DEFAULT_ENGINE:
+                raise PathpruneError(
+                    f"pool {self.pool.name} is read by an engine only with a model: {advice.option(model='...')}; or leave out the engine"
+                )
+            return None
+        return self._named(task)
+
+    def _named(self, task: Any) -> Any:
+        """The engine that is given by name, or as an object."""
         if not isinstance(self.engine_given, str):
             if self.model_given or self.sampling:
                 raise PathpruneError(

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         TaskDefaults,
         TokenStats,
     )
-    from harness.session import Live, Result, bench, live, results
+    from harness.imports.pool import Pool
+    from harness.session import Live, Result, bench, import_pool, live, open_pool, results
     from harness.spec import RunSpec, Stage
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Live",
     "Path",
     "PathpruneError",
+    "Pool",
     "Problem",
     "Pruner",
     "Result",
@@ -56,12 +58,15 @@ __all__ = [
     "TaskDefaults",
     "TokenStats",
     "bench",
+    "import_pool",
     "live",
+    "open_pool",
     "results",
 ]
 
 HOMES = {
-    **dict.fromkeys(("Live", "Result", "bench", "live", "results"), "harness.session"),
+    **dict.fromkeys(("Live", "Result", "bench", "import_pool", "live", "open_pool", "results"), "harness.session"),
+    "Pool": "harness.imports.pool",
     **dict.fromkeys(("RunSpec", "Stage"), "harness.spec"),
 }
 

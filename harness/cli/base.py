@@ -11,9 +11,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from harness.cli.values import COUNT, FOLDER, SEED, TEXT, OneOf, Whole
+from harness.api import PathpruneError
+from harness.cli.values import FOLDER, LENGTH, SEED, TEXT, OneOf, Whole
 from harness.progress import bar as bar
 from harness.progress import steps as steps
+from harness.registry import FILES
 from harness.text import is_utf8, shown, unknown
 from harness.where import Where
 from harness.where import given as given
@@ -124,21 +126,53 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             help="engine spec, e.g. hf:dtype=bfloat16,device=cuda",
         ),
         click.option("--sampling", type=TEXT, help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]"),
-        click.option("--prefix", type=COUNT, help="prefix length L in tokens  [default: the task's first]"),
+        click.option(
+            "--prefix",
+            type=LENGTH,
+            help="prefix length L in tokens, of bench also several (22,43); of a pool also 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: the "
+            "task's first; of a pool 0.2]",
+        ),
         click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
         click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option(
+            "--skip-bad", is_flag=True, help="go on without rows of a file of problems that are wrong, and list them"
+        ),
+        click.option("--pool", type=TEXT, help="an imported pool's name or folder, in place of a task"),
     ]
 
     @wraps(command)
     def called(
-        task: str, model: str | None, engine: str, sampling: str | None, prefix: int | None, max_tokens: int | None, seed: int,
-        **rest: Any,
+        task: str, model: str | None, engine: str, sampling: str | None, prefix: Any, max_tokens: int | None, seed: int,
+        pool: str | None, skip_bad: bool, **rest: Any,
     ) -> Any:  # fmt: skip
-        return command(on=Where(task, model, engine, sampling or "", prefix, max_tokens, seed), **rest)
+        given = _skipping(task, skip_bad) if pool is None else _opened(pool)
+        on = Where(given, model, engine, sampling or "", prefix, max_tokens, seed)
+        if skip_bad and pool is None:
+            for line in getattr(on.task, "skipped", None) or []:
+                console.print(f"left out: {line}", style="yellow")
+        return command(on=on, **rest)
 
     for option in reversed(options):
         called = option(called)
     return called
+
+
+def _skipping(task: str, skip_bad: bool) -> str:
+    """A task's spec, with the option that leaves out bad rows where that was asked for."""
+    if not skip_bad:
+        return task
+    if task.endswith(FILES) and ":" not in task:
+        return f"file:data={task},skip=true"
+    return f"{task}{',' if ':' in task else ':'}skip=true"
+
+
+def _opened(pool: str) -> Any:
+    """The imported pool, which stands in place of a task."""
+    from harness.imports.pool import Pool
+
+    if asked("task"):
+        raise PathpruneError("--pool has problems of its own; leave out --task")
+    return Pool.open(pool)
 
 
 def comparison(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,6 +19,8 @@ from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, console, steps, where
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, PROCESSES, TEXT, WHOLE, Amount, OneOf, Whole
+from harness.engines.imported import ImportedEngine
+from harness.imports.pool import View
 from harness.learn.hub import is_address
 from harness.learn.labels import KINDS, LabelRecipe, Labels
 from harness.pools.bank import Bank
@@ -92,12 +94,20 @@ def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[
         FOLDER.convert(root, None, None)
     if shape.get("harvest") is not None and shape.get("continuations") is None:
         shape["continuations"] = 1
-    lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix_given,))
+    lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix,))
     # Paths of a bank are those that bench sampled; labels of their own have another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
+    task = _task_of(on, chosen.get("n", 1))
+    if on.pool is not None:
+        chosen["problems"] = min(chosen["problems"], task.defaults.problems - chosen["harvest"])
     wanted = LabelRecipe(prefixes=tuple(lengths), max_tokens=on.limit, seed=seed, **chosen)
-    return Labels(root, on.task, on.engine, wanted, group)
+    return Labels(root, task, on.engine, wanted, group)
+
+
+def _task_of(on: Where, n: int) -> Any:
+    """The task; of an imported pool, on the problems that have ``n`` paths."""
+    return on.task if on.pool is None else on.task.with_paths(n)
 
 
 def make_labels(labels: Labels, bank: Path) -> None:
@@ -106,11 +116,13 @@ def make_labels(labels: Labels, bank: Path) -> None:
         labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), _bank_of(labels, bank))
 
 
-def _bank_of(labels: Labels, bank: Path) -> Bank | None:
+def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
     """The bank that labels are harvested from, when they are."""
     wanted = labels.recipe
     if wanted.harvest is None:
         return None
+    if isinstance(labels.engine, ImportedEngine):
+        return labels.engine.view
     return Bank(bank, bank_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))
 
 
@@ -135,7 +147,7 @@ def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Pa
             sys.exit()
 
     with suppress(KeyboardInterrupt):
-        labels = Labels(root, on.task, on.engine, recipe, group)
+        labels = Labels(root, _task_of(on, recipe.n), on.engine, recipe, group)
         labels.make(leave_with_parent, _bank_of(labels, bank))
 
 

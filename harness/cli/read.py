@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ import click
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import VENUE, bar, cli, comparison, console, published
+from harness.cli.base import LOCAL, VENUE, asked, bar, cli, comparison, console, published
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf, Text, Whole, out_file
 
 ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
@@ -42,7 +42,24 @@ def _figures() -> list[str]:
 def only_option(default: str = "*") -> Callable[[Any], Any]:
     """Which tables: shared by every verb that reads records."""
     shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
-    return click.option("--only", type=TEXT, default=default, show_default=True, help=shown)
+    only = click.option("--only", type=TEXT, default=default, show_default=True, help=shown)
+    return lambda command: only(_pool_option(command))
+
+
+def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--pool NAME``: the tables of an imported pool, which lie where bench writes."""
+
+    @wraps(command)
+    def called(pool: str | None, **rest: Any) -> Any:
+        if pool is not None:
+            if asked("only"):
+                raise PathpruneError("--pool says which tables; leave out --only")
+            rest["only"] = f"task={pool}"
+            if not asked("results"):
+                rest["results"] = Path(LOCAL)
+        return command(**rest)
+
+    return click.option("--pool", type=TEXT, help="tables of this imported pool, by default in results/local")(called)
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness import registry
 from harness.api import PathpruneError
-from harness.cli.base import VENUE, Ended, asked, bar, cli, comparison, console, where
+from harness.cli.base import VENUE, Ended, asked, bar, cli, comparison, console, given, where
 from harness.cli.values import COUNT, FOLDER, MOST_PATHS, OUT_FOLDER, PATHS, SECONDS, TEXT, Whole
 from harness.spec import Stage
 from harness.where import Where
@@ -30,35 +30,56 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=FO
     show_default=True,
     help="a,b,c; name:k=v; ./file.py@Class; all-registered",
 )
-@click.option("--n", type=PATHS, default=64, show_default=True, help="paths per problem")
-@click.option("--keep", type=PATHS, default=8, show_default=True, help="paths finished per problem")
+@click.option("--n", type=PATHS, help="paths per problem  [default: 64; of a pool what most problems have]")
+@click.option("--keep", type=PATHS, help="paths finished per problem  [default: 8; of a pool an eighth of n]")
 @click.option("--stages", type=TEXT, help="several cuts, PREFIX:KEEP each, e.g. 16:32,43:8  [default: --prefix:--keep]")
 @click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
 @click.option("--time-limit", type=SECONDS, help="seconds a pruner may take per problem  [default: none]")
+@click.option("--plot", is_flag=True, help="draw each table, cons against tokens, to results/figures")
 @click.option("--workers", type=TEXT, help="engines at once, by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
-def bench(on: Where, specs: str, vote: str | None, live: bool, workers: str | None, bank: Path, **rest: Any) -> None:
+def bench(
+    on: Where, specs: str, vote: str | None, live: bool, workers: str | None, bank: Path, plot: bool, **rest: Any
+) -> None:
     """Score the prefixes of a pool with one or more pruners, and show the table."""
     from harness import session
 
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
+    if live and (plot or "," in str(on.prefix_given or "")):
+        raise PathpruneError("--live is of one prefix length and has no figure; give one --prefix and leave out --plot")
     if rest["stages"] and asked("keep"):
         raise PathpruneError("--stages says how many paths are kept; leave out --keep")
     arguments = {**_where(on), **rest}
     failed: int
     if live:
+        arguments |= {"n": given(rest["n"], 64), "keep": given(rest["keep"], 8)}
         timed = session.live(specs, **arguments, vote=vote or "majority")
         console.print(timed)
         failed = _show_failures({"live": (len(timed.failures), timed.failures[0])} if timed.failures else {})
     else:
-        table = session.bench(specs, **arguments, vote=vote, workers=workers, bank=bank)
-        _show(table)
-        failed = _show_failures(table.failures)
+        failed = 0
+        for table in _benched(specs, {**arguments, "vote": vote, "workers": workers, "bank": bank}):
+            _show(table)
+            failed += _show_failures(table.failures)
+            if plot:
+                console.print(f"wrote {table.plot().stem}.png, .pdf, .csv")
     raise Ended(1 if failed else 0)
+
+
+def _benched(specs: str, arguments: dict[str, Any]) -> Any:
+    """A table for each prefix length that was asked for."""
+    from harness import session
+
+    text = str(arguments["prefix"] or "")
+    if "," not in text:
+        return [session.bench(specs, **arguments)]
+    if arguments["stages"]:
+        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+    return [session.bench(specs, **(arguments | {"prefix": part})) for part in dict.fromkeys(text.split(","))]
 
 
 def _where(on: Where) -> dict[str, Any]:
@@ -73,8 +94,9 @@ def _show(table: Any) -> None:
     """A bench's table, and what stands below it."""
     from harness.report import tables
 
-    for name, why in table.left_out.items():
-        console.print(f"left out {name}: {why}", style="yellow")
+    for why in dict.fromkeys(table.left_out.values()):
+        names = ", ".join(name for name, reason in table.left_out.items() if reason == why)
+        console.print(f"left out {names}: {why}", style="yellow")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
@@ -82,7 +104,10 @@ def _show(table: Any) -> None:
     console.print(table)
     for line in tables.notes(table.group):
         console.print(line)
-    console.print(f"{table.sampled:,} tokens generated; records in {table.run.folder}")
+    made = f"{table.sampled:,} tokens generated"
+    if table.run.is_imported:
+        made = f"{table.group.pool.lengths.size:,} imported paths of {len(table.group.pool.problems):,} problems, nothing sampled"
+    console.print(f"{made}; records in {table.run.folder}")
 
 
 def _show_failures(failures: Any) -> int:
@@ -93,7 +118,8 @@ def _show_failures(failures: Any) -> int:
 
 @cli.command("list")
 def list_all() -> None:
-    """Pruners by quadrant, what the LoRA of each checkpoint is on, tasks and engines."""
+    """Pruners by quadrant, what the LoRA of each checkpoint is on, tasks, engines and imported pools."""
+    from harness.imports.pool import names_of_pools
     from harness.learn import checkpoints
 
     table = Table("pruner", "quadrant", "needs", "cost", "fidelity", "learned", "decides", "vote", "source")
@@ -110,6 +136,8 @@ def list_all() -> None:
         console.print(f"{checkpoint}: {reach}", soft_wrap=True)
     console.print(f"tasks: {', '.join(registry.names('tasks'))}")
     console.print(f"engines: {', '.join(registry.names('engines'))}")
+    if pools := names_of_pools():
+        console.print(f"imported pools: {', '.join(pools)}")
 
 
 @cli.command()

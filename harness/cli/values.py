@@ -40,6 +40,20 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
         return number
 
 
+class Length(Whole):
+    """A prefix length: a whole number of tokens, or what ``harness.imports.units`` reads of an imported pool."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number, or the text where it is a share or has a unit."""
+        text = str(value).strip()
+        parts = text.split(",")
+        if len(parts) > 1 or re.fullmatch(r"0?\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
+            return ",".join(str(self.convert(part, param, ctx)) for part in parts) if len(parts) > 1 else text
+        return super().convert(value, param, ctx)
+
+
 class Amount(click.ParamType):  # type: ignore[type-arg]
     """A finite number from ``least`` to ``most``."""
 
@@ -132,6 +146,7 @@ def _unwritable(path: Path) -> str:
 
 TEXT = Text()
 COUNT = Whole(1)
+LENGTH = Length(1)
 PATHS = Whole(1, MOST_PATHS)
 PROCESSES = Whole(1, MOST_PROCESSES)
 SEED = Whole(0, 2**63 - 1)

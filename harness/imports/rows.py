@@ -38,10 +38,11 @@ class ImportedPath:
         pieces: the text of each token, ``[T]``, where the file has them.
         probes: forced answers, by ascending position.
         rewards: scores of reward models by name: one number for the path, or one for each step.
+        ends: characters of ``text`` after each token, ``[T]``, where the file has them.
     """
 
     text: str | None = None
-    tokens: Sequence[int] | None = None
+    tokens: Sequence[int] | np.ndarray | None = None
     length: int | None = None
     answer: str | None = None
     correct: bool | None = None
@@ -50,6 +51,7 @@ class ImportedPath:
     pieces: Sequence[str] | None = None
     probes: Sequence[Probe] = ()
     rewards: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    ends: Sequence[int] | np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ class ImportedProblem:
         prompt: what the model was asked, as text; of a chat, the user's turns.
         golds: answers that count as right; none where the file states none.
         where: file and row for messages, such as ``samples.jsonl, line 7``.
+        prompt_tokens: tokens of the prompt as the model read it, where the file counts them.
     """
 
     id: str | None
@@ -68,3 +71,4 @@ class ImportedProblem:
     golds: tuple[str, ...]
     paths: Sequence[ImportedPath]
     where: str
+    prompt_tokens: int | None = None

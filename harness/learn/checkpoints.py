@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import advice
-from harness.api import PathpruneError
+from harness.api import ASKED, PathpruneError
 from harness.engines import adapters
 from harness.learn import weights
 from harness.learn.hub import is_address, pull
+from harness.ledger import IMPORTED
 from harness.plugins.declared import Plugin
 from harness.store.files import writable
 
@@ -86,11 +87,23 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
     return cost
 
 
+def lacking_signals(plugin: Plugin, engine: Any) -> str:
+    """Which signals a method needs that the engine does not give; empty where it gives all."""
+    lacking = sorted(plugin.traits.needs - engine.provides)
+    if not lacking:
+        return ""
+    if engine.spec["engine"] != IMPORTED:
+        return f"needs {', '.join(lacking)}, which engine {engine.spec['engine']} does not provide"
+    mend = (
+        "" if engine.inner is not None or not ASKED & set(lacking) else f"; the model may: {advice.option(model='...')}"
+    )
+    return f"needs {', '.join(lacking)}, which the imported paths do not have{mend}"
+
+
 def unavailable(plugin: Plugin, engine: Any) -> str:
     """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
-    lacking = plugin.traits.needs - engine.provides
-    if lacking:
-        return f"needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
+    if lacking := lacking_signals(plugin, engine):
+        return lacking
     if plugin.traits.on_request:
         return plugin.traits.on_request
     if not plugin.needs_checkpoint:

@@ -39,6 +39,19 @@ def push(checkpoint: Path, card: dict[str, Any], repository: str, private: bool 
     return str(commit.commit_url)
 
 
+def push_folder(folder: Path, repository: str, private: bool = False) -> str:
+    """Upload a data set's folder as it is, its card included. Returns the commit's address."""
+    from huggingface_hub import HfApi
+
+    with _reached(repository):
+        api = HfApi()
+        api.create_repo(repository, private=private, exist_ok=True, repo_type="dataset")
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, repo_type="dataset", commit_message=f"Add {folder.name}"
+        )
+    return str(commit.commit_url)
+
+
 def pull(address: str) -> Path:
     """The folder of a checkpoint at ``hf://owner/name[@revision]``, downloaded unless the hub's cache has it.
 

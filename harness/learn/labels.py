@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from harness import advice, grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
+from harness.imports.pool import View
 from harness.learn.hub import is_address, pull_labels
 from harness.learn.label_parts import apart, cost_of, stated
 from harness.learn.label_parts import rows as rows_of
@@ -191,7 +192,7 @@ class Labels:
                 at = end
             at = max(at, stop)
 
-    def make(self, progress: Callable[[int, int], None], bank: Bank | None = None) -> int:
+    def make(self, progress: Callable[[int, int], None], bank: Bank | View | None = None) -> int:
         """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
 
         Any number of processes may make the same labels side by side, whatever their groups: each claims some problems
@@ -310,7 +311,7 @@ class Labels:
 class Harvest:
     """An engine that launches the finished paths of a bank: labels without a rollout, so K is 1."""
 
-    def __init__(self, bank: Bank, recipe: LabelRecipe) -> None:
+    def __init__(self, bank: Bank | View, recipe: LabelRecipe) -> None:
         self.bank, self.recipe = bank, recipe
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:

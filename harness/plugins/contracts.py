@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.api import Engine, FlopModel, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
+from harness.api import Engine, FlopModel, Path, PathpruneError, Problem, Sampling, Signal, Task, TaskDefaults
 from harness.engines import LazyEngine
 from harness.plugins.declared import as_json, member
 from harness.plugins.guard import attribute, blamed, is_ours
@@ -203,6 +203,15 @@ class GuardedTask(Guarded):
 
     def ended(self, text: str) -> bool:
         return self._judged("ended", text)
+
+    def recorded(self, path: Path) -> tuple[str | None, bool] | None:
+        given = self.__getattr__("recorded")(path)
+        if given is None:
+            return None
+        is_pair = isinstance(given, tuple) and len(given) == 2
+        if not (is_pair and isinstance(given[0], str | None) and isinstance(given[1], bool)):
+            raise self._broken("recorded", given, "an answer and True or False, or None")
+        return given
 
     def _judged(self, name: str, *about: Any) -> bool:
         given = self.__getattr__(name)(*about)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from harness import advice
 from harness.api import Cost, PathpruneError, Role
+from harness.ledger import IMPORTED
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
@@ -70,6 +71,9 @@ class Group:
     prefix: int
     judged: list[Method]
     stages: tuple[Stage, ...] = ()  # empty: one cut at ``prefix``
+    origin: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # where imported paths come from; empty where they were sampled here
 
     @property
     def slug(self) -> str:
@@ -90,12 +94,18 @@ class Group:
         """Task, model, engine, sampling, seed and where paths are cut, in one line."""
         spec = self.spec
         engine = spec["engine"]
+        unit = engine.get("unit", "tokens")
         dtype = f" {engine['dtype']}" if "dtype" in engine else ""
         sampling = "".join(f", {k} {v}" for k, v in engine.get("sampling", {}).items())
         share = self.prefix / self.pool.lengths.mean()
-        where = f"L = {self.prefix} tokens ({share:.0%} of the mean length)"
+        where = f"L = {self.prefix} {unit} ({share:.0%} of the mean length)"
         if self.stages:
-            where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + " tokens"
+            where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + f" {unit}"
+        if engine["engine"] == IMPORTED:
+            reader = (
+                f", read by model {engine['model']} ({engine['fingerprint'][:8]}){dtype}" if "reader" in engine else ""
+            )
+            return f"imported pool {spec['task']} ({engine['pool'][:8]}){reader}, {where}"
         return (
             f"{spec['task']} v{spec['task_version']}, model {engine['model']} ({engine['fingerprint'][:8]}), "
             f"engine {engine['engine']}{dtype}{sampling}, seed {spec['seed']}, {where}"
@@ -174,7 +184,9 @@ def groups_of(
     if prefix and own_rules:
         by_prefix.setdefault(prefix, [])
     for length, methods in sorted(by_prefix.items()):
-        yield Group(folder, spec, pool, length, _distinct(methods + own_rules))
+        yield Group(
+            folder, spec, pool, length, _distinct(methods + own_rules), origin=record.header.get("imported", {})
+        )
 
 
 def judged_records(folder: Path) -> Iterator[Record]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
@@ -36,7 +37,15 @@ class Budgets:
 def budgets(
     group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
 ) -> Budgets:
-    """One group's numbers at matched cost; ``draws`` random launches per setting for votes."""
+    """One group's numbers at matched cost; ``draws`` random launches per setting for votes.
+
+    Raises:
+        PathpruneError: costs in FLOPs of imported paths whose model has no stated number of parameters.
+    """
+    if cost == "flops" and not group.pool.flops.per_token:
+        raise PathpruneError(
+            f"{group.slug}: FLOPs are not known; state the number of parameters when the paths are imported, or compare in tokens"
+        )
     compared = matched.curves(group, draws)
     everything = compared[0]
     full = float(everything.costs(cost).max())

@@ -10,6 +10,7 @@ import numpy as np
 from harness.api import PathpruneError, Role
 from harness.replay.pool import (
     PerProblem,
+    Pool,
     kept_mask,
     length_matched,
     no_pruning,
@@ -90,8 +91,15 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     everything, chance = no_pruning(group.pool), _chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [
-        Row("all (no pruning)", "control", "exact", note=few, role="closed-form", **_numbers(everything, everything)),
-        Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything)),
+        Row(
+            "all (no pruning)",
+            "control",
+            "exact",
+            note=few,
+            role="closed-form",
+            **_numbers(everything, everything, group.pool),
+        ),
+        Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything, group.pool)),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]
     replayed = each(lambda m: _judge(m, group, keep, ended), [m for m in shown if len(m.pool.problems)])
@@ -147,12 +155,12 @@ def _row(
         label_tokens=method.label_tokens,
         note=_note(method, group, replayed),
         role=method.role,
-        **_numbers(replayed.result, no_pruning(pool)),
+        **_numbers(replayed.result, no_pruning(pool), pool),
     )
 
 
-def _numbers(result: PerProblem, everything: PerProblem) -> dict[str, Any]:
-    """The columns that every row has."""
+def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str, Any]:
+    """The columns that every row has; no FLOPs where nobody knows what a token of the generator costs."""
     return {
         "problems": len(result.accuracy),
         "accuracy": bootstrap(result.accuracy),
@@ -160,7 +168,7 @@ def _numbers(result: PerProblem, everything: PerProblem) -> dict[str, Any]:
         "tokens": bootstrap(result.tokens),
         "saved": float(1 - result.tokens.mean() / everything.tokens.mean()),
         "saved_generated": float(1 - result.generated.mean() / everything.generated.mean()),
-        "flops": float(result.flops.mean()),
+        "flops": float(result.flops.mean()) if pool.flops.per_token else NAN,
         "kept_length": bootstrap(result.kept_length),
         "truncated": float(result.truncated.mean()),
     }
@@ -211,5 +219,5 @@ def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
         "sees the future",
         gain=gain,
         role="oracle",
-        **_numbers(result, everything),
+        **_numbers(result, everything, pool),
     )

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.api import PathpruneError, Problem
+from harness.imports.pool import CARD, native
+from harness.imports.pool import Pool as ImportedPool
+from harness.ledger import IMPORTED
 from harness.pools.bank import Bank
 from harness.report import Group, groups_of, selected
 from harness.report.rows import Row, rows
@@ -110,7 +113,7 @@ class Table:
         import pandas as pd
 
         spec, pool = self.group.spec, self.group.pool
-        stored = Bank(self.bank, {k: v for k, v in spec.items() if k != "n"})
+        stored = self._stored()
         paths = stored.get(Problem(problem, "", ""), spec["seed"])[: pool.n]
         if len(paths) < pool.n:
             raise PathpruneError(
@@ -122,7 +125,7 @@ class Table:
             "problem": problem,
             "index": [p.index for p in paths],
             "text": [p.text for p in paths],
-            "length": [len(p.tokens) for p in paths],
+            "length": pool.lengths[row],
             "finish": [p.finish for p in paths],
             "answer": answers,
             "correct": pool.correct[row],
@@ -131,6 +134,16 @@ class Table:
             if problem in method.pool.problems:
                 columns[method.name] = np.asarray(method.values[method.pool.problems.index(problem)])
         return pd.DataFrame(columns)
+
+    def _stored(self) -> Any:
+        """Where the paths lie: a bank, or the imported pool itself."""
+        spec = self.group.spec
+        if spec["engine"]["engine"] != IMPORTED:
+            return Bank(self.bank, {k: v for k, v in spec.items() if k != "n"})
+        pool = ImportedPool.open(self.bank if (self.bank / CARD).is_file() else spec["task"])
+        if pool.digest[:16] != spec["engine"]["pool"]:
+            raise PathpruneError(f"{pool.folder} is not the pool that was benched; give the folder of that one as bank")
+        return native(pool)
 
     def __rich__(self) -> Any:
         from harness.report import tables

@@ -102,7 +102,39 @@ def notes(group: Group) -> list[str]:
     ]
     if len(group.pool.problems) < FEW:
         lines.append(f"{len(group.pool.problems)} problems are few: read the intervals, not the ranks.")
+    return lines + (_of_import(group) if group.origin else [])
+
+
+def _of_import(group: Group) -> list[str]:
+    """What is to be known of paths that somebody else sampled."""
+    origin, few = group.origin, {p: n for p, n in group.origin["ragged"].items() if n < group.pool.n}
+    files = [f"{s['file']} (sha256 {s['sha256'][:12]}, {s['rows']:,} rows)" for s in origin["sources"]]
+    more = f" and {len(files) - NAMED} more files" if len(files) > NAMED else ""
+    graded = {"given": "grades are the file's", "ours": "grades are ours"}.get(
+        origin["grades"], "grades are the file's"
+    )
+    if origin["grades"] == "both":
+        graded += f", and ours differ on {origin['disagreements']} paths"
+    lines = [
+        f"Imported paths, of {', '.join(files[:NAMED]) or 'a file'}{more}; {graded}; lengths and costs are in {origin['unit']}."
+    ]
+    if origin.get("text_by") == "rate" and origin["unit"] == "tokens":
+        lines.append(
+            "Where tokens end in a text is not recorded: a prefix of L tokens is cut at the pool's mean number of characters per token."
+        )
+    if not group.pool.flops.per_token:
+        lines.append("FLOPs are not known, for nobody stated the number of parameters.")
+    if origin.get("unknown_finish"):
+        lines.append(
+            f"Of {origin['unknown_finish']:,} paths it is not recorded how they ended: they count as complete."
+        )
+    if few:
+        names = ", ".join(sorted(few)[:NAMED]) + ", ..." * (len(few) > NAMED)
+        lines.append(f"Left out: {len(few)} problems that have fewer than {group.pool.n} paths ({names}).")
     return lines
+
+
+NAMED = 5  # files and problems that a note names
 
 
 def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from harness.api import Engine, PathpruneError, Problem
 from harness.learn import checkpoints
 from harness.plugins.declared import Plugin
-from harness.pools.bank import Bank
 from harness.runners.run import Run
 from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Worker, alone
 from harness.store import validate
@@ -35,7 +34,7 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
 
     ``crew`` does the work, here or elsewhere.
     """
-    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run)).checked()
+    pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run), **_origin(run)).checked()
     usable, failures = _usable(run, plugins)
     records = {scoring: record for plugin in usable for scoring, record in _records(run, plugin)}
     problems, bank = run.chosen(), run.opened_bank()
@@ -46,9 +45,14 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
         for finished in crew(Worker(run.task, run.engine, usable, run.spec, run.time_limit), work.jobs()):
             work.store(finished)
             sampled += finished.sampled
-            progress(work.done, f"{sampled:,} tokens sampled")
-        progress(work.done, f"{sampled:,} tokens sampled")
+            progress(work.done, _note(run, sampled))
+        progress(work.done, _note(run, sampled))
     return Done(sampled, failures | _failures(records, problems))
+
+
+def _note(run: Run, sampled: int) -> str:
+    """What a bar says beside the problems that are done; of imported paths nothing is sampled."""
+    return "" if run.is_imported else f"{sampled:,} tokens sampled"
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Work:
     run: Run
     pool: Record
     records: Records
-    bank: Bank
+    bank: Any
     claims: Claims
     problems: Sequence[Problem]
 
@@ -141,16 +145,18 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
         "pointwise": plugin.traits.pointwise,
         "label_tokens": checkpoints.label_tokens(plugin, run.engine),
     }
-    return Record.open(run.folder / name, spec, **about, source=plugin.source).checked()
+    return Record.open(run.folder / name, spec, **about, **_origin(run), source=plugin.source).checked()
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """Where imported paths come from, for a record's header."""
+    return {"imported": run.engine.origin} if run.is_imported else {}
 
 
 def check_signals(plugin: Plugin, engine: Engine) -> None:
     """Refuse a pruner that needs what the engine does not give."""
-    lacking = plugin.traits.needs - engine.provides
-    if lacking:
-        raise PathpruneError(
-            f"pruner {plugin.name} needs {', '.join(sorted(lacking))}, which engine {engine.spec['engine']} does not provide"
-        )
+    if lacking := checkpoints.lacking_signals(plugin, engine):
+        raise PathpruneError(f"pruner {plugin.name} {lacking}")
 
 
 def _records(run: Run, plugin: Plugin) -> Iterator[tuple[Scoring, Record]]:
@@ -158,7 +164,7 @@ def _records(run: Run, plugin: Plugin) -> Iterator[tuple[Scoring, Record]]:
         yield (plugin.name, prefix), open_record(run, plugin, prefix)
 
 
-def _job(bank: Bank, records: Records, group: Sequence[Problem], seed: int) -> Job:
+def _job(bank: Any, records: Records, group: Sequence[Problem], seed: int) -> Job:
     """What is stored of these problems' pools, and which methods have not scored which of them."""
     stored = {p.id: bank.get(p, seed) for p in group}
     lacking = {scoring: frozenset(p.id for p in group if lacks(r.lines, p.id)) for scoring, r in records.items()}

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.api import PathpruneError, Problem, Task
+from harness.ledger import IMPORTED
 from harness.plugins.guard import require_timer
 from harness.pools.bank import Bank
 from harness.spec import RunSpec
@@ -43,8 +44,17 @@ class Run:
         """Where the records of this pool lie."""
         return self.spec.folder(self.results)
 
-    def opened_bank(self) -> Bank:
-        """The bank of these paths; it holds whatever n was asked for, so that a larger n later extends it."""
+    @property
+    def is_imported(self) -> bool:
+        """Are the paths those of an imported pool?"""
+        return bool(self.spec.engine["engine"] == IMPORTED)
+
+    def opened_bank(self) -> Any:
+        """The bank of these paths; it holds whatever n was asked for, so that a larger n later extends it.
+
+        An imported pool is its own."""
+        if self.is_imported:
+            return self.engine.view
         return Bank(self.bank, self.spec.bank)
 
     def chosen(self) -> list[Problem]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from harness import grading
 from harness.api import Engine, Path, Problem, Task, UnavailableError
+from harness.imports.tokens import Tokens, content
 from harness.ledger import columns
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Plugin
@@ -144,16 +145,23 @@ def _statistics(paths: Sequence[Path]) -> str:
     return digest({"statistics": [(name, hashlib.sha256(values.tobytes()).hexdigest()) for name, values in known]})
 
 
+def _content(paths: Sequence[Path]) -> str:
+    """Digest of the tokens of some paths; of imported ones, which may have no ids, of what stands in their place."""
+    if any(isinstance(p.tokens, Tokens) for p in paths):
+        return digest({"contents": [content(p.tokens) for p in paths]})
+    return digest({"tokens": [p.tokens for p in paths]})
+
+
 def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
-    answers = [grading.answer(task, p) for p in paths]
+    judged = [grading.judged(task, p) for p in paths]
     problem = paths[0].problem
     return {
         "problem": problem.id,
         "prompt": engine.prompt_length(problem),
-        "paths": digest({"tokens": [p.tokens for p in paths]}),
+        "paths": _content(paths),
         "stats": _statistics(paths),
-        "answers": answers,
-        "correct": [int(grading.correct(task, a, problem)) for a in answers],
+        "answers": [answer for answer, _ in judged],
+        "correct": [int(right) for _, right in judged],
         "lengths": [len(p.tokens) for p in paths],
         "stopped": [int(grading.ended(task, p)) for p in paths],
     }

@@ -28,7 +28,7 @@ LONGEST = 1_000_000  # characters of a problem; no context window holds more
 class Benchmark(Task):
     """A list of problems with one answer each, free or multiple choice.
 
-    ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned
+    ``skip``: leaves out rows that are wrong and lists them in ``skipped``. ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned
     pruners need. ``shuffle``: a seed that orders each problem's options, or "none" for the published order. The version
     is a digest of prompts, problems and answers.
     """
@@ -40,7 +40,13 @@ class Benchmark(Task):
     prefix: ClassVar[int] = 2048
 
     def __init__(
-        self, data: str = "", dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none"
+        self,
+        data: str = "",
+        dev: str = "",
+        label: str = "",
+        train: str = "",
+        shuffle: int | str = "none",
+        skip: bool = False,
     ) -> None:
         self._files = {"test": data, "dev": dev, "label": label, "train": train}
         for option, given in zip(("data", "dev", "label", "train"), self._files.values(), strict=True):
@@ -49,6 +55,7 @@ class Benchmark(Task):
         if isinstance(shuffle, bool) or not (isinstance(shuffle, int) or shuffle == "none"):
             raise PathpruneError(f"{self.name}: shuffle is a seed (a whole number) or none, not {shuffle!r}")
         self.shuffle = shuffle
+        self.skipped: list[str] | None = [] if skip else None
         self._splits: dict[str, list[Problem]] = {}
         self._tested: dict[str, str] = {}  # what the test problems ask, and where they stand
         self._letters = ""  # of the longest list of options; empty where answers are free
@@ -89,7 +96,7 @@ class Benchmark(Task):
 
     def _rows(self, split: str) -> list[Place]:
         if self._files[split]:
-            return read(self._files[split])
+            return read(self._files[split], self.skipped)
         hub = self._published(split)
         if hub is None:
             raise PathpruneError(
@@ -101,20 +108,43 @@ class Benchmark(Task):
         return self.hub if split == "test" else None
 
     def _read(self, rows: Sequence[Place], split: str) -> list[Problem]:
-        parsed = [self._problem(row, where, f"{split}-{i:05d}") for i, (where, row) in enumerate(rows, 1)]
+        rows, parsed = self._parsed(rows, split)
         kinds = {bool(letters) for _, letters in parsed}
         if len(kinds) > 1:
             source = rows[0].where.rpartition(", ")[0]
             raise PathpruneError(f"{source}: some problems have options and some do not; make two files of it")
         self._letters = max([self._letters, *(letters for _, letters in parsed)], key=len)
-        first: dict[str, str] = {}
-        for (where, _), (problem, _) in zip(rows, parsed, strict=True):
-            if first.setdefault(problem.id, where) != where:
-                name, known = problem.id.removeprefix(self.name + "-"), _beside(first[problem.id], where)
-                raise PathpruneError(f"{where}: id {name!r} is also that of {known}")
         problems = [problem for problem, _ in parsed]
         self._refuse_twice(problems, [where for where, _ in rows], split)
         return problems
+
+    def _parsed(self, rows: Sequence[Place], split: str) -> tuple[list[Place], list[tuple[Problem, str]]]:
+        """The rows that are problems, and what they say; one that is none is left out and listed, or an error."""
+        good: list[Place] = []
+        parsed: list[tuple[Problem, str]] = []
+        first: dict[str, str] = {}
+        asked: dict[str, str] = {}
+        for number, (where, row) in enumerate(rows, 1):
+            try:
+                problem, letters = self._problem(row, where, f"{split}-{number:05d}")
+                if problem.id in first:
+                    name, known = problem.id.removeprefix(self.name + "-"), _beside(first[problem.id], where)
+                    raise PathpruneError(f"{where}: id {name!r} is also that of {known}")
+                if self.skipped is not None and self.distinct and (known := asked.get(_asked(problem.prompt), "")):
+                    raise PathpruneError(f"{where}: the problem is also that of {_beside(known, where)}")
+            except PathpruneError as flaw:
+                if self.skipped is None:
+                    raise
+                self.skipped.append(str(flaw))
+                continue
+            first[problem.id] = asked[_asked(problem.prompt)] = where
+            good.append(Place(where, row))
+            parsed.append((problem, letters))
+        if not parsed:
+            raise PathpruneError(
+                f"{self.name}: no row is left of {len(rows)}" + (f"; first {self.skipped[0]}" if self.skipped else "")
+            )
+        return good, parsed
 
     def _refuse_twice(self, problems: Sequence[Problem], places: Sequence[str], split: str) -> None:
         """Refuse a problem under two ids in a file of one's own, and one of the test problems in a file of another split."""

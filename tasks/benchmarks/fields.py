@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -133,10 +135,49 @@ def options(row: Row, where: str) -> tuple[list[str], int] | None:
     letter = told.strip("(). ").upper()
     if letter in labels:
         return texts, labels.index(letter)
+    if (lettered := LETTERED.fullmatch(told)) and (
+        named := _named(lettered[1], lettered[2], texts, labels)
+    ) is not None:
+        return texts, named
     index = gold if isinstance(gold, int) else LETTERS.find(letter) if len(letter) == 1 else -1
     if not 0 <= index < len(texts):
         raise PathpruneError(f"{where}: the answer {shown(told, 40)} is none of the {len(texts)} {key}")
     return texts, index
+
+
+LETTERED = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)", re.DOTALL)  # C. {1, 2}
+LABEL = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[.):]\s+")
+
+
+def _named(letter: str, says: str, texts: Sequence[str], labels: Sequence[str]) -> int | None:
+    """The option that a gold answer names by letter and text; None where it names another text than that letter's."""
+    known = labels or list(LETTERS[: len(texts)])
+    if letter.upper() not in known:
+        return None
+    index = known.index(letter.upper())
+    bare = re.sub(r"[{}$\s]", "", says)
+    return index if bare == re.sub(r"[{}$\s]", "", texts[index]) else None
+
+
+def _listed(text: str) -> list[Any]:
+    """Options that are written as one string: a JSON or Python list, ``A. x B. y`` with letters in order, or lines."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list | tuple):
+            return list(value)
+        if isinstance(value, dict):
+            return [value[label] for label in sorted(value, key=str)]
+    marks: list[re.Match[str]] = []
+    for mark in LABEL.finditer(text):
+        if len(marks) < len(LETTERS) and mark[1] == LETTERS[len(marks)]:
+            marks.append(mark)
+    if len(marks) > 1 and not text[: marks[0].start()].strip():
+        ends = [*(m.start() for m in marks[1:]), len(text)]
+        return [text[m.end() : end].strip().rstrip(",;").rstrip() for m, end in zip(marks, ends, strict=True)]
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _options(row: Row) -> tuple[str, list[Any], list[str]] | None:
@@ -150,6 +191,8 @@ def _options(row: Row) -> tuple[str, list[Any], list[str]] | None:
         return "A to " + letters[-1], [row[letter] for letter in letters], letters
     listed: Any = row[key]
     labels: list[Any] = []
+    if isinstance(listed, str):
+        listed = _listed(listed)
     if isinstance(listed, dict) and isinstance(listed.get("text"), list):
         labels = listed.get("label") or []
         listed = listed["text"]

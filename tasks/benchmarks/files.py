@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +29,22 @@ class Hub(NamedTuple):
     split: str = "test"
 
 
-def read(path: str) -> list[Place]:
+def read(path: str, refused: list[str] | None = None) -> list[Place]:
     """The rows of a local file, in order; a JSON file is a list of objects, one object that holds such a list, or JSON lines.
+
+    Args:
+        path: of the file.
+        refused: takes a line for each row that is none, which is left out; None: the first such row is an error.
 
     Raises:
         PathpruneError: a file that is not there, cannot be read, or holds no such rows, with the line or row that is at fault.
     """
     file = _file(path)
-    readers = {".jsonl": _lines, ".json": _json, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path], Iterable[Place]]] = {
+        ".jsonl": lambda file: _lines(file, refused),
+        ".json": _json,
+        ".parquet": _parquet,
+    }
     if file.suffix not in readers:
         raise PathpruneError(f"{path} is not a .json, .jsonl or .parquet file")
     try:
@@ -44,11 +52,17 @@ def read(path: str) -> list[Place]:
     except OSError as error:
         raise PathpruneError(f"{path} cannot be read ({error.strerror or error})") from error
     if not rows:
-        raise PathpruneError(f"{path} holds no problems")
+        raise PathpruneError(f"{path} holds no problems" + (f"; first {refused[0]}" if refused else ""))
+    good = []
     for where, row in rows:
-        if not isinstance(row, dict):
-            raise PathpruneError(f"{where}: not an object with fields but {shown(row)}")
-    return rows
+        if isinstance(row, dict):
+            good.append(Place(where, row))
+            continue
+        flaw = f"{where}: not an object with fields but {shown(row)}"
+        if refused is None:
+            raise PathpruneError(flaw)
+        refused.append(flaw)
+    return good
 
 
 def _file(path: str) -> Path:
@@ -98,11 +112,16 @@ def _numbered(source: Any, rows: Sequence[Any]) -> list[Place]:
     return [Place(f"{source}, row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-def _lines(file: Path) -> Iterator[Place]:
+def _lines(file: Path, refused: list[str] | None = None) -> Iterator[Place]:
     for number, line in enumerate(_text(file).split("\n"), 1):
         if line.strip():
             where = f"{file}, line {number}"
-            yield Place(where, decoded(line, where))
+            try:
+                yield Place(where, decoded(line, where))
+            except PathpruneError as flaw:
+                if refused is None:
+                    raise
+                refused.append(str(flaw))
 
 
 def _json(file: Path) -> list[Place]:

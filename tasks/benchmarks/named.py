@@ -64,8 +64,16 @@ class GPQADiamond(Benchmark):
     name = "gpqa_diamond"
     hub = Hub("Idavidrein/gpqa", "gpqa_diamond", "train")
 
-    def __init__(self, data: str = "", dev: str = "", label: str = "", train: str = "", shuffle: int | str = 0) -> None:
-        super().__init__(data, dev, label, train, shuffle)
+    def __init__(
+        self,
+        data: str = "",
+        dev: str = "",
+        label: str = "",
+        train: str = "",
+        shuffle: int | str = 0,
+        skip: bool = False,
+    ) -> None:
+        super().__init__(data, dev, label, train, shuffle, skip)
 
 
 class ZebraLogic(Benchmark):
@@ -82,11 +90,12 @@ class ZebraLogic(Benchmark):
         label: str = "",
         train: str = "",
         shuffle: int | str = "none",
+        skip: bool = False,
     ) -> None:
         if not isinstance(largest, int) or isinstance(largest, bool) or largest < 0:
             raise PathpruneError(f"{self.name}: largest is a number of rows and columns, not {largest!r}")
         self.largest = largest
-        super().__init__(data, dev, label, train, shuffle)
+        super().__init__(data, dev, label, train, shuffle, skip)
 
     def _rows(self, split: str) -> list[Place]:
         rows = super()._rows(split)

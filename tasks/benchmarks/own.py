@@ -15,6 +15,14 @@ class FromFile(Benchmark):
 
     distinct = True
 
-    def __init__(self, data: str, dev: str = "", label: str = "", train: str = "", shuffle: int | str = "none") -> None:
+    def __init__(
+        self,
+        data: str,
+        dev: str = "",
+        label: str = "",
+        train: str = "",
+        shuffle: int | str = "none",
+        skip: bool = False,
+    ) -> None:
         self.name = re.sub(r"[^\w.-]+", "-", Path(str(data)).stem).encode()[:LONGEST].decode(errors="ignore")
-        super().__init__(data, dev, label, train, shuffle)
+        super().__init__(data, dev, label, train, shuffle, skip)

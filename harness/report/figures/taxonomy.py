@@ -43,7 +43,9 @@ def _overhead(method: Method, prefix: int) -> float:
 
 
 def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """Free methods in a strip of their own, one lane per quadrant; the rest on a logarithmic axis. None without methods."""
+    """Free methods in a strip of their own, one lane per quadrant; the rest on a logarithmic axis. None without methods, and where FLOPs are not known."""
+    if not group.pool.flops.per_token:
+        return None
     data = taxonomy_data(group)
     if not len(data):
         return None

@@ -1,0 +1,119 @@
+"""Verbs that bring paths in from elsewhere, and hand them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness import advice
+from harness.api import PathpruneError
+from harness.cli.base import cli, console, steps, where
+from harness.cli.values import COUNT, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf
+from harness.where import Where, given
+
+SHOWN = 10  # lines of what was left out
+
+
+def _grades() -> list[str]:
+    return ["given", "ours", "both"]
+
+
+@cli.command("import")
+@click.argument("files", nargs=-1, required=True, type=TEXT)
+@click.option("--name", required=True, type=TEXT, help="of the pool, for --pool NAME")
+@click.option("--map", "mapped", multiple=True, type=TEXT, help="what a field is: text=completion; may be repeated")
+@click.option("--shape", type=TEXT, help="a known shape of files  [default: recognised]")
+@click.option(
+    "--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]"
+)
+@click.option(
+    "--tokenizer", type=TEXT, help="a model's name, folder or hub id: counts texts without token counts, decodes ids"
+)
+@click.option("--model", type=TEXT, help="the model that sampled: its tokenizer is taken")
+@click.option("--parameters", type=Amount(1, 1e15), help="active ones of the model, e.g. 8e9: then FLOPs are shown")
+@click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
+@click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER)
+def import_files(
+    files: tuple[str, ...], name: str, mapped: tuple[str, ...], tokenizer: str | None, model: str | None, pools: Path, **rest: Any
+) -> None:  # fmt: skip
+    """Make a pool of paths that were sampled elsewhere: every bench takes it with --pool NAME."""
+    from harness import session
+
+    if tokenizer and model:
+        raise PathpruneError("--model gives the tokenizer; leave out --tokenizer")
+    mapping = dict(_pair(part) for text in mapped for part in text.split(","))
+    pool = session.import_pool(files, name, mapping=mapping, tokenizer=tokenizer or model, pools=pools, **rest)
+    for line in summary(pool):
+        console.print(line)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, name = text.partition("=")
+    if not (equals and field.strip() and name.strip()):
+        raise PathpruneError(f"--map {text!r} is not WHAT=FIELD, as in text=completion")
+    return field.strip(), name.strip()
+
+
+def summary(pool: Any) -> list[str]:
+    """What was imported, what its paths have, and what they lack."""
+    about = pool.about
+    few, most = about["n"]["min"], about["n"]["max"]
+    each = f"{few}" if few == most else f"{few} to {most}"
+    lines = [
+        f"imported {about['paths']:,} paths of {about['problems']:,} problems ({each} each) as {pool.name}: mean length "
+        f"{about['lengths']['mean']:,.0f} {about['unit']}, shape {about['shape']}"
+    ]
+    have = [name for name in about["signals"] if pool.has(name)]
+    partial = [f"{name} ({count:,} paths)" for name, count in about["signals"].items() if count and not pool.has(name)]
+    lines.append(
+        f"every path has: {', '.join(have) or 'its length alone'}"
+        + (f"; some have: {', '.join(partial)}" if partial else "")
+    )
+    if about["grades"] == "both":
+        lines.append(
+            f"grades are the file's; ours differ on {about['disagreements']:,} paths ({pool.folder / 'disagreements.jsonl'})"
+        )
+    else:
+        lines.append(f"grades: {about['grades']}")
+    odd = {"truncated": "cut by a limit", "unknown_finish": "without a recorded end", "duplicates": "twice in a problem", "empty": "empty",
+           "unanswered": "without an answer"}  # fmt: skip
+    if counted := [f"{about[key]:,} {what}" for key, what in odd.items() if about.get(key)]:
+        lines.append(f"paths: {', '.join(counted)}")
+    skipped = about.get("skipped", [])
+    lines += [f"left out: {line}" for line in skipped[:SHOWN]] + [f"and {len(skipped) - SHOWN:,} more"] * (
+        len(skipped) > SHOWN
+    )
+    return [*lines, f"bench it: {advice.command('bench', pool=pool.name, pruner='all-registered')}"]
+
+
+@cli.command("export-pool")
+@where
+@click.option("--n", type=PATHS, help="paths per problem of a bank  [default: 64]")
+@click.option("--problems", type=COUNT, help="test problems of a bank  [default: the task's]")
+@click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+@click.option("--out", required=True, type=OUT_FOLDER)
+@click.option("--push", "repository", type=TEXT, help="upload it to the hub as this data set, OWNER/NAME")
+@click.option("--private", is_flag=True)
+def export_pool(
+    on: Where, n: int | None, problems: int | None, bank: Path, out: Path, repository: str | None, private: bool
+) -> None:
+    """Write an imported pool, or the banked paths of a task, as a Parquet data set with a card."""
+    from harness.imports import exporting
+    from harness.session import run_of
+    from harness.spec import Stage
+
+    if private and not repository:
+        raise PathpruneError("--private is of --push OWNER/NAME; give both")
+    if on.pool is not None and (n is not None or problems is not None):
+        raise PathpruneError("a pool is exported whole; leave out --n and --problems")
+    with steps("export") as progress:
+        if on.pool is not None:
+            exporting.export_pool(on.pool, out, progress)
+        else:
+            run = run_of(on, given(n, 64), (Stage(on.prefix, 1),), problems, "results/local", bank)
+            exporting.export_bank(run, out, progress)
+    console.print(f"wrote {out}; import it with: {advice.command('import', file=out, name='NAME')}")
+    if repository:
+        console.print(f"pushed to {exporting.push_pool(out, repository, private)}")

@@ -1,0 +1,349 @@
+"""A folder of imported paths: what is in it, and the paths of each problem as the harness replays them.
+
+``pool.json`` says where the paths come from and what is known of them; ``problems.jsonl`` has one line per problem;
+``paths/`` one Parquet file per problem, of the columns in ``harness.imports.schema``. The folder appears under its name
+when all of it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness import advice
+from harness.api import MOST_FLOPS, STATISTICS, Path, PathpruneError, Problem, TokenStats
+from harness.imports.schema import SCHEMA, lists
+from harness.imports.tokens import Document, Tokens
+from harness.store.blame import damaged, other_format, unreadable
+from harness.store.locks import Claims
+from harness.store.names import inside, is_file_name
+from harness.text import is_utf8, shown, unfit, unknown
+
+FORMAT = "pathprune-pool/1"
+POOLS = FilePath("results/pools")
+CARD, PROBLEMS, PATHS, DISAGREEMENTS = "pool.json", "problems.jsonl", "paths", "disagreements.jsonl"
+TOKENS, WORDS = "tokens", "words"
+WORD = re.compile(r"\S+")
+FEW_NAMES = 5  # names that a message lists
+AGAIN = "move it away and import it again"
+NUMBERS = (*STATISTICS, "tokens", "ends")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A problem of the pool: what was asked, what counts as right, and how many paths there are."""
+
+    problem: Problem
+    golds: tuple[str, ...]
+    file: str
+    paths: int
+    prompt_tokens: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """An imported pool. ``about`` is what ``pool.json`` says."""
+
+    folder: FilePath
+    about: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def open(cls, name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
+        """The pool of this name under ``pools``, or in this folder.
+
+        Raises:
+            PathpruneError: there is none, or it is damaged.
+        """
+        folder = FilePath(name) if FilePath(name, CARD).is_file() else FilePath(pools) / str(name)
+        if not (folder / CARD).is_file():
+            if known := names_of_pools(pools):
+                raise PathpruneError(unknown("pool", str(name), known))
+            raise PathpruneError(
+                f"no pool {shown(str(name))} under {pools}; make one: {advice.command('import', file='FILE', name=name)}"
+            )
+        about = _json(folder / CARD)
+        if about.get("format") != FORMAT:
+            raise other_format(folder / CARD, about.get("format"), FORMAT)
+        pool = cls(folder, about)
+        pool._check()
+        return pool
+
+    @property
+    def name(self) -> str:
+        """What it was imported as."""
+        return str(self.about["name"])
+
+    @property
+    def digest(self) -> str:
+        """Of all problems, paths and grades."""
+        return str(self.about["digest"])
+
+    @property
+    def signals(self) -> Mapping[str, int]:
+        """How many paths have each of text, tokens, statistics and probes."""
+        counts: Mapping[str, int] = self.about["signals"]
+        return counts
+
+    def has(self, signal: str) -> bool:
+        """Do all paths have it?"""
+        return 0 < self.signals.get(signal, 0) == self.about["paths"]
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Token statistics that every path has."""
+        return tuple(name for name in STATISTICS if self.has(name))
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """The problems by id, in the order of the file."""
+        file = self.folder / PROBLEMS
+        try:
+            entries = [_entry(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        except OSError as error:
+            raise unreadable(file, error) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise damaged(file, f"a line of it is no problem ({error})", AGAIN) from error
+        if not entries or len({e.problem.id for e in entries}) < len(entries):
+            raise damaged(file, "it has no problem, or one twice", AGAIN)
+        return {e.problem.id: e for e in entries}
+
+    def best_n(self) -> int:
+        """The number of paths per problem with which most paths of the pool are used."""
+        counts = sorted(e.paths for e in self.entries.values())
+        return max(counts, key=lambda n: (n * sum(c >= n for c in counts), n))
+
+    def ragged(self) -> dict[str, int]:
+        """Problems that have fewer paths than others, with their numbers."""
+        most = max(e.paths for e in self.entries.values())
+        return {name: e.paths for name, e in self.entries.items() if e.paths < most}
+
+    def rows(self, problem: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one problem, as ``harness.imports.schema`` says."""
+        file = inside(self.folder / PATHS / self.entries[problem].file, self.folder)
+        try:
+            with pq.ParquetFile(file) as stream:
+                table = stream.read(columns=list(columns) if columns else None)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise unreadable(file, error) from error
+            raise damaged(file, str(error).splitlines()[0], AGAIN) from error
+        for name in columns or SCHEMA.names:
+            if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
+                raise damaged(file, f"its column {name} is missing or of another type", AGAIN)
+        if len(table) != self.entries[problem].paths:
+            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {self.entries[problem].paths}", AGAIN)
+        return table
+
+    def __repr__(self) -> str:
+        return f"<pool {self.name}: {self.about['problems']} problems, {self.about['paths']} paths>"
+
+    def _check(self) -> None:
+        for name, holds in REQUIRED.items():
+            if not holds(self.about.get(name)):
+                raise damaged(self.folder / CARD, f"{name} is {shown(self.about.get(name))}", AGAIN)
+
+
+def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
+    """Names of the pools in a folder, in order."""
+    return sorted(f.parent.name for f in FilePath(pools).glob(f"[!.]*/{CARD}"))
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < MOST_FLOPS
+
+
+def _are_lengths(value: Any) -> bool:
+    return isinstance(value, dict) and _is_amount(value.get("mean")) and _is_count(value.get("max"))
+
+
+def _are_flops(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and value.keys() == {"per_token", "attention"} and all(map(_is_amount, value.values()))
+    )
+
+
+def _is_source(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_line(value.get("file"))
+        and _is_line(value.get("sha256"))
+        and _is_count(value.get("rows") or 0)
+    )
+
+
+REQUIRED: dict[str, Callable[[Any], bool]] = {
+    "name": is_file_name,
+    "digest": lambda v: _is_line(v) and len(v) == 64,
+    "problems": lambda v: _is_count(v) and v > 0,
+    "paths": lambda v: _is_count(v) and v > 0,
+    "unit": _is_line,
+    "signals": lambda v: isinstance(v, dict) and all(map(_is_count, v.values())),
+    "lengths": _are_lengths,
+    "words": _are_lengths,
+    "rate": lambda v: v is None or _is_amount(v),
+    "flops": _are_flops,
+    "sources": lambda v: isinstance(v, list) and all(map(_is_source, v)),
+    "mapping": lambda v: isinstance(v, dict),
+    "grades": _is_line,
+    "grader": lambda v: isinstance(v, dict),
+    "disagreements": _is_count,
+}
+
+
+def _entry(row: Any) -> Entry:
+    """A line of the problems' file.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
+    name, prompt, golds, file, paths, tokens = (
+        row[k] for k in ("id", "prompt", "golds", "file", "paths", "prompt_tokens")
+    )
+    if why := unfit(name):
+        raise ValueError(f"an id {why}")
+    texts = [prompt or "", *golds]
+    if not all(isinstance(t, str) and is_utf8(t) for t in texts) or not is_file_name(file):
+        raise ValueError(f"{shown(row)}")
+    if not (_is_count(paths) and paths > 0 and (tokens is None or _is_count(tokens))):
+        raise ValueError(f"{paths} paths, {tokens} tokens of the prompt")
+    return Entry(Problem(name, prompt or "", golds[0] if golds else ""), tuple(golds), file, paths, tokens)
+
+
+Ends = Callable[[str], np.ndarray]  # where each unit of a text ends, int32
+
+
+def word_ends(text: str) -> np.ndarray:
+    """Characters up to the end of each word between white space."""
+    return np.array([m.end() for m in WORD.finditer(text)], np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A pool whose paths are counted in a unit: ``measure`` says where each unit of a text ends; None: as recorded.
+
+    It is the bank of its paths: ``get`` as ``harness.pools.bank.Bank`` has it, and nothing is put into it."""
+
+    pool: Pool
+    unit: str
+    mean: float
+    longest: int
+    measure: Ends | None = None
+
+    @property
+    def folder(self) -> FilePath:
+        """Where the paths lie."""
+        return self.pool.folder
+
+    @property
+    def recorded(self) -> bool:
+        """Is the unit the one in which token ids and statistics were recorded?"""
+        return self.measure is None
+
+    def get(self, problem: Problem, seed: int) -> list[Path]:
+        """The stored finished paths of a problem in index order; none of a problem that is not in the pool."""
+        if problem.id not in self.pool.entries:
+            return []
+        rows = self.pool.rows(problem.id)
+        numbers = {
+            name: lists(rows[name], np.dtype(SCHEMA.field(name).type.value_type.to_pandas_dtype())) for name in NUMBERS
+        }
+        texts, finishes, lengths = (rows[name].to_pylist() for name in ("text", "finish", "length"))
+        paths = []
+        for i, (text, finish, length) in enumerate(zip(texts, finishes, lengths, strict=True)):
+            document = self._document(f"{i} of {problem.id}", text, length, numbers["tokens"][i], numbers["ends"][i])
+            known = {n: numbers[n][i] for n in self.pool.statistics} if self.recorded else {}
+            self._hold(problem, i, document, known)
+            stats = TokenStats(**known) if known else None
+            paths.append(Path(problem, i, seed, Tokens(document), text or "", stats, finish or "stop"))  # type: ignore[arg-type]
+        return paths
+
+    def put(self, problem: Problem, paths: Sequence[Path]) -> None:
+        """Nothing: what was imported is complete."""
+
+    def claims(self) -> Claims:
+        """What this process works on, so that no other does."""
+        return Claims(self.folder)
+
+    def _document(
+        self, name: str, text: str | None, length: int, ids: np.ndarray | None, ends: np.ndarray | None
+    ) -> Document:
+        if self.measure is None:
+            return Document(name, length, text, ids, ends, self.pool.about.get("rate"))
+        ends = self.measure(text or "")
+        return Document(name, len(ends), text, None, ends)
+
+    def _hold(self, problem: Problem, index: int, document: Document, known: Mapping[str, Any]) -> None:
+        """Refuse arrays that are not one number per token."""
+        for name, values in {"tokens": document.ids, "ends": document.ends, **known}.items():
+            if values is not None and len(values) != document.length:
+                file = self.folder / PATHS / self.pool.entries[problem.id].file
+                raise damaged(file, f"path {index} has {len(values)} {name} for {document.length} tokens", AGAIN)
+
+
+def native(pool: Pool) -> View:
+    """The pool in the unit that its file has."""
+    lengths = pool.about["lengths"]
+    return View(pool, pool.about["unit"], float(lengths["mean"]), int(lengths["max"]))
+
+
+def in_words(pool: Pool) -> View:
+    """The pool counted in words.
+
+    Raises:
+        PathpruneError: its paths have no text.
+    """
+    if pool.about["unit"] == WORDS:
+        return native(pool)
+    if not pool.has("text"):
+        raise PathpruneError(f"pool {pool.name} has no text, so it has no words; give a prefix in tokens or as a share")
+    words = pool.about["words"]
+    return View(pool, WORDS, float(words["mean"]), int(words["max"]), word_ends)
+
+
+def in_tokens_of(pool: Pool, tokenizer: str) -> View:
+    """The pool counted in tokens of another tokenizer, which reads each text once to know how long it is.
+
+    Raises:
+        PathpruneError: its paths have no text, or there is no such tokenizer.
+    """
+    from harness.imports.measure import ends_by
+
+    if not pool.has("text"):
+        raise PathpruneError(f"pool {pool.name} has no text for a tokenizer to read; give a prefix in recorded tokens")
+    measure = ends_by(tokenizer)
+    lengths = [len(measure(text)) for name in pool.entries for text in pool.rows(name, ["text"])["text"].to_pylist()]
+    return View(pool, tokens_of(tokenizer), float(np.mean(lengths)), max(lengths), measure)
+
+
+def tokens_of(tokenizer: str) -> str:
+    """The unit of a tokenizer's tokens, as titles say it."""
+    return f"tokens of {FilePath(tokenizer).name}"
+
+
+def _json(file: FilePath) -> dict[str, Any]:
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(file, f"it is not JSON ({error})", AGAIN) from error
+    if not isinstance(about, dict):
+        raise damaged(file, "it is no object", AGAIN)
+    return about

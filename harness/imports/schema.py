@@ -1,0 +1,132 @@
+"""The columns of imported and exported paths: one row per path, the same in a pool's folder and in a data set of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.api import STATISTICS
+from harness.imports.rows import Probe
+
+PROBE = pa.struct(
+    [
+        ("position", pa.int32()),
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+        ("confidence", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+REWARD = pa.struct([("name", pa.string()), ("scores", pa.list_(pa.float64()))])
+MEANINGS: dict[str, tuple[pa.DataType, str]] = {
+    "problem": (pa.string(), "the problem's id"),
+    "index": (pa.int32(), "which of the problem's paths, from 0"),
+    "prompt": (pa.string(), "what the model was asked, before any chat template"),
+    "golds": (pa.list_(pa.string()), "answers that count as right"),
+    "prompt_tokens": (pa.int32(), "tokens of the prompt as the model read it; null where nobody counted them"),
+    "text": (pa.string(), "what the model wrote"),
+    "tokens": (pa.list_(pa.int32()), "generated token ids, the end token included"),
+    "length": (pa.int32(), "how many tokens were generated"),
+    "finish": (pa.string(), "stop: the model ended the path; length: a limit cut it; null: not recorded"),
+    "answer": (pa.string(), "the answer in canonical form: equal strings are one vote; null: none"),
+    "correct": (pa.bool_(), "is the answer right"),
+    "ends": (pa.list_(pa.int32()), "characters of the text after each token"),
+    "logprob": (pa.list_(pa.float16()), "log P_t(y_t) of each token, nats, temperature 1"),
+    "confidence": (pa.list_(pa.float16()), "DeepConf's: minus the mean of the 20 largest log P_t(j)"),
+    "entropy": (pa.list_(pa.float16()), "of the full vocabulary, nats"),
+    "self_certainty": (pa.list_(pa.float16()), "KL(uniform || P_t), full vocabulary"),
+    "margin": (pa.list_(pa.float16()), "P_t of the most likely token minus the second's"),
+    "top_entropy": (pa.list_(pa.float16()), "entropy of the 20 largest P_t(j), renormalised"),
+    "probes": (pa.list_(PROBE), "forced answers: what the path would have said after so many tokens"),
+    "rewards": (pa.list_(REWARD), "scores of reward models, one for the path or one for each step"),
+}
+SCHEMA = pa.schema([(name, kind) for name, (kind, _) in MEANINGS.items()])
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPath:
+    """A row: one path with its final answer and grade; what nobody recorded is None."""
+
+    text: str | None
+    tokens: np.ndarray | None
+    length: int
+    finish: str | None
+    answer: str | None
+    correct: bool
+    ends: np.ndarray | None
+    statistics: dict[str, np.ndarray]
+    probes: Sequence[Probe] = ()
+    rewards: Sequence[tuple[str, Sequence[float]]] = ()
+
+
+def table(
+    problem: str, prompt: str | None, golds: Sequence[str], prompt_tokens: int | None, paths: Sequence[StoredPath]
+) -> pa.Table:
+    """The rows of one problem."""
+    count = len(paths)
+    columns: dict[str, pa.Array] = {
+        "problem": pa.array([problem] * count, pa.string()),
+        "index": pa.array(range(count), pa.int32()),
+        "prompt": pa.array([prompt] * count, pa.string()),
+        "golds": pa.array([list(golds)] * count, pa.list_(pa.string())),
+        "prompt_tokens": pa.array([prompt_tokens] * count, pa.int32()),
+        "tokens": _lists([p.tokens for p in paths], np.dtype(np.int32)),
+        "ends": _lists([p.ends for p in paths], np.dtype(np.int32)),
+        "probes": pa.array([[vars(q) for q in p.probes] or None for p in paths], pa.list_(PROBE)),
+        "rewards": pa.array(
+            [[{"name": n, "scores": list(s)} for n, s in p.rewards] or None for p in paths], pa.list_(REWARD)
+        ),
+    }
+    for name in ("text", "length", "finish", "answer", "correct"):
+        columns[name] = pa.array([getattr(p, name) for p in paths], SCHEMA.field(name).type)
+    for name in STATISTICS:
+        columns[name] = _lists([p.statistics.get(name) for p in paths], np.dtype(np.float16))
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _lists(arrays: Sequence[np.ndarray | None], kind: np.dtype[Any]) -> pa.Array:
+    """Arrays of any lengths as one column of lists, without a Python object for each number."""
+    lengths = [0 if a is None else len(a) for a in arrays]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    there = [np.asarray(a, kind) for a in arrays if a is not None]
+    values = np.concatenate(there) if there else np.empty(0, kind)
+    missing = pa.array([a is None for a in arrays], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing)
+
+
+def lists(column: pa.ChunkedArray, kind: np.dtype[Any]) -> list[np.ndarray | None]:
+    """The arrays of such a column, over one block of bytes that nobody can write to."""
+    joined = column.combine_chunks()
+    joined = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
+    offsets = joined.offsets.to_numpy()
+    first = int(offsets[0]) if len(offsets) else 0
+    last = int(offsets[-1]) if len(offsets) else 0
+    values = np.frombuffer(
+        joined.values.slice(first, last - first).to_numpy(zero_copy_only=False).astype(kind).tobytes(), kind
+    )
+    valid = joined.is_valid().to_numpy(zero_copy_only=False)
+    return [
+        values[a - first : b - first] if v else None for a, b, v in zip(offsets[:-1], offsets[1:], valid, strict=True)
+    ]
+
+
+def content_digest(rows: pa.Table) -> str:
+    """SHA-256 of what the rows say, however a file holds them."""
+    digest = hashlib.sha256()
+    for name in SCHEMA.names:
+        kind = SCHEMA.field(name).type
+        if (
+            pa.types.is_list(kind)
+            and not pa.types.is_nested(kind.value_type)
+            and not pa.types.is_string(kind.value_type)
+        ):
+            for values in lists(rows[name], np.dtype(kind.value_type.to_pandas_dtype())):
+                digest.update(b"-" if values is None else len(values).to_bytes(8, "big") + values.tobytes())
+        else:
+            digest.update(repr(rows[name].to_pylist()).encode(errors="surrogatepass"))
+    return digest.hexdigest()
