@@ -423,19 +423,13 @@ def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], 
         return alone
     if not isinstance(workers, str | int) or isinstance(workers, bool):
         raise PathpruneError(f"workers is a number, or a cluster's address and a number, not {shown(workers)}")
-    from harness.runners.cluster import Cluster, Opening, parse
+    from harness.runners.cluster import Cluster, Opening, devices_of, parse
 
     if not where.by_name or not all(p.spec for p in plugins):
         raise PathpruneError("workers open everything by name: give task, engine and pruners as strings")
     address, count = parse(str(workers))
     opening = Opening(replace(where), tuple(p.spec for p in plugins), run.spec, run.time_limit)
-    return Cluster(opening, address, count, _gpus_of_an_engine())
-
-
-def _gpus_of_an_engine() -> int:
-    import torch
-
-    return int(torch.cuda.is_available())
+    return Cluster(opening, address, count, devices_of(where.engine_given))
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,10 @@ from harness.text import shown
 from tasks.isolated.evaluation import evaluators
 
 YAML = (".yaml", ".yml")
+DEFINES = re.compile(
+    r"""^[ ]*["']?(task|group|tag)["']?[ ]*:[ ]*(["']?)([^\n"'\[\]]+?)\2[ \t\r]*(?:\#.*)?$""", re.MULTILINE
+)
+TAGS = re.compile(r"^tag[ ]*:[ ]*\n((?:[ ]*-[ ]*[^\n]+\n?)+)", re.MULTILINE)
 MOST_SHOTS = 1000  # examples in one prompt
 
 
@@ -21,6 +29,7 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
     that come with lm-eval are trusted as every installed package is; any other file is opened only with ``trust``.
     """
     _typed(name, include, trust, shots)
+    file = None if include or name.endswith(YAML) else _file_of(name)  # before seconds of imports
     try:
         from lm_eval.api.task import Task as Theirs
         from lm_eval.tasks import TaskManager
@@ -29,26 +38,64 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
     if not trust:
         _only_theirs(name, include)
     manager = TaskManager(include_path=include or None, include_defaults=False)
-    if not name.endswith(YAML) and name not in manager.all_tasks:
-        manager = TaskManager(include_path=include or None)  # reads every YAML of lm-eval: seconds
-        if name not in manager.all_tasks:
-            near = get_close_matches(name, manager.all_subtasks, 1)
-            hint = f"did you mean {near[0]}?" if near else "lm-eval ls tasks lists them; a YAML file can be named too"
-            raise PathpruneError(f"unknown lm-eval task {name!r}; {hint}")
     if name in [*manager.all_groups, *manager.all_tags]:
-        raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
+        raise _group(name)
+    where = (
+        name if name.endswith(YAML) or name in manager.all_tasks else str(file or _file_of(name, manager.all_subtasks))
+    )
     try:
-        loaded = list(manager.load([name])["tasks"].values())
+        loaded = list(manager.load([where])["tasks"].values())
     except ImportError as error:
         raise UnavailableError(f"lm-eval task {name} needs a package that is missing ({error}); install it") from error
     except Exception as error:  # whatever a YAML, its Python or its data set raises is its author's to mend
         raise PathpruneError(f"lm-eval task {name} cannot be loaded: {' '.join(str(error).split())}") from error
     if len(loaded) != 1 or not isinstance(loaded[0], Theirs):
-        raise PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
+        raise _group(name)
     _check(loaded[0])
     if not trust:
         _refuse_evaluation(loaded[0])
     return loaded[0]
+
+
+def _file_of(name: str, beside: Sequence[str] = ()) -> Path:
+    """The file of lm-eval's own that defines a task, found by its text: to parse all of them takes half a minute.
+
+    Args:
+        name: the task's.
+        beside: names of other tasks that may have been meant.
+
+    Raises:
+        PathpruneError: there is none, or it defines a group.
+    """
+    known = _defined()
+    if name in known["task"]:
+        return known["task"][name]
+    if name in known["group"] or name in known["tag"]:
+        raise _group(name)
+    near = get_close_matches(name, [*beside, *known["task"]], 1)
+    hint = f"did you mean {near[0]}?" if near else "lm-eval ls tasks lists them; a YAML file can be named too"
+    raise PathpruneError(f"unknown lm-eval task {name!r}; {hint}")
+
+
+@cache
+def _defined() -> dict[str, dict[str, Path]]:
+    """Tasks, groups and tags that come with lm-eval, each with the first file that defines it."""
+    package = find_spec("lm_eval")
+    if package is None or not package.origin:
+        raise UnavailableError("tasks of lm-eval need lm-eval: pip install 'pathprune[lm-eval]'")
+    known: dict[str, dict[str, Path]] = {"task": {}, "group": {}, "tag": {}}
+    for file in sorted((Path(package.origin).parent / "tasks").rglob("*yaml"), key=Path.as_posix):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        included = file.suffix != ".yaml"  # by others, for which it gives tags alone
+        for kind, _, defined in DEFINES.findall(text):
+            known["tag" if included else kind].setdefault(defined.strip(), file)
+        for tags in TAGS.findall(text):
+            known["tag"] |= dict.fromkeys((line.strip(" -\"'\r") for line in tags.splitlines()), file)
+    return known
+
+
+def _group(name: str) -> PathpruneError:
+    return PathpruneError(f"{name} is a group of lm-eval tasks; name one of its tasks")
 
 
 def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -274,6 +276,31 @@ def test_a_mistake_is_one_line_that_names_it(line: str, says: str, given: Cli, w
 )
 def test_a_write_that_the_system_refuses_says_what_mends_it(number: int, says: str) -> None:
     assert says in str(files.refused(Path("x"), OSError(number, os.strerror(number))))
+
+
+def said(file: Path) -> Iterator[str]:
+    """The texts in a module that are no docstrings."""
+    tree = ast.parse(file.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_nobody_is_told_to_delete_anything() -> None:
+    files = [f for room in ("harness", "tasks", "pruners", "pathprune") for f in (ROOT / room).rglob("*.py")]
+    told = [
+        (f.name, text)
+        for f in files
+        for text in said(f)
+        if re.search(r"\b(delete|erase|rm -|remove (it|the|that|this)\b)", text)
+    ]
+    assert len(files) > 100 and not told
 
 
 def test_names_hold_no_markup(given: Cli, world: Path) -> None:

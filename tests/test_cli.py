@@ -79,6 +79,22 @@ def test_a_pruner_from_somebody_elses_package(
     assert "theirs 2.5" in run_cli("list")[1]
 
 
+def test_the_list_says_what_a_lora_is_on(run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what ships by its own settings, of what was trained since by its card; a damaged one costs no list."""
+    modules = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    shipped = Path(checkpoints.__file__).parents[2] / "pruners" / "checkpoints" / "stop" / "3bfac10f82c4"
+    for name, about in (("mixture", {"lora": {"on": ["q_proj"], "not_on": ["experts.up"]}}), ("odd", {"pruner": 3})):
+        folder = tmp_path / "stop" / name
+        folder.mkdir(parents=True)
+        card = json.loads((shipped / "checkpoint.json").read_text()) | about
+        (folder / "checkpoint.json").write_text(json.dumps(card))
+        shutil.copy(shipped / "adapter_config.json", folder)
+    monkeypatch.setattr(checkpoints, "LOCAL", tmp_path)
+    code, out = run_cli("list")
+    assert code == 0 and f"stop for hands (3bfac10f): the LoRA is on {modules}\n" in out
+    assert "the LoRA is on q_proj, not on experts.up\n" in out and "odd/checkpoint.json is damaged" in out
+
+
 def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
     code, out = run_cli("check", "jaccard", "--task", "toy", "--engine", "toy")
     assert code == 0 and out.count("pass") >= 4

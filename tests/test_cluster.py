@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.api import PathpruneError
-from harness.runners.cluster import parse
+from harness.runners.cluster import devices_of, gpus_of_each, parse
 
 KILLER = '''
 import os, signal
@@ -45,6 +45,30 @@ def test_workers_option(given: str, expected: tuple[Any, int]) -> None:
 def test_a_wrong_workers_option_names_the_right_form(wrong: str) -> None:
     with pytest.raises(PathpruneError, match="give a number, or a cluster's address"):
         parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("engine", "devices"),
+    [
+        ("toy", 1),
+        ("hf:device=cpu", 0),
+        ("hf:device=cuda,rows=2", 1),
+        ("vllm:tensor_parallel=4", 4),
+        ("vllm:tensor_parallel=x", 1),
+    ],
+)
+def test_a_worker_takes_the_gpus_that_its_engine_does(engine: str, devices: int) -> None:
+    assert devices_of(engine) == devices
+
+
+def test_gpus_are_those_of_the_cluster() -> None:
+    """Whatever the machine has that asks: a cluster without any has none to give, and nobody waits for ever."""
+    assert gpus_of_each(4, 2, 0, "ray://h:10001") == gpus_of_each(4, 2, 0, None) == 0
+    assert gpus_of_each(4, 2, 8, None) == gpus_of_each(4, 2, 2, "ray://h:10001") == 2  # a cluster may grow
+    with pytest.raises(
+        PathpruneError, match="4 workers of 2 GPUs each need more than the 7 of this machine; give 3 workers"
+    ):
+        gpus_of_each(4, 2, 7, None)
 
 
 def bench(run_cli: Any, folder: Path, *more: str) -> tuple[int, str]:

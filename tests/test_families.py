@@ -17,6 +17,7 @@ from harness.api import Path as ApiPath
 from harness.api import PathpruneError, Problem, Sampling
 from harness.engines import loading
 from harness.engines.hf import kv
+from harness.studies.attention import read_attention
 from tests import families
 
 # One of each kind: full attention, windows, sinks, a cap on scores, ALiBi, keys and values of unlike width, shared ones,
@@ -61,6 +62,27 @@ def test_every_family_is_right_or_refused_in_one_line(name: str, tmp_path: Path)
     outcome, why = families.verdict(name, tmp_path)
     assert outcome == "right" or (name not in RIGHT and outcome == "refused") or name in NOT_MADE, f"{outcome}: {why}"
     assert "\n" not in why
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "gpt_neo", "deepseek_v3", "gemma3_text"])
+def test_attention_is_read_whatever_a_family_calls_its_layers(name: str, tmp_path: Path) -> None:
+    engine = families.opened(families.build(name, tmp_path))
+    adapter = engine.new_adapter(tokens=2, rank=0)
+    paths = [
+        *engine.launch([Problem("p", "a", "")], 2, 6, seed=0)[0],
+        *engine.launch([Problem("q", "abc", "")], 1, 9, seed=0)[0],
+    ]
+    mass = read_attention(engine, paths, adapter)
+    assert mass.prompt.shape[1] == engine.model.config.num_hidden_layers
+    assert np.allclose(mass.prompt + mass.prefix.sum(-1) + mass.appended.sum(-1), 1, atol=1e-5)
+    assert np.allclose(mass.states, engine.probe(paths, adapter), atol=1e-4)
+
+
+def test_attention_that_a_family_does_not_give_is_one_line(tmp_path: Path) -> None:
+    engine = families.opened(families.build("falcon", tmp_path))
+    prefixes = engine.launch([Problem("p", "a", "")], 2, 6, seed=0)[0]
+    with pytest.raises(PathpruneError, match="FalconModel does not give the attention of every layer"):
+        read_attention(engine, prefixes, engine.new_adapter(tokens=2, rank=0))
 
 
 @pytest.fixture(scope="module")

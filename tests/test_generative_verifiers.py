@@ -12,6 +12,7 @@ import pytest
 
 from harness import loop, registry
 from harness.api import Check, Path, PathpruneError, Problem, Sampling
+from harness.reader import open_reader
 from harness.testing import conformance
 from pruners.external_learned.deepprune import DeepPrune
 from pruners.external_learned.mav import ASPECTS, MARKER, MAV, verdict
@@ -371,3 +372,13 @@ def test_identity_is_the_weights_and_the_wording(folder: str, tmp_path: FilePath
     reworded = DeepPrune(folder, prompt=str(tmp_path / "prompt.txt")).identity()
     assert reworded["fingerprint"] == same["fingerprint"] and reworded["wording"] != same["wording"]
     assert ThinkPRM().identity()["model"] == "launch/ThinkPRM-1.5B"
+
+
+def test_written_texts_leave_no_keys_and_values(tiny_model: str) -> None:
+    """Nobody goes on from their ends; a prompt that is read is the same whether they were kept or not."""
+    check = Check(np.random.default_rng(0))
+    reader = open_reader(check, tiny_model, Sampling(), device="cpu")
+    launched = reader.engine.launch([Problem("a", "a", "")], 2, 8, seed=0)[0]
+    reader.engine.store.clear()
+    assert reader.generate(["a"], 8, n=2) == [[p.text for p in launched]]
+    assert reader.engine.store.bytes == 0 and check.cost.verifier == sum(len(p.tokens) for p in launched)

@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -125,6 +127,32 @@ def test_a_pushed_checkpoint_is_the_one_that_is_pulled(hub: dict[str, str], tmp_
     absent = run("bench", "--pruner", "stop:checkpoint=hf://me/nothing", *small)
     assert absent.returncode == 2 and "Traceback" not in absent.stderr
     assert "hub repository me/nothing" in absent.stderr + absent.stdout
+
+
+@pytest.mark.parametrize("size", [0, 1500])
+def test_pushing_needs_no_room_on_the_disk(size: int, hub: dict[str, str], tmp_path: Path) -> None:
+    """No file of this process may hold more than ``size`` bytes; what is pushed is all of it, or nothing and one line."""
+
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    def push(prepare: Callable[[], None] | None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "harness.cli", "push", "stop", f"me/full-{size}"]
+        return subprocess.run(
+            command, env=hub, cwd=tmp_path, capture_output=True, text=True, timeout=300, preexec_fn=prepare
+        )
+
+    first = push(full)
+    pushed = Hub.repositories.get(f"me/full-{size}", {})
+    assert "Traceback" not in first.stderr, first.stderr
+    if first.returncode:
+        assert first.returncode == 2 and first.stderr.startswith("error: ") and first.stderr.count("\n") == 1
+        assert not pushed
+    assert push(None).returncode == 0
+    assert {"checkpoint.json", "README.md", "head.safetensors"} <= set(Hub.repositories[f"me/full-{size}"])
+    for name, content in pushed.items():
+        assert Hub.repositories[f"me/full-{size}"][name] == content
 
 
 def test_a_file_of_a_repository_cannot_leave_its_folder(hub: dict[str, str], tmp_path: Path) -> None:

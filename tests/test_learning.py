@@ -169,6 +169,24 @@ def test_a_damaged_part_does_not_count_as_done(damage: bytes | None, open_labels
     assert open_labels().make(lambda done, tokens: None) > 0 and open_labels().digest("monte-carlo") == digest
 
 
+@pytest.mark.parametrize(
+    ("index", "given", "seen"),
+    [
+        (1, None, "1"),
+        (1, "4,5,6", "5"),
+        (3, "4,5,6", "4"),
+        (1, " GPU-ab , GPU-cd ", "GPU-cd"),
+        (2, "", ""),
+        (2, "-1", "-1"),
+        (1, "3", "3"),
+    ],
+)
+def test_a_helper_takes_one_of_the_gpus_that_were_given(index: int, given: str | None, seen: str) -> None:
+    from harness.cli.learn import device_of
+
+    assert device_of(index, given) == seen
+
+
 def test_labels_predict_success(open_labels: Any) -> None:
     """The label is an unbiased success rate: many fresh continuations agree with it on average."""
     from harness.learn.labels import continue_often

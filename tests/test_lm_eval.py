@@ -356,6 +356,24 @@ def test_names(folder: Path, write: Callable[..., Path], monkeypatch: pytest.Mon
         LMEval("hands-local", include=str(folder), trust=True)
 
 
+def test_names_are_found_as_lm_eval_finds_them() -> None:
+    """By the text of their files, of which lm-eval parses some thousands."""
+    from lm_eval.tasks._index import TaskIndex
+
+    from tasks.lm_eval_loading import _defined
+
+    known = _defined()
+    tasks = sorted(known["task"])
+    for name in (*tasks[::997], "gsm8k"):
+        entry = TaskIndex.entry_from_path(known["task"][name])
+        assert entry is not None and entry.name == name
+    for name in (*sorted(known["group"])[::97], "acp_bench", "mmlu"):
+        with pytest.raises(PathpruneError, match=f"{name} is a group"):
+            LMEval(name)
+    with pytest.raises(PathpruneError, match=r"unknown lm-eval task 'gsm9k'; did you mean gsm8k\?"):
+        LMEval("gsm9k")
+
+
 def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     from harness.lm_eval_model import Pathprune, main
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ from harness.report.matched import (
     family,
     interpolated,
 )
+from harness.report.rows import rows
 from tests.test_sweep import PREFIX, benchmark
 
 HALF, EIGHTH = Fraction(1, 2), Fraction(1, 8)
@@ -164,3 +166,17 @@ def test_degenerate_groups() -> None:
     assert [c.name for c in curves(group())] == ["no pruning", "random"]
     tiny = curves(group(n=2, strong=1.0))
     assert tiny[-1].gammas == (HALF,) and len(at_budget(tiny, 1e9)) == 3
+
+
+def test_memory_of_a_table_is_bounded() -> None:
+    """All answers differ, so that every path has a count of its own in each of the random control's 200 votes."""
+    peaks = {}
+    for problems in (16, 128):
+        table = group(problems, 512, one=0.5)
+        answers = np.tile(np.arange(512), (problems, 1))
+        table = replace(table, pool=replace(table.pool, answers=answers), judged=[])
+        tracemalloc.start()
+        rows(table, 256)
+        peaks[problems] = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+    assert peaks[128] < 96 and peaks[128] < 2 * peaks[16] + 16, peaks

@@ -28,6 +28,7 @@ from harness.signals import deferred
 from harness.spec import Stage, bank_spec
 from harness.where import Where
 
+DEVICES = "CUDA_VISIBLE_DEVICES"
 SHARE = Amount(0, 1)
 
 
@@ -125,9 +126,17 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
     return Bank(bank, bank_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))
 
 
+def device_of(index: int, given: str | None) -> str:
+    """The GPU that a process of this number sees: of those that were ``given``, in turn, or else of all of the machine's."""
+    devices = [device.strip() for device in (given or "").split(",") if device.strip()]
+    if given is None:
+        return str(index)
+    return devices[index % len(devices)] if devices else given
+
+
 def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
     """A process beside the one that was started: the GPU of its number, or its share of the cores."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(index)  # before torch looks
+    os.environ[DEVICES] = device_of(index, os.environ.get(DEVICES))  # before torch looks
     import torch
 
     torch.set_num_threads(threads)

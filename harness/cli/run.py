@@ -118,8 +118,9 @@ def _show_failures(failures: Any) -> int:
 
 @cli.command("list")
 def list_all() -> None:
-    """Pruners by quadrant, tasks and engines."""
+    """Pruners by quadrant, what the LoRA of each checkpoint is on, tasks, engines and imported pools."""
     from harness.imports.pool import names_of_pools
+    from harness.learn import checkpoints
 
     table = Table("pruner", "quadrant", "needs", "cost", "fidelity", "learned", "decides", "vote", "source")
     plugins = [registry.pruner(name) for name in registry.names("pruners")]
@@ -131,6 +132,8 @@ def list_all() -> None:
         about = (plugin.name, traits.quadrant, needs, traits.cost_class, traits.fidelity)
         table.add_row(*about, learned, decides, traits.vote, plugin.source)
     console.print(table)
+    for checkpoint, reach in checkpoints.reaches():
+        console.print(f"{checkpoint}: {reach}", soft_wrap=True)
     console.print(f"tasks: {', '.join(registry.names('tasks'))}")
     console.print(f"engines: {', '.join(registry.names('engines'))}")
     if pools := names_of_pools():

@@ -37,9 +37,13 @@ class Reading:
         self._gathered = Gathered(rows, reader)
 
     def __iter__(self) -> Iterator[ImportedProblem]:
-        yield from self._gathered
-        if not len(self._gathered.left):
-            raise PathpruneError(f"{self._files[0].name}: no row is left of {self.rows}; first {self.skipped[0]}")
+        is_empty = True
+        for problem in self._gathered:
+            is_empty = False
+            yield problem
+        if is_empty:
+            first = f"; the first was left out: {self.skipped[0]}" if self.skipped else "; see to what is mapped"
+            raise PathpruneError(f"{self._files[0].name}: no path in {self.rows} rows{first}")
 
     @cached_property
     def problems(self) -> int:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -231,8 +232,11 @@ def _sources(given: Path | str) -> list[Source]:
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file has
         raise PathpruneError(f"no file of paths at {shown(given)} ({type(error).__name__})") from error
     if not known:
-        near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise PathpruneError(f"no file of paths at {given}" + (f": {unknown('file', path.name, near)}" if near else ""))
+        beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, beside, 1)
+        raise PathpruneError(
+            f"no file of paths at {given}" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
+        )
     return [_source(path, private(str(given)))]
 
 

@@ -78,10 +78,13 @@ class Gathered:
     def __init__(self, rows: Rows, reader: RowReader) -> None:
         self.rows, self.reader = rows, reader
         self.by_prompt = False
-        self.left: dict[Key, int] = {}  # rows that are still to come, by problem
+        self.left: dict[Key, int] = {}  # rows by problem
+        self.counted = -1  # rows that were refused when they were counted
 
     def count(self) -> int:
         """The first pass: how many problems there are."""
+        if self.counted == len(self.rows.refused):
+            return len(self.left)
         keys: list[Key] = []
         for given in self.rows.only(self.reader.columns):
             try:
@@ -93,6 +96,7 @@ class Gathered:
         for key in keys:
             name = self._name(key)
             self.left[name] = self.left.get(name, 0) + 1
+        self.counted = len(self.rows.refused)
         return len(self.left)
 
     def _name(self, key: Key) -> Key:

@@ -39,6 +39,8 @@ def unpack(value: Any, name: str, tokens: Sequence[int] | None = None) -> Read:
             return _content(as_list(value["content"], f"{name}.content"), f"{name}.content")
         if value.get("token_logprobs") is not None:
             return _columns(value, name)
+        if "content" in value:  # null: none were asked for
+            return Read()
         raise Flaw(f"{name} is an object without content and token_logprobs: {shown(sorted(value))}")
     entries: Any = value if isinstance(value, np.ndarray) else as_list(value, name)
     if len(entries) and isinstance(entries[0], Mapping):
@@ -82,12 +84,16 @@ def _by_token(entries: Sequence[Any], name: str, tokens: Sequence[int] | None) -
         return read
     if len(tokens) != len(entries):
         raise Flaw(f"{name} has {len(entries)} tokens and token_ids {len(tokens)}")
-    read.logprob = []
+    read.logprob, read.pieces = [], []
     for position, (entry, token) in enumerate(zip(entries, tokens, strict=True), 1):
         value = entry.get(str(token), entry.get(token)) if isinstance(entry, Mapping) else None
-        if value is None:
+        logprob = value.get("logprob") if isinstance(value, Mapping) else value
+        if logprob is None:
             raise Flaw(f"{name} has nothing of the sampled token {token} at token {position}")
-        read.logprob.append(value["logprob"] if isinstance(value, Mapping) else value)
+        read.logprob.append(logprob)
+        if isinstance(value, Mapping) and isinstance(value.get("decoded_token"), str):
+            read.pieces.append(value["decoded_token"])
+    read.pieces = read.pieces if len(read.pieces) == len(tokens) else None
     return read
 
 
@@ -120,17 +126,16 @@ class Statistics:
     def _table(self, value: Any, name: str) -> np.ndarray:
         """The K largest log-probabilities of each token, descending, ``[T, K]``."""
         entries = value if isinstance(value, np.ndarray) else as_list(value, name)
-        counts = {len(entry) if entry is not None else 0 for entry in entries} if len(entries) else {self.k or 0}
-        k = min(counts) if self.k is None else self.k
-        if self.k is None and len(entries):
-            self.k = k
-        if min(counts) < k or (k == 0 and max(counts)):
-            short = next(i for i, entry in enumerate(entries, 1) if entry is None or len(entry) < max(k, 1))
+        counts = [_count(entry, name) for entry in entries]
+        if not any(counts):
+            return np.empty((len(counts), 0 if counts else self.k or 0))
+        k = self.k or min(counts)
+        short = next((i for i, count in enumerate(counts) if count < max(k, 1)), None)
+        if short is not None:
             raise Flaw(
-                f"{name} gives {min(counts)} of the most likely tokens at token {short}, and {k or max(counts)} elsewhere"
+                f"{name} gives {counts[short]} of the most likely tokens at token {short + 1}, and {k or max(counts)} elsewhere"
             )
-        if not k or not len(entries):
-            return np.empty((len(entries), k))
+        self.k = k
         rows = [_plain(entry, name) for entry in entries]
         rows = [
             row if len(row) == k else np.sort(_logs(per_token(row, name), name, i))[-k:] for i, row in enumerate(rows)
@@ -143,6 +148,15 @@ class Statistics:
             position = int(np.argwhere(~np.isfinite(table))[0][0])
             raise Flaw(f"{name} holds {table[position].tolist()} at token {position + 1}, not log-probabilities")
         return -np.sort(-_logs(table.reshape(-1), name, k=k).reshape(len(entries), k), axis=1)
+
+
+def _count(entry: Any, name: str) -> int:
+    """How many of the most likely tokens are given."""
+    if entry is None:
+        return 0
+    if not isinstance(entry, Mapping) and not is_list(entry):
+        raise Flaw(f"{name} holds {shown(entry)}, not the most likely tokens of a token")
+    return len(entry)
 
 
 def _plain(entry: Any, name: str) -> Any:

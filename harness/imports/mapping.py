@@ -142,7 +142,7 @@ def find(row: Row, mapping: Mapping[str, str], targets: Sequence[str] = TARGETS)
     add(row, found, mapping, targets)
     if "text" in found and "messages" in found and "messages" not in mapping:
         del found["messages"]
-    _assign_answers(row, found, mapping, has_text="text" not in targets or bool({"text", "messages"} & found.keys()))
+    _assign_answers(row, found, mapping, targets)
     return found
 
 
@@ -162,19 +162,19 @@ def _first(row: Row, target: str, names: Sequence[str], found: Mapping[str, str]
     return next((name for name in there if fits is None or fits(name, row[name])), None)
 
 
-def _assign_answers(row: Row, found: dict[str, str], mapping: Mapping[str, str], has_text: bool) -> None:
+def _assign_answers(row: Row, found: dict[str, str], mapping: Mapping[str, str], targets: Sequence[str]) -> None:
     """Whose an ``answer`` is: the path's where the gold one has a field of its own, there is one for each text, or there is no
     text at all; else the gold one. ``solution`` and the like are gold where nothing else is."""
-    used = set(found.values())
+    used, has_text = set(found.values()), "text" not in targets or bool({"text", "messages"} & found.keys())
     either = next((name for name in EITHER if name in row and name not in used), None)
     texts = row.get(found.get("text", ""))
     if either is not None:
         each = is_list(row[either]) and is_list(texts) and len(row[either]) == len(texts)
         is_gold = (has_text or "answer" in found) and not each and "gold" not in found
         target = "gold" if is_gold else "answer"
-        if target not in found and target not in mapping:
+        if target in targets and target not in found and target not in mapping:
             found[target] = either
-    if "gold" not in found and "gold" not in mapping:
+    if "gold" in targets and "gold" not in found and "gold" not in mapping:
         rest = [name for name in ANSWERS if name not in EITHER and name not in {*found.values(), "correct"}]
         if name := next((name for name in rest if name in row and not missing(row[name])), None):
             found["gold"] = name

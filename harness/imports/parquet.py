@@ -21,7 +21,7 @@ def rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         known = parquet.schema_arrow.names
         wanted = known if columns is None else [name for name in known if name in columns]
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
-        largest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+        largest = max((_bytes(group) / max(group.num_rows, 1) for group in groups), default=1)
         size = int(min(max(BATCH / max(largest, 1), 1), 4096))
         if not wanted:  # the rows are there, though nothing of them is asked
             yield from ({} for _ in range(parquet.metadata.num_rows))
@@ -30,6 +30,12 @@ def rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
             values = [_values(column) for column in batch.columns]
             for cells in zip(*values, strict=True):
                 yield dict(zip(batch.schema.names, cells, strict=True))
+
+
+def _bytes(group: Any) -> int:
+    """About what a row group takes when it is decoded: repeated values take little in the file only."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
 
 
 def _values(column: pa.Array) -> list[Any]:

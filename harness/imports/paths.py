@@ -47,6 +47,8 @@ def spread(said: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[dict[s
 
 def _told(said: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a path: an answer that is null says that none was read, any other null says nothing."""
+    if said.get("text", "") is None:
+        raise Flaw("a text is null; leave the path out, or all texts: map text=")
     told = {target: value for target, value in said.items() if value is not None}
     return told | {"answer": ""} if "answer" in said and "answer" not in told else told
 
@@ -215,4 +217,7 @@ def golds(value: Any, name: str, where: str) -> tuple[str, ...]:
     listed = list(value) if is_list(value) else [value]
     field = "solution" if name.lower() == "solution" else "answer"
     plain = [v.item() if isinstance(v, np.generic) else v for v in listed]
-    return tuple(dict.fromkeys(fields.gold({field: v}, where) for v in plain if not missing(v)))
+    try:
+        return tuple(dict.fromkeys(fields.gold({field: v}, where) for v in plain if not missing(v)))
+    except PathpruneError as error:
+        raise Flaw(str(error).replace(f"{where}: {field} ", f"{where}: {name} ", 1)) from error

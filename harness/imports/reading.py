@@ -19,6 +19,7 @@ from tasks.benchmarks import fields
 from tasks.benchmarks.files import Row, missing
 
 BESIDE = ("path", "answer", "correct", "probes", "rewards")  # what a row may say beside paths that lie deeper in it
+LATER = ("gold", *PATH)  # may first stand in a later row; which problem a row belongs to is told by one field
 Paths = Callable[[Row], Iterable[Mapping[str, Any]]]
 
 
@@ -92,6 +93,7 @@ class FieldReader:
         shape: what the shape says of them.
         paths_of: the paths of a row, as values by what they say, where they lie deeper than its fields.
         names: fields of those values, for messages.
+        beside: what is looked for in fields of the row beside such paths.
         from_file: whether the file's name says which problem it is.
     """
 
@@ -100,13 +102,15 @@ class FieldReader:
     shape: Mapping[str, str]
     paths_of: Paths | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    beside: Sequence[str] = ()
     from_file: bool = False
     statistics: Statistics = field(default_factory=Statistics)
     stems: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)  # what was said by any row
     columns: Sequence[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.targets = TARGETS if self.paths_of is None else (*PROBLEM, *BESIDE)
+        self.targets = TARGETS if self.paths_of is None else (*PROBLEM, *self.beside)
         self.found = find(self.row, {**self.shape, **self.given}, self.targets)
         asked_in = [self.found.get(target) for target in ("id", "problem")]
         if "problem" not in self.found:
@@ -117,8 +121,8 @@ class FieldReader:
     @property
     def mapping(self) -> dict[str, str]:
         """What was read from which field."""
-        deep = {target: name for target, name in self.names.items() if target not in self.found}
-        return {**deep, **self.found}
+        named = {**self.names, **self.found, **({"id": "(the file's name)"} if self.stems else {})}
+        return {target: named[target] for target in (*PROBLEM, *PATH) if target in self.read and target in named}
 
     def key(self, given: Given, source: str) -> Key:
         """To which problem a row belongs. Raises Flaw where nothing says so."""
@@ -133,14 +137,14 @@ class FieldReader:
         """What a row says. Raises Flaw where it cannot be read."""
         row = given.row
         if self.paths_of is None:
-            add(row, self.found, {**self.shape, **self.given})
+            add(row, self.found, {**self.shape, **self.given}, LATER)
         names = {**self.names, **self.found}
         said = {target: self._value(row, target) for target in PATH if target in self.found and self._has(row, target)}
-        told = list(spread(said, names)) if said else []
+        told = list(spread(said, names)) if said or self.paths_of is None else []
         if self.paths_of is not None:
             told = list(self._merged(list(self.paths_of(row)), told))
         gold = self._value(row, "gold") if "gold" in self.found else None
-        return Part(
+        part = Part(
             id=self._id(row, source),
             prompt=self._prompt(given),
             golds=() if missing_gold(gold) else golds(gold, self.found["gold"], given.where),
@@ -148,6 +152,10 @@ class FieldReader:
             where=given.where,
             numbers=[values.word(one.get("path"), names.get("path", "path")) for one in told],
         )
+        about = {"id": part.id, "problem": part.prompt, "gold": part.golds or None}
+        self.read.update(target for target, value in about.items() if value is not None)
+        self.read.update(*told)
+        return part
 
     def _merged(self, deep: list[Mapping[str, Any]], beside: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         if beside and deep and len(beside) != len(deep):

@@ -34,17 +34,19 @@ class Rows:
 
     def only(self, columns: Sequence[str] | None) -> Iterator[Given]:
         """The rows with at least these fields; of a file that is read by columns, with these alone."""
-        self.bytes_read = 0
+        self.bytes_read = before = 0
         for source in self.sources:
-            self.source, count = source, 0
+            self.source, count, size = source, 0, source.path.stat().st_size
+            known = self.counts.get(source.name, 0)  # from an earlier pass
             for given in source.rows(self.is_row, columns):
                 count += 1
+                self.bytes_read = before + (size * count // known if known else 0)
                 if self._is_whole(given):
                     yield given
             if not count:
                 raise PathpruneError(f"{source.name} holds no rows; leave it out")
             self.counts[source.name] = count
-            self.bytes_read += source.path.stat().st_size
+            self.bytes_read = before = before + size
 
     def _is_whole(self, given: Given) -> bool:
         where, row = given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeGuard
 
@@ -35,6 +35,15 @@ def as_list(value: Any, name: str) -> list[Any]:
     if not is_list(value):
         raise Flaw(f"{name} is {shown(value)}, not a list")
     return value.tolist() if isinstance(value, np.ndarray) else list(value)
+
+
+def as_object(value: Any, name: str) -> Mapping[str, Any]:
+    """An object, empty where there is none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Flaw(f"{name} is {shown(value)}, not an object")
+    return value
 
 
 def text(value: Any, name: str) -> str:
@@ -104,7 +113,10 @@ def reward(value: Any, name: str) -> float | Sequence[float] | None:
 
 def token_ids(value: Any, name: str) -> tuple[int, ...]:
     """Token ids: whole numbers of 0 or more."""
-    array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
+    try:
+        array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
+    except ValueError as error:  # lists of unlike lengths in it
+        raise Flaw(f"{name} is {shown(value)}, not a list of token ids") from error
     if array.size == 0:
         return ()
     if array.ndim != 1 or array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= 2**31:

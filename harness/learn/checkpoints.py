@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from harness import advice
 from harness.api import ASKED, PathpruneError
+from harness.engines import adapters
 from harness.learn import weights
 from harness.learn.hub import is_address, pull
 from harness.ledger import IMPORTED
@@ -120,8 +122,7 @@ def locate(plugin: Plugin, fingerprint: str) -> Path:
     """
     if plugin.checkpoint:
         return pull(plugin.checkpoint) if is_address(plugin.checkpoint) else Path(plugin.checkpoint)
-    shipped = Path(str(resources.files("pruners"))) / "checkpoints"
-    for root in (LOCAL, shipped):
+    for root in _roots():
         checkpoint = folder(root, plugin, fingerprint)
         if (checkpoint / CARD).exists():
             return checkpoint
@@ -130,6 +131,41 @@ def locate(plugin: Plugin, fingerprint: str) -> Path:
         f"model: {advice.command('train', pruner=plugin.name)}, or name one: "
         + advice.option(pruner=plugin.name + (",checkpoint=DIR" if plugin.options else ":checkpoint=DIR"))
     )
+
+
+def _roots() -> tuple[Path, Path]:
+    """Where checkpoints are looked up: the user's own folder, and that of those that ship."""
+    return LOCAL, Path(str(resources.files("pruners"))) / "checkpoints"
+
+
+def reaches() -> Iterator[tuple[str, str]]:
+    """Of every checkpoint at hand that has a LoRA: its pruner and model, and what the LoRA is on or why that cannot be read."""
+    for root in _roots():
+        for file in sorted(root.glob(f"*/*/{adapters.CONFIG}")):
+            try:
+                card = read_card(file.parent)
+                named = f"{card['pruner']} for {card['base']['model']} ({card['base']['fingerprint'][:8]})"
+                yield named, reach_line(_reach_in(card, file.parent))
+            except PathpruneError as error:
+                yield str(file.parent), str(error)
+
+
+def _reach_in(card: Mapping[str, Any], checkpoint: Path) -> dict[str, list[str]]:
+    """What a card says of its LoRA; cards of earlier versions say nothing, and their LoRA's own settings do."""
+    lora = card.get("lora")
+    names: list[Any] = [lora.get("on"), lora.get("not_on")] if isinstance(lora, dict) else []
+    if names and all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in names):
+        return {"on": names[0], "not_on": names[1]}
+    config = adapters.settings(checkpoint)
+    targets = config["target_modules"]
+    modules = ["every linear layer"] if isinstance(targets, str) else {t.rpartition(".")[2] for t in targets}
+    return {"on": sorted({*modules, *(config.get("target_parameters") or ())}), "not_on": []}
+
+
+def reach_line(reach: Mapping[str, Sequence[str]]) -> str:
+    """The line that says what an adapter's LoRA is on; of a mixture of experts, also which of them it is not on."""
+    beside = f", not on {', '.join(reach['not_on'])}" if reach["not_on"] else ""
+    return f"the LoRA is on {', '.join(reach['on'])}{beside}"
 
 
 def read_card(checkpoint: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -73,7 +73,7 @@ def train_pruner(
             metrics = as_json(f"{plugin.name!r}: fit()", plugin.call("fit", examples, check, log))
         reach = _reach(pruner)
         if reach:
-            log(reach_line(reach))
+            log(checkpoints.reach_line(reach))
         if writes():
             about = {"labels": _of_labels(labels, kind, prefix), "metrics": metrics} | (
                 {"lora": reach} if reach else {}
@@ -89,12 +89,6 @@ def _reach(pruner: Any) -> dict[str, list[str]]:
 
     adapter = getattr(pruner, "adapter", None)
     return adapter.reach if isinstance(adapter, StopAdapter) and adapter.rank else {}
-
-
-def reach_line(reach: Mapping[str, Sequence[str]]) -> str:
-    """The line that says what an adapter's LoRA is on; of a mixture of experts, also which of them it is not on."""
-    beside = f", not on {', '.join(reach['not_on'])}" if reach["not_on"] else ""
-    return f"the LoRA is on {', '.join(reach['on'])}{beside}"
 
 
 def _save(plugin: Plugin, engine: Any, task: str, checkpoint: Path, about: dict[str, Any]) -> None:

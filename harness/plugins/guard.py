@@ -92,18 +92,23 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
 def one_process() -> Iterator[None]:
     """End here a process that was forked in the block and leaves it: what comes behind it is done once."""
     owner, code = os.getpid(), 1
+    _within.append(owner)
     try:
         yield
         code = 0
     finally:
+        _within.pop()
         if os.getpid() != owner:
             os._exit(code)
 
 
+_within: list[int] = []  # one for each such block that runs
+
+
 def _compute_alone() -> None:
-    """Let a forked process compute with its one thread: it waits for ever for the others, which no fork copies."""
+    """Let a process that a plug-in forks compute with its one thread: for the others, which no fork copies, it would wait for ever."""
     torch: Any = sys.modules.get("torch")
-    if hasattr(torch, "set_num_threads"):
+    if _within and hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)
 
 

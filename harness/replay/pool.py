@@ -16,6 +16,7 @@ from harness.replay.votes import leaders, small
 from harness.rng import generator
 
 BINS = 4  # path-length quantiles per problem of the length-matched comparison
+CHUNK = 1 << 20  # elements of an intermediate array, which bounds memory whatever N, answers and draws
 DRAWS = 200  # random subsets per problem for votes, which have no closed form
 
 
@@ -170,6 +171,15 @@ def votes_right(
     ``[problems of the pool, N]``; one vote each where None."""
     ballots, number = ballots_of(pool), np.arange(len(pool.problems), dtype=np.int32)[problems]
     kept = np.broadcast_to(kept, (len(number), *kept.shape[1:]))
+    step = max(1, CHUNK // max(1, kept.shape[1] * max(kept.shape[2], ballots.none + 1)))
+    runs = [slice(start, start + step) for start in range(0, len(number), step)]
+    return np.concatenate([_votes_right(pool, ballots, number[run], kept[run], sizes, weights) for run in runs], 1)
+
+
+def _votes_right(
+    pool: Pool, ballots: Ballots, number: np.ndarray, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None
+) -> np.ndarray:
+    """``votes_right`` of some problems, whose arrays are all in memory at once."""
     path = np.ascontiguousarray(kept.reshape(-1, kept.shape[2]).T)  # [k, Q R]: voters lie one behind the other
     problem = number.repeat(kept.shape[1])
     flat = path + problem * np.int32(pool.n)

@@ -81,12 +81,12 @@ def reachable(address: str | None) -> None:
 
 @dataclass
 class Cluster:
-    """A crew (``harness.runners.work.Crew``) of ``count`` actors with ``gpus`` each."""
+    """A crew (``harness.runners.work.Crew``) of ``count`` actors, each with ``devices`` GPUs where the cluster has any."""
 
     opening: Opening
     address: str | None
     count: int
-    gpus: int
+    devices: int
 
     def __call__(self, worker: Worker, jobs: Jobs) -> Iterator[Finished]:
         """``worker`` stays unused: the actors open their own."""
@@ -100,9 +100,34 @@ class Cluster:
         with _interfaces(ray, every=bool(self.address)):
             ray.init(self.address, log_to_driver=False, logging_level="error", include_dashboard=board)
         try:
-            yield from Actors(ray, self).finished(jobs)
+            gpus = gpus_of_each(self.count, self.devices, int(ray.cluster_resources().get("GPU", 0)), self.address)
+            yield from Actors(ray, self, gpus).finished(jobs)
         finally:
             ray.shutdown()
+
+
+def devices_of(engine: str) -> int:
+    """How many GPUs an engine of this spec takes where there are some: as many as it splits a model over, none on a CPU."""
+    options = registry.options_of(engine)[1]
+    if str(options.get("device", "")).startswith("cpu"):
+        return 0
+    split = options.get("tensor_parallel", 1)
+    return split if isinstance(split, int) and split > 0 else 1
+
+
+def gpus_of_each(count: int, devices: int, total: int, address: str | None) -> int:
+    """GPUs of each of ``count`` workers, of the ``total`` that the cluster has; none where it has none.
+
+    Raises:
+        PathpruneError: this machine has fewer than the workers need, which would wait for them for ever.
+    """
+    if not total:
+        return 0
+    if address is None and count * devices > total:
+        raise PathpruneError(
+            f"{count} workers of {devices} GPUs each need more than the {total} of this machine; give {max(1, total // devices)} workers"
+        )
+    return devices
 
 
 @contextmanager
@@ -119,9 +144,9 @@ def _interfaces(ray: Any, every: bool) -> Iterator[None]:
 class Actors:
     """The actors of a cluster, and the jobs that they have."""
 
-    def __init__(self, ray: Any, cluster: Cluster) -> None:
+    def __init__(self, ray: Any, cluster: Cluster, gpus: int) -> None:
         self.ray, self.opening = ray, cluster.opening
-        self.remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus)(Actor)
+        self.remote = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
         self.idle = [self.remote.remote(self.opening) for _ in range(cluster.count)]
         self.again: list[tuple[Job, int]] = []  # jobs whose worker died, and the attempt that is next
         self.running: dict[Any, tuple[Any, Job, int]] = {}

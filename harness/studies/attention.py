@@ -5,7 +5,7 @@ The same forward as ``HFEngine.probe`` on the same cached KV, with eager attenti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.api import Path
+from harness.api import Path, PathpruneError
 from harness.engines.hf.adapter import StopAdapter
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionMass:
-    """Attention mass, mean over heads, float32; the three kinds sum to 1 for every path, layer and [STOP] token."""
+    """Attention mass, mean over heads, float32; the three kinds sum to 1 for every path, layer and [STOP] token.
+
+    Of a model with attention sinks (gpt-oss), to less: the rest lies on the sink."""
 
     prompt: np.ndarray  # [n, layers, T_s], over all prompt tokens
     prefix: np.ndarray  # [n, layers, T_s, L], generated token t in column t; 0 behind a path's end
@@ -45,17 +47,25 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
     batch = engine.prefill(paths, want_logits=False)
     longer = replace(batch, lengths=batch.lengths + adapter.tokens)
     width = int(batch.cache.get_seq_length()) + adapter.tokens
-    weights: list[torch.Tensor] = []  # per layer [n, heads, T_s, width]
-    hooks = [
-        layer.self_attn.register_forward_hook(lambda _module, _inputs, outputs: weights.append(outputs[1]))
-        for layer in adapter.decoder.layers
-    ]
+    modules = _attention_modules(adapter.decoder)
+    given: list[Any] = [None] * len(modules)
+
+    def keep(layer: int) -> Callable[..., None]:
+        return lambda _module, _inputs, outputs: given.__setitem__(layer, outputs)
+
+    hooks = [module.register_forward_hook(keep(layer)) for layer, module in enumerate(modules)]
     try:
         states = adapter(batch.cache, longer.lengths.to(engine.device), longer.mask(width, engine.device))
     finally:
         for hook in hooks:
             hook.remove()
-    mass = torch.stack([w.float().mean(1).cpu() for w in weights], 1)  # [n, layers, T_s, width]
+    weights = [_weights(outputs, (len(paths), adapter.tokens, width)) for outputs in given]
+    if not weights or any(w is None for w in weights):
+        raise PathpruneError(
+            f"{type(adapter.decoder).__name__} does not give the attention of every layer as eager attention of transformers "
+            "does; draw it on a model that does, such as hands"
+        )
+    mass = torch.stack([w.float().mean(1).cpu() for w in weights if w is not None], 1)  # [n, layers, T_s, width]
     border = width - adapter.tokens
     prefix = mass.new_zeros(*mass.shape[:3], longest)
     prompt = mass.new_zeros(mass.shape[:3])
@@ -64,6 +74,18 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
         prompt[row] = mass[row, :, :, :start].sum(-1)
         prefix[row, :, :, : border - start] = mass[row, :, :, start:border]
     return AttentionMass(prompt.numpy(), prefix.numpy(), mass[..., border:].numpy(), states.float().cpu().numpy())
+
+
+def _attention_modules(decoder: torch.nn.Module) -> list[torch.nn.Module]:
+    """A decoder's attention, layer by layer, whatever a family calls it; of one within another the outer one."""
+    named = {n: m for n, m in decoder.named_modules() if type(m).__name__.endswith("Attention")}
+    return [m for n, m in named.items() if not any(n.startswith(f"{outer}.") for outer in named)]
+
+
+def _weights(outputs: Any, shape: tuple[int, int, int]) -> torch.Tensor | None:
+    """The weights ``[n, heads, T_s, width]`` among what an attention module gives; None where it gives none."""
+    tensors = [t for t in outputs if isinstance(t, torch.Tensor)] if isinstance(outputs, tuple) else []
+    return next((t for t in tensors if t.dim() == 4 and (t.shape[0], *t.shape[2:]) == shape), None)
 
 
 @contextmanager

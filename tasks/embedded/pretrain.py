@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -190,7 +191,10 @@ def train(recipe: PretrainRecipe, out: Path) -> None:
 def _restore(file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], log: list[dict[str, float]]) -> int:
     if not file.exists():
         return 0
-    state = torch.load(file, weights_only=True)
+    try:
+        state = torch.load(file, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise SystemExit(f"error: {file} cannot be read ({error}); move it away, and training starts again") from error
     if state["recipe"] != asdict(recipe):
         raise SystemExit(
             f"error: {file} belongs to another recipe ({state['recipe']}); choose another --out, or move it away"

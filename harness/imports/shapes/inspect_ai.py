@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.imports.chats import replied, said
 from harness.imports.reading import FieldReader, known
-from harness.imports.values import Flaw, is_list
+from harness.imports.values import Flaw, as_list, as_object, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
 
@@ -43,33 +43,39 @@ class InspectAI:
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         problem = known(row, {"id": ["id"], "problem": ["input"], "gold": ["target"]})
-        return FieldReader(row, mapping, problem | {"answer": "", "correct": ""}, _path, NAMES)
+        return FieldReader(row, mapping, problem, _path, NAMES)
 
 
 def _path(row: Row) -> Iterator[Mapping[str, Any]]:
     if row.get("error"):
         error = row["error"].get("message") if isinstance(row["error"], Mapping) else row["error"]
         raise Flaw(f"the sample ended in an error: {shown(error, 120)}")
-    sample = _attached(row, row.get("attachments") or {})
-    output = sample.get("output") or {}
-    choices = output.get("choices") or []
+    sample = _attached(row, as_object(row.get("attachments"), "attachments"))
+    output = as_object(sample.get("output"), "output")
+    choices = as_list(output.get("choices") or [], "output.choices")
     path: dict[str, Any] = {"path": sample["epoch"]}
-    if len(choices) > 0 and isinstance(choices[0].get("message"), Mapping):
-        path["text"] = said(choices[0]["message"], "message")
-        path["logprobs"] = choices[0].get("logprobs")
-        reason = choices[0].get("stop_reason")
-        path["finish"] = None if reason in UNSAID else reason
+    if choices:
+        path |= _choice(as_object(choices[0], "output.choices"))
     else:
         path["text"] = replied(sample.get("messages") or [], "messages")
     if path.get("logprobs") is None:
-        path["length"] = (output.get("usage") or {}).get("output_tokens")
-    path |= _score(sample.get("scores") or {})
+        path["length"] = as_object(output.get("usage"), "output.usage").get("output_tokens")
+    path |= _score(as_object(sample.get("scores"), "scores"))
     yield {target: value for target, value in path.items() if value is not None}
+
+
+def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    reason = choice.get("stop_reason")
+    return {
+        "text": said(as_object(choice.get("message"), "output.choices.message"), "message"),
+        "logprobs": choice.get("logprobs"),
+        "finish": None if reason in UNSAID else reason,
+    }
 
 
 def _score(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What the first scorer says."""
-    score = next((score for score in scores.values() if isinstance(score, Mapping)), {})
+    score = as_object(next(iter(scores.values()), None), "scores")
     value = score.get("value")
     answer = {"answer": score["answer"]} if isinstance(score.get("answer"), str) else {}
     graded = isinstance(value, str | bool | int | float) and value in GRADES

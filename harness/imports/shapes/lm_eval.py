@@ -34,7 +34,7 @@ class LMEval:
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         wanted = mapping.get("filter", row.get("filter"))
-        problem = known(row, {"id": ["doc_id"], "problem": ASKED, "gold": ["target"]}) | {"answer": "", "correct": ""}
+        problem = known(row, {"id": ["doc_id"], "problem": ASKED, "gold": ["target"]})
         given = {target: field for target, field in mapping.items() if target != "filter"}
         return FieldReader(row, given, problem, lambda row: _repeats(row, wanted), NAMES)
 
@@ -68,8 +68,8 @@ def _each(filtered: Any, count: int) -> Sequence[Any] | None:
 
 def _grades(row: Row, count: int) -> Sequence[Any] | None:
     """The grade of each path: a metric with an entry for each, or that of the only path, where it is right or wrong."""
-    named = row.get("metrics") or []
-    for name in (*METRICS, *(n for n in named if isinstance(n, str))):
+    named = row.get("metrics")
+    for name in (*METRICS, *(n for n in (named if is_list(named) else ()) if isinstance(n, str))):
         value = row.get(name)
         entries = list(value) if is_list(value) else [value]
         if value is not None and len(entries) == count and all(_is_grade(entry) for entry in entries):

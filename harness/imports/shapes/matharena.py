@@ -30,8 +30,7 @@ class MathArena:
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
-        unread = {"answer": "", "correct": "", "path": ""}  # by name: they are read below
-        return FieldReader(row, mapping, known(row, PROBLEM) | unread, _path, READ)
+        return FieldReader(row, mapping, known(row, PROBLEM), _path, READ)
 
 
 def _path(row: Row) -> Iterator[Mapping[str, Any]]:

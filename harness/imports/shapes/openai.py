@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.imports.chats import said
-from harness.imports.reading import FieldReader, known
+from harness.imports.reading import BESIDE, FieldReader, known
 from harness.imports.values import Flaw, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
@@ -38,14 +38,14 @@ class OpenAI:
 
     def fits(self, row: Row) -> bool:
         """Is this a row of it?"""
-        return bool(responses(row))
+        return bool(responses(row)) and not {"epoch", "target"} <= row.keys()  # a sample of inspect_ai
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         ids = ["custom_id", *(name for name in ("problem_id", "idx", "question_id") if is_response(row)), ""]
         asked = {"problem": ["problem", "question", *REQUESTS, "prompt"]}
         problem = known(row, asked | ({"id": ids} if is_response(row) or "custom_id" in row else {}))
-        return FieldReader(row, mapping, problem, _choices, NAMES)
+        return FieldReader(row, mapping, problem, _choices, NAMES, BESIDE)
 
 
 def is_response(value: Any) -> bool:

@@ -30,7 +30,7 @@ class ParallelProbe:
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
         problem = known(row, {"problem": ["question"], "gold": ["gold_answer"]})
-        return FieldReader(row, mapping, problem | {"answer": ""}, _branches, NAMES)
+        return FieldReader(row, mapping, problem, _branches, NAMES)
 
 
 def _branches(row: Row) -> Iterator[Mapping[str, Any]]:

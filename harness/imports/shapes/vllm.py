@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.imports.mapping import PATH, find
-from harness.imports.reading import FieldReader
+from harness.imports.reading import BESIDE, FieldReader
 from harness.imports.values import Flaw, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
@@ -32,7 +32,7 @@ class VLLM:
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
         """Who reads such rows."""
-        return FieldReader(row, mapping, {}, _outputs, NAMES)
+        return FieldReader(row, mapping, {}, _outputs, NAMES, BESIDE)
 
 
 def _holder(row: Row) -> str | None:
