@@ -133,7 +133,7 @@ def bench(
     Raises:
         PathpruneError: whatever a user can mend, in one line.
     """
-    if isinstance(pruners, Pool):  # a pool may come first
+    if issubclass(type(pruners), Pool):  # a pool may come first; an object of others may raise when asked for its class
         pruners, task = "all-registered" if task == "hands" else task, pruners
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if vote is not None:

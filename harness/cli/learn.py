@@ -19,7 +19,6 @@ from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, console, steps, where
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, PROCESSES, TEXT, WHOLE, Amount, OneOf, Whole
-from harness.engines.imported import ImportedEngine
 from harness.imports.pool import View
 from harness.learn.hub import is_address
 from harness.learn.labels import KINDS, LabelRecipe, Labels
@@ -121,6 +120,8 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
     wanted = labels.recipe
     if wanted.harvest is None:
         return None
+    from harness.engines.imported import ImportedEngine
+
     if isinstance(labels.engine, ImportedEngine):
         return labels.engine.view
     return Bank(bank, bank_spec(labels.task, labels.engine, wanted.seed, wanted.max_tokens))

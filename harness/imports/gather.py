@@ -22,7 +22,6 @@ from harness.imports.values import Flaw
 from harness.store.files import saying
 from harness.text import shown
 
-WAITING = Path(tempfile.gettempdir()) / "paths that wait for their problem"
 SPOOLED = 64 << 20  # bytes of waiting rows in memory, before they go to disk
 
 
@@ -107,7 +106,7 @@ class Gathered:
     def __iter__(self) -> Iterator[ImportedProblem]:
         self.count()
         order, left = list(self.left), dict(self.left)
-        with saying(WAITING), Spool() as waiting:
+        with saying(Path(tempfile.gettempdir()) / "paths that wait for their problem"), Spool() as waiting:
             draft, position = Draft(self.rows), 0
             for given in self.rows:
                 name, part = self._read(given)
