@@ -84,7 +84,9 @@ class RemoteEngine(ProbingEngine):
         completion = self.client.post("/v1/completions", self._body(request))
         with self.client.reading("/v1/completions"):
             reply = _reply(request, completion)
-            if any(not 0 <= token < self.layout.base for token in reply.tokens):
+            # A reading may end in any of the ids that the served model claims to have; a drawn token may not.
+            known = self.layout.base if request.stream else self.layout.vocabulary
+            if any(not 0 <= token < known for token in reply.tokens):
                 raise ValueError("a token that the model does not have")
         return reply
 
