@@ -67,7 +67,7 @@ class Tokens(Sequence[int]):
         """
         if self.document.ids is None:
             raise UnavailableError(
-                f"path {self.document.name} was imported without token ids, which this reads; import a file that has them"
+                f"path {self.document.name} stands without token ids, which this reads; import a file that has them, and cut at recorded tokens"
             )
         return self.document.ids[self.start : self.stop]
 
@@ -113,6 +113,11 @@ class Tokens(Sequence[int]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} tokens of {self.document.name}>"
+
+
+def is_whole(tokens: Sequence[int]) -> bool:
+    """Are these all tokens of a stored path?"""
+    return isinstance(tokens, Tokens) and (tokens.start, tokens.stop) == (0, tokens.document.length)
 
 
 def content(tokens: Sequence[int]) -> str:
