@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from harness.api import Path, PathpruneError, Problem, Sampling, Task, TaskDefaults
+from harness.imports.tokens import is_whole
 from harness.text import shown
 from tasks.answers import canonical, choice, equivalent, extract
 
@@ -155,6 +156,8 @@ class ImportedTask(Task):
         return self.grader.ended(text)
 
     def recorded(self, path: Path) -> tuple[str | None, bool] | None:
+        if not is_whole(path.tokens):  # a prefix, or what a model drew: neither has the stored path's answer
+            return None
         answers = self._judged(path.problem.id)
         return answers[path.index] if path.index < len(answers) else None
 

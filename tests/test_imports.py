@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 import pathprune as pp
-from harness import imports
+from harness import grading, imports
 from harness.api import Check, Cost, PathpruneError, UnavailableError
 from harness.imports import exporting
 from harness.imports.importing import Wanted, import_files
@@ -283,6 +283,17 @@ def test_a_path_of_another_seed_is_none_of_the_pool(given: Callable[..., Pool]) 
     assert len(engine.resume([stored], 99)[0].tokens) > 3
     with pytest.raises(UnavailableError, match="nothing is sampled without a model"):
         engine.resume([dataclasses.replace(stored, seed=7)], 99)
+
+
+def test_an_answer_that_was_recorded_is_that_of_the_whole_path_alone(given: Callable[..., Pool]) -> None:
+    """What is asked of a prefix, and the label of what a model drew, must not be the stored path's."""
+    pool = given(several(length=9))
+    where = Where(pool, None, "hf", "", None, None, 0)
+    whole = where.engine.view.get(pool.entries["p0"].problem, 0)[0]
+    assert grading.answer(where.task, whole) == "2" and grading.right(where.task, [whole]) == [True]
+    assert grading.answer(where.task, whole.cut(8, where.engine.decode)) is None
+    drawn = dataclasses.replace(whole, tokens=(1, 2), text="it is \\boxed{7}")
+    assert grading.judged(where.task, drawn) == ("7", False)
 
 
 # -- units -------------------------------------------------------------------------------------------------------------

@@ -115,6 +115,11 @@ class Tokens(Sequence[int]):
         return f"<{len(self)} tokens of {self.document.name}>"
 
 
+def is_whole(tokens: Sequence[int]) -> bool:
+    """Are these all tokens of a stored path?"""
+    return isinstance(tokens, Tokens) and (tokens.start, tokens.stop) == (0, tokens.document.length)
+
+
 def content(tokens: Sequence[int]) -> str:
     """SHA-256 of tokens, or where nobody recorded ids of their text and number."""
     if isinstance(tokens, Tokens) and tokens.document.ids is None:
