@@ -20,6 +20,8 @@ Role = Literal["method", "control", "closed-form", "oracle", "own-rule"]  # what
 ROLES: tuple[Role, ...] = get_args(Role)
 CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
+RankedBy = Literal["paths", "votes"]
+Origin = Literal["code", "paper", "adapted", "ours"]
 
 
 class PathpruneError(Exception):
@@ -37,6 +39,46 @@ class Problem:
     id: str
     prompt: str
     answer: str
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Whose each part of a method is; how close the method is to what was published follows from that.
+
+    ``signal`` is what it measures, ``decision`` what it does with the paths, ``training`` how its weights came about (empty:
+    it trains none). Each is "code" (what the authors' code does, held to its numbers by a test), "paper" (what the paper
+    says), "adapted" (changed, or not verifiable: the docstring says what) or "ours". ``by`` names who published the
+    method anew, under the name of another one.
+    """
+
+    signal: Origin = "ours"
+    decision: Origin = "ours"
+    training: Origin | Literal[""] = ""
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        for part, origin in self.parts.items():
+            if origin not in get_args(Origin):
+                raise PathpruneError(f"origins: {part} is one of {', '.join(get_args(Origin))}, not {origin!r}")
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The parts that there are, with their origins."""
+        named = {"signal": self.signal, "decision": self.decision, "training": self.training}
+        return {part: origin for part, origin in named.items() if part != "training" or origin}
+
+    @property
+    def fidelity(self) -> str:
+        """The label of a table: exact, paper-specified, adapted (what of it), as re-implemented by ..., or definition."""
+        if self.by:
+            return f"as re-implemented by {self.by}"
+        origins = set(self.parts.values())
+        if origins == {"ours"}:
+            return "definition"
+        if origins == {"code"}:
+            return "exact"
+        foreign = [part for part, origin in self.parts.items() if origin in ("adapted", "ours")]
+        return f"adapted ({', '.join(foreign)})" if foreign else "paper-specified"
 
 
 @dataclass(frozen=True)
@@ -158,8 +200,8 @@ class Cost:
     """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
 
     generated: int = 0  # sampled tokens, those of dropped paths included
-    probed: int = 0  # appended to cached prefixes to read them: [STOP] tokens, forced answers, a last token again
-    reread: int = 0  # tokens another model encodes
+    probed: int = 0  # fed to read prefixes: a cached one's last token, [STOP] tokens, forced answers, whole prefixes for their states
+    reread: int = 0  # tokens another model encodes; what texts begin with in common once, where it can share that
     verifier: int = 0  # tokens another model generates
     flops: float = 0.0
 
@@ -246,6 +288,9 @@ class Task(Protocol):
         return None
 
 
+END_OF_THINKING = "\n</think>\n\n"
+
+
 @dataclass(frozen=True)
 class TaskDefaults:
     """The operating point of a task, fixed on calibration problems before any pruner was looked at."""
@@ -255,9 +300,21 @@ class TaskDefaults:
     max_tokens: int
     problems: int
     prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
-    closing: str = "\n</think>\n\nThe final answer is \\boxed{"  # appended to a prefix to force an answer
+    closing: str = END_OF_THINKING + "The final answer is \\boxed{"  # appended to a prefix to force an answer
     step: str = "\n\n"  # ends a reasoning step
     labels: Mapping[str, int] = field(default_factory=dict)  # the label recipe where it is not STOP's
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What some prompts begin with in common, as token ids.
+
+    ``new``: what is to be computed, each with how many of its tokens an earlier one covers; ``of``: by prompt, the longest
+    that it begins with, () for none.
+    """
+
+    new: tuple[tuple[tuple[int, ...], int], ...] = ()
+    of: tuple[tuple[int, ...], ...] = ()
 
 
 @runtime_checkable
@@ -272,13 +329,15 @@ class Engine(Protocol):
     ``dataclasses.asdict(sampling)``).
     ``provides``: the signals it can give. "text" needs ``decode``; "token_stats" that its paths carry ``stats``; "forced"
     ``encode``; "hidden" and "trace" the methods of ``Probing``.
-    ``flops``: what a token costs. ``rows``: how many paths it likes to work on at once.
+    ``flops``: what a token costs. ``rows``: how many paths it likes to work on at once. ``closing``: what ends the model's
+    thinking, where that is known; a task's closing then begins with it.
     """
 
     spec: Mapping[str, Any]
     provides: frozenset[Signal]
     flops: FlopModel
     rows: int = 256
+    closing: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -305,6 +364,10 @@ class Engine(Protocol):
     def prompt_length(self, problem: Problem) -> int:
         """Tokens of the problem's prompt, as the model reads it."""
 
+    def thinking(self, problem: Problem) -> int:
+        """How many tokens before its end the prompt opens the model's thinking; 0 where it does not. ``<think>`` at its end: 1."""
+        return 0
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a text that goes on behind others: no special tokens. For "forced", and for models that read."""
         raise PathpruneError(f"engine {self.spec['engine']} does not encode text, which this needs")
@@ -314,6 +377,12 @@ class Engine(Protocol):
         raise PathpruneError(
             f"engine {self.spec['engine']} gives no log-probabilities of chosen tokens, which this needs"
         )
+
+    def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
+        """Compute once what the prompts of ``problems`` begin with in common, for later calls; ``known`` is there already.
+
+        Optional: an engine that shares nothing returns no heads, and prompts that it reads are charged in full."""
+        return Heads(of=((),) * len(problems))
 
     def describe(self) -> dict[str, str]:
         """What it runs on, for records of timed runs: ``device`` and versions."""
@@ -327,15 +396,19 @@ class Probing(Engine, Protocol):
         """Last-layer states over the cached prefix, float32, which is left bit-identical. Without adapter ``[n, 1, d]``
         at the prefix's last token; with one ``[n, t, d]`` at the last t of its T_s appended tokens, 1 <= t <= T_s."""
 
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
         """``reduce(states, path)`` of every path; states float32 ``[layers + 1, T, d]`` at its T generated tokens.
 
-        Entry 0 is the embedding output. Only what ``reduce`` returns is kept."""
+        Entry 0 is the embedding output. Only what ``reduce`` returns is kept. ``before``: states ``[layers + 1, before + T, d]``,
+        which begin with those at the prompt's last tokens; the last of these produced the first generated one."""
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
         """Appended tokens and LoRA weights over this engine's frozen model: loaded from ``folder``, or to be trained.
 
-        ``options`` of a new one: ``tokens`` T_s, ``rank`` and ``alpha`` of the LoRA, ``dropout``, ``seed``."""
+        ``options`` of a new one: ``tokens`` T_s, ``rank`` and ``alpha`` of the LoRA, ``dropout``, ``seed``, ``targets`` (names of
+        linear layers, joined with +) and ``experts`` (fused ones, too)."""
 
     def reader(self, paths: Sequence[Path], adapter: Adapter) -> Callable[[Any], Any]:
         """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those paths, with gradient."""
@@ -351,14 +424,23 @@ class Adapter(Protocol):
     def low_rank_parameters(self) -> int: ...
 
 
+PREFILL = "\x1eassistant\x1e"  # in a prompt: behind it stands what the answer begins with
+
+
 class Reader(Protocol):
     """Another language model that reads and writes text for a pruner; every token is charged to the check."""
 
-    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1) -> list[list[str]]:
-        """``n`` texts for each prompt, which is a user message (or bare text where the model has no chat template)."""
+    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1, then_read: bool = False) -> list[list[str]]:
+        """``n`` texts for each prompt, which is a user message (or bare text where the model has no chat template).
+
+        What stands behind ``PREFILL`` in a prompt is what the model's answer begins with; texts go on behind it.
+        ``then_read``: ``choices`` reads on from these texts, so that what was computed for them is kept and not paid again."""
 
     def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
         """log P of each word's first token after prompt and text, nats, ``[len(prompts), len(words)]``."""
+
+    def load(self) -> None:
+        """Load the model now, and not at the first text: for ``Pruner.prepare``."""
 
 
 def _unavailable(*_: Any, **__: Any) -> Any:
@@ -370,8 +452,8 @@ class Check:
     """All that a pruner may touch while it scores.
 
     ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
-    there if it needs "text": the task's ``answer`` parser and the ``closing`` that makes a path state its answer,
-    the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    there if it needs "text": the task's ``answer`` parser, ``final(path)``, the answer that a finished path votes with (None
+    where it was cut off or gives none), the ``closing`` that makes a path of this model state its answer, the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
     While it is trained, ``scratch`` is a folder of its own that outlives a kill, and ``progress(done, total, note)`` a bar.
     """
 
@@ -379,7 +461,13 @@ class Check:
     engine: Any = None
     cost: Cost = field(default_factory=Cost)
     each: dict[int, Cost] = field(default_factory=dict)  # by a path's index, what of ``cost`` is its own
+    once: Cost = field(default_factory=Cost)  # what of ``cost`` later checks of the same problem need not pay again
+    cold: int | None = None  # tokens if nothing were shared between texts; None: no text was read
+    cold_each: dict[int, int] = field(default_factory=dict)  # by a path's index, what of ``cold`` is its own
+    known: dict[Any, Any] = field(default_factory=dict)  # what earlier checks of the same problem have paid for
+    device: str = ""  # of the engine, as torch names it; "" where it has none
     answer: Callable[[str], str | None] = _unavailable
+    final: Callable[[Path], str | None] = _unavailable
     closing: str = ""
     step: str = "\n\n"
     decode: Callable[[Sequence[int]], str] = _unavailable
@@ -387,11 +475,15 @@ class Check:
     scratch: FilePath | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
 
-    def charge(self, cost: Cost, path: Path | None = None) -> None:
+    def charge(self, cost: Cost, path: Path | None = None, cold: int | None = None, once: bool = False) -> None:
         """Add what the method computes outside the engine: its own models' tokens and FLOPs.
 
-        Name the ``path`` that a cost belongs to: what is spent on no single path (a shared prompt) is charged to the
-        problem, once, however many of its paths are scored.
+        Args:
+            cost: what is spent.
+            path: whom it belongs to. What is spent on no single path (a shared prompt) is charged to the problem, once,
+                however many of its paths are scored.
+            cold: tokens that this would be if nothing were shared, of a method that reads text.
+            once: later checks of the same problem need not pay it again; such a method looks into ``known`` first.
 
         Raises:
             PathpruneError: what is no cost, as negative tokens, and what is no path.
@@ -402,8 +494,15 @@ class Check:
             raise PathpruneError(f"a cost is charged to one of the paths that are scored, or to none, not to {path!r}")
         cost = cost.checked()
         self.cost = self.cost + cost
+        if once:
+            self.once = self.once + cost
         if path is not None:
             self.each[path.index] = self.each.get(path.index, Cost()) + cost
+        if cold is not None:
+            cold = Cost(reread=cold).checked().reread
+            self.cold = (self.cold or 0) + cold
+            if path is not None:
+                self.cold_each[path.index] = self.cold_each.get(path.index, 0) + cold
 
 
 @runtime_checkable
@@ -413,18 +512,22 @@ class Pruner(Protocol):
     ``quadrant``, ``needs`` and ``score`` are every pruner's own. Inherit from this class to have the rest at its default;
     a class that does not inherit may leave the same members out.
 
-    ``needs``: the signals that it reads. ``fidelity``: how close it is to what was published.
+    ``needs``: the signals that it reads. ``origins``: whose its parts are, from which the table's fidelity follows;
+    ``fidelity``: a label of one's own in its place.
     ``vote``: its native vote over the kept paths, a name in ``harness.vote``. ``cost_class``: what a Check costs.
     ``pointwise``: True if a prefix's score depends on that prefix alone, not on those beside it; then any schedule of
     cuts can be replayed from its scores.
     ``keeps_all``: True if it keeps every path, whatever number is asked for.
     ``closed_form``: the control that reports draw in closed form in its place, "all" or "random".
     ``on_request``: why ``all-registered`` leaves it out, such as a download.
+    ``ranked_by``: what its gain in a table is of, right "paths" or right "votes": who prunes redundancy does not aim at the former.
     """
 
     quadrant: Quadrant
     needs: frozenset[Signal]
+    origins: Origins | None = None
     fidelity: str = "not stated"
+    ranked_by: RankedBy = "paths"
     vote: str = "majority"
     cost_class: CostClass = "free"
     pointwise: bool = False
@@ -438,6 +541,9 @@ class Pruner(Protocol):
     def identity(self) -> dict[str, Any]:
         """Names the external weights that it reads with, for the record, as JSON."""
         return {}
+
+    def prepare(self, check: Check) -> None:
+        """Load what scoring needs, before a timed Check: adapters, other models. Nothing that is charged belongs here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -453,13 +559,17 @@ class Streaming(Protocol):
     """A method with its own decision rule instead of top-k at L, replayed on finished paths; also a pruner plugin.
 
     ``warmup`` paths, the first by index, always finish. What happens to any other path up to token t may depend only
-    on the warm-up paths and on the first t tokens of the others.
+    on the warm-up paths and on the first t tokens of the others; of a ``sequential`` rule, which generates path after path, on
+    all of the paths before it by index. It may launch fewer paths: those have spent 0 tokens.
     """
 
     quadrant: Quadrant
     needs: frozenset[Signal]
     warmup: int
+    sequential: bool = False
+    origins: Origins | None = None
     fidelity: str = "not stated"
+    ranked_by: RankedBy = "paths"
     vote: str = "majority"
     cost_class: CostClass = "free"
     on_request: str = ""

@@ -31,16 +31,19 @@ class MeteredProbe:
         self._declared("hidden")
         paths = asked.paths("check.engine.probe()", paths)
         states = np.array(self._engine.probe(paths, adapter))  # the method's own: an engine may keep what it gave
-        appended = 1 if adapter is None else adapter.tokens
+        appended = 0 if adapter is None else adapter.tokens
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
         for path in paths:
+            # Sampling leaves a prefix's last token without KV: it is fed here, and again by whoever goes on.
             at = self.prompt_length(path.problem) + len(path.tokens)
-            flops = self._engine.flops(at, at + appended) + low_rank * appended
-            self._check.charge(Cost(probed=appended, flops=flops), path)
+            flops = self._engine.flops(at - 1, at + appended) + low_rank * appended
+            self._check.charge(Cost(probed=1 + appended, flops=flops), path)
         return states
 
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
-        """States over whole prefixes. Generating them computed all but the last token's: that one is charged."""
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
+        """States over whole prefixes. Generating them keeps KV and no states, so every token is computed and charged again."""
         self._declared("trace")
         paths = asked.paths("check.engine.trace()", paths)
 
@@ -49,17 +52,18 @@ class MeteredProbe:
             seen.flags.writeable = False
             return reduce(seen, path)
 
-        traced: list[np.ndarray] = list(self._engine.trace(paths, reduced))
+        traced: list[np.ndarray] = list(self._engine.trace(paths, reduced, **({"before": before} if before else {})))
         for path in paths:
-            at = self.prompt_length(path.problem) + len(path.tokens)
-            self._check.charge(Cost(probed=1, flops=self._engine.flops(at - 1, at)), path)
+            start, tokens = self.prompt_length(path.problem), len(path.tokens)
+            flops = self._engine.flops(start - before, start + tokens)
+            self._check.charge(Cost(probed=before + tokens, flops=flops), path)
         return traced
 
     def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
         """The whole text of each path when ``suffix`` is put behind it and up to ``max_tokens`` tokens are drawn.
 
-        Sampled like the path itself, from a stream of its own. Suffix and drawn tokens are charged; a path that has
-        ended is left as it is.
+        Sampled like the path itself, from a stream of its own. Suffix and drawn tokens are charged: fed are the prefix's last
+        token, the suffix and what is drawn but for its last token. A path that has ended is left as it is.
         """
         self._declared("forced")
         call = "check.engine.force()"
@@ -77,8 +81,8 @@ class MeteredProbe:
             alike = [i for i, p in enumerate(forced) if len(p.tokens) == length and p.finish == "length"]
             longer = resumed(self._engine, [forced[i] for i in alike], length + max_tokens)
             for i, path in zip(alike, longer, strict=True):
-                start = self.prompt_length(path.problem) + len(paths[i].tokens)
-                stop = self.prompt_length(path.problem) + len(path.tokens)
+                start = self.prompt_length(path.problem) + len(paths[i].tokens) - 1
+                stop = self.prompt_length(path.problem) + len(path.tokens) - 1
                 self._check.charge(Cost(probed=stop - start, flops=self._engine.flops(start, stop)), path)
                 texts[i] = str(self._engine.decode(path.tokens))
         return texts
@@ -109,6 +113,9 @@ class MeteredProbe:
     def prompt_length(self, problem: Problem) -> int:
         return int(self._engine.prompt_length(problem))
 
+    def thinking(self, problem: Problem) -> int:
+        return int(getattr(self._engine, "thinking", lambda _: 0)(problem))
+
 
 class Metered(MeteredProbe):
     """An engine whose calls are charged to ``check``.
@@ -135,6 +142,17 @@ class Metered(MeteredProbe):
             prompt, end = self.prompt_length(path.problem), len(path.tokens)
             flops = self._engine.flops(prompt + start, prompt + end)
             self._check.charge(Cost(generated=end - start, flops=flops), path)
+
+
+def per_path(values: Mapping[int, int], paths: Sequence[Path]) -> int | list[int]:
+    """One number per path, in their order; one number alone where all have the same."""
+    numbers = [values.get(p.index, 0) for p in paths]
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def kinds_of(cost: Cost) -> dict[str, float]:
+    """A cost for a record, without the kinds that cost nothing."""
+    return {name: value for name, value in vars(cost).items() if value}
 
 
 def columns(each: Mapping[int, Cost], paths: Sequence[Path]) -> dict[str, Any]:

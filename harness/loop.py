@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from harness import grading
 from harness.api import (
     ASKED,
+    END_OF_THINKING,
     Check,
     Cost,
     Decision,
@@ -92,12 +93,14 @@ def prune(
     ledger = Check(np.random.default_rng())
     meter = Metered(engine, ledger)
     clock = Stopwatch()
+    known: dict[Any, Any] = {}
+    prepare(pruner, engine, task)
     alive = clock.time("launch", lambda: meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
     rounds: list[Round] = []
     for stage in spec.stages:
         if rounds:
             alive = clock.time("resume", partial(meter.resume, alive, stage.prefix))
-        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed, time_limit))
+        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed, time_limit, known))
         on = select(scores, [p.finish == "stop" for p in alive], stage.keep, spec.ended)
         scored = tuple(p.index for p in alive)
         alive, scores_on = [alive[i] for i in on], scores[list(on)]
@@ -134,18 +137,46 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a Check cost: in all, and by path index what of it belongs to single paths."""
+    """What a Check cost: in all, and by path index what of it belongs to single paths; see ``harness.api.Check``."""
 
     cost: Cost
     each: Mapping[int, Cost]
+    once: Cost = field(default_factory=Cost)
+    cold: int | None = None
+    cold_each: Mapping[int, int] = field(default_factory=dict)
+
+
+def prepare(pruner: Any, engine: Any, task: Task) -> None:
+    """Let a method load what it scores with, before a clock starts.
+
+    Raises:
+        ScoringError: whatever the method raises.
+    """
+    load = getattr(pruner, "prepare", None)
+    if load is None:
+        return
+
+    def loaded() -> None:
+        ledger = Check(generator("prepare", type(pruner).__name__))
+        grant(ledger, pruner, engine, task)
+        load(ledger)
+
+    _contained(loaded, None)
 
 
 def check(
-    pruner: Pruner, prefixes: Sequence[Path], engine: Any, task: Task, seed: int, time_limit: float | None = None
+    pruner: Pruner,
+    prefixes: Sequence[Path],
+    engine: Any,
+    task: Task,
+    seed: int,
+    time_limit: float | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> tuple[np.ndarray, Spent]:
     """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
 
-    The pruner sees only the signals it declared, in objects of its own, and leaves the process as it found it.
+    The pruner sees only the signals it declared, in objects of its own, and leaves the process as it found it. ``known`` is
+    what earlier checks of the problem left.
 
     Raises:
         ScoringError: whatever the pruner raises, ``sys.exit`` included, more than ``time_limit`` seconds, and what is not one
@@ -154,6 +185,7 @@ def check(
 
     def scored() -> tuple[np.ndarray, Spent]:
         ledger, seen = opened(pruner, prefixes, engine, task, seed)
+        ledger.known = {} if known is None else known
         return _real(pruner.score(seen, ledger), "scores", len(prefixes)), _spent(ledger)
 
     scores, spent = _contained(scored, time_limit)
@@ -162,21 +194,21 @@ def check(
 
 def decide(
     method: Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int, time_limit: float | None = None
-) -> tuple[Decision, Cost]:
+) -> tuple[Decision, Spent]:
     """What a method's own rule does to one problem's finished paths, and what it cost besides generating them.
 
     Raises:
         ScoringError: as ``check``; a decision that breaks ``harness.api.Streaming``.
     """
 
-    def decided() -> tuple[Decision, Cost, int]:
+    def decided() -> tuple[Decision, Spent, int]:
         ledger, seen = opened(method, paths, engine, task, seed)
         given = method.decide(seen, ledger)
         if not (hasattr(given, "spent") and hasattr(given, "weights")):
             raise ScoringError(f"gave {shown(given)}, not a Decision")
         spent = _real(given.spent, "numbers of tokens spent", len(paths))
         weights = _real(given.weights, "weights", len(paths))
-        return Decision(spent, weights), _spent(ledger).cost, method.warmup
+        return Decision(spent, weights), _spent(ledger), method.warmup
 
     given, cost, warmup = _contained(decided, time_limit)
     if (given.spent % 1 != 0).any():
@@ -240,7 +272,8 @@ def _recorded(values: np.ndarray, name: str) -> np.ndarray:
 
 def _spent(ledger: Check) -> Spent:
     """What was charged, in plain numbers, even if a method wrote into its ledger by itself."""
-    return Spent(ledger.cost.checked(), {index: cost.checked() for index, cost in ledger.each.items()})
+    each = {index: cost.checked() for index, cost in ledger.each.items()}
+    return Spent(ledger.cost.checked(), each, ledger.once.checked(), ledger.cold, ledger.cold_each)
 
 
 def opened(
@@ -248,22 +281,36 @@ def opened(
 ) -> tuple[Check, list[Path]]:
     """A fresh ledger with what the method may touch, and the paths as it may see them, copies of its own."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
+    grant(ledger, method, engine, task)
+    return ledger, [_declared(p, frozenset(method.needs)) for p in paths]
+
+
+def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:
+    """What a method may use besides its paths, by what it needs."""
     needs = frozenset(method.needs)
     equip(ledger, method, engine, task)
     ledger.engine = MeteredProbe(engine, ledger, needs) if needs & ASKED else NO_ENGINE
-    return ledger, [_declared(p, needs) for p in paths]
 
 
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
-    """What a method that needs text may use besides."""
+    """What a method that needs text may use besides, and where the engine computes."""
+    ledger.device = str(getattr(engine, "device", None) or "")
     if "text" not in method.needs:
         ledger.closing = ledger.step = NO_STRING
         return
     # A plain function: no attribute of what a method is handed is the task, which knows the gold answers.
     ledger.answer = lambda text: grading.read(task, text)
+    ledger.final = lambda path: grading.answer(task, path)
     ledger.decode = lambda tokens: str(engine.decode(tokens))
     ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
+    if "forced" in method.needs:  # of no other: asking an engine for its own would load it
+        ledger.closing = _closing(task.defaults.closing, getattr(engine, "closing", ""))
     ledger.reader = partial(open_reader, ledger)
+
+
+def _closing(said: str, own: str) -> str:
+    """What makes a path state its answer: in place of the usual end of thinking the model's own, where it has one."""
+    return own + said.removeprefix(END_OF_THINKING) if own else said
 
 
 def _declared(path: Path, needs: frozenset[str]) -> Path:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
+from harness.api import Check, Cost, Heads, Path, PathpruneError, Problem, Sampling
+from harness.engines.heads import shared
 from harness.plugins import asked
+
+Ids = tuple[int, ...]
 
 
 @lru_cache(maxsize=4)
@@ -20,34 +23,63 @@ def _engine(kind: str, model: str, sampling: Sampling, options: tuple[tuple[str,
 
 
 def open_reader(check: Check, model: str, sampling: Sampling, engine: str = "hf", **options: Any) -> MeteredReader:
-    """The model stays loaded for later checks; the ledger and what counts as read are this check's own."""
-    return MeteredReader(_engine(engine, model, sampling, tuple(sorted(options.items()))), check)
+    """The model stays loaded for later checks; the ledger and what counts as read are this problem's own."""
+    opened = (engine, model, sampling, tuple(sorted(options.items())))
+    known = check.known.setdefault(("reader", opened), Known())
+    return MeteredReader(_engine(*opened), check, known)
+
+
+@dataclass
+class Known:
+    """What a reader has computed for a problem: token ids."""
+
+    heads: list[Ids] = field(default_factory=list)  # that prompts begin with
+    texts: dict[str, list[Ids]] = field(default_factory=dict)  # by prompt, what stands behind it
 
 
 @dataclass
 class MeteredReader:
-    """See ``harness.api.Reader``. A prompt, and text it generated itself, are read once per check: their KV is there."""
+    """See ``harness.api.Reader``. What prompts begin with in common, a prompt and text behind it are read once per problem.
+
+    Every token is charged once, when it is read or drawn, and again where it is fed again: what was written is forgotten
+    unless it is said to be read. A drawn text's last token is not fed unless the text goes on.
+    """
 
     engine: Any
     check: Check
-    known: dict[str, list[str]] = field(default_factory=dict)  # prompt -> texts written after it
+    known: Known = field(default_factory=Known)
 
-    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1) -> list[list[str]]:
+    def load(self) -> None:
+        """Load the model now, and not at the first text."""
+        self.engine.encode("")
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1, then_read: bool = False) -> list[list[str]]:
         call = "check.reader().generate()"
         prompts, n = asked.texts(call, "prompts", prompts), asked.count(call, "n", n, asked.MOST_TEXTS)
         max_tokens = asked.count(call, "max_tokens", max_tokens, asked.MOST_TOKENS)
         problems = [Problem(prompt, prompt, "") for prompt in prompts]
-        # Launched as paths without a token are resumed: nobody goes on from their ends, so an engine stores no KV of them.
-        paths = self.engine.resume([Path(problem, i, 0) for problem in problems for i in range(n)], max_tokens)
-        groups = [paths[i : i + n] for i in range(0, len(paths), n)]
+        new = self._read_prompts(problems)
+        groups = self._written(problems, max_tokens, n, then_read)
         for problem, group in zip(problems, groups, strict=True):
-            self._read_prompt(problem)
             start = self.engine.prompt_length(problem)
             for path in group:
-                stop = start + len(path.tokens)
-                self.check.charge(Cost(verifier=len(path.tokens), flops=self.engine.flops(start, stop)))
-                self.known[problem.prompt].append(path.text)
+                drawn = len(path.tokens)
+                flops = self.engine.flops(start, start + drawn)
+                self.check.charge(Cost(verifier=drawn, flops=flops), cold=start + drawn)
+                if then_read:
+                    self.known.texts[problem.prompt].append(path.tokens)
+        for prompt in () if then_read else new:
+            del self.known.texts[prompt]
         return [[p.text for p in group] for group in groups]
+
+    def _written(self, problems: Sequence[Problem], max_tokens: int, n: int, keep: bool) -> list[list[Path]]:
+        """Texts behind each prompt, whose KV the engine keeps or not."""
+        if keep:
+            launched: list[list[Path]] = self.engine.launch(problems, n, max_tokens, seed=0)
+            return launched
+        # Of paths without a token that are resumed an engine stores no KV.
+        paths = self.engine.resume([Path(problem, i, 0) for problem in problems for i in range(n)], max_tokens)
+        return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
         call = "check.reader().choices()"
@@ -63,29 +95,37 @@ class MeteredReader:
             raise PathpruneError(
                 f"{', '.join(map(repr, words))} begin with the same token in this model; choose other words"
             )
+        problems = [Problem(prompt, prompt, "") for prompt in prompts]
+        new = self._read_prompts(problems)
         pairs = []
-        for prompt, text in zip(prompts, texts, strict=True):
-            problem = Problem(prompt, prompt, "")
-            self._read_prompt(problem)
+        for problem, text in zip(problems, texts, strict=True):
             pairs.append(Path(problem, 0, 0, tuple(self.engine.encode(text)), text))
-            self._read_text(pairs[-1])
+            self._read_text(pairs[-1], problem.prompt in new)
+            new.discard(problem.prompt)
         return np.asarray(self.engine.next_logprobs(pairs, first), dtype=np.float64)
 
-    def _read_prompt(self, problem: Problem) -> None:
-        if problem.prompt not in self.known:
-            self.known[problem.prompt] = []
-            length = self.engine.prompt_length(problem)
-            self.check.charge(Cost(reread=length, flops=self.engine.flops(0, length)))
+    def _read_prompts(self, problems: Sequence[Problem]) -> set[str]:
+        """Charge those that are new, and the heads that they share, which are computed here. Returns the new ones."""
+        new = {p.prompt: p for p in problems if p.prompt not in self.known.texts}
+        if not new:
+            return set()
+        share = getattr(self.engine, "share", None)
+        heads: Heads = share([*new.values()], self.known.heads) if share else Heads(of=((),) * len(new))
+        for ids, covered in heads.new:
+            self._charge(covered, len(ids))
+        self.known.heads += [ids for ids, _ in heads.new]
+        for problem, head in zip(new.values(), heads.of, strict=True):
+            self._charge(len(head), self.engine.prompt_length(problem))
+            self.known.texts[problem.prompt] = []
+        return {*new}
 
-    def _read_text(self, path: Path) -> None:
-        known = [self.engine.encode(text) for text in self.known[path.problem.prompt]]
-        shared = [_shared(path.tokens, tokens) for tokens in known]
-        new = len(path.tokens) - max(shared, default=0)
+    def _read_text(self, path: Path, prompt_is_new: bool) -> None:
+        known = self.known.texts[path.problem.prompt]
+        new = len(path.tokens) - max((shared(path.tokens, tokens) for tokens in known), default=0)
         stop = self.engine.prompt_length(path.problem) + len(path.tokens)
-        self.check.charge(Cost(reread=new, flops=self.engine.flops(stop - new, stop)))
-        self.known[path.problem.prompt].append(path.text)
+        # What has been read to the end is asked over its last token, fed again.
+        self._charge(stop - (new or int(not prompt_is_new)), stop, cold=stop)
+        known.append(path.tokens)
 
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    def _charge(self, start: int, stop: int, cold: int = 0) -> None:
+        self.check.charge(Cost(reread=stop - start, flops=self.engine.flops(start, stop)), cold=cold)

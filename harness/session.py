@@ -309,10 +309,11 @@ def _trained_on(run: Run, plugin: Plugin) -> str:
 def _lacks_on(run: Run, plugin: Plugin) -> str:
     """Why a method cannot be scored on these imported paths, "" where it can: it is tried on two of them.
 
-    A method declares that it reads token statistics, and not which."""
+    A method declares that it reads token statistics, and not which; one that declares nothing may read token ids."""
     if trained := _trained_on(run, plugin):
         return trained
-    if not plugin.traits.needs & {"token_stats", "forced"} or plugin.needs_checkpoint or run.engine.inner is not None:
+    needs = plugin.traits.needs
+    if (needs and not needs & {"token_stats", "forced"}) or plugin.needs_checkpoint or run.engine.inner is not None:
         return ""
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:

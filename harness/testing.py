@@ -113,7 +113,8 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     n = method.warmup + 2 * PATHS
     prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
     one, other = _futures(engine, prefixes, task, 2)
-    other = one[: method.warmup] + other[method.warmup :]
+    same_until = n - PATHS if plugin.traits.sequential else method.warmup
+    other = one[:same_until] + other[same_until:]
     try:
         first, again, second = (decide(method, paths, engine, task, seed)[0] for paths in (one, one, other))
     except ScoringError as error:
@@ -126,6 +127,10 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     shuffled = decide(method, [one[i] for i in order], engine, task, seed)[0]
     wrong = int(((first.spent[order] != shuffled.spent) | (first.weights[order] != shuffled.weights)).sum())
     yield "permuting the paths permutes the decision", f"{wrong} paths differ" if wrong else None
+    if plugin.traits.sequential:
+        wrong = int((first.spent != second.spent)[:same_until].sum())
+        yield "later paths change nothing of earlier ones", f"{wrong} earlier paths differ" if wrong else None
+        return
     early = np.zeros(n, dtype=bool)
     for decision, paths in ((first, one), (second, other)):
         early |= (decision.spent <= prefix) & (decision.spent < [len(p.tokens) for p in paths])
@@ -176,12 +181,12 @@ class _Counting:
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         states: np.ndarray = self._engine.probe(paths, adapter)
-        self.read += len(states) * (1 if adapter is None else adapter.tokens)
+        self.read += len(states) * (1 + (0 if adapter is None else adapter.tokens))  # the prefix's last token first
         return states
 
-    def trace(self, paths: Sequence[Path], reduce: Any) -> Any:
-        self.read += len(paths)
-        return self._engine.trace(paths, reduce)
+    def trace(self, paths: Sequence[Path], reduce: Any, before: int = 0) -> Any:
+        self.read += sum(before + len(p.tokens) for p in paths)
+        return self._engine.trace(paths, reduce, **({"before": before} if before else {}))
 
     def encode(self, text: str) -> tuple[int, ...]:
         self._appended = len(self._engine.encode(text))

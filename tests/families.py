@@ -266,6 +266,30 @@ class Findings:
         last = self.engine.trace(self.prefixes, lambda states, path: states[-1, -1:])
         return gap(self.engine.probe(self.prefixes), last)
 
+    def extended(self) -> float:
+        """Tokens behind stored prefixes, of unlike numbers in one batch, against each alone and cold: forced answers."""
+        from dataclasses import replace
+
+        launched = [p for g in self.engine.launch(self.problems, 2, 9, seed=1) for p in g]
+        longer = [replace(p, tokens=p.tokens + p.tokens[:k]) for p, k in zip(launched, (3, 7, 1, 5), strict=True)]
+        return self.gone_on(longer)
+
+    def shared(self) -> float:
+        """Prompts over what they begin with in common, of which one more goes further together, against each alone and cold."""
+        from harness.api import Path, Problem
+
+        ends = ("1?", "one and twenty-two and then 3?", "one and twenty-two and then some?", "three?")
+        problems = [Problem(e, f"What is the sum of two and {e}", "") for e in ends]
+        assert len(self.engine.share(problems).new) == 2
+        return self.gone_on([Path(p, 0, 0) for p in problems])
+
+    def gone_on(self, paths: list[Any]) -> float:
+        warm, cold = self.engine.probe(paths), []
+        for path in paths:
+            self.engine.store.clear()
+            cold.append(self.engine.probe([path])[0])
+        return gap(warm, cold)
+
     def adapted(self) -> float:
         """[STOP] states, against transformers' forward pass over everything with the LoRA active on the last tokens only."""
         each = [dense(self.engine, self.adapter, p) for p in self.prefixes]
@@ -298,6 +322,8 @@ class Findings:
                 self.unchanged,
                 self.plain,
                 self.traced,
+                self.extended,
+                self.shared,
                 self.adapted,
                 self.read,
                 self.stored,

@@ -19,7 +19,9 @@ from harness.studies.findings import ROWS, Claim
     [(0.01, 0.03, "confirmed"), (-0.03, -0.01, "not confirmed"), (-0.01, 0.03, "undecided"), (0.0, 0.1, "undecided")],
 )
 def test_an_interval_decides(low: float, high: float, verdict: str) -> None:
-    assert Claim("", "", "", Interval((low + high) / 2, low, high, 0.5)).verdict == verdict
+    value = Interval((low + high) / 2, low, high, 0.5)
+    assert Claim("", "", "", value).verdict == verdict
+    assert Claim("", "", "", value, testbed="hands, L 22").verdict == f"{verdict} on hands, L 22"
 
 
 @pytest.fixture
@@ -72,4 +74,5 @@ def test_rivals_are_the_best_of_their_type(ablations: Path, run_cli: Callable[..
     table = out.read_text()
     for kind in ("Type I)", "Type II)", "Type III)"):
         assert table.count(kind) == 1
+    assert table.count("onfirmed on hands, L 22 |") + table.count("undecided on hands, L 22 |") == 9
     assert "stop - verifier" in table and "within 25% of the tokens" in table

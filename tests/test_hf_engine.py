@@ -189,6 +189,21 @@ def test_a_trace_ends_where_a_probe_reads(hands: Hands, hands_engine: Any, whole
         assert np.abs(alone - states).max() < 1e-5 * np.abs(states).max()
 
 
+def test_a_trace_may_begin_in_the_prompt(hands_engine: Any, whole: list[list[Path]]) -> None:
+    """Two prompts and two lengths in one call, against transformers' own pass over prompt and prefix."""
+    paths = [
+        whole[0][0].cut(9, hands_engine.decode),
+        whole[0][1].cut(22, hands_engine.decode),
+        whole[1][0].cut(9, hands_engine.decode),
+    ]
+    for states, path in zip(hands_engine.trace(paths, lambda states, path: states, before=2), paths, strict=True):
+        ids = torch.tensor([[*hands_engine.tokenizer(path.problem.prompt).input_ids, *path.tokens]])
+        with torch.no_grad():
+            plain = hands_engine.decoder(input_ids=ids, output_hidden_states=True).hidden_states
+        expected = torch.stack([layer[0, -len(path.tokens) - 2 :] for layer in plain]).numpy()
+        assert states.shape == expected.shape and np.abs(states - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 def test_next_logprobs_are_those_of_the_plain_model(hands_engine: Any, whole: list[list[Path]]) -> None:
     paths = [whole[0][0].cut(9, hands_engine.decode), whole[1][0].cut(30, hands_engine.decode)]
     got = hands_engine.next_logprobs(paths, [3, 17])

@@ -10,16 +10,18 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import pathprune as pp
-from harness import grading, imports
-from harness.api import Check, Cost, PathpruneError, UnavailableError
+from harness import grading, imports, loop, registry
+from harness.api import Check, Cost, FlopModel, PathpruneError, UnavailableError
+from harness.engines.imported import ImportedEngine
 from harness.imports import exporting
 from harness.imports.importing import Wanted, import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
@@ -27,6 +29,7 @@ from harness.imports.pool import Pool, native
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
 from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
+from harness.ledger import MeteredProbe
 from harness.session import run_of
 from harness.spec import Stage
 from harness.where import Where
@@ -49,7 +52,7 @@ SAME = {
     "adjusted_p",
     "label_tokens",
 }  # what names the paths, not a number
-STATISTICS = "central,logprob,deepconf,jaccard,hesitation,repetition"
+STATISTICS = "central,logprob,deepconf,jaccard:units=words,hesitation,repetition"
 
 
 class Given:
@@ -93,7 +96,7 @@ def several(count: int = 3, paths: int = 4, **more: Any) -> list[ImportedProblem
     ]
 
 
-def bench(pool: Pool, tmp_path: Path, pruners: Any = "jaccard", **options: Any) -> Any:
+def bench(pool: Pool, tmp_path: Path, pruners: Any = "jaccard:units=words", **options: Any) -> Any:
     return pp.bench(pruners, pool, **{"progress": False, "results": tmp_path / "results", "n": 4, "keep": 1} | options)
 
 
@@ -219,7 +222,9 @@ def test_text_alone_is_counted_in_words_and_no_flops_are_made_up(tmp_path: Path,
     table = bench(pool, tmp_path, "all-registered")
     assert pool.about["unit"] == "words" and "words (" in table.title and table.title.startswith("imported pool mine")
     assert all(row.flops != row.flops for row in table.rows)
-    assert {"logprob", "stop", "consensus"} <= set(table.left_out) and "jaccard" in {r.name for r in table.rows}
+    assert {"logprob", "stop", "consensus"} <= set(table.left_out) and "hesitation" in {r.name for r in table.rows}
+    assert "without token ids" in table.left_out["jaccard"] and "jaccard:units=words" in table.left_out["jaccard"]
+    assert bench(pool, tmp_path, "jaccard:units=words").failures == {}
     assert table.sampled == 0
 
 
@@ -271,8 +276,9 @@ def test_probes_stand_for_forced_answers_on_their_grid_alone(tmp_path: Path, giv
     view = native(pool)
     engine = Where(pool, None, "hf", "", 6, None, 0).engine
     cut = [p.cut(6, engine.decode) for p in view.get(pool.entries["p0"].problem, 0)]
-    texts, costs = engine.forced(cut, "\nThe final answer is \\boxed{", 16)
-    assert texts[0].endswith("\\boxed{3}") and costs[0] == Cost(probed=16)
+    suffix = "\nThe final answer is \\boxed{"
+    texts, costs = engine.forced(cut, suffix, 16)
+    assert texts[0].endswith("\\boxed{3}") and costs[0] == Cost(probed=16 + ceil(len(suffix) * 6 / len(cut[0].text)))
 
 
 def test_a_path_of_another_seed_is_none_of_the_pool(given: Callable[..., Pool]) -> None:
@@ -286,14 +292,39 @@ def test_a_path_of_another_seed_is_none_of_the_pool(given: Callable[..., Pool]) 
 
 
 def test_an_answer_that_was_recorded_is_that_of_the_whole_path_alone(given: Callable[..., Pool]) -> None:
-    """What is asked of a prefix, and the label of what a model drew, must not be the stored path's."""
+    """A method that asks for the answer of a prefix, and a label of what a model drew, must not be told the stored one."""
     pool = given(several(length=9))
     where = Where(pool, None, "hf", "", None, None, 0)
     whole = where.engine.view.get(pool.entries["p0"].problem, 0)[0]
-    assert grading.answer(where.task, whole) == "2" and grading.right(where.task, [whole]) == [True]
-    assert grading.answer(where.task, whole.cut(8, where.engine.decode)) is None
+    check = loop.opened(registry.pruner("answered").pruner, [whole], where.engine, where.task, 0)[0]
+    assert check.final(whole) == "2" and check.final(whole.cut(8, where.engine.decode)) is None
     drawn = dataclasses.replace(whole, tokens=(1, 2), text="it is \\boxed{7}")
-    assert grading.judged(where.task, drawn) == ("7", False)
+    assert check.final(drawn) == "7" and grading.right(where.task, [whole, drawn]) == [True, False]
+
+
+def test_a_model_at_hand_answers_what_an_engine_is_asked(given: Callable[..., Pool]) -> None:
+    class Inner:
+        spec: ClassVar = {"engine": "hf", "model": "m", "fingerprint": "f", "sampling": {}}
+        provides = frozenset({"text", "hidden", "trace", "forced"})
+        flops, closing, device = FlopModel(2.0, 0.0), "<end>", "cpu"
+
+        def thinking(self, problem: Any) -> int:
+            return 3
+
+        def prompt_length(self, problem: Any) -> int:
+            return 5
+
+        def trace(self, paths: Any, reduce: Any, before: int = 0) -> Any:
+            return [reduce(np.zeros((2, before + len(p.tokens), 4), np.float32), p) for p in paths]
+
+    view = native(given([problem(*[path(tokens=[4, 5, 6, 7]) for _ in range(4)])]))
+    engine = ImportedEngine(view, Inner())
+    paths = view.get(view.pool.entries["p"].problem, 0)
+    check = Check(np.random.default_rng(0))
+    probe = MeteredProbe(engine, check)
+    assert (engine.closing, probe.thinking(paths[0].problem), ImportedEngine(view).closing) == ("<end>", 3, "")
+    shape = next(iter(probe.trace(paths[:1], lambda states, p: np.array(states.shape), before=1)))
+    assert shape.tolist() == [2, 5, 4] and check.cost.probed == 5
 
 
 # -- units -------------------------------------------------------------------------------------------------------------
@@ -359,7 +390,7 @@ def test_odd_paths_are_counted_and_go_through(tmp_path: Path, given: Callable[..
     pool = given([problem(*paths, id=f"p{i}", golds=("two", "2")) for i in range(2)])
     about = pool.about
     assert (about["empty"], about["duplicates"], about["truncated"], about["unknown_finish"]) == (2, 2, 2, 6)
-    table = bench(pool, tmp_path, "jaccard,hesitation")
+    table = bench(pool, tmp_path, "jaccard:units=words,hesitation")
     frame = table.paths("p0")
     assert frame["correct"].tolist() == [False, True, True, False]
     assert frame["answer"].dropna().tolist() == ["2", "2"]
@@ -525,7 +556,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_three_commands_from_a_file_to_a_leaderboard(here: Path, run_cli: Cli) -> None:
     code, said = run_cli("import", "mine.jsonl", "--name", "mine")
     assert code == 0 and "imported 12 paths of 3 problems (4 each)" in said and "generated" not in said, said
-    code, said = run_cli("bench", "--pool", "mine", "--pruner", "jaccard", "--prefix", "20%,3words", "--plot")
+    code, said = run_cli(
+        "bench", "--pool", "mine", "--pruner", "jaccard:units=words", "--prefix", "20%,3words", "--plot"
+    )
     assert (
         code == 0
         and said.count("12 imported paths of 3 problems, nothing sampled") == 2
@@ -704,7 +737,7 @@ def test_a_bad_row_of_problems_is_named_and_may_be_skipped(here: Path, run_cli: 
 def test_what_is_in_flops_is_refused_where_nobody_knows_them(here: Path, run_cli: Cli) -> None:
     for name, more in (("mine", ()), ("sized", ("--parameters", "7e9"))):
         assert run_cli("import", "mine.jsonl", "--name", name, *more)[0] == 0
-        assert run_cli("bench", "--pool", name, "--pruner", "jaccard")[0] == 0
+        assert run_cli("bench", "--pool", name, "--pruner", "jaccard:units=words")[0] == 0
     code, said = run_cli("budgets", "--pool", "mine", "--cost", "flops")
     assert code == 2 and "FLOPs are not known" in said
     assert "nothing to draw for taxonomy" in run_cli("plot", "--pool", "mine", "--kind", "taxonomy")[1]
@@ -752,8 +785,8 @@ def test_a_line_that_is_no_problem_is_refused(
 
 def test_a_pool_may_come_first(tmp_path: Path, given: Callable[..., Pool]) -> None:
     pool = given(several())
-    one = pp.bench(pool, ["jaccard"], prefix=0.2, keep=1, results=tmp_path / "one", progress=False)
-    other = pp.bench(["jaccard"], pool, prefix=0.2, keep=1, results=tmp_path / "other", progress=False)
+    one = pp.bench(pool, ["jaccard:units=words"], prefix=0.2, keep=1, results=tmp_path / "one", progress=False)
+    other = pp.bench(["jaccard:units=words"], pool, prefix=0.2, keep=1, results=tmp_path / "other", progress=False)
     assert one.frame().equals(other.frame()) and one.keep == 1 and one.group.pool.n == 4
 
 

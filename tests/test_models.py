@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness import registry
-from harness.api import PathpruneError, Problem, Sampling
+from harness import loop, registry
+from harness.api import END_OF_THINKING, PathpruneError, Problem, Sampling
+from harness.api import Path as Prefix
 from harness.testing import engine_conformance
+from tasks.toy import Toy
 
 # The ways of the published templates, in short: Qwen3 closes an empty thinking block when thinking is off, DeepSeek-R1
 # opens one in the prompt, gpt-oss writes its effort into the system turn.
 TEMPLATES = {
     "qwen3": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}",
-    "r1": "{% for m in messages %}<|User|>{{ m.content }}{% endfor %}<|Assistant|>{{ '<think>\n' }}",
+    "r1": "{% for m in messages %}<|User|>{{ m.content.split('</think>')[-1] }}{% endfor %}<|Assistant|>{{ '<think>\n' }}",
+    "harmony": "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant"
+    "{% if false %}<|channel|>{% endif %}",
+    "magistral": "{% for m in messages %}{{ m.content }}{% endfor %}[THINK]{% if false %}[/THINK]{% endif %}",
+    "plain": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>",
     "gpt-oss": "<|start|>system<|message|>Reasoning: {{ reasoning_effort|default('medium') }}<|end|>"
     "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant",
 }
@@ -44,6 +52,38 @@ def asked(folder: str, **options: Any) -> str:
     """The prompt as the model gets it."""
     engine = registry.engine("hf", folder, Sampling(), device="cpu", **options)
     return str(engine.decode(engine.ids(PROBLEM.prompt)))
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "opens", "closing"),
+    [
+        ("qwen3", {}, 0, "\n</think>\n\n"),
+        ("qwen3", {"thinking": False}, 0, "\n</think>\n\n"),
+        ("r1", {}, len("<think>\n"), "\n</think>\n\n"),
+        ("r1", {"chat": False}, 0, ""),
+        ("harmony", {}, 0, "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        ("magistral", {}, len("[THINK]"), "\n[/THINK]\n\n"),
+        ("plain", {}, 0, ""),
+    ],
+)
+def test_a_template_says_where_thinking_begins_and_ends(
+    template: str, options: dict[str, Any], opens: int, closing: str, chatty: Any
+) -> None:
+    """The tokenizer is one of bytes: a tag is as many tokens as it has letters."""
+    engine = registry.engine("hf", chatty(template), Sampling(), device="cpu", **options)
+    assert (engine.thinking(PROBLEM), engine.closing) == (opens, closing)
+
+
+def test_a_forced_answer_begins_as_the_model_ends_its_thinking() -> None:
+    class Ours(Toy):
+        defaults = replace(Toy.defaults, closing=END_OF_THINKING + "answer ")
+
+    given = []
+    for closing in ("", "<|end|>final"):
+        engine = SimpleNamespace(closing=closing, spec={}, fingerprint="f")
+        method = SimpleNamespace(needs=frozenset({"text", "forced"}))
+        given.append(loop.opened(method, [Prefix(PROBLEM, 0, 0)], engine, Ours(), 0)[0].closing)
+    assert given == ["\n</think>\n\nanswer ", "<|end|>finalanswer "]
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ class Keeps(registry.load("engines", "toy")[0]("toy", pp.Sampling()).__class__):
     def probe(self, paths: Any, adapter: Any = None) -> np.ndarray:
         return self.states.setdefault(tuple(p.tokens for p in paths), super().probe(paths, adapter))
 
-    def trace(self, paths: Any, reduce: Any) -> Any:
+    def trace(self, paths: Any, reduce: Any, before: int = 0) -> Any:
         key = ("trace", *(p.tokens for p in paths))
         states = self.states.setdefault(key, np.ones((2, 3, 4)))
         return [reduce(states, p) for p in paths]

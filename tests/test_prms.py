@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -164,11 +165,17 @@ def test_qwen_steps_are_those_of_one_text_at_a_time(qwen: Written, batch: int) -
     for scores, hand in zip(QwenPRM(str(qwen.folder), batch=batch).step_scores(paths(), check), expected, strict=True):
         assert scores.tolist() == pytest.approx(hand, abs=1e-5)
     lengths = [len(qwen.tokenizer(qwen_chat(s)).input_ids) for s in steps]
+    head = len(qwen.tokenizer(qwen_chat([""])).input_ids) - len(["<extra_0>", "<|im_end|>", "\n"])
     body = sum(p.numel() for n, p in qwen.model.named_parameters() if "embed" not in n)
     per_token = 2 * (body + sum(v.numel() for v in qwen.head.values()))
     attention = 4 * 2 * 4 * 8
-    assert check.cost.reread == check.cost.tokens == sum(lengths)
-    assert check.cost.flops == pytest.approx(sum(per_token * n + attention * n * (n + 1) / 2 for n in lengths))
+    assert check.cost.reread == check.cost.tokens == sum(lengths) - (len(steps) - 1) * head
+    assert check.cold == sum(lengths)
+
+    def flops(n: int) -> float:
+        return per_token * n + attention * n * (n + 1) / 2
+
+    assert check.cost.flops == pytest.approx(sum(map(flops, lengths)) - (len(steps) - 1) * flops(head))
 
 
 def test_skywork_steps_are_those_of_one_text_at_a_time(skywork: Written) -> None:
@@ -182,7 +189,8 @@ def test_skywork_steps_are_those_of_one_text_at_a_time(skywork: Written) -> None
     check = new_check()
     for scores, hand in zip(SkyworkPRM(str(skywork.folder)).step_scores(paths(), check), expected, strict=True):
         assert scores.tolist() == pytest.approx(hand, abs=1e-5)
-    assert check.cost.reread == sum(len(f"What is 2+2?\n{t}\n") + 1 for t in TEXTS)
+    head = 1 + len("What is 2+2?\n")
+    assert check.cost.reread == head + sum(len(f"{t}\n") for t in TEXTS)
 
 
 @torch.no_grad()
@@ -192,7 +200,7 @@ def test_shepherd_steps_are_those_of_one_text_at_a_time(shepherd: FilePath) -> N
     tag, plus, minus = (tokenizer.convert_tokens_to_ids(t) for t in ("ки", "▁+", "▁-"))
     expected, read = [], 0
     for steps in (["2+2=4", "so 5", "no"], [""], [TEXTS[2]], ["x", "y"], ["2+2=4", "so 4", "yes"]):
-        ids = tokenizer("сутки " + "\n".join(f"{s} ки" for s in steps)).input_ids
+        ids = tokenizer("сутки " + "\n".join(f"Step {i}: {s} ки" for i, s in enumerate(steps, 1))).input_ids
         marks = [i for i, token in enumerate(ids) if token == tag]
         assert len(marks) == len(steps) + 1 and ids[0] == tokenizer.bos_token_id
         logits = model(torch.tensor([ids])).logits[0].double()
@@ -202,9 +210,22 @@ def test_shepherd_steps_are_those_of_one_text_at_a_time(shepherd: FilePath) -> N
     check = new_check()
     scores = MathShepherd(str(shepherd)).step_scores(paths(prompt="сутки"), check)
     assert [s.tolist() for s in scores] == [pytest.approx(hand, abs=1e-5) for hand in expected]
-    assert check.cost.reread == read
+    head = len(tokenizer("сутки Step 1: ").input_ids)  # what all texts begin with
+    assert check.cost.reread == read - 4 * head and check.cold == read
     swapped = MathShepherd(str(shepherd), good="-", bad="+").step_scores(paths(prompt="сутки"), check)
     assert [f.tolist() for f in swapped] == [pytest.approx([1 - s for s in hand], abs=1e-5) for hand in expected]
+
+
+def test_a_line_break_at_the_cut_ends_a_step_of_skywork(skywork: Written, shepherd: FilePath) -> None:
+    """SkyworkAI/skywork-o1-prm-inference at 719b56b flags as many steps of these texts (``prepare_input``)."""
+    texts = ("2+2=4\n", "2+2=4", "\n2+2=4\n\n", "")
+    check = new_check()
+    got = SkyworkPRM(str(skywork.folder)).step_scores([replace(paths()[0], text=t) for t in texts], check)
+    assert [len(scores) for scores in got] == [2, 1, 4, 1]
+    own = MathShepherd(str(shepherd))
+    assert own.aggregation == "min" and QwenPRM("x").aggregation == SkyworkPRM("x").aggregation == "mean"
+    step = [own.encode("q", ["Step 1: a", "b"])[0], own.encode("q", ["a", "Step 2: b"])[0]]
+    assert step[0] == step[1] != MathShepherd(str(shepherd), numbered=False).encode("q", ["a", "b"])[0]
 
 
 def test_aggregations_by_hand(qwen: Written) -> None:
@@ -374,7 +395,8 @@ def test_sequence_rewards_are_those_of_one_text_at_a_time(tmp_path: FilePath, te
     pruner = SequenceReward(str(tmp_path), batch=3)
     scores = pruner.score(paths(), check)
     assert scores.tolist() == pytest.approx(expected, abs=1e-5)
-    assert check.cost.reread == sum(map(len, ids))
+    head = len(byte_tokenizer()(chats[1]).input_ids) - 2 * bool(template)
+    assert check.cost.reread == sum(map(len, ids)) - 4 * head + (not template) and check.cold == sum(map(len, ids))
     assert pruner.score(paths()[::-1], new_check()).tolist() == scores[::-1].tolist()
 
 

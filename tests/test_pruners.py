@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,11 @@ def test_the_suite_catches(how: str) -> None:
 def test_jaccard_by_hand() -> None:
     """{a b} {b c} {a b}: similarities 1/3, 1, 1/3 -> means 2/3, 1/3, 2/3."""
     paths = [path("a b"), path("b C"), path("A b b")]
-    assert scores("jaccard", paths) == pytest.approx([-2 / 3, -1 / 3, -2 / 3])
-    assert scores("jaccard:keep=central", paths) == pytest.approx([2 / 3, 1 / 3, 2 / 3])
+    assert scores("jaccard:units=words", paths) == pytest.approx([-2 / 3, -1 / 3, -2 / 3])
+    assert scores("jaccard:keep=central,units=words", paths) == pytest.approx([2 / 3, 1 / 3, 2 / 3])
+    ids = [replace(path(), tokens=t) for t in ((1, 2), (2, 3), (2, 1, 2))]
+    assert scores("jaccard", ids) == pytest.approx([-2 / 3, -1 / 3, -2 / 3])
+    labels = {spec: registry.pruner(spec).traits.fidelity for spec in ("jaccard", "jaccard:keep=central")}
+    assert labels == {"jaccard": "as re-implemented by STOP", "jaccard:keep=central": "definition"}
     assert Jaccard().score([path("a")], Check(np.random.default_rng(0))).tolist() == [0.0]
     assert mean_similarity([set(), set(), {"a"}]).tolist() == [0.5, 0.5, 0.0]

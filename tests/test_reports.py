@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.api import Cost
 from harness.cli.read import ONE
 from harness.replay.pool import kept_mask
 from harness.report import Group, budgets, groups, groups_of, latex, selected
@@ -61,13 +62,14 @@ def test_latex_rows_are_whole_and_the_best_is_bold() -> None:
 
 
 def test_ties_by_interval_share_the_bold() -> None:
-    """Two methods with the very same scores: neither is better, whatever the order."""
+    """Two methods that keep the very same paths: neither is better, whatever the order, also where one of them costs more."""
     made = full(one=1.0, none=0.0)
-    twin = replace(made.judged[0], name="twin")
-    table_rows = rows(replace(made, judged=[*made.judged, twin]), 4)
+    one = made.judged[0]
+    dear = replace(one, name="dear", checks=[c + Cost(probed=9) for c in one.checks])
+    table_rows = rows(replace(made, judged=[*made.judged, replace(one, name="twin"), dear]), 4)
     marks = latex.emphasis(table_rows)
     bold = {r.name for r in table_rows if "textbf" in marks.get(id(r), "")}
-    assert bold == {"one", "twin"}
+    assert bold == {"one = twin", "dear"}
 
 
 def test_the_sheet_holds_the_rows_numbers() -> None:

@@ -94,29 +94,34 @@ def test_chain_of_embedding_by_hand() -> None:
 
 
 class FakeStates:
-    """An engine whose states are given: ``[layers + 1, T, d]`` per path index."""
+    """An engine whose states are given: ``[layers + 1, 1 + T, d]`` per path index, the prompt's last token first."""
 
-    def __init__(self, states: dict[int, Any]) -> None:
+    def __init__(self, states: dict[int, Any], opens: int = 0) -> None:
         self.states = {k: np.asarray(v, dtype=np.float32) for k, v in states.items()}
+        self.opens = opens
 
-    def trace(self, paths: Sequence[Path], reduce: Any) -> list[np.ndarray]:
-        return [reduce(self.states[p.index], p) for p in paths]
+    def thinking(self, problem: Problem) -> int:
+        return self.opens
+
+    def trace(self, paths: Sequence[Path], reduce: Any, before: int = 0) -> list[np.ndarray]:
+        return [reduce(self.states[p.index][:, 1 - before : 1 + len(p.tokens)], p) for p in paths]
 
 
 def test_st_bon_keeps_the_most_typical() -> None:
     """Features f, f, g: the two that agree have half of the outlier's distance."""
-    typical = np.array([[[1, 0]], [[1, 1]], [[0, 1]]])
-    outlier = np.array([[[1, 0]], [[5, 5]], [[0, 1]]])
+    # Of a path of one token, the state that produced it counts: the prompt's last. What reads the token itself does not.
+    typical = np.array([[[1, 0], [9, 9]], [[1, 1], [7, 0]], [[0, 1], [3, 2]]])
+    outlier = np.array([[[1, 0], [9, 9]], [[5, 5], [7, 0]], [[0, 1], [3, 2]]])
     engine = FakeStates({0: typical, 1: outlier, 2: typical})
     got = scores("st-bon", [path(index=i) for i in range(3)], engine=engine)
-    gap = float(chain_feature(typical.mean(1)) - chain_feature(outlier.mean(1))) ** 2
+    gap = float(chain_feature(typical[:, 0]) - chain_feature(outlier[:, 0])) ** 2
     assert got == pytest.approx([-gap / 2, -gap, -gap / 2])
     assert scores("st-bon", [path()], engine=engine) == [0]
 
 
 def test_step_is_the_mean_over_boundaries() -> None:
     """Tokens 0..3 of which 1 and 3 end a step; the head is the identity, sigma(0) and sigma(2)."""
-    states = np.array([[[9.0], [0.0], [9.0], [2.0]]])
+    states = np.array([[[5.0], [9.0], [0.0], [9.0], [2.0]]])
     engine = FakeStates({0: states, 1: states})
     pruner = Step(hidden=0)
     pruner.head.weights = {
@@ -128,15 +133,39 @@ def test_step_is_the_mean_over_boundaries() -> None:
     assert got.tolist() == pytest.approx([(0.5 + 1 / (1 + np.exp(-2))) / 2, 0.0])
 
 
+def test_step_learns_from_thinking_that_led_to_an_answer() -> None:
+    """The unanswered path and what follows "</think>" leave no step; states are not standardised."""
+    words = {0: "a", 1: ".", 2: "</think>", 3: " answer 1"}
+    engine = FakeStates({i: [[[0.0], [0.0], [s], [0.0], [7.0], [0.0]]] for i, s in enumerate((3.0, -3.0, 5.0, 5.0))})
+
+    def made(index: int, tokens: tuple[int, ...], right: float, held: bool) -> LabelledPrefix:
+        text = "".join(words[t] for t in tokens)
+        return LabelledPrefix(Path(Problem(f"p{index}", "q", ""), index, 0, tokens, text), right, 1, held)
+
+    examples = [made(i, (0, 1, 2, 1, 3), float(i == 0), held) for held in (False, True) for i in (0, 1)]
+    examples += [made(2, (0, 1, 0, 1, 0), 0.0, False)]
+    check = Check(np.random.default_rng(0), engine, step=".", decode=lambda ids: "".join(words[i] for i in ids))
+    check.answer = lambda text: "1" if "answer" in text else None
+    seen: list[float] = []
+    pruner = Step()
+    pruner.head.fit = lambda states, labelled, *rest: seen.extend(states.ravel().tolist()) or {}  # type: ignore[assignment, func-returns-value]
+    assert pruner.fit(examples, check, lambda line: None) == {"paths": 4}
+    assert seen == [3.0, -3.0, 3.0, -3.0] and not pruner.head.standardise
+    with pytest.raises(PathpruneError, match="of 0 that answer"):
+        Step().fit(examples[4:], check, lambda line: None)
+
+
 def test_clue_is_nearest_centroid_and_needs_both_outcomes() -> None:
     """Deltas (2) for success and (-2) for failure, one layer: a delta of 1 is 3 from failure and 1 from success."""
-    engine = FakeStates({0: [[[0.0], [2.0]]], 1: [[[0.0], [-2.0]]], 2: [[[0.0], [1.0]]]})
+    engine = FakeStates({0: [[[9.0], [0.0], [2.0]]], 1: [[[9.0], [0.0], [-2.0]]], 2: [[[9.0], [0.0], [1.0]]]})
     check = Check(np.random.default_rng(0), engine)
     examples = [LabelledPrefix(path(index=i, tokens=2), float(i == 0), 1, v) for i in (0, 1) for v in (False, True)]
     pruner = Clue()
     metrics = pruner.fit(examples, check, lambda line: None)
     assert metrics["validation_auroc"] == 1.0
     assert pruner.score([path(index=2, tokens=2)], check).tolist() == pytest.approx([2.0])
+    anchored = Check(np.random.default_rng(0), FakeStates({2: [[[0.5], [0.0], [1.0]]]}, opens=1))
+    assert pruner.score([path(index=2, tokens=2)], anchored).tolist() == pytest.approx([1.0])  # a delta of 0.5
     with pytest.raises(PathpruneError, match="same success"):
         Clue().fit(examples[:2], check, lambda line: None)
 
@@ -162,6 +191,13 @@ def test_consensus_counts_agreement_and_charges_its_tokens() -> None:
     answers = [Toy().answer(t) for t in texts]
     assert got.tolist() == pytest.approx([(answers.count(s) - 1) / 11 for s in answers])
     assert check.cost.probed == 12 * 3 and check.cost.generated == 0
+
+
+def test_consensus_without_any_answer_is_an_error() -> None:
+    engine = registry.engine("toy", "toy", Toy().defaults.sampling)
+    prefixes = engine.launch(Toy().problems("dev", 1), 4, 5, 0)[0]
+    with pytest.raises(PathpruneError, match=r"none of 4 paths gives an answer behind 'w1'.*suffix="):
+        run_check(registry.pruner("consensus:suffix=w1,max_tokens=1").pruner, prefixes, engine, Toy(), 0)
 
 
 def test_consensus_runs_through_the_harness_without_the_answer() -> None:
@@ -192,22 +228,24 @@ def test_a_chain_without_length_is_a_number() -> None:
 def test_votes_by_hand() -> None:
     answers = ["a", "b", "b", None, "a"]
     values = np.array([0.9, 0.3, 0.5, 9.0, 0.1])
-    assert [vote(rule, answers, values) for rule in VOTES] == [
-        "a",
-        "a",
-        "b",
-        "a",
-        "a",
-    ]  # Borda: 2 + 1 for a, sqrt 3 + sqrt 2 for b
+    told = np.array([a is not None for a in answers])
+    # Borda: 2 + 1 for a, sqrt 3 + sqrt 2 for b; the unanswered path takes the best rank, and nobody's vote.
+    assert [vote(rule, answers, values) for rule in VOTES] == ["a", "a", "b", "a", "a"]
     assert majority(["b", "a", "a", "b"]) == "b"  # a tie goes to the answer seen first
-    assert weights("borda", values[[0, 1, 2, 4]]).tolist() == pytest.approx([2, np.sqrt(2), np.sqrt(3), 1])
-    assert weights("best", values[:3]).tolist() == [1, 0, 0]
-    assert weights("filtered", np.linspace(0, 1, 20)).tolist() == [0] * 18 + [18 / 19, 1]  # the 90th percentile is 0.9
+    assert weights("borda", values, told).tolist() == pytest.approx([2, np.sqrt(2), np.sqrt(3), 0, 1])
+    assert weights("best", values, told).tolist() == [1, 0, 0, 0, 0]
+    every = np.ones(20, dtype=bool)
+    assert weights("filtered", np.linspace(0, 1, 20), every).tolist() == [0] * 18 + [
+        18 / 19,
+        1,
+    ]  # the 90th percentile is 0.9
+    # Of the answered ones the top tenth votes: a confident path without an answer takes nobody's place.
+    assert weights("filtered", np.array([1.0, 2.0, 9.0]), np.array([True, True, False])).tolist() == [0, 2, 0]
     assert vote("weighted", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "a"
     assert vote("majority", ["a", "b", "b"], np.array([0.9, 0.3, 0.5])) == "b"
     assert vote("weighted", [None], np.array([1.0])) is None
     with pytest.raises(PathpruneError, match="borda"):
-        weights("weighted", np.array([-1.0]))
+        weights("weighted", np.array([-1.0]), np.array([True]))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 8), st.booleans()), min_size=1, max_size=9))
@@ -232,31 +270,61 @@ def rule(spec: str, paths: list[Path]) -> Any:
 
 
 def test_deepconf_online_by_hand() -> None:
-    """Warm-up lowest groups (window 2): 4 and 6. eta 10: s = 5.8; eta 90: s = 4.2."""
+    """Warm-up lowest groups (window 2): 4 and 6. eta 10: the bar is 5.8; eta 90: 4.2."""
     traces = [[4, 4, 4, 4], [6, 6, 6, 6], [7, 7, 3, 7], [7, 7, 7, 1], [6, 6, 5, 6]]
-    paths = [path(index=i, tokens=4, confidence=t) for i, t in enumerate(traces)]
-    low = rule("deepconf-online:window=2,warmup=2", paths)
+    paths = [path("answer 1", index=i, tokens=4, confidence=t) for i, t in enumerate(traces)]
+    low = rule("deepconf-online:window=2,warmup=2,consensus=0", paths)
     # Groups: 7 5 5 | 7 7 7 with a last one of 4 | 6 5.5 5.5: one is caught with its very last token and does not vote.
     assert low.spent.tolist() == [4, 4, 3, 4, 3] and low.weights.tolist() == [0, 6, 0, 0, 0]
-    high = rule("deepconf-online:window=2,warmup=2,eta=90", paths)
+    high = rule("deepconf-online:window=2,warmup=2,eta=90,consensus=0", paths)
     assert high.spent.tolist() == [4] * 5 and high.weights.tolist() == pytest.approx([0, 6, 5, 0, 5.5])
 
 
-def test_deepconf_online_never_aborts_before_its_window() -> None:
+def test_deepconf_online_never_aborts_before_its_window_and_holds_short_paths_to_the_bar() -> None:
     traces = [[9, 9, 9], [9, 9, 9], [1, 1, 1]]
-    paths = [path(index=i, tokens=3, confidence=t) for i, t in enumerate(traces)]
-    assert rule("deepconf-online:window=2048,warmup=2", paths).spent.tolist() == [3, 3, 3]
+    paths = [path("answer 1", index=i, tokens=3, confidence=t) for i, t in enumerate(traces)]
+    decision = rule("deepconf-online:window=2048,warmup=2,consensus=0", paths)
+    assert decision.spent.tolist() == [3, 3, 3] and decision.weights.tolist() == [9, 9, 0]
+
+
+def test_deepconf_online_stops_at_consensus() -> None:
+    """Warm-up says 1 with all of the weight: nothing is launched. With a dissenter it goes on until 0.75 agree."""
+    said = ["1", "2", "1", "1", "1"]
+    paths = [path(f"answer {a}", index=i, tokens=2, confidence=[8, 8]) for i, a in enumerate(said)]
+    assert rule("deepconf-online:warmup=1", paths).spent.tolist() == [2, 0, 0, 0, 0]
+    decision = rule("deepconf-online:warmup=2,consensus=0.75", paths)
+    assert decision.spent.tolist() == [2, 2, 2, 2, 0] and decision.weights.tolist() == [8, 8, 8, 8, 0]
+
+
+def test_a_window_below_one_is_a_share_of_the_length() -> None:
+    """Of 4 tokens a half is 2; online it is a share of the warm-up's mean length."""
+    one = path(tokens=4, confidence=[1, 3, 9, 9])
+    assert scores("deepconf-lowest:window=0.5", [one]) == scores("deepconf-lowest:window=2", [one]) == [2]
+    traces = [[4, 4, 4, 4], [6, 6, 6, 6], [7, 7, 3, 7], [9] * 20]
+    paths = [path("answer 1", index=i, tokens=len(t), confidence=t) for i, t in enumerate(traces)]
+    share, tokens = (rule(f"deepconf-online:window={w},warmup=2,consensus=0", paths) for w in (0.5, 2))
+    assert share.spent.tolist() == tokens.spent.tolist() and share.weights.tolist() == tokens.weights.tolist()
+    for wrong in ("0", "-3", "2.5"):
+        with pytest.raises(PathpruneError, match="window"):
+            registry.pruner(f"deepconf-offline:window={wrong}")
 
 
 def test_offline_votes_by_hand() -> None:
-    traces = [[1, 3], [4, 4], [3, 3]]
-    paths = [path(index=i, tokens=2, confidence=t, self_certainty=t) for i, t in enumerate(traces)]
-    assert rule("deepconf-offline", paths).weights.tolist() == [2, 4, 3]
-    assert rule("deepconf-offline:top=0.3", paths).weights.tolist() == [0, 4, 0]
-    assert rule("deepconf-offline:statistic=tail,window=1", paths).weights.tolist() == [3, 4, 3]
+    traces = [[1, 3], [4, 4], [3, 3], [9, 9]]
+    said = ["answer 1", "answer 2", "answer 1", ""]
+    paths = [
+        path(a, index=i, tokens=2, confidence=t, self_certainty=t)
+        for i, (a, t) in enumerate(zip(said, traces, strict=True))
+    ]
+    assert rule("deepconf-offline", paths).weights.tolist() == [2, 4, 3, 0]
+    assert rule("deepconf-offline:top=0.3", paths).weights.tolist() == [0, 4, 0, 0]  # the unanswered path sets no bar
+    assert rule("deepconf-offline:statistic=tail,window=1", paths).weights.tolist() == [3, 4, 3, 0]
     borda = rule("self-certainty-borda", paths)
-    assert borda.weights.tolist() == pytest.approx([1, np.sqrt(3), np.sqrt(2)])
-    assert borda.spent.tolist() == [2, 2, 2]
+    assert borda.weights.tolist() == pytest.approx(
+        [1, np.sqrt(3), np.sqrt(2), 0]
+    )  # the unanswered one has the first rank
+    assert borda.spent.tolist() == [2, 2, 2, 2]
+    assert rule("deepconf-offline", paths[3:]).weights.tolist() == [0]
 
 
 def test_impossible_decisions_are_errors() -> None:

@@ -443,13 +443,16 @@ def test_methods_read_with_the_encoder_and_pay_for_it(encoder_folder: FilePath) 
 
     check = fresh()
     SlimSC(encoder=folder, phrases="wait", min_tokens=2).score(pool(*texts), check)
-    assert check.cost.reread == (4 + 7) + 4 + (4 + 4)  # every thought by itself
+    assert check.cost.reread == (4 + 7) + 4 + 4  # every thought by itself, "a b" once
+    assert check.cold == (4 + 7) + 4 + (4 + 4)
 
     check = fresh()
     online = SlimSCOnline(0.99, encoder=folder, phrases="wait", min_tokens=2)
     assert online.decide(pool(*texts), check).spent.tolist() == [7, 2, 3]  # "a b" again; [1] had ended
-    assert check.cost.reread == 4 + 4
+    assert check.cost.reread == 4 and check.cold == 4 + 4
     rest = pool("a b wait c d wait e f", "a b wait e f wait g", "h")
     check = fresh()
     assert online.decide(rest, check).spent.tolist() == [8, 3, 1]
-    assert check.cost.reread == 4 + 4 + 5  # what path 1 would have thought after token 3 is not read
+    assert (
+        check.cost.reread == 4 + 5 and check.cold == 4 + 4 + 5
+    )  # what path 1 would have thought after token 3 is not read

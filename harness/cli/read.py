@@ -194,7 +194,7 @@ def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
         )
     claims = study.claims(ablations, chosen[0])
     for claim in claims:
-        console.print(f"{claim.verdict:<14}{claim.text}: {claim.measured} {claim.value}", markup=False)
+        console.print(f"{claim.verdict:<32}{claim.text}: {claim.measured} {claim.value}", markup=False)
     study.write(claims, ablations, out)
     console.print(f"wrote {out}")
 

@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from harness import advice
-from harness.api import FlopModel, Path, PathpruneError, Problem, Sampling, Signal
+from harness.api import FlopModel, Heads, Path, PathpruneError, Problem, Sampling, Signal
 from harness.engines import memory
 from harness.engines.options import CHAT, HF, REMOTE, VLLM, Option, hold, hold_weights
 
@@ -26,13 +26,16 @@ class LazyEngine:
         spec: everything that decides the engine's tokens.
         provides: the signals that the engine will provide.
         load: opens the engine itself.
+        device: where it is asked to compute, as torch names it; "" where that is its own choice.
     """
 
     flops: FlopModel  # forwarded by ``__getattr__``, as is ``rows``
     rows: int
 
-    def __init__(self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any]) -> None:
-        self.spec, self.provides, self._load = spec, provides, load
+    def __init__(
+        self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any], device: str = ""
+    ) -> None:
+        self.spec, self.provides, self._load, self._device = spec, provides, load, device
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
 
@@ -58,20 +61,37 @@ class LazyEngine:
         """See ``harness.api.Engine``."""
         return self._loaded().prompt_length(problem)
 
+    def thinking(self, problem: Problem) -> int:
+        """See ``harness.api.Engine``."""
+        return self._loaded().thinking(problem)
+
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         """See ``harness.api.Probing``."""
         with memory.named():
             return self._loaded().probe(paths, adapter)
 
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
         """See ``harness.api.Probing``."""
         with memory.named():
-            return self._loaded().trace(paths, reduce)
+            return self._loaded().trace(paths, reduce, **({"before": before} if before else {}))
+
+    def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
+        """See ``harness.api.Engine``."""
+        with memory.named():
+            shared: Heads = self._loaded().share(problems, known)
+            return shared
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Any:
         """See ``harness.api.Probing``."""
         with memory.named():
             return self._loaded().new_adapter(folder, **options)
+
+    @property
+    def device(self) -> str:
+        """Where it computes; known without weights where it was asked for."""
+        return self._device if self._engine is None else str(getattr(self._engine, "device", self._device))
 
     def describe(self) -> dict[str, str]:
         """Device and versions that the engine runs on, for a record."""
@@ -117,7 +137,7 @@ def open_hf(
 
         return HFEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING, load)
+    return LazyEngine(spec, EVERYTHING, load, str(options.get("device") or ""))
 
 
 def open_vllm(

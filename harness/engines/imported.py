@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -49,6 +50,11 @@ class ImportedEngine(Engine):
         self.provides = self._provided()
         self.rows = max(1, int(JOB // max(1.0, view.mean)))
         self._problem: tuple[str, int, list[Path]] = ("", 0, [])
+
+    @property
+    def closing(self) -> str:  # type: ignore[override]  # known when the model is loaded
+        """See ``harness.api.Engine``: of the model at hand."""
+        return str(getattr(self.inner, "closing", ""))
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -100,11 +106,17 @@ class ImportedEngine(Engine):
             return int(self.inner.prompt_length(problem))
         return entry.prompt_tokens or 0 if entry is not None else 0
 
+    def thinking(self, problem: Problem) -> int:
+        return int(getattr(self.inner, "thinking", lambda _: 0)(problem))
+
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         return self._model().probe([_with_ids(p) for p in paths], adapter)
 
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
-        return list(self._model().trace([_with_ids(p) for p in paths], reduce))
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
+        more = {"before": before} if before else {}
+        return list(self._model().trace([_with_ids(p) for p in paths], reduce, **more))
 
     def reader(self, paths: Sequence[Path], adapter: Any) -> Callable[[Any], Any]:
         return self._model().reader([_with_ids(p) for p in paths], adapter)
@@ -124,7 +136,8 @@ class ImportedEngine(Engine):
     def forced(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> tuple[list[str], list[Cost]] | None:
         """What the file says each path answers when it has to, as text, with its cost; None where a model has to be asked.
 
-        A file does not say how long an answer was: it is charged the most that it may have been.
+        Charged are suffix and answer, as where a model draws it. A file does not say how many tokens they were: the suffix has
+        as many characters per token as its path, and the answer the most tokens that it may have.
 
         Raises:
             UnavailableError: no model is at hand, and the file has no probe at this very length.
@@ -140,7 +153,7 @@ class ImportedEngine(Engine):
             answer = self._answer_at(path)
             closed = "" if answer is None else suffix + answer + ("}" if suffix.endswith("{") else "")
             texts.append(self.decode(path.tokens) + closed)
-            costs.append(Cost(probed=max_tokens))
+            costs.append(self._forced_cost(path, suffix, max_tokens))
         return texts, costs
 
     def __getattr__(self, name: str) -> Any:
@@ -213,6 +226,14 @@ class ImportedEngine(Engine):
             )
         answer: str | None = known["answer"]
         return answer
+
+    def _forced_cost(self, path: Path, suffix: str, max_tokens: int) -> Cost:
+        """Fed are the prefix's last token, the suffix, and the answer but for its last token."""
+        length = len(path.tokens)
+        rate = max(1.0, len(self.decode(path.tokens)) / max(1, length))
+        probed = ceil(len(suffix) / rate) + max_tokens
+        start = self.prompt_length(path.problem) + max(0, length - 1)
+        return Cost(probed=probed, flops=float(self.flops(start, start + probed)))
 
     def _probes(self, problem: str) -> list[Any]:
         rows: pa.Table = self.view.pool.rows(problem, ["probes"])

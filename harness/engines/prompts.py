@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from harness.api import Path, PathpruneError, Problem
+from harness.api import PREFILL, Path, PathpruneError, Problem
 from harness.engines.identity import first_line
 
 # What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
@@ -15,6 +15,10 @@ SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_e
 THINKING = re.compile(
     r"[<\[|]+/?[\w:]*think\w*[|\]>]+", re.IGNORECASE
 )  # special tokens around thinking, as Magistral's [THINK]
+OPENING = re.compile(r"[<\[|]+[\w:]*think\w*[|\]>]+", re.IGNORECASE)
+TAG = 16  # tokens at the end of a prompt that such a tag and the white space behind it may be
+CLOSING = re.compile(r"[<\[◁|]+/(?:\w{1,12}:)?think\w*[|\]>▷]+|<\|end_of_(?:thought|thinking)\|>", re.IGNORECASE)
+HARMONY = "<|end|><|start|>assistant<|channel|>final<|message|>"  # gpt-oss: from thinking to the answer
 
 
 class Prompts:
@@ -41,6 +45,7 @@ class Prompts:
             raise PathpruneError(f"model {self.name} has no chat template; leave out chat=true")
         self.chat = bool(template)
         self.switches = _switches(template, options, self.name)
+        self.closing = _closing(template)
         self._hidden = _hidden(tokenizer)
         self.ids = lru_cache(maxsize=65536)(
             self._encode
@@ -65,6 +70,12 @@ class Prompts:
     def prompt_length(self, problem: Problem) -> int:
         """Tokens of a problem's prompt, chat template included."""
         return len(self.ids(problem.prompt))
+
+    def thinking(self, problem: Problem) -> int:
+        """See ``harness.api.Engine``: where the tag stands that a template ends prompts with."""
+        ids = self.ids(problem.prompt)
+        ends = (str(self.tokenizer.decode(list(ids[-n:]), skip_special_tokens=False)) for n in range(1, TAG + 1))
+        return next((n for n, text in enumerate(ends, 1) if OPENING.fullmatch(text.strip())), 0) if self.chat else 0
 
     def sequence(self, path: Path) -> tuple[int, ...]:
         """Token ids of a path's prompt and of what it has generated."""
@@ -105,8 +116,10 @@ class Prompts:
         return ids
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's ids."""
-        ids = self._turn(prompt, return_dict=False) if self.chat else self._bare(prompt)
+        """A prompt's ids, and behind them those of the beginning of its answer."""
+        asked, _, begun = prompt.partition(PREFILL)
+        ids = list(self._turn(asked, return_dict=False) if self.chat else self._bare(asked))
+        ids += self.encode(begun) if begun else ()
         if not ids:
             raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
         return tuple(ids)
@@ -126,6 +139,14 @@ def _template(template: Any, model: str) -> str:
             )
         template = template["default"]
     return str(template or "")
+
+
+def _closing(template: str) -> str:
+    """What ends a model's thinking, as its chat template writes it; "" where it has none."""
+    if "<|channel|>" in template:
+        return HARMONY
+    tag = CLOSING.search(template)
+    return f"\n{tag[0]}\n\n" if tag else ""
 
 
 def _hidden(tokenizer: Any) -> frozenset[int] | None:

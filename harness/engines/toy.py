@@ -88,9 +88,13 @@ class ToyEngine(Engine):
         words = {ANSWER: "answer", END: "", **{ANSWER + 1 + d: str(d) for d in range(10)}}
         return " ".join(words.get(t, f"w{t}") for t in tokens).strip()
 
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
         """See ``harness.api.Probing``. Two layers: the state after each token, and its square."""
-        states = [np.stack([self._state(p.tokens[: t + 1]) for t in range(len(p.tokens))]) for p in paths]
+        states = [
+            np.stack([self._state(p.tokens[: max(0, t)]) for t in range(1 - before, len(p.tokens) + 1)]) for p in paths
+        ]
         return [reduce(np.stack([s, s**2]), p) for s, p in zip(states, paths, strict=True)]
 
     def encode(self, text: str) -> tuple[int, ...]:

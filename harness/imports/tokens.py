@@ -67,7 +67,7 @@ class Tokens(Sequence[int]):
         """
         if self.document.ids is None:
             raise UnavailableError(
-                f"path {self.document.name} was imported without token ids, which this reads; import a file that has them"
+                f"path {self.document.name} stands without token ids, which this reads; import a file that has them, and cut at recorded tokens"
             )
         return self.document.ids[self.start : self.stop]
 

@@ -23,6 +23,7 @@ from harness.api import Check, LabelledPrefix, PathpruneError
 from harness.replay.stats import soft_auroc
 from harness.rng import derive
 from harness.store.files import writable
+from harness.text import unknown
 
 STATE = "training.pt"
 AGAIN = "move it away and run the same command, which trains from the start"
@@ -30,11 +31,12 @@ SAVE_SECONDS = 60  # at the end of every epoch, and this often within one
 WARM_UP = 30  # steps
 MOST = 1 << 31  # epochs, or examples of a batch
 MAX_NORM = 1.0  # of the gradient: a rare large step can undo what many small ones learned
+RATES = ("linear", "constant")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with a short warm-up and linear decay; PathpruneError where the numbers make no schedule."""
+    """AdamW, with a short warm-up and linear decay or at a constant rate; PathpruneError where the numbers make no schedule."""
 
     epochs: int
     batch: int  # examples of one step
@@ -43,7 +45,10 @@ class Schedule:
     seed: int = 0
     balanced: bool = False  # weigh successes by failures / successes in the training loss
     accumulate: int = 1  # parts that a batch is computed in, to fit the memory
-    patience: int = 2  # epochs without a lower validation BCE before training stops
+    patience: int = 2  # epochs that are no better on what is held out before training stops
+    rate: str = "linear"  # how the learning rate goes, one of RATES
+    clip: float = MAX_NORM  # the gradient's largest norm; 0: it is not clipped
+    select: str = "bce"  # the epoch that is kept has the lowest validation BCE, or the lowest of CRITERIA
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "patience"):
@@ -57,6 +62,33 @@ class Schedule:
             isinstance(rate, int | float) and 0 < rate < 1e6 and isinstance(decay, int | float) and 0 <= decay < 1e6
         ):
             raise PathpruneError(f"lr is positive and finite and decay 0 or more, not lr={rate}, decay={decay}")
+        if isinstance(self.clip, bool) or not isinstance(self.clip, int | float) or not 0 <= self.clip < 1e6:
+            raise PathpruneError(f"clip is the gradient's largest norm, or 0 for none, not {self.clip}")
+        for name, value, known in (("rate", self.rate, RATES), ("select", self.select, ("bce", *CRITERIA))):
+            if value not in known:
+                raise PathpruneError(unknown(name, str(value), list(known)))
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied by at a step of ``steps``."""
+        if self.rate == "constant":
+            return 1.0
+        return min(1.0, (step + 1) / WARM_UP) * max(0.0, 1 - step / steps)
+
+
+def _auc_and_f1(chances: np.ndarray, success: np.ndarray) -> float:
+    """STEP's criterion (its code): 0.75 AUC + 0.25 F1, with its sign turned."""
+    told, good = chances >= 0.5, success >= 0.5
+    f1 = 2 * float((told & good).sum()) / max(1, int(told.sum() + good.sum()))
+    area = soft_auroc(chances, success, np.zeros(len(success)))[1]
+    return -(0.75 * (0.5 if np.isnan(area) else area) + 0.25 * f1)
+
+
+CRITERIA: dict[
+    str, Callable[[np.ndarray, np.ndarray], float]
+] = {  # of P(success) and success [n], the lower the better
+    "mse": lambda chances, success: float(np.mean((chances - success) ** 2)),
+    "auc-f1": _auc_and_f1,
+}
 
 
 def fit(
@@ -69,7 +101,7 @@ def fit(
 ) -> dict[str, Any]:
     """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices [b])`` gives one logit each, ``[b]``.
 
-    The parameters of the epoch with the lowest validation loss are restored. Returns the metrics of the card. With
+    The parameters of the epoch that is best on what is held out are restored. Returns the metrics of the card. With
     ``check.scratch`` a training that was killed goes on where it stood, to the same weights. Raises PathpruneError
     where there is nothing to train or to validate on, and where no epoch has a finite validation loss.
     """
@@ -77,7 +109,7 @@ def fit(
     log(f"{sum(p.numel() for p in training.parameters):,} trained parameters, {len(training.train):,} prefixes")
     for epoch in range(training.epoch, schedule.epochs + 1):
         if epoch - 1 - training.chosen >= schedule.patience and training.history:
-            log(f"stopped early: no lower validation BCE in {schedule.patience} epochs")
+            log(f"stopped early: no better on what is held out in {schedule.patience} epochs")
             break
         log(training.one_epoch(lambda done, note: check.progress(done, training.steps, note)))
     return training.finish()
@@ -116,9 +148,7 @@ class Training:
             self.parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self.steps = steps = schedule.epochs * self._batches
-        self.decay = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda s: min(1.0, (s + 1) / WARM_UP) * max(0.0, 1 - s / steps)
-        )
+        self.decay = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: schedule.factor(step, steps))
         share = self.success[self.train].mean().clamp(1e-6, 1 - 1e-6)
         self.weight = (1 - share) / share if schedule.balanced else None
         self.prior = bce(share.logit().expand(len(self.validation)), self.success[self.validation]).item()
@@ -165,15 +195,16 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         for part in mine.split(max(1, size)) if len(mine) else ():
             with self.accelerator.autocast():
-                logits = self.logits_of(part)
-            loss = bce(logits.float(), self.success[part], pos_weight=self.weight, reduction="sum") / len(batch)
+                logits = self.logits_of(part).float().to(self.success.device)  # wherever they were computed
+            loss = bce(logits, self.success[part], pos_weight=self.weight, reduction="sum") / len(batch)
             self.accelerator.backward(loss)
             total += loss.detach().cpu()
         if self.accelerator.num_processes > 1:
             for p in self.parameters:
                 p.grad = self._summed(torch.zeros_like(p) if p.grad is None else p.grad)
             total = self._summed(total)
-        self.accelerator.clip_grad_norm_(self.parameters, MAX_NORM)
+        if self.schedule.clip:
+            self.accelerator.clip_grad_norm_(self.parameters, self.schedule.clip)
         self.optimizer.step()
         self.decay.step()
         return float(total)
@@ -203,8 +234,12 @@ class Training:
                 "pooled_auroc": _rounded(pooled),
             }
         )
-        if validated < self.lowest:
-            self.lowest, self.chosen = validated, self.epoch
+        criterion = validated
+        if self.schedule.select in CRITERIA:
+            chances = logits.double().sigmoid().numpy()
+            criterion = CRITERIA[self.schedule.select](chances, success.double().numpy())
+        if np.isfinite(validated) and criterion < self.lowest:
+            self.lowest, self.chosen = criterion, self.epoch
             self.best = [p.detach().cpu().clone() for p in self.parameters]
         return (
             f"epoch {self.epoch}/{self.schedule.epochs}: training BCE {trained:.4f}, validation BCE {validated:.4f} "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
-from harness.api import CostClass, PathpruneError, Pruner, Quadrant, Role, Signal
+from harness.api import CostClass, Origins, PathpruneError, Pruner, Quadrant, RankedBy, Role, Signal, Streaming
 from harness.plugins.guard import attribute, blamed, contained, is_ours
 from harness.public import named as without_folders
 from harness.text import reason, shown, unknown
@@ -45,6 +45,7 @@ class Traits:
     quadrant: Quadrant
     needs: frozenset[Signal]
     fidelity: str = Pruner.fidelity
+    ranked_by: RankedBy = Pruner.ranked_by
     vote: str = Pruner.vote
     cost_class: CostClass = Pruner.cost_class
     pointwise: bool = Pruner.pointwise
@@ -52,6 +53,7 @@ class Traits:
     closed_form: str = Pruner.closed_form
     on_request: str = Pruner.on_request
     labels: str = ""  # the kind it is trained on; empty: it learns nothing
+    sequential: bool = Streaming.sequential
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
 
     @property
@@ -190,11 +192,22 @@ def traits_of(pruner: Any, name: str) -> Traits:
         f.name: member(pruner, f.name, f.default, name) for f in fields(Traits) if f.name not in ("labels", "warmup")
     }
     given["needs"] = _signals(name, given["needs"])
+    given["fidelity"] = _fidelity(pruner, name, given["fidelity"])
     learns = all(has(method) for method in ("fit", "save", "load"))
     given["labels"] = member(pruner, "labels", LABELS[0], name) if learns else ""
     given["warmup"] = member(pruner, "warmup", None, name) if decides else None
     _check(name, given)
     return Traits(**given)
+
+
+def _fidelity(pruner: Any, name: str, typed: Any) -> Any:
+    """The label that follows from a plug-in's origins, or the one that it states itself."""
+    origins = member(pruner, "origins", None, name)
+    if origins is None or typed != Pruner.fidelity:
+        return typed
+    if not isinstance(origins, Origins):
+        raise PathpruneError(f"{name!r}: origins is {shown(origins)}, and has to be harness.api.Origins")
+    return origins.fidelity
 
 
 def _signals(name: str, needs: Any) -> frozenset[Signal]:
@@ -209,9 +222,16 @@ def _check(name: str, given: dict[str, Any]) -> None:
     _one_of(name, "quadrant", given["quadrant"], get_args(Quadrant))
     _one_of(name, "vote", given["vote"], tuple(VOTES))
     _one_of(name, "cost_class", given["cost_class"], get_args(CostClass))
+    _one_of(name, "ranked_by", given["ranked_by"], get_args(RankedBy))
     _one_of(name, "closed_form", given["closed_form"], ("", *CLOSED_FORMS))
     _one_of(name, "labels", given["labels"], ("", *LABELS))
-    kinds: dict[str, type] = {"fidelity": str, "on_request": str, "pointwise": bool, "keeps_all": bool}
+    kinds: dict[str, type] = {
+        "fidelity": str,
+        "on_request": str,
+        "pointwise": bool,
+        "keeps_all": bool,
+        "sequential": bool,
+    }
     if given["warmup"] is not None:
         kinds["warmup"] = int
     for trait, kind in kinds.items():

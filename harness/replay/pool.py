@@ -82,6 +82,14 @@ class PerProblem:
     flops: np.ndarray
     kept_length: np.ndarray
     truncated: np.ndarray
+    cold: np.ndarray | None = (
+        None  # ``tokens`` if the Check's texts had nothing in common; None: it reads none, or not recorded
+    )
+
+
+def ended_inside(pool: Pool, prefix: int) -> np.ndarray:
+    """Which paths end within their first ``prefix`` tokens, bool ``[Q, N]``."""
+    return np.asarray((pool.lengths <= prefix) & pool.stopped)
 
 
 def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: Ended = "count") -> np.ndarray:
@@ -90,14 +98,18 @@ def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: End
     if ended == "count":
         np.put_along_axis(mask, np.argsort(-scores, axis=1, kind="stable")[:, :keep], True, axis=1)
         return mask
-    inside = (pool.lengths <= prefix) & pool.stopped
+    inside = ended_inside(pool, prefix)
     for row, (values, over) in enumerate(zip(scores, inside, strict=True)):
         mask[row, list(select(values, over.tolist(), keep, ended))] = True
     return mask
 
 
-def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None) -> PerProblem:
-    """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem."""
+def replay(
+    pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None, cold: np.ndarray | None = None
+) -> PerProblem:
+    """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem.
+
+    ``cold`` ``[Q]`` is what scoring would cost in tokens with nothing shared."""
     kept = mask.sum(1)
     generated, flops = generation_cost(pool, mask, prefix)
     tokens = generated
@@ -112,6 +124,7 @@ def replay(pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | N
         flops=flops,
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
+        cold=None if cold is None else generated + cold,
     )
 
 
@@ -229,14 +242,16 @@ def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:
 
 
 def vote_weights(pool: Pool, mask: np.ndarray, scores: np.ndarray, rule: str) -> np.ndarray:
-    """Weights ``[Q, N]`` that a vote of ``harness.vote`` gives the kept paths that have an answer."""
+    """Weights ``[Q, N]`` that a vote of ``harness.vote`` gives the kept paths."""
     out = np.zeros(mask.shape)
-    for q, voters in enumerate(mask & (pool.answers >= 0)):
-        out[q, voters] = vote.weights(rule, scores[q, voters])
+    for q, kept in enumerate(mask):
+        out[q, kept] = vote.weights(rule, scores[q, kept], pool.answers[q, kept] >= 0)
     return out
 
 
-def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequence[Cost]) -> PerProblem:
+def own_rule(
+    pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequence[Cost], cold: np.ndarray | None = None
+) -> PerProblem:
     """What a decision rule of its own gives and costs; ``spent`` and ``weights`` as in ``harness.api.Decision``.
 
     A problem on which no path is left to vote has no answer: its accuracy and its vote are 0.
@@ -253,6 +268,7 @@ def own_rule(pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequenc
         flops=flops + np.array([c.flops for c in checks]),
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
+        cold=None if cold is None else spent.sum(1) + cold,
     )
 
 

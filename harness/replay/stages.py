@@ -27,6 +27,9 @@ class Checks:
     path_flops: np.ndarray  # [Q, N]
     shared_tokens: np.ndarray  # [Q]
     shared_flops: np.ndarray  # [Q]
+    once_tokens: np.ndarray | float = 0.0  # [Q], what of the shared a later check of the problem does not pay again
+    once_flops: np.ndarray | float = 0.0  # [Q]
+    cold: np.ndarray | None = None  # [Q, N] tokens of each path if nothing were shared; None: not recorded
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
@@ -40,13 +43,25 @@ def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
     total = [Cost(**row["cost"]) for row in rows]
     tokens = np.array([[c.tokens for c in costs] for costs in each], dtype=float)
     flops = np.array([[c.flops for c in costs] for costs in each], dtype=float)
+    once = [Cost(**row.get("once", {})) for row in rows]
     return Checks(
         scores,
         tokens[:, :n],
         flops[:, :n],
         np.array([c.tokens for c in total]) - tokens.sum(1),
         np.array([c.flops for c in total]) - flops.sum(1),
+        np.array([c.tokens for c in once], dtype=float),
+        np.array([c.flops for c in once], dtype=float),
+        _cold(rows, n),
     )
+
+
+def _cold(rows: Sequence[Mapping[str, Any]], n: int) -> np.ndarray | None:
+    if not all("cold_each" in row for row in rows):
+        return None
+    each = [row["cold_each"] for row in rows]
+    spread = [v if isinstance(v, list) else [v] * n for v in each]
+    return np.array([v[:n] for v in spread], dtype=float).reshape(len(rows), n)
 
 
 def survivors(
@@ -91,11 +106,14 @@ def replay_stages(
     """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
     masks = survivors(pool, checks, stages, ended)
     generated, flops = generation(pool, stages, masks)
-    tokens = generated.copy()
+    tokens, cold = generated.copy(), generated.copy()
     scored = [np.ones_like(masks[0]), *masks[:-1]]
-    for check, here in zip(checks, scored, strict=True):
+    for number, (check, here) in enumerate(zip(checks, scored, strict=True)):
         tokens += check.shared_tokens + (check.path_tokens * here).sum(1)
         flops = flops + check.shared_flops + (check.path_flops * here).sum(1)
+        if number:  # the first check has paid it
+            tokens, flops = tokens - check.once_tokens, flops - check.once_flops
+        cold = cold + (np.nan if check.cold is None else (check.cold * here).sum(1))
     mask = masks[-1]
     kept = mask.sum(1)
     result = PerProblem(
@@ -106,6 +124,7 @@ def replay_stages(
         flops=flops,
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
+        cold=None if np.isnan(cold).any() else cold,
     )
     return result, mask
 

@@ -34,7 +34,7 @@ class Sweep:
     accuracy: np.ndarray  # avg@k|n
     matched: np.ndarray  # and what of it the kept paths' full lengths alone do not explain
     voted: np.ndarray  # cons@k of n; NaN where no draws were asked for
-    tokens: np.ndarray  # the Check's included, scaled by n / N
+    tokens: np.ndarray  # the Check's included, what belongs to its paths scaled by n / N
     flops: np.ndarray
 
     def at(self, setting: Setting) -> int:
@@ -50,30 +50,36 @@ def sweep(
     checks: Sequence[Cost] | None = None,
     draws: int = DRAWS,
     weighted: bool = False,
+    shared: Sequence[Cost] | None = None,
 ) -> Sweep:
     """``scores`` ``[Q, N]``, higher = keep, ties to the lower index; None: a random k, in closed form but for its vote.
 
+    ``checks`` is what scoring all N cost on each problem, and ``shared`` what of it does not grow with n: a prompt read once.
     ``weighted``: paths vote with their scores, which are then 0 or more; else each has one vote.
     """
     settings = tuple(settings)
     ranks = None if scores is None else ranks_of(scores)
     accuracy, matched, tokens, flops = (np.zeros((len(settings), len(pool.problems))) for _ in range(4))
     unexplained = pool.correct - of_like_length(pool)
-    spent = [np.zeros(len(pool.problems))] * 2
-    if checks is not None:
-        spent = [np.array([c.tokens for c in checks], float), np.array([c.flops for c in checks], float)]
+    spent, fixed = _amounts(checks, pool), _amounts(shared, pool)
     for row, (n, k) in enumerate(settings):
         kept = kept_probability(pool.n, n, k)
         mask = np.full(pool.correct.shape, k / pool.n) if ranks is None else kept[ranks]
         accuracy[row] = (pool.correct * mask).sum(1) / k
         matched[row] = (unexplained * mask).sum(1) / k
         tokens[row], flops[row] = generation_cost(pool, mask, prefix, launched=n / pool.n)
-        tokens[row] += spent[0] * n / pool.n
-        flops[row] += spent[1] * n / pool.n
+        tokens[row] += fixed[0] + (spent[0] - fixed[0]) * n / pool.n
+        flops[row] += fixed[1] + (spent[1] - fixed[1]) * n / pool.n
     voted = np.full(accuracy.shape, np.nan)
     if draws:
         voted = votes(pool, ranks, settings, draws, scores if weighted else None)
     return Sweep(settings, accuracy, matched, voted, tokens, flops)
+
+
+def _amounts(costs: Sequence[Cost] | None, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and FLOPs, ``[Q]`` each."""
+    costs = [Cost()] * len(pool.problems) if costs is None else costs
+    return np.array([c.tokens for c in costs], float), np.array([c.flops for c in costs], float)
 
 
 def ranks_of(scores: np.ndarray) -> np.ndarray:
@@ -160,12 +166,14 @@ def scaling(
     prefix: int,
     checks: Sequence[Cost] | None = None,
     draws: int = 200,
+    shared: Sequence[Cost] | None = None,
 ) -> dict[float, tuple[list[int], np.ndarray, np.ndarray]]:
     """cons@N and tokens against N (STOP, Fig. 4), by gamma: ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
 
     For each N = 2, 4, ... of which the best gamma N, and at least one, are finished."""
     sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
     wanted = {gamma: [(n, max(1, round(gamma * n))) for n in sizes] for gamma in gammas}
-    swept = sweep(pool, scores, prefix, list(dict.fromkeys(s for ss in wanted.values() for s in ss)), checks, draws)
+    settings = list(dict.fromkeys(s for ss in wanted.values() for s in ss))
+    swept = sweep(pool, scores, prefix, settings, checks, draws, shared=shared)
     rows = {gamma: [swept.at(setting) for setting in settings] for gamma, settings in wanted.items()}
     return {gamma: (sizes, swept.voted[row], swept.tokens[row]) for gamma, row in rows.items()}

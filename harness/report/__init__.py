@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from harness import advice
-from harness.api import Cost, PathpruneError, Role
-from harness.ledger import IMPORTED
+from harness.api import Cost, PathpruneError, RankedBy, Role
+from harness.ledger import IMPORTED, costs_of
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
@@ -48,6 +48,11 @@ class Method:
     stale: bool
     role: Role = "method"
     pointwise: bool = False  # was each path scored on its own?
+    ranked_by: RankedBy = "paths"  # what its gain is of
+    shared: list[Cost] | None = None  # what of each check is no single path's; None: not recorded
+    cold: np.ndarray | None = (
+        None  # [Q] tokens of each check if nothing were shared; None: it reads no text, or not recorded
+    )
     cuts: tuple[Checks, ...] = ()  # its scores and their costs at each stage of a schedule
 
     @property
@@ -238,14 +243,50 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
             pool=pool.subset(list(rows)),
             values=column("weights" if own_rule else "scores", np.float32),
             spent=column("spent", int) if own_rule else None,
-            checks=[Cost(**r["cost"]) for r in rows.values()],
+            checks=[_of_first(r, pool.n) for r in rows.values()],
+            shared=_shared([*rows.values()]),
+            cold=_cold([*rows.values()], pool.n),
             label_tokens=header.get("label_tokens"),
             errors=errors,
             stale=is_stale(header),
             role=role,
             pointwise=bool(header.get("pointwise")),
+            ranked_by=header.get("ranked_by", "paths"),
         )
     ]
+
+
+def _of_first(row: Mapping[str, Any], n: int) -> Cost:
+    """What scoring the first n paths costs; all of them, where a row does not say what is each path's."""
+    cost = Cost(**row["cost"])
+    if "each" not in row or n == len(row["scores"]):
+        return cost
+    each = costs_of(row["each"], len(row["scores"]))
+    return _without(cost, each[n:])
+
+
+def _shared(rows: Sequence[Mapping[str, Any]]) -> list[Cost] | None:
+    if not all("each" in row for row in rows):
+        return None
+    return [_without(Cost(**row["cost"]), costs_of(row["each"], len(row["scores"]))) for row in rows]
+
+
+def _without(cost: Cost, parts: Sequence[Cost]) -> Cost:
+    rest = {name: value - sum(getattr(part, name) for part in parts) for name, value in vars(cost).items()}
+    return Cost(**{name: max(0, value) for name, value in rest.items()})  # sums of FLOPs are rounded
+
+
+def _cold(rows: Sequence[Mapping[str, Any]], n: int) -> np.ndarray | None:
+    if not rows or not all("cold" in row for row in rows):
+        return None
+    return np.array([_cold_of(row, n) for row in rows], dtype=float)
+
+
+def _cold_of(row: Mapping[str, Any], n: int) -> int:
+    each = row.get("cold_each")
+    if each is None or n == len(row["scores"]):
+        return int(row["cold"])
+    return sum(each[:n]) if isinstance(each, list) else n * each
 
 
 def _distinct(methods: list[Method]) -> list[Method]:

@@ -13,7 +13,16 @@ ESCAPED = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
-HEADS = ("Method", "Type", r"avg@{keep}$\mid${n}", "Gain over random", "cons@{keep}", r"Tokens saved (\%)", "AUROC")
+HEADS = (
+    "Method",
+    "Type",
+    r"avg@{keep}$\mid${n}",
+    "Gain over random",
+    "cons@{keep}",
+    r"Tokens saved (\%)",
+    "Cold tokens",
+    "AUROC",
+)
 
 
 def escaped(text: str) -> str:
@@ -78,6 +87,7 @@ def _cells(row: Row, mark: str) -> list[str]:
         _interval(row.gain, "+.1f"),
         _interval(row.voted),
         "--" if row.saved != row.saved else f"{100 * row.saved:.1f}",
+        "" if row.cold_tokens is None else f"{row.cold_tokens.mean:,.0f}",
         _interval(row.within, scale=1.0, form=".3f"),
     ]
 

@@ -110,7 +110,7 @@ def curves(group: Group, draws: int = DRAWS) -> list[Curve]:
     ]
 
     def curve(method: Method) -> Curve:
-        swept = sweep(method.pool, method.values, group.prefix, pruned, method.checks, draws)
+        swept = sweep(method.pool, method.values, group.prefix, pruned, method.checks, draws, shared=method.shared)
         return Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n), method.role)
 
     return out + each(curve, [m for m in group.judged if comparable(m, group)])

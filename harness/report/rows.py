@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from harness.api import PathpruneError, Role
 from harness.replay.pool import (
     PerProblem,
     Pool,
+    ended_inside,
     kept_mask,
     length_matched,
     no_pruning,
@@ -50,6 +52,7 @@ class Row:
     voted: Interval = NOTHING
     own_vote: tuple[str, Interval] | None = None
     tokens: Interval = NOTHING
+    cold_tokens: Interval | None = None  # if nothing that is read were shared; None: it reads no text, or not recorded
     saved: float = NAN
     saved_generated: float = NAN
     flops: float = NAN
@@ -59,20 +62,29 @@ class Row:
     truncated: float = NAN
     label_tokens: int | None = None
     note: str = ""
+    bypassed: Interval | None = None  # gain where paths that end before L vote on top of the k; None where none does
     role: Role = "method"
 
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """A method's result on its problems; ``gain`` ``[Q]`` over the expectation of random."""
+    """A method's result on its problems."""
 
     method: Method
     mask: np.ndarray  # [Q, N] paths that are finished and vote
     result: PerProblem
+    chance: np.ndarray  # [Q] votes that are right on random survivors
+
+    @property
+    def by_votes(self) -> bool:
+        """Is it ranked by its votes, as what prunes redundancy is?"""
+        return self.method.ranked_by == "votes"
 
     @property
     def gain(self) -> np.ndarray:
-        """avg@k of the kept minus the mean over all paths, ``[Q]``."""
+        """Over random's expectation, ``[Q]``: of avg@k, or of cons@k for what is ranked by votes."""
+        if self.by_votes:
+            return self.result.voted - self.chance
         return self.result.accuracy - self.method.pool.correct.mean(1)
 
     @property
@@ -94,20 +106,29 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
         Row(
             "all (no pruning)",
             "control",
-            "exact",
+            "definition",
             note=few,
             role="closed-form",
             **_numbers(everything, everything, group.pool),
         ),
-        Row("random (expected)", "control", "exact", role="closed-form", **_numbers(chance, everything, group.pool)),
+        Row(
+            "random (expected)",
+            "control",
+            "definition",
+            role="closed-form",
+            **_numbers(chance, everything, group.pool),
+        ),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]
     replayed = each(lambda m: _judge(m, group, keep, ended), [m for m in shown if len(m.pool.problems)])
     competing = [r for r in replayed if r.competes]
-    adjusted = dict(zip(competing, holm([bootstrap(r.gain).p for r in competing]), strict=True))
-    best = max(competing, key=lambda r: r.gain.mean(), default=None)
+    adjusted = _adjusted(competing)
+    best = max((r for r in competing if not r.by_votes), key=lambda r: r.gain.mean(), default=None)
     oracle = next((r for r in replayed if r.method.role == "oracle"), None)
-    ranked = each(lambda r: _row(r, group, adjusted.get(r), best, oracle, vote), replayed)
+    once = [*_grouped(competing, _shown_once), *([r] for r in replayed if not r.competes)]
+    ranked = each(
+        lambda same: _named(_row(same[0], group, keep, ended, adjusted.get(same[0]), best, oracle, vote), same), once
+    )
     ranked.sort(key=lambda row: (row.role == "oracle", -(row.gain.mean if row.gain else -9.0)))
     failed = [
         Row(m.name, m.quadrant, m.fidelity, note=_note(m, group, None), role=m.role)
@@ -117,28 +138,72 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     return exact + ranked + failed + [_leaky(group, keep, everything)]
 
 
-def _chance(group: Group, keep: int) -> PerProblem:
-    """The expectation of random survivors."""
-    return random_stages(group.pool, group.stages) if group.stages else random_pruning(group.pool, keep, group.prefix)
+def _adjusted(competing: Sequence[Replayed]) -> dict[Replayed, float]:
+    """Holm's p-values; methods that keep the same paths of the same problems are one hypothesis."""
+    hypotheses = _grouped(competing, _kept_alike)
+    values = holm([bootstrap(same[0].gain).p for same in hypotheses])
+    return {r: p for same, p in zip(hypotheses, values, strict=True) for r in same}
+
+
+def _kept_alike(one: Replayed) -> Hashable:
+    return one.method.pool.problems, one.mask.tobytes(), one.by_votes
+
+
+def _shown_once(one: Replayed) -> Hashable:
+    """One line for methods that keep the same paths at the same cost."""
+    cost = one.result.tokens.tobytes(), one.result.flops.tobytes()
+    return _kept_alike(one), cost, one.method.quadrant, one.method.errors, one.method.stale
+
+
+def _grouped(replayed: Sequence[Replayed], key: Callable[[Replayed], Hashable]) -> list[list[Replayed]]:
+    """Those of one key together, by the length of their names."""
+    groups: dict[Hashable, list[Replayed]] = {}
+    for one in replayed:
+        groups.setdefault(key(one), []).append(one)
+    return [sorted(same, key=lambda r: (len(r.method.name), r.method.name)) for same in groups.values()]
+
+
+def _named(row: Row, same: Sequence[Replayed]) -> Row:
+    """The line of the first of these methods with all of their names; what else is its own is the first one's."""
+    if len(same) == 1:
+        return row
+    names = " = ".join(r.method.name for r in same)
+    labels = " / ".join(dict.fromkeys(r.method.fidelity for r in same))
+    note = ", ".join(filter(None, [row.note, f"{len(same)} methods that keep the same paths"]))
+    return replace(row, name=names, fidelity=labels, note=note)
+
+
+def _chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
+    """The expectation of random survivors, on the group's problems or on those of a pool of its own."""
+    pool = pool or group.pool
+    return random_stages(pool, group.stages) if group.stages else random_pruning(pool, keep, group.prefix)
 
 
 def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
+    mask, result = _replayed(method, group, keep, ended)
+    by_votes = method.ranked_by == "votes"
+    chance = _chance(group, keep, method.pool).voted if by_votes else np.zeros(len(method.pool.problems))
+    return Replayed(method, mask, result, chance)
+
+
+def _replayed(method: Method, group: Group, keep: int, ended: Ended) -> tuple[np.ndarray, PerProblem]:
+    """Which paths are finished and vote, bool ``[Q, N]``, and what that gives."""
     if method.spent is not None:
-        result = own_rule(method.pool, method.spent, method.values, method.checks)
-        return Replayed(method, method.values > 0, result)
+        return method.values > 0, own_rule(method.pool, method.spent, method.values, method.checks, method.cold)
     if group.stages:
         staged, survivors = replay_stages(method.pool, method.cuts, group.stages, ended)
-        return Replayed(method, survivors, staged)
+        return survivors, staged
     mask = kept_mask(method.pool, method.values, keep, group.prefix, ended)
-    return Replayed(method, mask, replay(method.pool, mask, group.prefix, method.checks))
+    return mask, replay(method.pool, mask, group.prefix, method.checks, method.cold)
 
 
 def _row(
-    replayed: Replayed, group: Group, adjusted: float | None, best: Replayed | None, oracle: Replayed | None, vote: str | None
+    replayed: Replayed, group: Group, keep: int, ended: Ended, adjusted: float | None, best: Replayed | None,
+    oracle: Replayed | None, vote: str | None,
 ) -> Row:  # fmt: skip
     method, pool = replayed.method, replayed.method.pool
     behind = _paired(replayed, best) if best and replayed.competes and replayed is not best else None
-    share = _paired(replayed, oracle) if oracle and method.top_k else None
+    share = _paired(replayed, oracle) if oracle and method.top_k and not replayed.by_votes else None
     scores = method.values if method.top_k else None
     return Row(
         method.name,
@@ -154,9 +219,18 @@ def _row(
         pooled=None if scores is None else auroc(scores, pool.correct),
         label_tokens=method.label_tokens,
         note=_note(method, group, replayed),
+        bypassed=_bypassed(replayed, group, keep, ended),
         role=method.role,
         **_numbers(replayed.result, no_pruning(pool), pool),
     )
+
+
+def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Interval | None:
+    """The gain by the official code's rule for paths that end before L, where there are some and it is not the table's own."""
+    method = replayed.method
+    if ended == "bypass" or not replayed.competes or group.stages or not ended_inside(method.pool, group.prefix).any():
+        return None
+    return bootstrap(_judge(method, group, keep, "bypass").gain)
 
 
 def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str, Any]:
@@ -166,6 +240,7 @@ def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str
         "accuracy": bootstrap(result.accuracy),
         "voted": bootstrap(result.voted),
         "tokens": bootstrap(result.tokens),
+        "cold_tokens": None if result.cold is None else bootstrap(result.cold),
         "saved": float(1 - result.tokens.mean() / everything.tokens.mean()),
         "saved_generated": float(1 - result.generated.mean() / everything.generated.mean()),
         "flops": float(result.flops.mean()) if pool.flops.per_token else NAN,
@@ -186,8 +261,13 @@ def _own_vote(replayed: Replayed, asked: str | None) -> tuple[str, Interval] | N
 
 
 def _paired(one: Replayed, other: Replayed) -> tuple[np.ndarray, np.ndarray]:
-    """Gains of two methods on the problems that both have judged."""
-    mine, theirs = (dict(zip(r.method.pool.problems, r.gain, strict=True)) for r in (one, other))
+    """avg@k of two methods on the problems that both have judged, or their votes where the first is ranked by those; what random
+    gives is the same for both."""
+
+    def reached(of: Replayed) -> np.ndarray:
+        return of.result.voted if one.by_votes else of.gain
+
+    mine, theirs = (dict(zip(r.method.pool.problems, reached(r), strict=True)) for r in (one, other))
     common = [p for p in mine if p in theirs]
     return np.array([mine[p] for p in common]), np.array([theirs[p] for p in common])
 
@@ -196,6 +276,7 @@ def _note(method: Method, group: Group, replayed: Replayed | None) -> str:
     total, count = len(group.pool.problems), len(method.pool.problems)
     notes = [f"{method.errors} errors"] * bool(method.errors) + ["stale"] * method.stale
     notes += [f"{count} of {total} problems"] * (0 < count < total)
+    notes += ["gain of votes"] * (method.ranked_by == "votes")
     if replayed and not method.top_k:
         kept = replayed.mask.sum(1)
         notes.append(f"own rule: {kept.mean():.1f} of {group.pool.n} paths vote")

@@ -31,7 +31,7 @@ def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFra
             name, quadrant, curves = "random", "control", scaling(group.pool, None, gammas, group.prefix)
         else:
             name, quadrant = method.name, method.quadrant
-            curves = scaling(method.pool, method.values, gammas, group.prefix, method.checks)
+            curves = scaling(method.pool, method.values, gammas, group.prefix, method.checks, shared=method.shared)
         return {
             gamma: [_point(gamma, name, quadrant, *point) for point in zip(*curve, strict=True)]
             for gamma, curve in curves.items()

@@ -19,9 +19,9 @@ from harness.store.blame import unreadable
 from harness.store.files import writable
 from harness.text import one_line
 
-MEANS = (10, 11, 15, 17)  # a terminal shows these without their intervals
-BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 12, 13, 15, 21)  # columns of the README's tables
-WORDS = (0, 1, 2, 21)  # names and notes, which plug-ins and records bring along
+MEANS = (10, 11, 16, 18)  # a terminal shows these without their intervals
+BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 16, 22)  # columns of the README's tables
+WORDS = (0, 1, 2, 22)  # names and notes, which plug-ins and records bring along
 MARKUP = re.compile(r"([\\`<\[\]*])")
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
@@ -31,8 +31,8 @@ def columns(n: int, keep: int) -> list[str]:
     """Heads of the columns, in order."""
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
-        "of oracle", f"cons@{keep}", "own vote", "tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
-        "truncated", "label tokens", "problems", "note",
+        "of oracle", f"cons@{keep}", "own vote", "tokens", "cold tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "truncated", "label tokens", "problems", "note", "gain, ended bypass",
     ]  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def cells(row: Row) -> list[str]:
         shown(row.voted),
         "-" if row.own_vote is None else f"{row.own_vote[0]} {shown(row.own_vote[1])}",
         shown(row.tokens, ",.0f"),
+        "" if row.cold_tokens is None else shown(row.cold_tokens, ",.0f"),
         _number(row.saved, ".1%"),
         _number(row.saved_generated, ".1%"),
         _number(row.flops / 1e6, ",.0f"),
@@ -61,6 +62,7 @@ def cells(row: Row) -> list[str]:
         _number(row.label_tokens, ",d"),
         str(row.problems),
         row.note,
+        shown(row.bypassed, "+.3f"),
     ]
 
 
@@ -80,12 +82,12 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 12, 15, 17, 21)
+    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 13, 16, 18, 22)
     heads = columns(group.pool.n, keep)
     # Texts, not strings: a console may read markup into those.
     table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
     for i in wanted:
-        table.add_column(Text(heads[i]), justify="left" if i in (0, 21) else "right", no_wrap=i in (0, 3, 4, 9))
+        table.add_column(Text(heads[i]), justify="left" if i in (0, 22) else "right", no_wrap=i in (0, 3, 4, 9))
     for row in table_rows:
         texts = cells(row)
         brief = (SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted)
@@ -98,7 +100,8 @@ def notes(group: Group) -> list[str]:
     lines = [
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
-        "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem."
+        "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem. A method that reads "
+        "text reads a problem's prompt once; cold tokens are those if nothing were shared between texts."
     ]
     if len(group.pool.problems) < FEW:
         lines.append(f"{len(group.pool.problems)} problems are few: read the intervals, not the ranks.")

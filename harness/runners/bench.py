@@ -142,6 +142,7 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
         "quadrant": plugin.traits.quadrant,
         "fidelity": plugin.traits.fidelity,
         "vote": plugin.traits.vote,
+        "ranked_by": plugin.traits.ranked_by,
         "pointwise": plugin.traits.pointwise,
         "label_tokens": checkpoints.label_tokens(plugin, run.engine),
     }

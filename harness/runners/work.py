@@ -17,8 +17,8 @@ import numpy as np
 from harness import grading
 from harness.api import Engine, Path, Problem, Task, UnavailableError
 from harness.imports.tokens import Tokens, content
-from harness.ledger import columns
-from harness.loop import ScoringError, check, decide
+from harness.ledger import columns, kinds_of, per_path
+from harness.loop import ScoringError, Spent, check, decide
 from harness.plugins.declared import Plugin
 from harness.pools.bank import Banked
 from harness.spec import RunSpec
@@ -112,12 +112,24 @@ class Worker:
     def _scored(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
         """Scores and cost; what belongs to single paths is kept where a method scores paths one by one."""
         scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
-        each = {"each": columns(spent.each, paths)} if plugin.traits.pointwise else {}
-        return {"scores": _short(scores), "cost": asdict(spent.cost)} | each
+        return {"scores": _short(scores), "cost": asdict(spent.cost)} | _shares(spent, paths, plugin.traits.pointwise)
 
     def _decided(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
-        decision, cost = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
-        return {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(cost)}
+        decision, spent = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
+        row = {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(spent.cost)}
+        return row | _shares(spent, paths, False)
+
+
+def _shares(spent: Spent, paths: Sequence[Path], pointwise: bool) -> dict[str, Any]:
+    """What of a Check's cost belongs to single paths, where they are scored one by one, and what cold reads would cost."""
+    row: dict[str, Any] = {"each": columns(spent.each, paths)} if pointwise else {}
+    if pointwise and (once := kinds_of(spent.once)):
+        row["once"] = once
+    if spent.cold is not None:
+        row["cold"] = spent.cold
+        if pointwise and spent.cold == sum(spent.cold_each.values()):
+            row["cold_each"] = per_path(spent.cold_each, paths)
+    return row
 
 
 Jobs = Iterator[Job | None]  # None: nothing is free now, for other processes work on what is left

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args
 
 import numpy as np
 
-from harness.api import MOST_FLOPS, MOST_TOKENS, Cost, Quadrant
+from harness.api import MOST_FLOPS, MOST_TOKENS, Cost, Quadrant, RankedBy
 from harness.store.names import is_file_name
 from harness.text import shown
 from harness.vote import VOTES
@@ -101,6 +101,9 @@ def judged_row(row: Row, spec: Row) -> None:
     _cost(row["cost"])
     if "each" in row:
         _each(row["each"], row["cost"], n)
+    if "once" in row:
+        _once(row["once"], row["cost"])
+    _cold(row, n)
 
 
 def live_row(row: Row, spec: Row) -> None:
@@ -190,6 +193,30 @@ def _each(each: Any, cost: Row, n: int) -> None:
             raise FlawError(f"each.{name} is more in all than cost.{name}, {cost[name]}")
 
 
+def _once(once: Any, cost: Row) -> None:
+    """What of a cost later checks of the problem do not pay again."""
+    if not (_is_object(once) and once.keys() <= COST):
+        _flaw("once", once, f"an object of {', '.join(COST)}")
+    for name, value in once.items():
+        if not (_is_amount(value) if name == "flops" else _is_count(value)):
+            _flaw(f"once.{name}", value, "a finite number of 0 or more")
+        if value > cost[name] * (1 + 1e-9):
+            raise FlawError(f"once.{name} is more than cost.{name}, {cost[name]}")
+
+
+def _cold(row: Row, n: int) -> None:
+    """Tokens if nothing were shared, which a row may lack."""
+    if "cold" in row and not _is_count(row["cold"]):
+        _flaw("cold", row["cold"], AMOUNT_OF_TOKENS)
+    if "cold_each" in row:
+        value = row["cold_each"]
+        values = value if isinstance(value, list) else [value] * n
+        if len(values) != n or not all(map(_is_count, values)):
+            _flaw("cold_each", value, f"{AMOUNT_OF_TOKENS}, or {n} of them")
+        if sum(values) != row["cold"]:
+            raise FlawError(f"cold_each is not in all what cold is, {row['cold']}")
+
+
 def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> Any:
     if name not in holder:
         raise FlawError(f"its header has no {inside}{name}")
@@ -271,6 +298,7 @@ ENGINE: Iterable[tuple[str, Check, str]] = (
 )
 OPTIONAL: Iterable[tuple[str, Check, str]] = (
     ("vote", lambda v: type(v) is str and v in VOTES, f"one of {', '.join(VOTES)}"),
+    ("ranked_by", lambda v: type(v) is str and v in get_args(RankedBy), f"one of {', '.join(get_args(RankedBy))}"),
     ("pointwise", lambda v: type(v) is bool, "true or false"),
     ("label_tokens", lambda v: v is None or _is_count(v), f"null or {AMOUNT_OF_TOKENS}"),
     ("was", _is_object, "an object"),

@@ -9,7 +9,7 @@ the luck of both trainings, which the seeds ablation measures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 
@@ -19,41 +19,54 @@ from scipy.stats import t as student
 
 from harness import advice
 from harness.api import PathpruneError
+from harness.replay.pool import ended_inside
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, Method, matched
 from harness.report.figures.chosen import gains, methods
 from harness.report.matched import Curve
 from harness.report.tables import line, shown, write_part
+from harness.spec import Ended
 from harness.store.blame import damaged, unreadable
 
 TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
 BUDGETS = (1 / 8, 1 / 4)
 AGAIN = "move it away and run its ablation again: pathprune ablation NAME"
-HEADS = ("finding", "the paper", "here: difference of gains", "interval", "verdict")
+HEADS = ("finding", "the paper", "here: difference of gains", "interval", "ended bypass", "verdict")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """``measured`` says which difference ``value`` is; the paper claims that it is positive."""
+    """``measured`` says which difference ``value`` is; the paper claims that it is positive. ``testbed``: on what that holds.
+
+    ``bypassed`` is the difference by the official code's rule, by which paths that end before L vote on top of the k; None where
+    none ends, or for a difference of trainings or at equal tokens."""
 
     text: str
     paper: str
     measured: str
     value: Interval
+    testbed: str = ""
+    bypassed: Interval | None = None
 
     @property
     def verdict(self) -> str:
-        """confirmed, not confirmed, undecided or not tried, by the interval."""
+        """confirmed, not confirmed, undecided or not tried, by the interval, and on what."""
         if isnan(self.value.mean):
             return "not tried"
-        if self.value.low > 0:
-            return "confirmed"
-        return "not confirmed" if self.value.high < 0 else "undecided"
+        word = "confirmed" if self.value.low > 0 else "not confirmed" if self.value.high < 0 else "undecided"
+        return f"{word} on {self.testbed}" if self.testbed else word
 
 
 def claims(ablations: Path, group: Group) -> list[Claim]:
     """The trade-off from a group's records, the rest from the tables of ``pathprune ablation``."""
-    return [*_trade_off(group), *_ablated(ablations)]
+    on = testbed(group)
+    return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *_ablated(ablations)]
+
+
+def testbed(group: Group) -> str:
+    """Task, model and prefix length, in a few words."""
+    task, model = group.spec["task"], group.spec["engine"]["model"]
+    return f"{task}{'' if model == task else f' by {model}'}, L {group.prefix}"
 
 
 def _trade_off(group: Group) -> Iterator[Claim]:
@@ -71,9 +84,10 @@ def _trade_off(group: Group) -> Iterator[Claim]:
         ranked = [m for m in whole if m.quadrant == quadrant]
         if ranked:
             best[kind] = rival = max(ranked, key=lambda m: float(gains(m, group.prefix).mean()))
-            value = bootstrap(gains(stop, group.prefix) - gains(rival, group.prefix))
+            value, bypassed = (_gap(stop, rival, group, ended) for ended in ("count", "bypass"))
             measured = f"stop - {rival.name} (best Type {kind}), avg@{keep}\\|{group.pool.n}"
-            yield Claim(text, f"{quoted[kind]} (1.5B, AIME24)", measured, value)
+            some = bool(ended_inside(group.pool, group.prefix).any())
+            yield Claim(text, f"{quoted[kind]} (1.5B, AIME24)", measured, value, bypassed=bypassed if some else None)
     drawn = {c.name: c for c in matched.curves(_only(group, [stop, *best.values()]))}
     full = float(drawn["no pruning"].costs("tokens").max())
     for rival in best.values():
@@ -82,6 +96,10 @@ def _trade_off(group: Group) -> Iterator[Claim]:
             yield Claim(
                 text, "fewest tokens of the four", f"stop - {rival.name}, cons within {share:.0%} of the tokens", value
             )
+
+
+def _gap(one: Method, other: Method, group: Group, ended: Ended) -> Interval:
+    return bootstrap(gains(one, group.prefix, ended) - gains(other, group.prefix, ended))
 
 
 def _within(one: Curve, other: Curve, budget: float) -> Interval:
@@ -114,7 +132,18 @@ def _ablated(root: Path) -> Iterator[Claim]:
         text = finding or text
         file = root / f"{name}-gains.csv"
         value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
-        yield Claim(text, paper, f"{one} - {other}", value)
+        yield Claim(text, paper, f"{one} - {other}", value, _trained_on(root / f"{name}.csv"))
+
+
+def _trained_on(file: Path) -> str:
+    """The task and L of an ablation, from its table; "" where that is not there."""
+    if not file.exists():
+        return ""
+    try:
+        first = pd.read_csv(file).iloc[0]
+        return f"{first['task']}, L {int(first['prefix'])}"
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise damaged(file, " ".join(str(error).split())[:120], AGAIN) from error
 
 
 def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
@@ -161,7 +190,7 @@ def _note(root: Path) -> str:
 
 def write(tried: list[Claim], ablations: Path, file: Path) -> None:
     """A table and a note into a Markdown file, or between the markers of a README."""
-    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), c.verdict) for c in tried]
+    rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), shown(c.bypassed, "+.3f"), c.verdict) for c in tried]
     lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
     text = "\n".join([*lines, "", _note(ablations), ""])
     write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

@@ -66,7 +66,7 @@ def cells(groups: Sequence[tuple[Group, Method]], levels: int = LEVELS, draws: i
         length = method.pool.lengths.mean(1)
         level = np.minimum(levels - 1, (np.argsort(np.argsort(length, kind="stable")) * levels) // len(length))
         settings = [s for gamma in GAMMAS for s in family(method.pool.n, gamma)]
-        swept = sweep(method.pool, method.values, group.prefix, settings, method.checks, draws)
+        swept = sweep(method.pool, method.values, group.prefix, settings, method.checks, draws, shared=method.shared)
         for number in range(levels):
             inside = level == number
             curves = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 
 class Answered:
@@ -14,7 +14,7 @@ class Answered:
 
     quadrant = "control"
     needs = frozenset({"text"})
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 
 class All:
@@ -18,7 +18,7 @@ class All:
 
     quadrant = "control"
     needs: frozenset[str] = frozenset()
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
     closed_form = "all"
     keeps_all = True
@@ -32,7 +32,7 @@ class Random:
 
     quadrant = "control"
     needs: frozenset[str] = frozenset()
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
     closed_form = "random"
 
@@ -46,7 +46,7 @@ class First:
 
     quadrant = "control"
     needs: frozenset[str] = frozenset()
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

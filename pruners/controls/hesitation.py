@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 MARKERS = (
     "wait+hmm+but+maybe+perhaps+alternatively+actually+however+unsure+mistake+wrong+incorrect+recheck+check+reconsider"
@@ -23,7 +23,7 @@ class Hesitation:
 
     quadrant = "control"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted")
     pointwise = True
 
     def __init__(self, markers: str = MARKERS) -> None:

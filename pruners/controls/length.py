@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 
 class Shortest:
@@ -14,7 +14,7 @@ class Shortest:
 
     quadrant = "control"
     needs = frozenset({"text"})
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
     sign = -1.0
 

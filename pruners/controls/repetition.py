@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 
 class Repetition:
@@ -15,7 +15,7 @@ class Repetition:
 
     quadrant = "control"
     needs = frozenset({"text"})
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

@@ -49,10 +49,10 @@ class Encoder:
     """Mean of the last hidden states over a text's tokens (or the first token's, "cls"), divided by its L2 norm.
 
     The recipe of all-mpnet-base-v2 and all-MiniLM-L6-v2, special tokens included in the mean. A text longer than
-    ``limit`` tokens is truncated to its beginning. float32, on a GPU if there is one.
+    ``limit`` tokens is truncated to its beginning. float32, on ``device``, by default a GPU if there is one.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, device: str = "") -> None:
         where = locate(where)
         try:
             import torch
@@ -76,7 +76,7 @@ class Encoder:
         config = model.config
         if getattr(config, "is_encoder_decoder", False):
             raise PathpruneError(f"{where} is an encoder-decoder model; pick an encoder such as BERT or MPNet")
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         # RoBERTa and MPNet number positions from behind the padding index.
         table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
         unused = getattr(table, "padding_idx", None)
@@ -89,7 +89,7 @@ class Encoder:
         """Unit rows ``[n, d]``, and the cost of each text: the tokens read of it, padding not counted.
 
         FLOPs are 2 x parameters without the word table, and 4 x layers x width x T for attention in both directions,
-        per token. Equal texts are computed once: batches depend on the set of texts, not on order.
+        per token. Equal texts are computed once, though each has its cost: batches depend on the set of texts, not on order.
         """
         import torch
 

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path, UnavailableError
 from pruners.external_fixed.similarity import WordCounts, incidence, words
 
 
 class Jaccard:
-    """s_i = -mean over j != i of |A_i & A_j| / |A_i | A_j| over sets of lower-cased words; higher = less redundant.
+    """s_i = -mean over j != i of |A_i & A_j| / |A_i | A_j|; higher = less redundant.
 
+    A_i is the set of the prefix's token ids, which every language has, or with ``units="words"`` of its lower-cased words.
     The paper gives neither tokenisation nor aggregation; this reading is the harness's. ``keep="central"`` turns the
-    sign and keeps the most typical prefixes instead. One sparse product, O(N^2) memory whatever the vocabulary.
+    sign and keeps the most typical prefixes, which nobody published. One sparse product, O(N^2) memory whatever the vocabulary.
     """
 
     quadrant = "external-fixed"
-    needs = frozenset({"text"})
-    fidelity = "as re-implemented by STOP"
     cost_class = "free"
 
-    def __init__(self, keep: str = "diverse") -> None:
-        if keep not in ("diverse", "central"):
-            raise ValueError("keep is diverse or central")
-        self.sign = -1.0 if keep == "diverse" else 1.0
+    def __init__(self, keep: str = "diverse", units: str = "tokens") -> None:
+        if keep not in ("diverse", "central") or units not in ("tokens", "words"):
+            raise ValueError("keep is diverse or central, units are tokens or words")
+        self.sign, self.units = (-1.0 if keep == "diverse" else 1.0), units
+        self.needs = frozenset({"text"}) if units == "words" else frozenset[str]()
+        self.origins = Origins("adapted", "paper", by="STOP") if keep == "diverse" else Origins()
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         if len(prefixes) == 1:
             return np.zeros(1)
-        return self.sign * mean_similarity([words(p.text) for p in prefixes])
+        sets = [words(p.text) if self.units == "words" else _ids(p) for p in prefixes]
+        return self.sign * mean_similarity(sets)
 
 
-def mean_similarity(sets: Sequence[Set[str]]) -> np.ndarray:
+def _ids(path: Path) -> frozenset[int]:
+    try:
+        return frozenset(path.tokens)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}, or compare words: jaccard:units=words") from error
+
+
+def mean_similarity(sets: Sequence[Set[Any]]) -> np.ndarray:
     """Mean Jaccard similarity of each set to the others, ``[n]``; two empty sets are identical."""
     everything = slice(0, len(sets))
     shared = WordCounts(incidence(sets)).shared(everything, everything).astype(np.float64)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 from pruners.external_fixed.similarity import Space, centrality, farthest_first, in_order
 
 
@@ -20,7 +20,7 @@ class Central:
 
     quadrant = "external-fixed"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins()
 
     def __init__(self, encoder: str = "words") -> None:
         self.space = Space(encoder)
@@ -28,6 +28,9 @@ class Central:
 
     def identity(self) -> dict[str, Any]:
         return self.space.identity()
+
+    def prepare(self, check: Check) -> None:
+        self.space.load(check.device)
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return in_order(lambda paths: self.rank(self.space.paths(paths, check)), prefixes)
@@ -43,6 +46,8 @@ class Diverse(Central):
     First the most central path, then always the one whose most similar chosen path is least similar (farthest-point
     traversal over 1 - cos); a tie goes to the lower path index. The top k are k paths that cover the pool, for any k.
     """
+
+    ranked_by = "votes"
 
     def rank(self, similarity: np.ndarray) -> np.ndarray:
         """Scores ``[n]``: the earlier a path is chosen farthest-first, the higher."""

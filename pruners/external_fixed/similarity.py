@@ -16,9 +16,9 @@ def words(text: str) -> set[str]:
     return set(text.lower().split())
 
 
-def incidence(sets: Sequence[Set[str]]) -> sparse.csr_array:
-    """Sparse 0/1 matrix ``[sets, distinct words]``."""
-    column: dict[str, int] = {}
+def incidence(sets: Sequence[Set[Any]]) -> sparse.csr_array:
+    """Sparse 0/1 matrix ``[sets, distinct words]``; words are whatever the sets hold."""
+    column: dict[Any, int] = {}
     columns = [column.setdefault(w, len(column)) for members in sets for w in members]
     ends = np.concatenate([[0], np.cumsum([len(members) for members in sets])])
     ones = np.ones(len(columns), dtype=np.int32)
@@ -104,17 +104,27 @@ class Space:
         """Rows for ``cosines`` (two texts without a word are identical), and what reading each text costs."""
         if self.name == "words" or not texts:
             return incidence([words(t) or {""} for t in texts]), [Cost()] * len(texts)
-        if self._encoder is None:
+        self.load()
+        return self._encoder.embed(texts)
+
+    def load(self, device: str = "") -> None:
+        """Open the encoder, if there is one and it is not open."""
+        if self.name != "words" and self._encoder is None:
             from pruners.external_fixed.encoder import Encoder
 
-            self._encoder = Encoder(self.name)
-        return self._encoder.embed(texts)
+            self._encoder = Encoder(self.name, device)
 
     def paths(self, paths: Sequence[Path], check: Check) -> np.ndarray:
         """Cosines between the paths' texts ``[n, n]``; what is read is charged."""
-        rows, costs = self.embed([p.text for p in paths])
-        check.charge(sum(costs, Cost()))
-        return cosines(rows)
+        self.load(check.device)
+        return cosines(self.read([p.text for p in paths], check))
+
+    def read(self, texts: Sequence[str], check: Check) -> Any:
+        """``embed``, charged: equal texts are read once."""
+        rows, costs = self.embed(texts)
+        if self.name != "words":
+            check.charge(sum(dict(zip(texts, costs, strict=True)).values(), Cost()), cold=sum(c.reread for c in costs))
+        return rows
 
 
 def by_index(paths: Sequence[Path]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Cost, Path
+from harness.api import Check, Origins, Path
 from pruners.external_fixed.similarity import Space, comparable, in_order, mean_cosine
 from pruners.external_fixed.thoughts import Thought, thoughts
 
@@ -29,7 +29,8 @@ class Redundancy:
 
     quadrant = "external-fixed"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted", "adapted")
+    ranked_by = "votes"
 
     def __init__(
         self, rule: str = "diversity", encoder: str = "words", phrases: str = PHRASES, min_tokens: int = 25
@@ -45,6 +46,9 @@ class Redundancy:
 
     def identity(self) -> dict[str, Any]:
         return self.space.identity()
+
+    def prepare(self, check: Check) -> None:
+        self.space.load(check.device)
 
     def split(self, path: Path, check: Check) -> list[Thought]:
         """The thoughts of a path, in order; the last one is still running."""
@@ -74,8 +78,8 @@ class SlimSC(Redundancy):
     def _places(self, paths: Sequence[Path], check: Check) -> np.ndarray:
         split = [self.split(p, check) for p in paths]
         kept = [[t.text for n, t in enumerate(s) if n == 0 or t.tokens >= self.min_tokens] for s in split]
-        rows, costs = self.space.embed([text for texts in kept for text in texts])
-        check.charge(sum(costs, Cost()))
+        self.space.load(check.device)
+        rows = self.space.read([text for texts in kept for text in texts], check)
         ends = np.cumsum([0, *map(len, kept)])
         vectors = [rows[a:b] for a, b in pairwise(ends)]
         first, second = np.triu_indices(len(paths), 1)

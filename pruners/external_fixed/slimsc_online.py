@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Decision, Path
-from pruners.external_fixed.similarity import by_index, comparable
+from harness.api import Check, Cost, Decision, Path
+from pruners.external_fixed.similarity import Space, by_index, comparable
 from pruners.external_fixed.slimsc import PHRASES, Redundancy
 
 BLOCK = 256  # thoughts whose cosines with all earlier ones are worked out at a time
@@ -51,24 +52,62 @@ class SlimSCOnline(Redundancy):
     def _spent(self, chains: Sequence[Path], check: Check) -> np.ndarray:
         done = [self.split(p, check)[:-1] for p in chains]  # the last one never completes
         stream = sorted((t.completed, c, n, t.text) for c, split in enumerate(done) for n, t in enumerate(split))
-        rows, costs = self.space.embed([text for *_, text in stream])
+        self.space.load(check.device)
+        texts = [text for *_, text in stream]
+        vectors = (
+            Ahead(self.space.read(texts, check)) if self.space.name == "words" else AtNeed(self.space, texts, check)
+        )
         owner = np.array([chain for _, chain, *_ in stream], dtype=int)
         spent = np.array([len(p.tokens) for p in chains])
         seen = np.zeros(len(stream), dtype=bool)
-        space, block = comparable(rows), np.empty((0, 0))
         for row, (now, chain, number, _) in enumerate(stream):
-            if row % BLOCK == 0:
-                block = space.cosines(slice(row, row + BLOCK), slice(0, row + BLOCK))
             if now >= spent[chain]:
                 continue
-            check.charge(costs[row])
+            cosines = vectors.cosines(row)
             rivals = seen & (owner != chain) & (spent[owner] > now)
             seen[row] = True
             if number < self.delay or not rivals.any():
                 continue
-            similarity = np.where(rivals[:row], block[row % BLOCK, :row], -np.inf)
+            similarity = np.where(rivals[:row], cosines, -np.inf)
             if similarity.max() > self.threshold:
                 low, high = sorted((chain, int(owner[similarity.argmax()])))
-                vectors = rows[(owner == low) & seen], rows[(owner == high) & seen]
-                spent[self.loser((low, high), vectors, check)] = now
+                both = vectors.rows[(owner == low) & seen], vectors.rows[(owner == high) & seen]
+                spent[self.loser((low, high), both, check)] = now
         return spent
+
+
+class Ahead:
+    """Vectors of all thoughts at once, which costs nothing: ``rows`` ``[thoughts, d]``."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self._space, self._block, self._start = rows, comparable(rows), np.empty((0, 0)), 0
+
+    def cosines(self, row: int) -> np.ndarray:
+        """Of one thought with those before it, ``[row]``."""
+        if not self._start <= row < self._start + len(self._block):
+            self._start = row - row % BLOCK
+            self._block = self._space.cosines(slice(self._start, self._start + BLOCK), slice(0, self._start + BLOCK))
+        return np.asarray(self._block[row - self._start, :row])
+
+
+class AtNeed:
+    """Vectors of the thoughts that a chain lived to complete: each is read, and charged, when it is; ``rows`` ``[thoughts, d]``."""
+
+    def __init__(self, space: Space, texts: Sequence[str], check: Check) -> None:
+        self._space, self._texts, self._check = space, texts, check
+        self._known: dict[str, tuple[np.ndarray, Cost]] = {}
+        self.rows = np.empty((len(texts), 0))
+
+    def cosines(self, row: int) -> np.ndarray:
+        """Of one thought with those before it, ``[row]``; 0 with those that were never read."""
+        text = self._texts[row]
+        if text not in self._known:
+            (vector,), (cost,) = self._space.embed([text])
+            self._known[text] = vector, cost
+            self._check.charge(cost, cold=0)
+        vector, cost = self._known[text]
+        self._check.charge(Cost(), cold=cost.reread)
+        if not self.rows.shape[1]:
+            self.rows = np.zeros((len(self._texts), len(vector)))
+        self.rows[row] = vector
+        return np.asarray(self.rows[:row] @ vector)

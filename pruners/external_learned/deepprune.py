@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, CostClass, Path, Sampling
+from harness.api import Check, CostClass, Origins, Path, Sampling
 from pruners.external_learned.judge import Judge, share, wording
 
 PUBLISHED = "THU-KEG/DeepPrune-Judge-4B"
@@ -44,7 +44,8 @@ class DeepPrune:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted", "adapted")
+    ranked_by = "votes"
     cost_class: CostClass = "re-read"
 
     def __init__(
@@ -66,6 +67,9 @@ class DeepPrune:
         self.on_request = "" if model else f"reads with {PUBLISHED}: name it, or a folder, with model="
         self.judge = Judge(model or PUBLISHED, wording(prompt, WORDING), Sampling(), engine, dtype, device)
         self.threshold, self.tokens, self.words = threshold, tokens, (yes, no)
+
+    def prepare(self, check: Check) -> None:
+        self.judge.open(check).load()
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         groups = self.groups(sorted(prefixes, key=lambda p: p.index), check)

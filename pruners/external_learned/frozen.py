@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Model, Qwen2PreTrainedModel
 
 from harness.api import Check, Cost, FlopModel, Path, PathpruneError
-from pruners.external_learned.text_model import flops_of, opened
-
-Values = Callable[[dict[str, torch.Tensor], list[int]], Sequence[np.ndarray]]
+from pruners.external_learned.shared import Ids, Row, SharedReading, Values
+from pruners.external_learned.text_model import flops_of, home, opened
 
 
 class QwenProcessReward(Qwen2PreTrainedModel):
@@ -61,48 +60,40 @@ class Charged:
         self.where, self.tokenizer, self.config, self.flops = where, tokenizer, config, flops
         self.context: int = config.max_position_embeddings
 
-    def charge(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> None:
-        """Every token of every row, to the path that it is of; a row that does not fit is refused before anything is read."""
+    def fits(self, rows: Sequence[Sequence[int]]) -> None:
+        """Refuse rows that are too long, before anything is read."""
         longest = max(map(len, rows))
         if longest > self.context:
             raise PathpruneError(
                 f"a problem and its prefix are {longest} tokens for {self.where}, whose context is {self.context}; "
                 "use a shorter --prefix"
             )
+
+    def charge(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> None:
+        """Every token of every row, to the path that it is of: where nothing is shared."""
+        self.fits(rows)
         for row, path in zip(rows, paths, strict=True):
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path)
+            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path, cold=len(row))
 
 
 class Frozen(Charged):
-    """Weights in the checkpoint's own precision, on CUDA where there is one, with their tokenizer."""
+    """Weights in the checkpoint's own precision, with their tokenizer, on ``device`` (by default CUDA where there is one)."""
 
-    def __init__(self, where: str, kind: str) -> None:
+    def __init__(self, where: str, kind: str, device: str = "") -> None:
         tokenizer, model = opened(where, CLASSES[kind], kind, dtype="auto")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.model = model.to(home(device)).eval().requires_grad_(False)
         super().__init__(where, tokenizer, self.model.config, flops_of(self.model))
+        self.reading = SharedReading(where, self.model, self.flops, home(device))
 
-    @torch.no_grad()
     def read(
-        self, rows: Sequence[Sequence[int]], paths: Sequence[Path], batch: int, check: Check, values: Values
+        self,
+        rows: Sequence[Row],
+        heads: Mapping[str, Ids],
+        paths: Sequence[Path],
+        batch: int,
+        check: Check,
+        values: Values,
     ) -> list[np.ndarray]:
-        """``values(inputs, members)`` of every row of token ids; every token is charged.
-
-        Rows are right-padded under a real mask, and batched by length and content: their order changes nothing.
-        """
-        self.charge(rows, paths, check)
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
-        outputs: dict[int, np.ndarray] = {}
-        for start in range(0, len(order), batch):
-            members = order[start : start + batch]
-            outputs.update(zip(members, values(self._padded([rows[i] for i in members]), members), strict=True))
-        return [outputs[i] for i in range(len(rows))]
-
-    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        width, pad = max(map(len, rows)), self.model.config.pad_token_id or 0
-        ids = [[*row, *[pad] * (width - len(row))] for row in rows]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-        return {
-            "input_ids": torch.tensor(ids, device=self.device),
-            "attention_mask": torch.tensor(mask, device=self.device),
-        }
+        """See ``SharedReading.read``. Rows are batched by length and content: their order changes nothing."""
+        self.fits([row.ids for row in rows])
+        return self.reading.read(rows, heads, paths, batch, check, values)

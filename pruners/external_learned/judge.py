@@ -10,14 +10,14 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from harness.api import Check, PathpruneError, Reader, Sampling
+from harness.api import PREFILL, Check, PathpruneError, Reader, Sampling
 
 
 @dataclass(frozen=True)
 class Judge:
     """``model`` is a folder or hub id; ``dtype`` and ``device``, where given, go to the engine that opens it.
 
-    ``wording`` has ``{places}`` to fill in.
+    ``wording`` has ``{places}`` to fill in; ``prefill`` is what the model's answer begins with.
     """
 
     model: str
@@ -26,6 +26,7 @@ class Judge:
     engine: str = "hf"
     dtype: str = ""
     device: str = ""
+    prefill: str = ""
 
     def open(self, check: Check) -> Reader:
         """The reader that asks the model; every token it reads or writes is charged to ``check``."""
@@ -34,12 +35,13 @@ class Judge:
 
     def ask(self, **places: str) -> str:
         """The wording filled in, in one pass: braces in a problem or a path stay as they are."""
-        return re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), self.wording)
+        asked = re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), self.wording)
+        return asked.replace(PREFILL, " ") + (PREFILL + self.prefill if self.prefill else "")
 
     def identity(self) -> dict[str, str]:
         from harness.engines.identity import fingerprint, locate
 
-        digest = hashlib.sha256(self.wording.encode()).hexdigest()[:12]
+        digest = hashlib.sha256((self.wording + self.prefill).encode()).hexdigest()[:12]
         return {"model": self.model, "fingerprint": fingerprint(locate(self.model), None), "wording": digest}
 
 

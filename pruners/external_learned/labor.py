@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, CostClass, Path
+from harness.api import Check, CostClass, Origins, Path
 from pruners.external_learned.math_shepherd import MathShepherd
 from pruners.external_learned.prm import ProcessReward
 from pruners.external_learned.qwen_prm import QwenPRM
@@ -33,7 +33,7 @@ class LaBoR:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted", "paper")
     cost_class: CostClass = "re-read"
 
     def __init__(
@@ -59,6 +59,10 @@ class LaBoR:
         proxy = {"tokenizer": fingerprint(locate(self.proxy), None)} if self.proxy else {}
         return self.prm.identity() | proxy
 
+    def prepare(self, check: Check) -> None:
+        self.prm.prepare(check)
+        _ = self.tokenizer
+
     @cached_property
     def tokenizer(self) -> Any:
         """The proxy's tokenizer, or the reward model's own."""
@@ -80,4 +84,5 @@ class LaBoR:
         return "\n\n".join(paragraphs[:-1] or paragraphs)
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        self.prepare(check)
         return self.prm.score([replace(p, text=self.first_reasoning(p.text)) for p in prefixes], check)

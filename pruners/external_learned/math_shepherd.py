@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from pruners.external_learned.prm import ProcessReward
 
+NUMBER = re.compile(r"\s*Step \d+\s*:")
+
 
 class MathShepherd(ProcessReward):
     r"""P(step) = softmax over the logits of ``good`` and ``bad`` at the ``tag`` behind each step; see ``ProcessReward``.
 
-    The text is problem + " " + the steps, " ки" behind each, one a line; empty lines are no steps. Token ids come from the tokenizer (ки 12902,
-    + 648 and - 387 in the published one). Tags are found by where they stand in the text, not by id, since "ки" is
-    also a syllable. The minimum that the paper's solution score is said to be is ``aggregation=min``.
+    The text is problem + " " + the steps, " ки" behind each, one a line; empty lines are no steps. Steps begin with "Step 1: " and so on
+    as those that it was trained on do, unless ``numbered`` is false or they do already. A solution's score is the minimum of
+    its steps', as published. Token ids come from the tokenizer (ки 12902, + 648 and - 387 in the published one). Tags are
+    found by where they stand in the text, not by id, since "ки" is also a syllable.
     """
 
     published = "peiyi9979/math-shepherd-mistral-7b-prm"
@@ -23,20 +27,22 @@ class MathShepherd(ProcessReward):
     def __init__(
         self,
         model: str = "",
-        aggregation: str = "mean",
+        aggregation: str = "min",
         batch: int = 8,
         split: str = "",
         tag: str = "ки",
         good: str = "+",
         bad: str = "-",
+        numbered: bool = True,
     ) -> None:
         super().__init__(model, aggregation, batch, split)
-        self.tag, self.words = tag, f"{good} {bad}"
+        self.tag, self.words, self.numbered = tag, f"{good} {bad}", numbered
 
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         text, ends = f"{problem} ", []
         for i, step in enumerate([s for s in steps if s.strip()] or [""]):
-            text += ("\n" if i else "") + f"{step} {self.tag}"
+            number = f"Step {i + 1}: " if self.numbered and not NUMBER.match(step) else ""
+            text += ("\n" if i else "") + f"{number}{step} {self.tag}"
             ends.append(len(text))
         tokenizer = self.frozen.tokenizer
         tag = tokenizer(self.tag, add_special_tokens=False).input_ids[-1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, CostClass, Path, PathpruneError, Sampling
+from harness.api import Check, CostClass, Origins, Path, PathpruneError, Sampling
 from pruners.external_learned.judge import Judge, share, wording
 
 MARKER = "FINAL VERIFICATION ANSWER:"
@@ -52,7 +52,7 @@ class MAV:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted")
     cost_class: CostClass = "generate"
 
     def __init__(
@@ -75,13 +75,17 @@ class MAV:
         self.judge = Judge(model, wording(prompt, WORDING), Sampling(temperature=temperature), engine, dtype, device)
         self.max_tokens = max_tokens
 
+    def prepare(self, check: Check) -> None:
+        if self.judge.model:
+            self.judge.open(check).load()
+
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         if not self.judge.model:
             raise PathpruneError("mav has no model of its own: name a folder or hub id, as in mav:model=owner/name")
         reader = self.judge.open(check)
         pairs = [(p, ASPECTS[a]) for p in prefixes for a in self.aspects]
         prompts = [self.judge.ask(problem=p.problem.prompt, solution=p.text, aspect=a) for p, a in pairs]
-        replies = [texts[0] for texts in reader.generate(prompts, self.max_tokens)]
+        replies = [texts[0] for texts in reader.generate(prompts, self.max_tokens, then_read=True)]
         verdicts = [verdict(reply) for reply in replies]
         unclear = [i for i, approved in enumerate(verdicts) if approved is None]
         if unclear:

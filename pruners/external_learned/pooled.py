@@ -36,9 +36,11 @@ class Pooled(Charged):
         super().__init__(where, tokenizer, config, flops_of(model))
         # Every token's classes, and not only those at a step tag that the configuration would have to name.
         every = {"pooler_config": _every_token()} if architecture else {}
-        # vLLM's "auto" would round float32 weights to bfloat16.
+        # vLLM's "auto" would round float32 weights to bfloat16. It keeps no prefix where every token is asked for, so none at all:
+        # each text is read, and charged, whole.
         self.llm = start(
             where, beside=True, dtype=str(config.dtype or torch.float32).rpartition(".")[2], runner="pooling", max_model_len=self.context, enforce_eager=True, kv_cache_memory_bytes=MEMORY,
+            enable_prefix_caching=False,
             hf_overrides={"architectures": [architecture]} if architecture else {}, **every,
         )  # fmt: skip
 

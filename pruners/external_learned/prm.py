@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.api import Check, CostClass, Path, PathpruneError
+from harness.api import Check, CostClass, Origins, Path, PathpruneError
 
 if TYPE_CHECKING:
     from pruners.external_learned.frozen import Frozen
@@ -28,9 +28,11 @@ AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
 }
 
 
-def steps_of(text: str, separator: str) -> list[str]:
-    """At least one step, also of an empty text. A step between two separators in a row is empty and stays a step."""
-    return text.strip().split(separator)
+def steps_of(text: str, separator: str, stripped: bool = True) -> list[str]:
+    """At least one step, also of an empty text. A step between two separators in a row is empty and stays a step.
+
+    Not ``stripped``, a text that ends in a separator ends in an empty step, as one that is cut behind a line break does."""
+    return (text.strip() if stripped else text).split(separator)
 
 
 def aggregate(scores: np.ndarray, how: str) -> float:
@@ -46,7 +48,7 @@ class FrozenReward:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("paper")
     pointwise = True
     cost_class: CostClass = "re-read"
     published: ClassVar[str]  # hub id of the weights that are meant
@@ -62,6 +64,11 @@ class FrozenReward:
         self.model, self.batch, self.runner = model or self.published, batch, runner
         local = FilePath(model).expanduser().is_dir() if model else False
         self.on_request = "" if local else f"reads with {self.model}: name this pruner, or a folder with model="
+        self.device = ""  # the engine's, from the first check on
+
+    def prepare(self, check: Check) -> None:
+        self.device = self.device or check.device
+        _ = self.tokenizer
 
     def identity(self) -> dict[str, Any]:
         from harness.engines.identity import fingerprint, locate
@@ -82,7 +89,7 @@ class FrozenReward:
         from harness.engines.identity import locate
         from pruners.external_learned.frozen import Frozen
 
-        return Frozen(locate(self.model), self.kind)
+        return Frozen(locate(self.model), self.kind, self.device)
 
     @property
     def tokenizer(self) -> Any:
@@ -93,11 +100,12 @@ class FrozenReward:
 class ProcessReward(FrozenReward):
     """s_i = aggregation over steps of the model's P(step is right), each in [0, 1].
 
-    ``aggregation`` is mean (the default: LaBoR's), min, max, prod or last: publications differ, and none is for
-    prefixes. ``split``, where a step ends, is "paragraph" (a blank line) or "line"; by default the model's own.
+    ``aggregation`` is mean (LaBoR's), min, max, prod or last; the default is what the model's authors or users publish, if
+    for whole solutions. ``split``, where a step ends, is "paragraph" (a blank line) or "line"; by default the model's own.
     """
 
     split: ClassVar[str]
+    stripped: ClassVar[bool] = True  # is white space around a text taken off before it is split?
 
     def __init__(
         self, model: str = "", aggregation: str = "mean", batch: int = 8, split: str = "", runner: str = "transformers"
@@ -122,17 +130,30 @@ class ProcessReward(FrozenReward):
 
     def step_scores(self, prefixes: Sequence[Path], check: Check) -> list[np.ndarray]:
         """float64 ``[steps]`` of every prefix: picked by position, so a probability of exactly 0 is a step too."""
-        encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator)) for p in prefixes]
+        from pruners.external_learned.shared import Row
+
+        self.prepare(check)
+        encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator, self.stripped)) for p in prefixes]
         if self.runner == "vllm":
+            # Every token's states are asked for, so its prefix cache has nothing to give.
             read = self.pooled.of_tokens([ids for ids, _ in encoded], prefixes, check)
             return [values[marks, 1] for values, (_, marks) in zip(read, encoded, strict=True)]
 
-        def at_marks(inputs: Any, members: list[int]) -> list[np.ndarray]:
-            states = self.frozen.model.base_model(**inputs, use_cache=False).last_hidden_state
-            rows = [states[row, encoded[i][1]] for row, i in enumerate(members)]
+        def at_marks(inputs: Any, members: list[int], left_out: list[int]) -> list[np.ndarray]:
+            states = self.frozen.model.base_model(**inputs).last_hidden_state
+            marks = [[mark - out for mark in encoded[i][1]] for i, out in zip(members, left_out, strict=True)]
+            rows = [states[row, at] for row, at in enumerate(marks)]
             return [self.probabilities(row).double().cpu().numpy() for row in rows]
 
-        return self.frozen.read([ids for ids, _ in encoded], prefixes, self.batch, check, at_marks)
+        rows = [Row(ids, min(marks)) for ids, marks in encoded]
+        heads = {prompt: self._head(prompt) for prompt in {p.problem.prompt for p in prefixes}}
+        return self.frozen.read(rows, heads, prefixes, self.batch, check, at_marks)
+
+    def _head(self, prompt: str) -> list[int]:
+        """What all texts of a problem begin with."""
+        from pruners.external_learned.shared import head_of
+
+        return head_of(lambda text: self.encode(prompt, [text])[0])
 
     def lacks(self, what: str) -> PathpruneError:
         """The error to raise where the tokenizer ``what``, such as "has no chat template"."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.api import LabelledPrefix
+from harness.api import LabelledPrefix, Origins
 from pruners.external_learned.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class RewardModel(Verifier):
     finished path the path's outcome (Math-Shepherd's hard labels, arXiv 2312.08935, with one completion).
     """
 
+    origins = Origins("adapted", "ours", "ours")
     labels = "outcome"
 
     def __init__(
@@ -52,6 +53,7 @@ class RewardModel(Verifier):
             rows = [ids[i] for i in batch.tolist()]
             starts = [max(1, heads[i]) for i in batch.tolist()]
             at = torch.tensor([int(torch.randint(s, len(r), ())) for s, r in zip(starts, rows, strict=True)])
+            at = at.to(model.device)
             return model.logits(rows).gather(1, at.unsqueeze(-1)).squeeze(-1)
 
         return one_position_each

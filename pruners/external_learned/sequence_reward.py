@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Path, PathpruneError
+from harness.api import Check, Origins, Path, PathpruneError
 from pruners.external_learned.prm import FrozenReward
 
 
@@ -18,6 +19,7 @@ class SequenceReward(FrozenReward):
     user's turn and the prefix the assistant's, closed as the template closes it; else problem, newline, prefix.
     """
 
+    origins = Origins()
     published = ""
     kind = "sequence-classification model"
     runners = ("transformers", "vllm")
@@ -32,7 +34,9 @@ class SequenceReward(FrozenReward):
         return super().identity()
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
-        self._named()
+        from pruners.external_learned.shared import Row
+
+        self.prepare(check)
         config = (self.pooled if self.runner == "vllm" else self.frozen).config
         if config.num_labels != 1:
             raise PathpruneError(f"{self.model} has {config.num_labels} labels; a reward model has one")
@@ -40,12 +44,28 @@ class SequenceReward(FrozenReward):
         if self.runner == "vllm":
             return self.pooled.of_texts(rows, prefixes, check)
 
-        def rewards(inputs: Any, members: list[int]) -> list[np.ndarray]:
+        def rewards(inputs: Any, members: list[int], left_out: list[int]) -> list[np.ndarray]:
             return list(self.frozen.model(**inputs).logits.double().cpu().numpy()[:, 0])
 
         # Without a padding token these classes cannot tell where a padded text ends.
-        batch = self.batch if config.pad_token_id is not None else 1
-        return np.array(self.frozen.read(rows, prefixes, batch, check, rewards))
+        pad = config.pad_token_id
+        batch = self.batch if pad is not None else 1
+        # They read off the last token that is no padding, which a chat's end may be.
+        ends = [max((i for i, token in enumerate(ids) if token != pad), default=0) for ids in rows]
+        problems = {p.problem.prompt: p for p in prefixes}
+        heads = {prompt: self._head(p) for prompt, p in problems.items()}
+        read = [Row(ids, end) for ids, end in zip(rows, ends, strict=True)]
+        return np.array(self.frozen.read(read, heads, prefixes, batch, check, rewards))
+
+    def _head(self, path: Path) -> list[int]:
+        """What all texts of a path's problem begin with."""
+        from pruners.external_learned.shared import head_of
+
+        return head_of(lambda text: self.encode(replace(path, text=text)))
+
+    def prepare(self, check: Check) -> None:
+        self._named()
+        super().prepare(check)
 
     def encode(self, path: Path) -> list[int]:
         """Token ids of the chat of problem and path; of problem, newline and path where there is no template."""

@@ -12,12 +12,14 @@ class SkyworkPRM(ProcessReward):
     r"""P(step) = sigma(value) at the "\n" token behind each step; see ``ProcessReward``.
 
     Ids are those of bos + problem + "\n", then each step's and one "\n" token: a step is tokenised on its own. As in
-    the published code, an empty line is a step of nothing but its "\n". The 7B is the other published size.
+    the published code, an empty line is a step of nothing but its "\n", also the one behind a last line break. The 7B is
+    the other published size.
     """
 
     published = "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"
     kind = "Skywork process reward model"
     split = "line"
+    stripped = False
 
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         tokenizer = self.frozen.tokenizer

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from harness.api import Check, Cost, FlopModel, Path, PathpruneError, UnavailableError
+from harness.api import Check, FlopModel, Path, PathpruneError, UnavailableError
+
+if TYPE_CHECKING:
+    from pruners.external_learned.shared import SharedReading
 
 
 @contextmanager
@@ -34,6 +37,11 @@ def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: 
     return tokenizer, model
 
 
+def home(device: str) -> torch.device:
+    """The device of this name; by default CUDA where there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def flops_of(model: Any) -> FlopModel:
     """A model's FLOPs: of each token twice its parameters without the embeddings, and of attention by its shape."""
     config = model.config
@@ -45,17 +53,27 @@ def flops_of(model: Any) -> FlopModel:
 class TextModel:
     """A token-classification model with one label, and its own tokenizer. Texts are problem, newline, prefix."""
 
-    def __init__(self, where: str, new_head: bool = False) -> None:
+    def __init__(self, where: str, new_head: bool = False, device: str = "") -> None:
         needed = "token-classification model"
         head: dict[str, Any] = {"num_labels": 1, "dtype": torch.float32}
-        self.tokenizer, self.model = opened(where, AutoModelForTokenClassification, needed, new_head, **head)
+        self.tokenizer, model = opened(where, AutoModelForTokenClassification, needed, new_head, **head)
+        self.where, self.device, self.model = where, home(device), model.to(home(device))
         self.flops = flops_of(self.model)
         self.context = self.model.config.max_position_embeddings
+        self._reading: SharedReading | None = None
+
+    @property
+    def reading(self) -> SharedReading:
+        """How texts are read when they are scored."""
+        from pruners.external_learned.shared import SharedReading
+
+        if self._reading is None:
+            self._reading = SharedReading(self.where, self.model, self.flops, self.device)
+        return self._reading
 
     def encode(self, prefixes: Sequence[Path]) -> list[list[int]]:
         """Token ids of problem and prefix; PathpruneError where they exceed the model's context."""
-        texts = [f"{p.problem.prompt}\n{p.text}" for p in prefixes]
-        ids: list[list[int]] = self.tokenizer(texts).input_ids
+        ids: list[list[int]] = self.tokenizer([self._text(p.problem.prompt, p.text) for p in prefixes]).input_ids
         longest = max(map(len, ids))
         if longest > self.context:
             raise PathpruneError(
@@ -63,30 +81,48 @@ class TextModel:
             )
         return ids
 
+    @staticmethod
+    def _text(prompt: str, text: str) -> str:
+        return f"{prompt}\n{text}"
+
+    def _head(self, prompt: str) -> list[int]:
+        """What all texts of a problem begin with."""
+        from pruners.external_learned.shared import head_of
+
+        return head_of(lambda text: self.tokenizer(self._text(prompt, text)).input_ids)
+
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """Per-token logits ``[n, T]``, right-padded: under a causal mask no token sees the padding."""
         width = max(map(len, ids))
-        padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in ids])
+        padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in ids], device=self.device)
         # Where a processor has bfloat16 it halves the time of training, elsewhere it takes nine times as long. Scores are
         # computed in the weights' own precision.
         half = self.model.training and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half and self.device.type == "cpu"):
             return self.model(input_ids=padded, attention_mask=torch.ones_like(padded)).logits.squeeze(-1).float()
 
     def last_logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """The logit at each text's last token, ``[n]``."""
-        ends = torch.tensor([len(row) - 1 for row in ids])
+        ends = torch.tensor([len(row) - 1 for row in ids], device=self.device)
         return self.logits(ids).gather(1, ends.unsqueeze(-1)).squeeze(-1)
 
     @torch.no_grad()
     def score(self, prefixes: Sequence[Path], check: Check, batch: int = 64) -> np.ndarray:
-        """sigma(logit) at the last token, ``[n]``; every token read is charged."""
+        """sigma(logit) at the last token, ``[n]``; every token read is charged, a problem's prompt once."""
+        from pruners.external_learned.shared import Row
+
         self.model.eval()
         ids = self.encode(prefixes)
-        parts = [self.last_logits(ids[i : i + batch]) for i in range(0, len(ids), batch)]
-        for row, path in zip(ids, prefixes, strict=True):
-            check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path)
-        return torch.cat(parts).double().sigmoid().numpy()
+
+        def last(inputs: dict[str, Any], members: list[int], left_out: list[int]) -> list[torch.Tensor]:
+            logits = self.model(**inputs).logits.squeeze(-1).float()
+            ends = [len(ids[i]) - out - 1 for i, out in zip(members, left_out, strict=True)]
+            return [row[end] for row, end in zip(logits, ends, strict=True)]
+
+        rows = [Row(row, len(row) - 1) for row in ids]
+        heads = {prompt: self._head(prompt) for prompt in {p.problem.prompt for p in prefixes}}
+        logits = self.reading.read(rows, heads, prefixes, batch, check, last)
+        return torch.stack(logits).double().sigmoid().cpu().numpy()
 
     def save(self, folder: FilePath) -> None:
         self.model.to(torch.bfloat16).save_pretrained(folder)
@@ -94,8 +130,8 @@ class TextModel:
         self.model.float()
 
 
-def trainable(engine: Any, base: str) -> TextModel:
+def trainable(engine: Any, base: str, device: str) -> TextModel:
     """A text model to train: from ``base``, or initialised from the generator's weights when ``base`` is empty."""
-    model = TextModel(base or engine.where, new_head=True)
+    model = TextModel(base or engine.where, new_head=True, device=device)
     model.model.train()
     return model

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, CostClass, Path, Sampling
+from harness.api import Check, CostClass, Origins, Path, Sampling
 from pruners.external_learned.judge import Judge, share, wording
 
 PUBLISHED = "launch/ThinkPRM-1.5B"
+BEGINNING = "\nLet's verify step by step:"  # what a verification begins with, in training and in the authors' inference
 QUESTION = "\nIs the solution correct? "
 END = re.compile(r"Is the solution correct\?|</think>")  # where the official code stops a verification
 WORDING = """Here is a math problem, and a solution that is written step by step:
@@ -31,7 +32,8 @@ verify only the steps that are there."""
 class ThinkPRM:
     """s_i = mean over ``n`` verifications v of P(yes | v, question) / (P(yes | v, question) + P(no | v, question)).
 
-    v is what the verifier writes about problem and prefix, at most ``max_tokens`` tokens, up to its own verdict;
+    v is what the verifier writes about problem and prefix, behind the published beginning of its answer ("Let's verify step by
+    step:"), at most ``max_tokens`` tokens, up to its own verdict;
     the question is "Is the solution correct?". Defaults are the published best-of-n recipe, one greedy verification;
     ``n=4,temperature=0.4`` is the published parallel scaling. ``yes`` and ``no`` are told apart by their first token.
 
@@ -42,7 +44,7 @@ class ThinkPRM:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted")
     cost_class: CostClass = "generate"
 
     def __init__(
@@ -64,13 +66,16 @@ class ThinkPRM:
             raise ValueError(f"{n} verifications at temperature 0 are the same one: give temperature=0.4, or n=1")
         self.on_request = "" if model else f"reads with {PUBLISHED}: name it, or a folder, with model="
         sampling = Sampling(temperature=temperature)
-        self.judge = Judge(model or PUBLISHED, wording(prompt, WORDING), sampling, engine, dtype, device)
+        self.judge = Judge(model or PUBLISHED, wording(prompt, WORDING), sampling, engine, dtype, device, BEGINNING)
         self.n, self.max_tokens, self.words = n, max_tokens, (yes, no)
+
+    def prepare(self, check: Check) -> None:
+        self.judge.open(check).load()
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         reader = self.judge.open(check)
         prompts = [self.judge.ask(problem=p.problem.prompt, solution=p.text) for p in prefixes]
-        written = reader.generate(prompts, self.max_tokens, self.n)
+        written = reader.generate(prompts, self.max_tokens, self.n, then_read=True)
         texts = [END.split(text, maxsplit=1)[0] + QUESTION for group in written for text in group]
         correct = share(reader, [prompt for prompt in prompts for _ in range(self.n)], texts, self.words)
         return correct.reshape(len(prefixes), self.n).mean(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import Check, LabelledPrefix, Path
+from harness.api import Check, LabelledPrefix, Origins, Path
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ class Verifier:
 
     quadrant = "external-learned"
     needs = frozenset({"text"})
-    fidelity = "adapted"
+    origins = Origins("adapted", "paper", "ours")
     pointwise = True
     cost_class = "re-read"
     vote = "weighted"
@@ -38,12 +38,19 @@ class Verifier:
         self.recipe: dict[str, Any] = {"learning_rate": lr, "epochs": epochs, "batch": batch, "seed": seed}
         self.text_model: TextModel | None = None
 
-    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+    def prepare(self, check: Check) -> None:
+        _ = self.opened(check).reading
+
+    def opened(self, check: Check) -> TextModel:
+        """The trained weights, on the engine's device."""
         if self.text_model is None:
             from pruners.external_learned.text_model import TextModel
 
-            self.text_model = TextModel(self.where)
-        return self.text_model.score(prefixes, check)
+            self.text_model = TextModel(self.where, device=check.device)
+        return self.text_model
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        return self.opened(check).score(prefixes, check)
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
         import torch
@@ -53,7 +60,7 @@ class Verifier:
 
         examples = drawn(examples, self.most, self.recipe["seed"])
         torch.manual_seed(self.recipe["seed"])
-        self.text_model = trainable(check.engine, self.base)
+        self.text_model = trainable(check.engine, self.base, check.device)
         logits = self.trained_on(self.text_model, examples)
         return fit([self.text_model.model], logits, examples, Schedule(**self.recipe), check, log)
 

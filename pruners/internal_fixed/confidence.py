@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 
 LOWEST_SHARE = 0.1
 
@@ -16,7 +16,7 @@ class MeanLogprob:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "exact"
+    origins = Origins()
     pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
@@ -65,7 +65,7 @@ class SelfCertainty(MeanLogprob):
     one that produced y_t. Native decision: a Borda vote of finished paths (``self-certainty-borda``).
     """
 
-    fidelity = "adapted"
+    origins = Origins("paper")
     vote = "borda"
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:

@@ -2,44 +2,107 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Decision, Origins, Path
 
 
 class StBoN:
     """s_i = -mean over j != i of (F_i - F_j)^2, F the chain-of-embedding feature of the prefix; 0 for a single path.
 
-    With h_l the mean over generated tokens of layer l's states (l = 0..Y): F = mean_l [ ||h_l - h_{l+1}|| / ||h_0 - h_Y|| -
-    angle(h_l, h_{l+1}) / angle(h_0, h_Y) ]. Published: the argmin is taken at every step of a buffer after all samples
-    differ, and one path of N is kept by their majority; here one read at L keeps k.
+    With h_l the mean of layer l's states (l = 0..Y) over the tokens that produced the prefix, from the prompt's last to the
+    prefix's last but one: F = mean_l [ ||h_l - h_{l+1}|| / ||h_0 - h_Y|| - angle(h_l, h_{l+1}) / angle(h_0, h_Y) ]. The
+    published decision is ``st-bon-online``; here one read at L keeps k.
     """
 
     quadrant = "internal-fixed"
     needs = frozenset({"trace"})
-    fidelity = "adapted"
+    origins = Origins("code")
     cost_class = "probe"
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
-        features = np.array(check.engine.trace(prefixes, lambda states, path: chain_feature(states.mean(1))))
-        others = max(1, len(features) - 1)
-        return -((features[:, None] - features[None, :]) ** 2).sum(1) / others
+        features = np.array(check.engine.trace(prefixes, _feature, before=1))
+        return -distances(features)
+
+
+class StBoNOnline:
+    """One path of N is finished. All are generated up to c + tau tokens: c is the first length at which no two are equal or
+    at which one has ended, tau = ``tau`` c, whole and at least 1. At each of the last tau lengths the path with the lowest
+    mean distance (F_i - F_j)^2 gets a vote, F as in ``st-bon`` over the tokens so far; the path of most votes, the lower
+    index of several, goes on.
+
+    A path that has ended before c + tau keeps the F of its end; the authors' code goes on averaging over its padding.
+    """
+
+    quadrant = "internal-fixed"
+    needs = frozenset({"trace"})
+    cost_class = "probe"
+    warmup = 0
+
+    def __init__(self, tau: float = 1.0) -> None:
+        if tau <= 0:
+            raise ValueError("tau is a multiple of c, above 0")
+        self.tau = tau
+        self.origins = Origins("code", "code")
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        order = sorted(range(len(paths)), key=lambda i: paths[i].index)
+        split = first_split([paths[i] for i in order])
+        stop = split + max(1, int(self.tau * split))
+        spent = np.array([min(len(p.tokens), stop) for p in paths])
+        cuts = [replace(paths[i], tokens=paths[i].tokens[:stop], text="", stats=None, finish="length") for i in order]
+        lengths = range(split + 1, stop + 1)
+        traced = check.engine.trace(cuts, lambda states, path: _features(states, lengths), before=1)
+        winner = order[most_votes(np.array(traced))]
+        spent[winner] = len(paths[winner].tokens)
+        weights = np.zeros(len(paths))
+        weights[winner] = 1.0
+        return Decision(spent, weights)
+
+
+def first_split(paths: Sequence[Path]) -> int:
+    """The first length at which no two paths are equal, or at which one has ended."""
+    most = min(len(p.tokens) for p in paths)
+    different = (t for t in range(1, most) if len({p.tokens[:t] for p in paths}) == len(paths))
+    return next(different, most)
+
+
+def most_votes(features: np.ndarray) -> int:
+    """The path that is the most typical at most lengths, the lower of several; ``features`` ``[N, lengths]``."""
+    votes = Counter(int(distances(column).argmin()) for column in features.T)
+    return min(votes, key=lambda i: (-votes[i], i))
+
+
+def distances(features: np.ndarray) -> np.ndarray:
+    """Mean squared distance of each feature to the others, ``[n]``; 0 for a single one."""
+    return np.asarray(((features[:, None] - features[None, :]) ** 2).sum(1) / max(1, len(features) - 1))
+
+
+def _feature(states: np.ndarray, path: Path) -> np.ndarray:
+    return chain_feature(states[:, :-1].astype(np.float64).mean(1))
+
+
+def _features(states: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """F after each of these numbers of tokens; ``states`` ``[layers + 1, 1 + T, d]`` from the prompt's last token on."""
+    sums = states[:, :-1].astype(np.float64).cumsum(1)
+    ends = [min(length, sums.shape[1]) for length in lengths]
+    return np.array([chain_feature(sums[:, end - 1] / end) for end in ends])
 
 
 def chain_feature(means: np.ndarray) -> np.ndarray:
     """F of one path, a scalar array, from its layers' mean states ``[layers + 1, d]``."""
     h = means.astype(np.float64)
-    steps = [np.linalg.norm(a - b) for a, b in pairwise(h)]
-    turns = [_angle(a, b) for a, b in pairwise(h)]
-    whole, turn = np.linalg.norm(h[0] - h[-1]), _angle(h[0], h[-1])
+    steps, turns = np.linalg.norm(h[:-1] - h[1:], axis=-1), _angles(h[:-1], h[1:])
+    whole, turn = np.linalg.norm(h[0] - h[-1]), _angles(h[0], h[-1])
     # A chain that ends where it began has no scale: its terms count as nothing.
-    return np.asarray((np.mean(steps) / whole if whole else 0.0) - (np.mean(turns) / turn if turn else 0.0))
+    return np.asarray((steps.mean() / whole if whole else 0.0) - (turns.mean() / turn if turn else 0.0))
 
 
-def _angle(a: np.ndarray, b: np.ndarray) -> float:
-    lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    cosine = a @ b / lengths if lengths else 1.0
-    return float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine = np.divide((a * b).sum(-1), lengths, out=np.ones(np.shape(lengths)), where=lengths > 0)
+    return np.asarray(np.arccos(np.clip(cosine, -1.0, 1.0)))

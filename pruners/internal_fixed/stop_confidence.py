@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 from pruners.internal_fixed.confidence import prefix_means
 
 
@@ -19,7 +19,7 @@ class StopConfidence:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "as re-implemented by STOP"
+    origins = Origins("adapted", "paper", by="STOP")
     pointwise = True
 
     def __init__(self, combine: str = "sum") -> None:

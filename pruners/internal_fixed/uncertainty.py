@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, Path
+from harness.api import Check, Origins, Path
 from pruners.internal_fixed.confidence import column, prefix_means
 
 
@@ -19,7 +19,7 @@ class ThinkJustEnough:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "adapted"
+    origins = Origins("paper")
     pointwise = True
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
@@ -35,7 +35,7 @@ class AdaDec:
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
-    fidelity = "adapted"
+    origins = Origins("adapted")
     pointwise = True
 
     def __init__(self, threshold: float = 1.0) -> None:

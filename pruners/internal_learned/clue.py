@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from harness.api import Check, LabelledPrefix, Path, PathpruneError
+from harness.api import Check, LabelledPrefix, Origins, Path, PathpruneError
 from pruners.checkpoint import load_tensors, save_tensors
 
 FILE = "centroids.safetensors"
@@ -18,14 +18,14 @@ FILE = "centroids.safetensors"
 class Clue:
     """s_i = D(delta_i, failure) - D(delta_i, success), D the mean over layers of the Euclidean distance.
 
-    delta ``[layers + 1, d]`` = states at the prefix's last token minus those at the first generated one. The centroids
-    are means over at most ``prefixes`` labelled ones, weighted by success and by failure; nothing is optimised.
+    delta ``[layers + 1, d]`` = states at the prefix's last token minus those where thinking opens: at the prompt's ``<think>``
+    where the model's template ends a prompt with it, else at the first generated token. The centroids are means over at most ``prefixes`` labelled ones, weighted by success and by failure; nothing is optimised.
     Published: the end is that of the finished reasoning, and whole solutions are re-ranked.
     """
 
     quadrant = "internal-learned"
     needs = frozenset({"trace"})
-    fidelity = "adapted"
+    origins = Origins("adapted", "ours", "adapted")
     pointwise = True
     cost_class = "probe"
     labels = "monte-carlo"
@@ -67,4 +67,11 @@ class Clue:
 
 
 def _deltas(paths: Sequence[Path], check: Check) -> np.ndarray:
-    return np.stack(check.engine.trace(paths, lambda states, path: states[:, -1] - states[:, 0]))
+    """What thinking has changed in the states of every layer, ``[n, layers + 1, d]``."""
+    opened = {p.problem.prompt: check.engine.thinking(p.problem) for p in paths}
+    before = max(opened.values())
+
+    def delta(states: np.ndarray, path: Path) -> np.ndarray:
+        return states[:, -1] - states[:, before - opened[path.problem.prompt]]
+
+    return np.stack(check.engine.trace(paths, delta, before=before))

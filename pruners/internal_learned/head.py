@@ -15,12 +15,12 @@ FILE = "probe.safetensors"
 
 
 class Head:
-    """z = w2 . relu(W1 x + b1) + b2, or w . x + b when ``hidden`` is 0; x the standardised state ``[d]``."""
+    """z = w2 . relu(W1 x + b1) + b2, or w . x + b when ``hidden`` is 0; x the state ``[d]``, by default standardised."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, standardise: bool = True) -> None:
         if hidden < 0:
             raise ValueError("hidden is 0 (linear) or a number of units")
-        self.hidden = hidden
+        self.hidden, self.standardise = hidden, standardise
         self.weights: dict[str, np.ndarray] = {}
         self.names = ["mean", "std", "last.weight", "last.bias"] + ["first.weight", "first.bias"] * bool(hidden)
 
@@ -39,7 +39,9 @@ class Head:
 
         x = torch.from_numpy(states)
         trained = torch.tensor([not e.validation for e in examples])
-        mean, std = x[trained].mean(0), x[trained].std(0).clamp(min=1e-6)
+        mean, std = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+        if self.standardise:
+            mean, std = x[trained].mean(0), x[trained].std(0).clamp(min=1e-6)
         x = (x - mean) / std
         torch.manual_seed(recipe["seed"])
         layers = torch.nn.ModuleDict({"last": torch.nn.Linear(self.hidden or x.shape[1], 1)})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, LabelledPrefix, Path
+from harness.api import Check, LabelledPrefix, Origins, Path
 from pruners.internal_learned.head import Head
 
 
@@ -21,7 +21,7 @@ class LinearProbe:
 
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
-    fidelity = "adapted"
+    origins = Origins("paper", "ours", "adapted")
     pointwise = True
     cost_class = "probe"
     vote = "weighted"

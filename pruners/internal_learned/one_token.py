@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, LabelledPrefix
+from harness.api import Check, LabelledPrefix, Origins
 from pruners.internal_learned.stop import Stop
 
 
@@ -21,7 +21,6 @@ class OneToken(Stop):
     ``paths`` finished paths are trained on.
     """
 
-    fidelity = "adapted"
     labels = "outcome"
 
     def __init__(
@@ -29,10 +28,10 @@ class OneToken(Stop):
         ramp: float = 1.0,
         cuts: int = 8,
         paths: int = 16384,
-        rank: int = 16,
-        alpha: float = 32.0,
-        dropout: float = 0.0,
-        lr: float = 2e-3,
+        rank: int = -1,
+        alpha: float = 0.0,
+        dropout: float = -1.0,
+        lr: float = 0.0,
         epochs: int = 2,
         batch: int = 128,
         seed: int = 0,
@@ -41,6 +40,7 @@ class OneToken(Stop):
         if ramp <= 0 or cuts < 1:
             raise ValueError("ramp is positive and cuts is 1 or more")
         super().__init__(1, rank, alpha, dropout, lr, epochs, batch, seed, accumulate)
+        self.origins = Origins("adapted", "ours", "ours")
         self.ramp, self.cuts, self.paths = ramp, cuts, paths
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:

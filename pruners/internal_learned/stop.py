@@ -5,32 +5,38 @@ a critique LoRA is active on them only; h is the last layer's state of the last 
 sigma(w . h + b). Resume continues from the base KV; the [STOP] branch is dropped. Trained are the embeddings, the
 LoRA and the head, on soft BCE against Monte-Carlo success; the base is frozen.
 
-The paper's Table 12 has rank 128 to 2048 and lr 2e-5 for models of 1.5B to 20B; the defaults here are for the
-embedded model of one million parameters (rank 16, lr 2e-3). T_s distinct embeddings are learned (the official code
-repeats one vector).
+``recipe`` says how it is trained (``recipes``): "pathprune", ours, whose rank and rate follow from the model's width (16 and 2e-3
+for the embedded models); "paper", Table 12 (rank 128 to 2,048, rate 2e-5, 15 epochs, K = 32, one L); "official", the
+repository's script. What is used is printed. T_s distinct embeddings are learned (the official code repeats one vector).
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 
-from harness.api import Check, LabelledPrefix, Path
+from harness.api import Check, LabelledPrefix, Origins, Path
 from pruners.checkpoint import load_tensors, save_tensors
+from pruners.internal_learned.recipes import OURS, Asked
 
 HEAD = "head.safetensors"
 
 
 class Stop:
-    """``tokens`` = T_s, ``rank`` = LoRA rank on all linear layers (0: no adapter, tokens and head only)."""
+    """``tokens`` = T_s, ``rank`` = LoRA rank (0: no adapter, tokens and head only), ``alpha`` its scale, by default twice the rank.
+
+    The LoRA is on all linear layers, or on ``targets`` (names joined with +), and with ``experts`` on fused experts too. ``rate``
+    is linear or constant, ``clip`` the gradient's largest norm (0: none), ``patience`` the epochs without a better one before
+    training stops, ``select`` bce, mse or auc-f1. What is -1, 0 or empty by default is then the ``recipe``'s.
+    """
 
     quadrant = "internal-learned"
     needs = frozenset({"hidden"})
-    fidelity = "paper-specified"
     pointwise = True
     cost_class = "probe"
     vote = "weighted"
@@ -39,32 +45,43 @@ class Stop:
     def __init__(
         self,
         tokens: int = 4,
-        rank: int = 16,
-        alpha: float = 32.0,
-        dropout: float = 0.0,
-        lr: float = 2e-3,
-        epochs: int = 3,
-        batch: int = 128,
+        rank: int = -1,
+        alpha: float = 0.0,
+        dropout: float = -1.0,
+        lr: float = 0.0,
+        epochs: int = 0,
+        batch: int = 0,
         seed: int = 0,
         accumulate: int = 1,
+        recipe: str = "pathprune",
+        rate: str = "",
+        clip: float = -1.0,
+        patience: int = 0,
+        select: str = "",
+        targets: str = "",
+        experts: bool = False,
     ) -> None:
-        if tokens < 1 or rank < 0:
-            raise ValueError("tokens is 1 or more and rank 0 or more")
-        self.shape: dict[str, Any] = {"tokens": tokens, "rank": rank, "alpha": alpha, "dropout": dropout, "seed": seed}
-        self.recipe: dict[str, Any] = {
-            "learning_rate": lr,
-            "epochs": epochs,
-            "batch": batch,
-            "seed": seed,
-            "accumulate": accumulate,
-        }
+        if tokens < 1 or rank < -1 or alpha < 0:
+            raise ValueError(
+                "tokens is 1 or more, rank 0 or more (-1: the recipe's), alpha above 0 (0: twice the rank)"
+            )
+        self.asked = Asked(recipe, rank, alpha, dropout, lr, epochs, batch, rate, clip, patience, select, targets)
+        self.origins = Origins("code", "paper", self.asked.origin)
+        self.shape: dict[str, Any] = {"tokens": tokens, "seed": seed} | ({"experts": True} if experts else {})
+        self.parts = {"seed": seed, "accumulate": accumulate}
+        self.recipe: dict[str, Any] = (
+            self.asked.schedule(OURS) | self.parts
+        )  # held to its ranges before a model is loaded
         self.folder: FilePath | None = None
         self.adapter: Any = None
         self.head: dict[str, np.ndarray] = {}
 
-    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+    def prepare(self, check: Check) -> None:
         if self.adapter is None:
             self.adapter = check.engine.new_adapter(self.folder)
+
+    def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
+        self.prepare(check)
         states = check.engine.probe(prefixes, self.adapter)[:, -1].astype(np.float64)
         logits = states @ self.head["weight"][0].astype(np.float64) + float(self.head["bias"][0])
         return 1 / (1 + np.exp(-logits))
@@ -75,17 +92,38 @@ class Stop:
         from harness.learn.fitting import Schedule, fit
 
         began = time.perf_counter()
-        adapter = check.engine.new_adapter(None, **self.shape)
+        examples = self._of_the_recipe(examples, log)
+        width = int(check.engine.probe([examples[0].prefix]).shape[-1])
+        shape, self.recipe = self.shape | self.asked.adapter(width), self.asked.schedule(width) | self.parts
+        log(f"recipe {self.asked.recipe}, width {width}: {told(shape | self.recipe)}")
+        adapter = check.engine.new_adapter(None, **shape)
         torch.manual_seed(self.shape["seed"])
         head = torch.nn.Linear(adapter.embeddings.shape[1], 1)
         read = check.engine.reader([e.prefix for e in examples], adapter)
         schedule = Schedule(**self.recipe)
         metrics = fit([adapter, head], lambda i: head(read(i)[:, -1]).squeeze(-1), examples, schedule, check, log)
+        metrics["recipe"] = {"name": self.asked.recipe, **shape, **self.recipe}
         metrics["encoding_share"] = round(read.seconds / (time.perf_counter() - began), 3)
         log(f"{metrics['encoding_share']:.0%} of the time went into the prefixes' KV")
         self.adapter = adapter.eval()
         self.head = {k: v.detach().numpy() for k, v in head.state_dict().items()}
         return metrics
+
+    def _of_the_recipe(
+        self, examples: Sequence[LabelledPrefix], log: Callable[[str], None]
+    ) -> Sequence[LabelledPrefix]:
+        """The labels that the recipe trains on: of one L, the most frequent, where it says so."""
+        known = self.asked.known
+        lengths = Counter(len(e.prefix.tokens) for e in examples)
+        if known.one_length and len(lengths) > 1:
+            length = min(lengths, key=lambda n: (-lengths[n], n))
+            log(
+                f"recipe {self.asked.recipe}: one L, {length} tokens, {lengths[length]:,} of {len(examples):,} prefixes"
+            )
+            examples = [e for e in examples if len(e.prefix.tokens) == length]
+        if known.continuations and (most := max((e.continuations for e in examples), default=0)) != known.continuations:
+            log(f"recipe {self.asked.recipe} has K = {known.continuations}; these labels have K = {most}")
+        return examples
 
     def save(self, folder: FilePath) -> None:
         self.adapter.save(folder)
@@ -94,3 +132,10 @@ class Stop:
     def load(self, folder: FilePath) -> None:
         self.folder, self.adapter = folder, None
         self.head = load_tensors(folder / HEAD, ("weight", "bias"))
+
+
+def told(options: dict[str, Any]) -> str:
+    """Options in one line."""
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in options.items()
+    )

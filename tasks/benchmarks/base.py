@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
+from harness.api import END_OF_THINKING, PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.rng import derive
 from harness.text import unfit
 from tasks.answers import canonical, choice, equivalent, extract
@@ -66,7 +66,7 @@ class Benchmark(Task):
             max_tokens=self.max_tokens,
             problems=len(test),
             prefixes=(self.prefix,),
-            closing='\n</think>\n\n"ANSWER": "' if self._letters else TaskDefaults.closing,
+            closing=END_OF_THINKING + '"ANSWER": "' if self._letters else TaskDefaults.closing,
         )
         told = json.dumps([[p.id, p.prompt, p.answer] for p in test], ensure_ascii=False)
         self.version = f"1.{hashlib.sha256(told.encode()).hexdigest()[:8]}"

@@ -24,6 +24,7 @@ from harness.engines.adapters import EMBEDDINGS as EMBEDDINGS
 from harness.engines.folders import header
 from harness.engines.hf.support import decoder_of, linear_layers
 from harness.engines.identity import first_line
+from harness.text import unknown
 
 
 def sharing_clone(model: Any) -> Any:
@@ -56,6 +57,7 @@ class StopAdapter(torch.nn.Module):
         dropout: of the LoRA's input while it is trained.
         seed: of the initial values.
         experts: put the LoRA on fused parameters of experts, too.
+        targets: names of the linear layers that the LoRA is on, joined with +; empty for all.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class StopAdapter(torch.nn.Module):
         dropout: float = 0.0,
         seed: int = 0,
         experts: bool = False,
+        targets: str = "",
     ) -> None:
         super().__init__()
         if not (1 <= tokens <= adapters.MOST_TOKENS and 0 <= rank <= adapters.MOST_RANK and 0 <= dropout < 1):
@@ -78,7 +81,7 @@ class StopAdapter(torch.nn.Module):
         branch = sharing_clone(model)
         if rank:
             torch.manual_seed(seed)
-            branch = _new_lora(branch, experts, r=rank, lora_alpha=alpha, lora_dropout=dropout)
+            branch = _new_lora(branch, experts, targets, r=rank, lora_alpha=alpha, lora_dropout=dropout)
         self.branch = branch
         self.rank = rank
 
@@ -184,10 +187,12 @@ class StopAdapter(torch.nn.Module):
         return adapter.eval().requires_grad_(False)
 
 
-def _new_lora(branch: Any, experts: bool, **shape: Any) -> Any:
+def _new_lora(branch: Any, experts: bool, targets: str, **shape: Any) -> Any:
     """PEFT's new LoRA over a model."""
     fit, others = linear_layers(branch)
     options: dict[str, Any] = {"target_modules": fit if others else "all-linear"}
+    if targets:
+        options["target_modules"] = _chosen(targets.split("+"), fit, in_full=bool(others))
     if experts:
         options["target_parameters"] = fused_experts(branch)
     if not fit:
@@ -198,6 +203,15 @@ def _new_lora(branch: Any, experts: bool, **shape: Any) -> Any:
             return get_peft_model(branch, LoraConfig(**shape, **options))
     except ValueError as error:  # of a fused parameter with dropout
         raise PathpruneError(f"PEFT makes no such LoRA over this model ({first_line(error)})") from error
+
+
+def _chosen(wanted: list[str], layers: list[str], in_full: bool) -> list[str]:
+    """Those linear layers of a model whose names end in one of ``wanted``: the ends, or whole names where others have them, too."""
+    ends = {layer.rpartition(".")[2] for layer in layers}
+    for name in wanted:
+        if name not in ends:
+            raise PathpruneError(unknown("linear layer of this model", name, sorted(ends)))
+    return [layer for layer in layers if layer.rpartition(".")[2] in wanted] if in_full else wanted
 
 
 def fused_experts(model: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,3 +51,25 @@ class SequenceBatch:
             "past_key_values": self.cache,
             "use_cache": True,
         }
+
+
+def ragged_inputs(
+    cache: Cache, used: Sequence[int], rows: Sequence[Sequence[int]], device: torch.device, pad: int = 0
+) -> dict[str, Any]:
+    """A forward pass's arguments for rows of unlike length over a cache of which each row's last ``used`` columns are its own.
+
+    Rows are padded on the right, so that nothing stands between a row and what it goes on from: a sliding window and ALiBi
+    count columns.
+    """
+    cached, fed = max(used), max(map(len, rows))
+    columns = torch.arange(cached + fed)
+    starts, ends = cached - torch.tensor(used), cached + torch.tensor([len(row) for row in rows])
+    seen = (columns >= starts.unsqueeze(-1)) & (columns < ends.unsqueeze(-1))
+    positions = torch.tensor(used).unsqueeze(-1) + torch.arange(fed)
+    return {
+        "input_ids": torch.tensor([[*row, *[pad] * (fed - len(row))] for row in rows], device=device),
+        "attention_mask": None if bool(seen.all()) else seen.to(device=device, dtype=torch.long),
+        "position_ids": positions.to(device),
+        "past_key_values": cache,
+        "use_cache": True,
+    }

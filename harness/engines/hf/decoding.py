@@ -77,9 +77,9 @@ class Decoding:
         self.stats[paths, steps] = statistics(logits, drawn)
         self.pending.clear()
 
-    def contents(self, ended: torch.Tensor) -> list[object]:
+    def contents(self, ended: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
         """Keys in the prefix store of the paths at these positions in ``running``: prompt and all generated tokens."""
-        keys: list[object] = []
+        keys: list[tuple[str, tuple[int, ...]]] = []
         for i in self.running[ended].tolist():
             drawn = tuple(self.tokens[i, : self.step].tolist())
             keys.append((self.prefixes[i].problem.prompt, self.prefixes[i].tokens + drawn))

@@ -17,16 +17,18 @@ import numpy as np
 import psutil
 import torch
 
-from harness.api import Engine, Path, Problem, Sampling, Signal
+from harness.api import Engine, Heads, Path, PathpruneError, Problem, Sampling, Signal
 from harness.engines import EVERYTHING, loading
+from harness.engines.heads import heads_of, shared
 from harness.engines.hf import attention as folded
 from harness.engines.hf import kv, support
 from harness.engines.hf.adapter import StopAdapter
-from harness.engines.hf.batch import SequenceBatch
+from harness.engines.hf.batch import SequenceBatch, ragged_inputs
 from harness.engines.hf.decoding import Decoding
 from harness.engines.prompts import Prompts, end_tokens
 from harness.learn.prefix_reader import PrefixReader
 
+END = -1  # behind a stored head, whose every token is computed
 RECOMPUTED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are not stored
 
 
@@ -75,6 +77,7 @@ class HFEngine(Prompts, Engine):
         self.rows = rows
         self.memory = memory or self._default_memory()
         self.store = kv.PrefixStore(self.memory)
+        self._heads: dict[str, tuple[int, ...]] = {}  # by prompt, the stored head that it begins with
         self._encoded: tuple[list[tuple[str, tuple[int, ...]]], kv.Block] | None = None  # the last training's KV
         config = self.model.config.get_text_config()
         self.layers = config.num_hidden_layers
@@ -105,10 +108,12 @@ class HFEngine(Prompts, Engine):
         return np.stack([states[i] for i in range(len(paths))])
 
     @torch.no_grad()
-    def trace(self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray]) -> list[np.ndarray]:
+    def trace(
+        self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
+    ) -> list[np.ndarray]:
         """See ``harness.api.Probing``.
 
-        Whole prefixes are computed again over their prompts' shared KV: an engine stores KV, not states.
+        Whole prefixes are computed again over their prompts' stored KV, and are charged so: an engine stores KV, not states.
         """
         reduced: dict[int, np.ndarray] = {}
         state_bytes = 4 * (self.layers + 1) * self.model.get_input_embeddings().weight.shape[1]
@@ -118,7 +123,9 @@ class HFEngine(Prompts, Engine):
             size = max(1, min(self.rows, self.memory // (longest * self.token_bytes + length * state_bytes)))
             for start in range(0, len(of_length), size):
                 indices = of_length[start : start + size]
-                layers = self._compute([paths[i] for i in indices], want_logits=False, every_layer=True).states
+                layers = self._compute(
+                    [paths[i] for i in indices], want_logits=False, every_layer=True, before=before
+                ).states
                 for row, i in enumerate(indices):
                     states = torch.stack([layer[row] for layer in layers])
                     reduced[i] = reduce(states.float().cpu().numpy(), paths[i])
@@ -131,10 +138,37 @@ class HFEngine(Prompts, Engine):
             self.fits(path, len(path.tokens))
         for indices in self.batches(paths, reserve=8):
             batch = self.prefill([paths[i] for i in indices], want_logits=True)
+            self._store_new([paths[i] for i in indices], batch)
             assert batch.logits is not None
             rows = batch.logits.float().log_softmax(-1)[:, list(tokens)].cpu().numpy()
             logprobs.update(zip(indices, rows, strict=True))
         return np.stack([logprobs[i] for i in range(len(paths))])
+
+    def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
+        """See ``harness.api.Engine``. Heads are stored as far as ``memory`` goes."""
+        plan = heads_of([self.ids(p.prompt) for p in problems], known)
+        new = list(plan.new)
+        while new:
+            # A head over another new one has to wait for it.
+            ready = [head for head in new if not any(o is not head and head[0][: len(o[0])] == o[0] for o in new)]
+            new = [head for head in new if head not in ready]
+            for first in range(0, len(ready), self.rows):
+                self._store_heads(ready[first : first + self.rows])
+        self._heads = {p.prompt: head for p, head in zip(problems, plan.of, strict=True) if head}
+        return plan
+
+    @torch.no_grad()
+    def _store_heads(self, heads: Sequence[tuple[tuple[int, ...], int]]) -> None:
+        longest = max(len(ids) for ids, _ in heads)
+        size = max(1, min(self.memory // (self.token_bytes * longest), RECOMPUTED // longest))
+        for first in range(0, len(heads), size):
+            some = heads[first : first + size]
+            block = self._extended([self._head(ids[:covered]) for ids, covered in some], [ids for ids, _ in some])
+            self.store.put([(None, (*ids, END)) for ids, _ in some], block)
+
+    def _head(self, ids: tuple[int, ...]) -> kv.Held | None:
+        stored = self.store.get((None, (*ids, END))) if ids else None
+        return kv.Held(*stored, used=len(ids)) if stored else None
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> StopAdapter:
         """A trained adapter from its folder, or a new one with these options of ``StopAdapter``."""
@@ -198,14 +232,19 @@ class HFEngine(Prompts, Engine):
             paths: what is to be computed.
             reserve: tokens by which each will grow.
         """
-        lengths = [len(self.ids(p.problem.prompt)) + len(p.tokens) for p in paths]
-        stored = [self.store.get((p.problem.prompt, p.tokens)) is not None for p in paths]
-        kinds = [(not is_stored, 0 if is_stored else len(p.tokens)) for is_stored, p in zip(stored, paths, strict=True)]
-        order = sorted(range(len(paths)), key=lambda i: (kinds[i], lengths[i], i))
+        lengths = [len(self.sequence(p)) for p in paths]
+        held = [self._held(p) for p in paths]
+        fed = [length - (h.used if h else 0) for length, h in zip(lengths, held, strict=True)]
+        kinds = [
+            (2, len(p.tokens)) if h is None else (0 if new == 1 else 1, 0)
+            for h, new, p in zip(held, fed, paths, strict=True)
+        ]
+        order = sorted(range(len(paths)), key=lambda i: (kinds[i], fed[i], lengths[i], i))
         batch: list[int] = []
         for i in order:
             limit = min(self.rows, max(1, self.memory // (self.token_bytes * (lengths[i] + reserve))))
-            limit = max(1, min(limit, RECOMPUTED // max(1, kinds[i][1])))
+            if kinds[i][0]:
+                limit = max(1, min(limit, RECOMPUTED // max(1, kinds[i][1] or fed[i])))
             if batch and (len(batch) >= limit or kinds[i] != kinds[batch[0]]):
                 yield batch
                 batch = []
@@ -213,30 +252,60 @@ class HFEngine(Prompts, Engine):
         if batch:
             yield batch
 
+    def _held(self, path: Path) -> kv.Held | None:
+        """The stored KV that a path begins with; at least its last token has to be computed."""
+        prompt, sequence = path.problem.prompt, self.sequence(path)
+        if exact := self.store.get((prompt, path.tokens)):
+            return kv.Held(*exact, used=len(sequence) - 1)
+        tokens = self.store.nearest((prompt, path.tokens)) if path.tokens else None
+        if not tokens:
+            return self._head(self._heads.get(prompt, ()))
+        stored = self.store.get((prompt, tokens))
+        assert stored is not None
+        covered = len(sequence) - len(path.tokens) + len(tokens) - 1
+        used = min(covered, len(sequence) - 1, len(sequence) - len(path.tokens) + shared(tokens, path.tokens))
+        return kv.Held(*stored, used=used, trim=covered - used)
+
     @torch.no_grad()
     def prefill(self, paths: Sequence[Path], want_logits: bool, room: tuple[int, int] | None = None) -> SequenceBatch:
-        """Compute what is missing of each sequence's KV: one token for a stored prefix, else prompt and tokens.
+        """Compute what is missing of each sequence's KV: one token for a stored prefix, else what follows the stored part.
 
         Args:
             paths: one of ``batches``.
             want_logits: fill ``logits`` of the result, instead of ``hidden``.
             room: rows and columns that the batch will grow to at most.
         """
-        stored = [block for p in paths if (block := self.store.get((p.problem.prompt, p.tokens))) is not None]
-        if len(stored) < len(paths):
+        held = [self._held(p) for p in paths]
+        if not any(held) and len({len(p.tokens) for p in paths}) == 1:
             return self._compute(paths, want_logits, room=room)
         sequences = [self.sequence(p) for p in paths]
         lengths = torch.tensor([len(ids) for ids in sequences])
-        batch = SequenceBatch(kv.cache_over(kv.end_aligned(stored, int(lengths.max()) - 1), room), lengths)
-        return self._forward(batch, torch.tensor([[ids[-1]] for ids in sequences]), want_logits)
+        block = self._extended(held, [ids[:-1] for ids in sequences])
+        return self._forward(
+            SequenceBatch(kv.cache_over(block, room), lengths),
+            torch.tensor([[ids[-1]] for ids in sequences]),
+            want_logits,
+        )
+
+    def _extended(self, held: Sequence[kv.Held | None], sequences: Sequence[tuple[int, ...]]) -> kv.Block:
+        """KV of whole sequences, end-aligned: what they begin with is held, and only the rest is computed."""
+        used = [h.used if h else 0 for h in held]
+        rest = [ids[start:] for ids, start in zip(sequences, used, strict=True)]
+        width = max(map(len, sequences))
+        if not any(rest):
+            return kv.end_aligned(held, width)
+        cache = kv.cache_over(kv.end_aligned(held, max(used))) if any(used) else kv.arena_cache()
+        self.decoder(**ragged_inputs(cache, used, rest, self.device))
+        block = kv.take(cache, torch.arange(len(held), device=self.device))
+        return kv.ending_at(block, [max(used) + len(ids) for ids in rest], width)
 
     def _store_new(self, paths: Sequence[Path], batch: SequenceBatch) -> None:
         """Store what had to be computed, so that the next method reads the same prefixes for a token each."""
-        new = [i for i, p in enumerate(paths) if p.tokens and self.store.get((p.problem.prompt, p.tokens)) is None]
+        new = [i for i, p in enumerate(paths) if self.store.get((p.problem.prompt, p.tokens)) is None]
         if new:
             block = kv.take(batch.cache, torch.tensor(new, device=self.device))
             # A stored prefix ends before its last token, whose KV a sampler would not have yet.
-            keys: list[object] = [(paths[i].problem.prompt, paths[i].tokens) for i in new]
+            keys: list[kv.Key] = [(paths[i].problem.prompt, paths[i].tokens) for i in new]
             self.store.put(keys, block.map(lambda t: t[..., :-1, :]))
 
     def _compute(
@@ -245,20 +314,35 @@ class HFEngine(Prompts, Engine):
         want_logits: bool,
         every_layer: bool = False,
         room: tuple[int, int] | None = None,
+        before: int = 0,
     ) -> SequenceBatch:
-        """``prefill`` without stored KV: each prompt once, cloned for its paths, whose tokens are fed side by side."""
+        """``prefill`` without stored KV of the tokens: each prompt at most once, cloned for its paths, whose tokens are fed side by side.
+
+        The prompts' last ``before`` tokens are fed with those of the paths."""
         row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(p.problem.prompt for p in paths))}
-        prompts = [self.ids(prompt) for prompt in row_of]
+        prompts = [self.ids(prompt)[: len(self.ids(prompt)) - before] for prompt in row_of]
+        if not all(prompts):
+            raise PathpruneError(f"a prompt of {before} tokens or fewer has no states before its last {before}")
         width = max(map(len, prompts))
         batch = SequenceBatch(kv.arena_cache(room), torch.tensor([len(ids) for ids in prompts]))
         padded = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts])
         if not paths[0].tokens:
             return self._forward(batch, padded, want_logits)
-        self._forward(batch, padded, want_logits=False)
+        held = [self._prompt_kv(prompt, before) for prompt in row_of]
+        if all(held):
+            batch.cache = kv.cache_over(kv.end_aligned(held, width), room)
+        else:
+            self._forward(batch, padded, want_logits=False)
         batch.select(torch.tensor([row_of[p.problem.prompt] for p in paths], device=self.device))
-        tokens = torch.tensor([p.tokens for p in paths])
+        tokens = torch.tensor([self.sequence(p)[-len(p.tokens) - before :] for p in paths])
         batch.lengths = batch.lengths + tokens.shape[1]
         return self._forward(batch, tokens, want_logits, every_layer)
+
+    def _prompt_kv(self, prompt: str, before: int = 0) -> kv.Held | None:
+        """The stored KV of a prompt without its last ``before`` tokens, from any path behind it."""
+        tokens = self.store.last(prompt)
+        stored = self.store.get((prompt, tokens)) if tokens else None
+        return kv.Held(*stored, used=len(self.ids(prompt)) - before, trim=len(tokens) - 1 + before) if stored else None
 
     def _forward(
         self, batch: SequenceBatch, ids: torch.Tensor, want_logits: bool, every_layer: bool = False

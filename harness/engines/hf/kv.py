@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
+
+from harness.engines.heads import shared
 
 GROW = 128  # arena columns are allocated in steps of this many tokens
 
@@ -144,25 +147,47 @@ def take(cache: Cache, rows: torch.Tensor) -> Block:
     )
 
 
-def end_aligned(stored: Sequence[tuple[Block, int]], width: int) -> Block:
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Stored KV that a sequence begins with: row ``row`` of ``block``, without its last ``trim`` columns."""
+
+    block: Block
+    row: int
+    used: int  # tokens of the sequence that it covers
+    trim: int = 0
+
+
+def end_aligned(stored: Sequence[Held | None], width: int) -> Block:
     """Gather n rows of many blocks into one block, end-aligned.
 
     Args:
-        stored: a block and a row of it, for each of the n.
+        stored: what each of the n begins with, at least one of them with something.
         width: columns of the result; what a block has more is cut off on the left.
     """
-    first = stored[0][0]
+    first = next(held.block for held in stored if held)
     gathered = first.map(lambda t: t.new_zeros(len(stored), t.shape[1], width, t.shape[3]))
-    by_block: dict[int, tuple[Block, list[int], list[int]]] = {}
-    for target, (block, row) in enumerate(stored):
-        _, rows, targets = by_block.setdefault(id(block), (block, [], []))
-        rows.append(row)
-        targets.append(target)
-    for block, rows, targets in by_block.values():
-        used = min(block.width, width)
+    by_block: dict[tuple[int, int], tuple[Block, list[int], list[int]]] = {}
+    for target, held in enumerate(stored):
+        if held:
+            _, rows, targets = by_block.setdefault((id(held.block), held.trim), (held.block, [], []))
+            rows.append(held.row)
+            targets.append(target)
+    for (_, trim), (block, rows, targets) in by_block.items():
+        end = block.width - trim
+        used = min(end, width)
         for tensor, source in zip(gathered.tensors, block.tensors, strict=True):
-            tensor[targets, :, width - used :] = source[rows, :, block.width - used :]
+            tensor[targets, :, width - used :] = source[rows, :, end - used : end]
     return gathered
+
+
+def ending_at(block: Block, ends: Sequence[int], width: int) -> Block:
+    """The columns of each row up to its own end, moved so that all end in one column of ``width``."""
+    moved = block.map(lambda t: t.new_zeros(len(ends), t.shape[1], width, t.shape[3]))
+    for target, source in zip(moved.tensors, block.tensors, strict=True):
+        for row, end in enumerate(ends):
+            used = min(end, width)
+            target[row, :, width - used :] = source[row, :, end - used : end]
+    return moved
 
 
 def first_columns(block: Block, rows: torch.Tensor, lengths: torch.Tensor) -> Block:
@@ -180,31 +205,38 @@ def cache_over(block: Block, room: tuple[int, int] | None = None) -> Cache:
     return Cache(layers=[ArenaLayer(*pair, room) if pair else ArenaLayer(room=room) for pair in block.layers])
 
 
+Key = tuple[Any, tuple[int, ...]]  # a prompt (None: a head of prompts) and the tokens behind it
+
+
 class PrefixStore:
     """KV of prefixes, found by content (prompt and tokens), least recently used out first.
 
-    ``budget`` bounds the bytes that it holds, ``bytes`` are in use.
+    A row covers its key's prompt and all of its tokens but the last, whose KV a sampler does not have yet. ``budget``
+    bounds the bytes that it holds, ``bytes`` are in use.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.bytes = 0
-        self._blocks: OrderedDict[int, tuple[Block, list[object]]] = OrderedDict()
-        self._locations: dict[object, tuple[int, int]] = {}  # key -> id of its block, row in it
+        self._blocks: OrderedDict[int, tuple[Block, list[Key]]] = OrderedDict()
+        self._locations: dict[Key, tuple[int, int]] = {}  # key -> id of its block, row in it
+        self._sorted: dict[Any, list[tuple[int, ...]]] = {}  # by prompt, the tokens that are stored behind it
 
-    def put(self, keys: list[object], block: Block) -> None:
+    def put(self, keys: list[Key], block: Block) -> None:
         """Store a block whose rows are named by ``keys``; a block larger than the budget is not kept."""
         size = block.bytes
         if size > self.budget:
             return
         self._blocks[id(block)] = (block, keys)
         for row, key in enumerate(keys):
+            if key not in self._locations:
+                insort(self._sorted.setdefault(key[0], []), key[1])
             self._locations[key] = (id(block), row)
         self.bytes += size
         while self.bytes > self.budget:
             self._evict()
 
-    def get(self, key: object) -> tuple[Block, int] | None:
+    def get(self, key: Key) -> tuple[Block, int] | None:
         """The block and the row of it that hold this prefix, or None. Its block is the last to be evicted."""
         if key not in self._locations:
             return None
@@ -212,10 +244,21 @@ class PrefixStore:
         self._blocks.move_to_end(name)
         return self._blocks[name][0], row
 
+    def nearest(self, key: Key) -> tuple[int, ...] | None:
+        """The tokens stored behind this prompt that share most with ``key``'s, or None where nothing is stored."""
+        stored = self._sorted.get(key[0], [])
+        at = bisect_left(stored, key[1])  # of all, a neighbour in order shares most
+        return max(stored[max(0, at - 1) : at + 1], key=lambda tokens: shared(tokens, key[1]), default=None)
+
+    def last(self, prompt: str) -> tuple[int, ...]:
+        """The last in order of the tokens stored behind this prompt; () where none are."""
+        return self._sorted.get(prompt, [()])[-1]
+
     def clear(self) -> None:
         """Forget everything."""
         self._blocks.clear()
         self._locations.clear()
+        self._sorted.clear()
         self.bytes = 0
 
     def _evict(self) -> None:
@@ -224,3 +267,7 @@ class PrefixStore:
         for key in keys:
             if self._locations.get(key, (None, 0))[0] == name:  # else a later block holds the same prefix
                 del self._locations[key]
+                tokens = self._sorted[key[0]]
+                del tokens[bisect_left(tokens, key[1])]
+                if not tokens:
+                    del self._sorted[key[0]]

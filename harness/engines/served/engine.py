@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Engine, Path, Problem, Sampling, Signal, TokenStats
+from harness.api import Engine, Heads, Path, Problem, Sampling, Signal, TokenStats
 from harness.engines import loading
+from harness.engines.heads import heads_of
 from harness.engines.prompts import Prompts, end_tokens
 from harness.engines.served.asking import PromptCounters, Reply, Request, StreamKey
 from harness.engines.served.statistics import from_logprobs
@@ -97,6 +98,10 @@ class ServedEngine(Prompts, Engine):
             self.fits(path, len(path.tokens) + 1)
         replies = self.ask_counted([Request(self.sequence(p), logprob_ids=tuple(tokens)) for p in paths])
         return np.stack([reply.logprobs[0, 1:] for reply in replies]).astype(np.float32)
+
+    def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
+        """See ``harness.api.Engine``: a server's prefix cache shares by itself what prompts begin with, up to a block of tokens."""
+        return heads_of([self.ids(p.prompt) for p in problems], known)
 
     def ask_counted(self, requests: Sequence[Request]) -> list[Reply]:
         """``ask``, with the prompts added to ``counters``; without requests the server is not asked."""

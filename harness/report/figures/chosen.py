@@ -6,6 +6,7 @@ import numpy as np
 
 from harness.replay.pool import kept_mask
 from harness.report import Group, Method
+from harness.spec import Ended
 
 SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
 RESAMPLES = 2000
@@ -23,12 +24,11 @@ def methods(group: Group) -> list[Method]:
     return [m for m in group.judged if m.ranks]
 
 
-def gains(method: Method, prefix: int) -> np.ndarray:
-    """avg@k of the kept minus the expectation of random, ``[Q]``."""
+def gains(method: Method, prefix: int, ended: Ended = "count") -> np.ndarray:
+    """avg@k of the kept minus the expectation of random, ``[Q]``; ``ended`` as in ``harness.spec.RunSpec``."""
     pool = method.pool
-    keep = keep_of(pool.n)
-    mask = kept_mask(pool, method.values, keep, prefix)
-    return np.asarray((pool.correct * mask).sum(1) / keep - pool.correct.mean(1))
+    mask = kept_mask(pool, method.values, keep_of(pool.n), prefix, ended)
+    return np.asarray((pool.correct * mask).sum(1) / mask.sum(1) - pool.correct.mean(1))
 
 
 def best_of_quadrants(group: Group, controls: bool = False) -> list[Method]:

@@ -40,6 +40,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None], ...] = (
     ("cons", lambda r: r.voted),
     ("vote", lambda r: r.own_vote),
     ("tokens", lambda r: r.tokens),
+    ("cold", lambda r: r.cold_tokens),
     ("saved", lambda r: r.saved),
     ("generated", lambda r: r.saved_generated),
     ("mflops", lambda r: r.flops / 1e6),
@@ -50,6 +51,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None], ...] = (
     ("labels", lambda r: r.label_tokens),
     ("problems", lambda r: r.problems),
     ("note", None),
+    ("bypassed", lambda r: r.bypassed),
 )
 
 
@@ -114,7 +116,7 @@ def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -
 def _row(row: Row, lines: set[str]) -> dict[str, Any]:
     """A row's texts are those of the Markdown tables; its values, which sort, are null where there is no number."""
     texts = cells(row)
-    texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name))
+    texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name.partition(" = ")[0]))
     return {
         "texts": texts,
         "values": [
