@@ -559,14 +559,17 @@ class Streaming(Protocol):
     """A method with its own decision rule instead of top-k at L, replayed on finished paths; also a pruner plugin.
 
     ``warmup`` paths, the first by index, always finish. What happens to any other path up to token t may depend only
-    on the warm-up paths and on the first t tokens of the others; of a ``sequential`` rule, which generates path after path, on
-    all of the paths before it by index. It may launch fewer paths: those have spent 0 tokens.
+    on the warm-up paths and on the first t tokens of the others; of a ``sequential`` rule, which generates ``batch`` paths
+    at a time, on all of the paths of earlier batches by index. It may launch fewer paths: those have spent 0 tokens.
+    Latency follows from that: the warm-up is one round of generation, and so is each batch; of a rule that is not
+    sequential all other paths are one round.
     """
 
     quadrant: Quadrant
     needs: frozenset[Signal]
     warmup: int
     sequential: bool = False
+    batch: int = 1
     origins: Origins | None = None
     fidelity: str = "not stated"
     ranked_by: RankedBy = "paths"

@@ -54,12 +54,20 @@ class Traits:
     on_request: str = Pruner.on_request
     labels: str = ""  # the kind it is trained on; empty: it learns nothing
     sequential: bool = Streaming.sequential
+    batch: int = Streaming.batch
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
 
     @property
     def decides(self) -> bool:
         """Has it a decision rule of its own, so that no prefix length is its?"""
         return self.warmup is not None
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """In which order a decision rule of its own generates, for a record: what latency follows from."""
+        if not self.decides:
+            return {}
+        return {"warmup": self.warmup, "sequential": self.sequential, "batch": self.batch}
 
     @property
     def learns(self) -> bool:
@@ -231,6 +239,7 @@ def _check(name: str, given: dict[str, Any]) -> None:
         "pointwise": bool,
         "keeps_all": bool,
         "sequential": bool,
+        "batch": int,
     }
     if given["warmup"] is not None:
         kinds["warmup"] = int
@@ -241,6 +250,8 @@ def _check(name: str, given: dict[str, Any]) -> None:
         raise PathpruneError(
             f"{name!r}: warmup is {shown(given['warmup'])}, and has to be a number of paths, 0 or more"
         )
+    if given["batch"] < 1 or isinstance(given["batch"], bool):
+        raise PathpruneError(f"{name!r}: batch is {shown(given['batch'])}, and has to be a number of paths, 1 or more")
     if not given["fidelity"].isprintable():
         raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, and has to be one line of text")
 

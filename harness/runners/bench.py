@@ -144,6 +144,7 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
         "vote": plugin.traits.vote,
         "ranked_by": plugin.traits.ranked_by,
         "pointwise": plugin.traits.pointwise,
+        **plugin.traits.order,
         "label_tokens": checkpoints.label_tokens(plugin, run.engine),
     }
     return Record.open(run.folder / name, spec, **about, **_origin(run), source=plugin.source).checked()

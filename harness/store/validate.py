@@ -300,6 +300,9 @@ OPTIONAL: Iterable[tuple[str, Check, str]] = (
     ("vote", lambda v: type(v) is str and v in VOTES, f"one of {', '.join(VOTES)}"),
     ("ranked_by", lambda v: type(v) is str and v in get_args(RankedBy), f"one of {', '.join(get_args(RankedBy))}"),
     ("pointwise", lambda v: type(v) is bool, "true or false"),
+    ("warmup", _count_from(0), "a number of paths"),
+    ("sequential", lambda v: type(v) is bool, "true or false"),
+    ("batch", _count_from(1), "a number of paths, 1 or more"),
     ("label_tokens", lambda v: v is None or _is_count(v), f"null or {AMOUNT_OF_TOKENS}"),
     ("was", _is_object, "an object"),
 )
