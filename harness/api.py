@@ -6,7 +6,7 @@ Nothing here imports torch. A task, an engine or a pruner of somebody else needs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path as FilePath
@@ -22,6 +22,7 @@ CostClass = Literal["free", "probe", "re-read", "generate"]
 Quadrant = Literal["control", "external-fixed", "external-learned", "internal-fixed", "internal-learned"]
 RankedBy = Literal["paths", "votes"]
 Origin = Literal["code", "paper", "adapted", "ours"]
+Order = Literal["sequential", "parallel"]
 
 
 class PathpruneError(Exception):
@@ -583,6 +584,56 @@ class Streaming(Protocol):
     def identity(self) -> dict[str, Any]:
         """Names the external weights that it reads with, for the record, as JSON."""
         return {}
+
+
+class Tally:
+    """What a stopping rule sees: the answers of the paths that have finished so far, in that order.
+
+    ``answers`` holds them all, None for a path without one; equal answers are one vote. ``counts`` has the votes of each
+    answer, ``first`` and ``second`` those of the two that lead (0 where there is none), ``leader`` the answer that leads, and
+    ``answered`` the number of paths with an answer.
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[Hashable] = []
+        self.counts: dict[Hashable, int] = {}
+        self.leader: Hashable = None
+        self.first = self.second = self.answered = 0
+
+    def add(self, answer: Hashable) -> None:
+        """Count the answer of one more finished path."""
+        self.answers.append(answer)
+        if answer is None:
+            return
+        self.answered += 1
+        votes = self.counts[answer] = self.counts.get(answer, 0) + 1
+        if answer == self.leader or not self.first:
+            self.leader, self.first = answer, votes
+        elif votes > self.first:
+            self.leader, self.first, self.second = answer, votes, self.first
+        elif votes > self.second:
+            self.second = votes
+
+
+@runtime_checkable
+class Stopping(Protocol):
+    """A rule that says when enough paths have finished; also a pruner plugin, alone (``asc``) or behind a scorer (``stop+asc``).
+
+    It sees the answers of finished paths and nothing else, so any pool replays it. Paths that have finished when it stops
+    have one vote each. ``order`` "sequential": ``batch`` paths are generated at a time, by index, or behind a scorer from the
+    highest score down, and the rule is asked after each batch. "parallel": all paths are generated at once, the rule is
+    asked whenever some finish, and those that still run when it stops are aborted at that token.
+    """
+
+    quadrant: Quadrant
+    order: Order = "sequential"
+    batch: int = 1
+    origins: Origins | None = None
+    fidelity: str = "not stated"
+    on_request: str = ""
+
+    def stops(self, tally: Tally) -> bool:
+        """Have enough paths finished?"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,19 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
-from harness.api import CostClass, Origins, PathpruneError, Pruner, Quadrant, RankedBy, Role, Signal, Streaming
+from harness.api import (
+    CostClass,
+    Order,
+    Origins,
+    PathpruneError,
+    Pruner,
+    Quadrant,
+    RankedBy,
+    Role,
+    Signal,
+    Stopping,
+    Streaming,
+)
 from harness.plugins.guard import attribute, blamed, contained, is_ours
 from harness.public import named as without_folders
 from harness.text import reason, shown, unknown
@@ -40,7 +52,7 @@ CLOSED_FORMS = ("all", "random")
 
 @dataclass(frozen=True)
 class Traits:
-    """The declared members of ``harness.api.Pruner`` or ``Streaming``, with their defaults filled in."""
+    """The declared members of ``harness.api.Pruner``, ``Streaming`` or ``Stopping``, with their defaults filled in."""
 
     quadrant: Quadrant
     needs: frozenset[Signal]
@@ -56,6 +68,7 @@ class Traits:
     sequential: bool = Streaming.sequential
     batch: int = Streaming.batch
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
+    stops: bool = False  # is it asked when to stop sampling?
 
     @property
     def decides(self) -> bool:
@@ -189,6 +202,8 @@ def traits_of(pruner: Any, name: str) -> Traits:
     def has(method: str) -> bool:
         return callable(member(pruner, method, None, name))
 
+    if has("stops"):
+        return _of_stopping(pruner, name)
     decides = has("decide")
     required = ("quadrant", "needs", *(("warmup",) if decides else ("score",)))
     missing = [m for m in required if member(pruner, m, None, name) is None]
@@ -197,7 +212,9 @@ def traits_of(pruner: Any, name: str) -> Traits:
     if not decides and not has("score"):
         raise PathpruneError(f"{name!r} is not a pruner: its score is no method (see harness.api.Pruner)")
     given: dict[str, Any] = {
-        f.name: member(pruner, f.name, f.default, name) for f in fields(Traits) if f.name not in ("labels", "warmup")
+        f.name: member(pruner, f.name, f.default, name)
+        for f in fields(Traits)
+        if f.name not in ("labels", "warmup", "stops")
     }
     given["needs"] = _signals(name, given["needs"])
     given["fidelity"] = _fidelity(pruner, name, given["fidelity"])
@@ -205,6 +222,27 @@ def traits_of(pruner: Any, name: str) -> Traits:
     given["labels"] = member(pruner, "labels", LABELS[0], name) if learns else ""
     given["warmup"] = member(pruner, "warmup", None, name) if decides else None
     _check(name, given)
+    return Traits(**given)
+
+
+def _of_stopping(rule: Any, name: str) -> Traits:
+    """What a stopping rule declares; it reads answers, and decides by itself."""
+    quadrant = member(rule, "quadrant", None, name)
+    if quadrant is None:
+        raise PathpruneError(f"{name!r} is not a stopping rule: it has no quadrant (see harness.api.Stopping)")
+    order = member(rule, "order", Stopping.order, name)
+    _one_of(name, "order", order, get_args(Order))
+    given = {
+        "quadrant": quadrant,
+        "needs": frozenset({"text"}),
+        "fidelity": _fidelity(rule, name, member(rule, "fidelity", Stopping.fidelity, name)),
+        "on_request": member(rule, "on_request", Stopping.on_request, name),
+        "batch": member(rule, "batch", Stopping.batch, name),
+        "sequential": order == "sequential",
+        "warmup": 0,
+        "stops": True,
+    }
+    _check(name, vars(Traits("control", frozenset())) | given)
     return Traits(**given)
 
 
