@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Problem, Streaming, Task
+from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Problem, Stopping, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Plugin
@@ -109,11 +109,12 @@ def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> l
 
 
 def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
-    method: Streaming = plugin.pruner
-    n = method.warmup + 2 * PATHS
+    method: Streaming | Stopping = plugin.pruner
+    warmup = plugin.traits.warmup or 0
+    n = warmup + 2 * PATHS
     prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
     one, other = _futures(engine, prefixes, task, 2)
-    same_until = n - PATHS if plugin.traits.sequential else method.warmup
+    same_until = n - PATHS if plugin.traits.sequential else warmup
     other = one[:same_until] + other[same_until:]
     try:
         first, again, second = (decide(method, paths, engine, task, seed)[0] for paths in (one, one, other))
