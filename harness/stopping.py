@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,9 @@ from harness.api import Order, PathpruneError, Stopping, Tally
 from harness.text import shown
 
 
-def walk(rule: Stopping, answers: Sequence[Hashable], lengths: Sequence[int]) -> np.ndarray:
-    """Tokens that each of a problem's paths spends, int ``[n]``: its length for one that finishes, 0 for one never begun.
-
-    Args:
-        rule: asked after every batch that finishes.
-        answers: of the whole paths, None where a path has none; in the order in which paths are generated.
-        lengths: in tokens, as ``answers``.
-
-    Raises:
-        PathpruneError: a rule that answers with what is neither true nor false.
-    """
-    sizes = np.asarray(lengths, dtype=int)
-    tally = Tally()
-    for finished in _batches(rule, sizes):
-        for path in finished:
-            tally.add(answers[path])
-        if asked(rule, tally):
-            return _spent(rule, sizes, finished)
-    return sizes
+def is_rule(pruner: Any) -> bool:
+    """Is a pruner plugin a stopping rule?"""
+    return callable(getattr(pruner, "stops", None))
 
 
 def order_of(rule: Any) -> Order:
@@ -42,36 +26,66 @@ def batch_of(rule: Any) -> int:
     return int(getattr(rule, "batch", Stopping.batch))
 
 
-def is_rule(pruner: Any) -> bool:
-    """Is a pruner plugin a stopping rule?"""
-    return callable(getattr(pruner, "stops", None))
+def walk(rule: Any, answers: Sequence[Hashable], lengths: Sequence[int]) -> np.ndarray:
+    """Tokens that each of a problem's paths spends, int ``[n]``: its length for one that finishes, 0 for one never begun.
+
+    Args:
+        rule: a stopping rule, asked after every batch that finishes.
+        answers: of the whole paths, None where a path has none; in the order in which paths are generated.
+        lengths: in tokens, as ``answers``.
+
+    Raises:
+        PathpruneError: a rule that answers with what is neither true nor false.
+    """
+    sizes = np.asarray(lengths, dtype=int)
+    order, ends = finishing(rule, sizes)
+    finished = enough(rule, [answers[i] for i in order], ends)
+    return spent_of(rule, sizes, order, finished)
 
 
-def asked(rule: Stopping, tally: Tally) -> bool:
+def finishing(rule: Any, lengths: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """(paths in the order in which they finish, int ``[n]``; how many have finished whenever the rule is asked)."""
+    if order_of(rule) == "sequential":
+        count, batch = len(lengths), batch_of(rule)
+        return np.arange(count), [*range(batch, count, batch), count] if count else []
+    order = np.argsort(lengths, kind="stable")
+    last_of_its_length = np.flatnonzero(np.diff(lengths[order], append=-1))
+    return order, (last_of_its_length + 1).tolist()
+
+
+def enough(rule: Any, answers: Sequence[Hashable], ends: Iterable[int]) -> int:
+    """How many paths have finished when the rule stops; all of them where it never does.
+
+    Args:
+        answers: in the order in which the paths finish.
+        ends: numbers of finished paths at which the rule is asked, ascending.
+    """
+    tally, begin = Tally(), 0
+    for end in ends:
+        for answer in answers[begin:end]:
+            tally.add(answer)
+        if asked(rule, tally):
+            return end
+        begin = end
+    return len(answers)
+
+
+def asked(rule: Any, tally: Tally) -> bool:
     """What a rule says of the paths that have finished.
 
     Raises:
         PathpruneError: what is neither true nor false.
     """
-    said: Any = rule.stops(tally)
+    said = rule.stops(tally)
     if not isinstance(said, bool | np.bool_):
         raise PathpruneError(f"{type(rule).__name__}.stops() gave {shown(said)}, not True or False")
     return bool(said)
 
 
-def _batches(rule: Stopping, lengths: np.ndarray) -> Iterator[Sequence[int]]:
-    """Paths that finish together, one group after another."""
-    if order_of(rule) == "sequential":
-        batch = batch_of(rule)
-        yield from (range(start, min(start + batch, len(lengths))) for start in range(0, len(lengths), batch))
-        return
-    order = np.argsort(lengths, kind="stable")
-    starts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
-    yield from (group.tolist() for group in np.split(order, starts[1:]))
-
-
-def _spent(rule: Stopping, lengths: np.ndarray, last: Sequence[int]) -> np.ndarray:
-    """Tokens of each path where ``last`` are those that finished last."""
-    if order_of(rule) == "parallel":
-        return np.minimum(lengths, lengths[last[0]])
-    return np.where(np.arange(len(lengths)) <= last[-1], lengths, 0)
+def spent_of(rule: Any, lengths: np.ndarray, order: np.ndarray, finished: int) -> np.ndarray:
+    """Tokens of each path where the first ``finished`` of ``order`` finish."""
+    if order_of(rule) == "parallel" and finished:
+        return np.minimum(lengths, lengths[order[finished - 1]])
+    spent = np.zeros_like(lengths)
+    spent[order[:finished]] = lengths[order[:finished]]
+    return spent

@@ -143,6 +143,11 @@ def _orders(pool: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return turns.argsort(1), rng.random((count, pool)).argsort(1)
 
 
+def orders(pool: int, draws: int) -> np.ndarray:
+    """The paths of each draw in the order of their launch, int ``[draws, pool]``: those of ``votes``, for up to ``CHUNK`` of them."""
+    return _orders(pool, 0, draws)[0]
+
+
 def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
     """Of each launch in ``paths`` ``[R, n]`` the best k by ``ranks`` ``[Q, N]``, the best first: indices ``[Q, R, k]``."""
     size = ranks.shape[1]
