@@ -25,6 +25,7 @@ from harness.api import (
     Pruner,
     Stopping,
     Streaming,
+    Tally,
     Task,
     TokenStats,
 )
@@ -36,7 +37,7 @@ from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
-from harness.stopping import is_rule, walk
+from harness.stopping import asked, batch_of, is_rule, walk
 from harness.text import reason, shown
 from harness.vote import vote
 
@@ -80,7 +81,7 @@ class Outcome:
     @property
     def kept(self) -> tuple[int, ...]:
         """Indices of the paths that were finished, ascending."""
-        return self.rounds[-1].kept
+        return tuple(p.index for p in self.finished)
 
     @property
     def scores(self) -> dict[int, float]:
@@ -89,32 +90,86 @@ class Outcome:
 
 
 def prune(
-    problem: Problem, task: Task, engine: Engine, pruner: Pruner, spec: RunSpec, time_limit: float | None = None
+    problem: Problem,
+    task: Task,
+    engine: Engine,
+    pruner: Pruner | None,
+    spec: RunSpec,
+    time_limit: float | None = None,
+    rule: Any = None,
 ) -> Outcome:
-    """One problem, end to end: launch -> (check, keep)* -> resume -> vote; every token is charged to the outcome's cost."""
+    """One problem, end to end: launch -> (check, keep)* -> resume -> vote; every token is charged to the outcome's cost.
+
+    Args:
+        pruner: scores the prefixes at each stage of ``spec``; None: nothing is cut.
+        rule: a sequential stopping rule, asked while the paths that are left are finished, the highest score first; None: all
+            of them are finished.
+    """
     ledger = Check(np.random.default_rng())
-    meter = Metered(engine, ledger)
-    clock = Stopwatch()
+    run = _Live(task, Metered(engine, ledger), spec, Stopwatch())
+    if pruner is None:
+        alive = [Path(problem, index, spec.seed) for index in range(spec.n)]
+        rounds, scores = list[Round](), np.zeros(spec.n)
+    else:
+        prepare(pruner, engine, task)
+        alive, scores, rounds = _cut(run, problem, engine, pruner, time_limit)
+    finished = run.finish(alive, scores, rule)
+    answers = tuple(grading.answer(task, p) for p in finished)
+    scored = dict(zip([p.index for p in alive], scores, strict=True))
+    try:
+        voted = vote(spec.vote, answers, np.array([scored[p.index] for p in finished]))
+    except PathpruneError as error:  # a vote that these scores do not allow
+        raise ScoringError(reason(error)) from error
+    cost = sum((r.cost for r in rounds), ledger.cost)
+    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, run.clock.seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Live:
+    """What the stages of one problem share."""
+
+    task: Task
+    meter: Metered
+    spec: RunSpec
+    clock: Stopwatch
+
+    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any) -> list[Path]:
+        """The paths that are finished, by index: all of them, or until the rule stops."""
+        if rule is None:
+            return self._resumed(paths)
+        order = [paths[i] for i in np.argsort(-scores, kind="stable")]
+        tally, finished = Tally(), list[Path]()
+        while len(finished) < len(order):
+            batch = self._resumed(order[len(finished) : len(finished) + batch_of(rule)])
+            finished += batch
+            for path in batch:
+                tally.add(grading.answer(self.task, path))
+            if _contained(partial(asked, rule, tally), None):
+                break
+        return sorted(finished, key=lambda p: p.index)
+
+    def _resumed(self, paths: Sequence[Path]) -> list[Path]:
+        return self.clock.time("resume", lambda: self.meter.resume(paths, self.spec.limit))
+
+
+def _cut(
+    run: _Live, problem: Problem, engine: Engine, pruner: Pruner, time_limit: float | None
+) -> tuple[list[Path], np.ndarray, list[Round]]:
+    """(the paths that the last stage leaves, their scores, every stage)."""
+    spec, clock, rounds = run.spec, run.clock, list[Round]()
     known: dict[Any, Any] = {}
-    prepare(pruner, engine, task)
-    alive = clock.time("launch", lambda: meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
-    rounds: list[Round] = []
+    alive = clock.time("launch", lambda: run.meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
     for stage in spec.stages:
         if rounds:
-            alive = clock.time("resume", partial(meter.resume, alive, stage.prefix))
-        scores, spent = clock.time("check", partial(check, pruner, alive, engine, task, spec.seed, time_limit, known))
+            alive = clock.time("resume", partial(run.meter.resume, alive, stage.prefix))
+        scores, spent = clock.time(
+            "check", partial(check, pruner, alive, engine, run.task, spec.seed, time_limit, known)
+        )
         on = select(scores, [p.finish == "stop" for p in alive], stage.keep, spec.ended)
         scored = tuple(p.index for p in alive)
         alive, scores_on = [alive[i] for i in on], scores[list(on)]
         rounds.append(Round(scored, scores, tuple(p.index for p in alive), spent.cost))
-    finished = clock.time("resume", partial(meter.resume, alive, spec.limit))
-    answers = tuple(grading.answer(task, p) for p in finished)
-    try:
-        voted = vote(spec.vote, answers, scores_on)
-    except PathpruneError as error:  # a vote that these scores do not allow
-        raise ScoringError(reason(error)) from error
-    cost = sum((r.cost for r in rounds), ledger.cost)
-    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, clock.seconds)
+    return alive, scores_on, rounds
 
 
 class Stopwatch:

@@ -12,6 +12,7 @@ import numpy as np
 from harness import vote
 from harness.api import Cost, FlopModel
 from harness.loop import Ended, select
+from harness.replay.latency import Latency, expected_longest, of_cut
 from harness.replay.votes import leaders, small
 from harness.rng import generator
 
@@ -85,6 +86,7 @@ class PerProblem:
     cold: np.ndarray | None = (
         None  # ``tokens`` if the Check's texts had nothing in common; None: it reads none, or not recorded
     )
+    latency: Latency | None = None  # None: not recorded
 
 
 def ended_inside(pool: Pool, prefix: int) -> np.ndarray:
@@ -125,6 +127,7 @@ def replay(
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
         cold=None if cold is None else generated + cold,
+        latency=of_cut(np.minimum(pool.lengths, prefix), np.maximum(pool.lengths - prefix, 0) * mask),
     )
 
 
@@ -161,7 +164,17 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
         flops=flops,
         kept_length=pool.lengths.mean(1),
         truncated=(~pool.stopped).mean(1),
+        latency=random_latency(pool, [prefix], [keep]),
     )
+
+
+def random_latency(pool: Pool, prefixes: Sequence[int], keeps: Sequence[int]) -> Latency:
+    """Expectation where random paths go on at each prefix length, so many of them; exact."""
+    ends = [np.minimum(pool.lengths, prefix) for prefix in prefixes] + [pool.lengths]
+    serial = ends[0].max(1).astype(float)
+    for before, after, keep in zip(ends, ends[1:], keeps, strict=False):
+        serial = serial + expected_longest(after - before, keep)
+    return Latency(serial, np.full(len(serial), 1.0 + len(prefixes)))
 
 
 def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
@@ -250,7 +263,12 @@ def vote_weights(pool: Pool, mask: np.ndarray, scores: np.ndarray, rule: str) ->
 
 
 def own_rule(
-    pool: Pool, spent: np.ndarray, weights: np.ndarray, checks: Sequence[Cost], cold: np.ndarray | None = None
+    pool: Pool,
+    spent: np.ndarray,
+    weights: np.ndarray,
+    checks: Sequence[Cost],
+    cold: np.ndarray | None = None,
+    latency: Latency | None = None,
 ) -> PerProblem:
     """What a decision rule of its own gives and costs; ``spent`` and ``weights`` as in ``harness.api.Decision``.
 
@@ -269,6 +287,7 @@ def own_rule(
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
         cold=None if cold is None else spent.sum(1) + cold,
+        latency=latency,
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from harness.api import Cost
 from harness.ledger import costs_of
 from harness.loop import select
-from harness.replay.pool import PerProblem, Pool, random_pruning, vote_correct
+from harness.replay.latency import Latency
+from harness.replay.pool import PerProblem, Pool, random_latency, random_pruning, vote_correct
 from harness.spec import Ended, Stage
 
 
@@ -100,19 +101,35 @@ def generation(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray])
     return tokens, flops
 
 
+def check_costs(checks: Sequence[Checks], scored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and FLOPs of scoring the paths that each stage scores, ``[Q]`` each; ``scored`` bool ``[Q, N]`` each."""
+    tokens, flops = np.zeros(len(scored[0])), np.zeros(len(scored[0]))
+    for number, (check, here) in enumerate(zip(checks, scored, strict=True)):
+        tokens = tokens + check.shared_tokens + (check.path_tokens * here).sum(1)
+        flops = flops + check.shared_flops + (check.path_flops * here).sum(1)
+        if number:  # the first check has paid it
+            tokens, flops = tokens - check.once_tokens, flops - check.once_flops
+    return tokens, flops
+
+
+def latency_of(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]) -> Latency:
+    """Of survivors ``masks`` bool ``[Q, N]`` of each stage."""
+    ends = [np.minimum(pool.lengths, stage.prefix) for stage in stages] + [pool.lengths]
+    grown = [(after - before) * mask for before, after, mask in zip(ends, ends[1:], masks, strict=True)]
+    longest = np.array([ends[0].max(1), *(part.max(1) for part in grown)], dtype=float)
+    return Latency(longest.sum(0), (longest > 0).sum(0).astype(float))
+
+
 def replay_stages(
     pool: Pool, checks: Sequence[Checks], stages: Sequence[Stage], ended: Ended = "count"
 ) -> tuple[PerProblem, np.ndarray]:
     """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
     masks = survivors(pool, checks, stages, ended)
     generated, flops = generation(pool, stages, masks)
-    tokens, cold = generated.copy(), generated.copy()
-    scored = [np.ones_like(masks[0]), *masks[:-1]]
-    for number, (check, here) in enumerate(zip(checks, scored, strict=True)):
-        tokens += check.shared_tokens + (check.path_tokens * here).sum(1)
-        flops = flops + check.shared_flops + (check.path_flops * here).sum(1)
-        if number:  # the first check has paid it
-            tokens, flops = tokens - check.once_tokens, flops - check.once_flops
+    cold, scored = generated.copy(), [np.ones_like(masks[0]), *masks[:-1]]
+    spent = check_costs(checks, scored)
+    tokens, flops = generated + spent[0], flops + spent[1]
+    for check, here in zip(checks, scored, strict=True):
         cold = cold + (np.nan if check.cold is None else (check.cold * here).sum(1))
     mask = masks[-1]
     kept = mask.sum(1)
@@ -125,6 +142,7 @@ def replay_stages(
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
         cold=None if np.isnan(cold).any() else cold,
+        latency=latency_of(pool, stages, masks),
     )
     return result, mask
 
@@ -134,4 +152,5 @@ def random_stages(pool: Pool, stages: Sequence[Stage]) -> PerProblem:
     masks = [np.full(pool.correct.shape, stage.keep / pool.n) for stage in stages]
     tokens, flops = generation(pool, stages, masks)
     last = vars(random_pruning(pool, stages[-1].keep, stages[-1].prefix))
-    return PerProblem(**(last | {"generated": tokens, "tokens": tokens, "flops": flops}))
+    latency = random_latency(pool, [s.prefix for s in stages], [s.keep for s in stages])
+    return PerProblem(**(last | {"generated": tokens, "tokens": tokens, "flops": flops, "latency": latency}))

@@ -14,6 +14,8 @@ import numpy as np
 from harness import advice
 from harness.api import Cost, PathpruneError, RankedBy, Role
 from harness.ledger import IMPORTED, costs_of
+from harness.replay import latency
+from harness.replay.latency import Latency
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
@@ -53,6 +55,7 @@ class Method:
     cold: np.ndarray | None = (
         None  # [Q] tokens of each check if nothing were shared; None: it reads no text, or not recorded
     )
+    latency: Latency | None = None  # of a decision rule of its own; None: not recorded
     cuts: tuple[Checks, ...] = ()  # its scores and their costs at each stage of a schedule
 
     @property
@@ -233,6 +236,8 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
     def column(name: str, kind: Any) -> np.ndarray:
         return np.array([r[name][: pool.n] for r in rows.values()], dtype=kind).reshape(len(rows), pool.n)
 
+    spent = column("spent", int) if own_rule else None
+
     return [
         Method(
             name=header["spec"]["pruner"],
@@ -242,7 +247,8 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
             key=record.file.stem.rpartition("-")[2],
             pool=pool.subset(list(rows)),
             values=column("weights" if own_rule else "scores", np.float32),
-            spent=column("spent", int) if own_rule else None,
+            spent=spent,
+            latency=None if spent is None else latency.recorded(header, spent),
             checks=[_of_first(r, pool.n) for r in rows.values()],
             shared=_shared([*rows.values()]),
             cold=_cold([*rows.values()], pool.n),

@@ -64,6 +64,8 @@ class Row:
     note: str = ""
     bypassed: Interval | None = None  # gain where paths that end before L vote on top of the k; None where none does
     role: Role = "method"
+    serial: Interval | None = None  # generated tokens that must come one after another; None: not recorded
+    rounds: float = NAN  # of generation
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +191,8 @@ def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
 def _replayed(method: Method, group: Group, keep: int, ended: Ended) -> tuple[np.ndarray, PerProblem]:
     """Which paths are finished and vote, bool ``[Q, N]``, and what that gives."""
     if method.spent is not None:
-        return method.values > 0, own_rule(method.pool, method.spent, method.values, method.checks, method.cold)
+        rule = own_rule(method.pool, method.spent, method.values, method.checks, method.cold, method.latency)
+        return method.values > 0, rule
     if group.stages:
         staged, survivors = replay_stages(method.pool, method.cuts, group.stages, ended)
         return survivors, staged
@@ -246,6 +249,8 @@ def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str
         "flops": float(result.flops.mean()) if pool.flops.per_token else NAN,
         "kept_length": bootstrap(result.kept_length),
         "truncated": float(result.truncated.mean()),
+        "serial": bootstrap(result.latency.serial) if result.latency else None,
+        "rounds": float(result.latency.rounds.mean()) if result.latency else NAN,
     }
 
 

@@ -19,8 +19,8 @@ from harness.store.blame import unreadable
 from harness.store.files import writable
 from harness.text import one_line
 
-MEANS = (10, 11, 16, 18)  # a terminal shows these without their intervals
-BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 16, 22)  # columns of the README's tables
+MEANS = (10, 11, 16, 18, 24)  # a terminal shows these without their intervals
+BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 24, 16, 22)  # columns of the README's tables
 WORDS = (0, 1, 2, 22)  # names and notes, which plug-ins and records bring along
 MARKUP = re.compile(r"([\\`<\[\]*])")
 SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
@@ -32,7 +32,7 @@ def columns(n: int, keep: int) -> list[str]:
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
         "of oracle", f"cons@{keep}", "own vote", "tokens", "cold tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
-        "truncated", "label tokens", "problems", "note", "gain, ended bypass",
+        "truncated", "label tokens", "problems", "note", "gain, ended bypass", "serial tokens", "rounds",
     ]  # fmt: skip
 
 
@@ -63,6 +63,8 @@ def cells(row: Row) -> list[str]:
         str(row.problems),
         row.note,
         shown(row.bypassed, "+.3f"),
+        shown(row.serial, ",.0f"),
+        _number(row.rounds, ".1f"),
     ]
 
 
@@ -82,7 +84,7 @@ def _number(value: float | None, form: str) -> str:
 
 def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
     """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 13, 16, 18, 22)
+    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 13, 24, 16, 18, 22)
     heads = columns(group.pool.n, keep)
     # Texts, not strings: a console may read markup into those.
     table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
@@ -101,7 +103,8 @@ def notes(group: Group) -> list[str]:
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
         "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem. A method that reads "
-        "text reads a problem's prompt once; cold tokens are those if nothing were shared between texts."
+        "text reads a problem's prompt once; cold tokens are those if nothing were shared between texts; serial tokens are those that must "
+        "be generated one after another."
     ]
     if len(group.pool.problems) < FEW:
         lines.append(f"{len(group.pool.problems)} problems are few: read the intervals, not the ranks.")
