@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from harness.api import PathpruneError, Sampling, Task
 from harness.plugins.code import code_digest, is_beside, live_digest
 from harness.plugins.contracts import complete as complete
 from harness.plugins.contracts import complete_task as complete_task
+from harness.plugins.declared import Method as Method
 from harness.plugins.declared import Plugin as Plugin
 from harness.plugins.declared import traits_of
 from harness.plugins.guard import OURS, PluginError, blamed, contained, is_ours
@@ -103,6 +105,32 @@ def pruner(spec: str) -> Plugin:
     plugin_class, source = load("pruners", head)
     with nullcontext() if is_ours(plugin_class) else blamed(f"pruner {head!r}"):
         return _plugin(spec, head, options, checkpoint, plugin_class, source)
+
+
+def method(spec: str) -> Method:
+    """A pruner's spec, or two joined with +: a scorer and the stopping rule behind it, ``stop+asc:threshold=0.95``."""
+    if (cut := _rule_begins(spec)) is None:
+        return Method.alone(pruner(spec))
+    scorer, rule = pruner(spec[:cut]), pruner(spec[cut + 1 :])
+    if scorer.traits.decides:
+        raise PathpruneError(
+            f"{spec!r}: {scorer.name} decides by a rule of its own; what stands before + scores prefixes, as stop does"
+        )
+    if not rule.traits.stops:
+        raise PathpruneError(
+            f"{spec!r}: {rule.name} is no stopping rule; what stands behind + says when to stop, as asc does"
+        )
+    return Method(scorer, rule)
+
+
+def _rule_begins(spec: str) -> int | None:
+    """Where the + lies behind which a pruner stands; options and files' names may hold others."""
+    known = names("pruners")
+    for match in reversed([*re.finditer(r"\+", spec)]):
+        head = spec[match.end() :].partition(":")[0]
+        if head in known or "@" in head:
+            return match.start()
+    return None
 
 
 def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plugin_class: Any, source: str) -> Plugin:

@@ -19,7 +19,7 @@ from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.imports.pool import POOLS, Pool
 from harness.learn import checkpoints
 from harness.loop import ScoringError, check, decide
-from harness.plugins.declared import Plugin
+from harness.plugins.declared import Method, Plugin
 from harness.plugins.objects import remember
 from harness.progress import bar, steps
 from harness.report.table import Results, Table
@@ -102,7 +102,8 @@ def bench(
 
     Args:
         pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
-            specs, pruner objects and pruner classes.
+            specs, pruner objects and pruner classes. ``"stop+asc:threshold=0.95"`` is a scorer with a stopping rule behind it:
+            what the scorer keeps is finished from the highest score down, until the rule says enough.
         task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``, which may also come first:
             ``bench(pool, ["jaccard", Mine()])``.
         model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
@@ -143,7 +144,8 @@ def bench(
         raise PathpruneError("an imported pool is benched in this process, which samples nothing; leave out workers")
     n, keep = _sizes(where, n, keep)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
-    plugins, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
+    methods, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
+    plugins = _one_of_each([method.plugins[0] for method in methods])
     for plugin in plugins:
         check_signals(plugin, run.engine)
         if run.is_imported and (trained := _trained_on(run, plugin)):
@@ -151,7 +153,8 @@ def bench(
     crew = crew_of(workers, where, plugins, run)
     with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
-    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank)
+    pairs = [method for method in methods if len(method.plugins) > 1]
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank, pairs)
     return Result(**vars(table), run=run, sampled=done.sampled, failures=done.failures, left_out=left_out)
 
 
@@ -177,7 +180,8 @@ def live(
 ) -> Live:
     """Launch, Check, Resume and Vote for real: only the kept paths are finished, and each stage is timed.
 
-    Arguments are those of ``bench``; ``vote`` decides. Methods with a decision rule of their own are replayed, never run live.
+    Arguments are those of ``bench``; ``vote`` decides. Sequential stopping rules run live, alone or behind a scorer; other
+    methods with a decision rule of their own are replayed, never run live.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if where.pool is not None:
@@ -187,13 +191,14 @@ def live(
     _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, BANK, time_limit, ended=ended, vote=vote)
-    plugins, _ = choose(pruners, run.engine)
+    methods, _ = choose(pruners, run.engine)
+    plugins = [plugin for method in methods for plugin in method.plugins]
     for plugin in plugins:
         check_signals(plugin, run.engine)
-        if plugin.traits.decides:
+        if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
             raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
-    with _shown(progress, run, "live", len(plugins)) as step, _remembered(plugins):
-        return Live(run, run_live(run, plugins, step))
+    with _shown(progress, run, "live", len(methods)) as step, _remembered(plugins):
+        return Live(run, run_live(run, methods, step))
 
 
 def import_pool(
@@ -363,14 +368,14 @@ def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | 
 
 def choose(
     pruners: Any, engine: Any, lacks: Callable[[Plugin], str] = _lacks_nothing
-) -> tuple[list[Plugin], dict[str, str]]:
-    """(pruners ready to run, what ``all-registered`` leaves out and why). ``lacks`` may say why one cannot run on these paths."""
+) -> tuple[list[Method], dict[str, str]]:
+    """(methods ready to run, what ``all-registered`` leaves out and why). ``lacks`` may say why one cannot run on these paths."""
     # By type: an object of others may raise when it is asked for its class.
     wanted = split_specs(pruners) if issubclass(type(pruners), str) else pruners
     wanted = wanted if issubclass(type(wanted), Sequence) else [wanted]
     if not wanted:
         raise PathpruneError("no pruner given; see: pathprune list")
-    plugins: list[Plugin] = []
+    methods: list[Method] = []
     left_out: dict[str, str] = {}
     for one in wanted:
         is_spec = issubclass(type(one), str)
@@ -380,10 +385,11 @@ def choose(
                 if reason := checkpoints.unavailable(plugin, engine) or lacks(plugin):
                     left_out[name] = reason
                 else:
-                    plugins.append(plugin)
+                    methods.append(Method.alone(plugin))
         else:
-            plugins.append(registry.pruner(one) if is_spec else registry.of_object(one))
-    return _one_of_each(plugins), left_out
+            methods.append(registry.method(one) if is_spec else Method.alone(registry.of_object(one)))
+    _one_of_each([plugin for method in methods for plugin in method.plugins])
+    return list({method.name: method for method in methods}.values()), left_out
 
 
 def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:

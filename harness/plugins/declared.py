@@ -150,6 +150,44 @@ class Plugin:
         return self.traits.learns and not self.options.get("model")
 
 
+@dataclass(frozen=True)
+class Method:
+    """What a run runs: a scorer, a stopping rule, or a scorer with a stopping rule behind it (``stop+asc``)."""
+
+    scorer: Plugin | None
+    rule: Plugin | None = None
+
+    @classmethod
+    def alone(cls, plugin: Plugin) -> Method:
+        """Of one pruner."""
+        return cls(None, plugin) if plugin.traits.stops else cls(plugin)
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The scorer and the rule, those that there are."""
+        return tuple(p for p in (self.scorer, self.rule) if p is not None)
+
+    @property
+    def name(self) -> str:
+        """Canonical specs, joined with +."""
+        return "+".join(p.name for p in self.plugins)
+
+    @property
+    def code(self) -> str:
+        """Digests of the code that defines it."""
+        return "+".join(p.code for p in self.plugins)
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        return " + ".join(dict.fromkeys(p.source for p in self.plugins))
+
+    @property
+    def role(self) -> Role:
+        """What its row in a table is."""
+        return self.plugins[0].traits.role if len(self.plugins) == 1 else "own-rule"
+
+
 def identity_of(pruner: Any, name: str) -> dict[str, Any]:
     """What a pruner's ``identity()`` names; it may not stand for what the harness itself writes into a record.
 

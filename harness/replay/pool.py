@@ -172,7 +172,7 @@ def random_latency(pool: Pool, prefixes: Sequence[int], keeps: Sequence[int]) ->
     """Expectation where random paths go on at each prefix length, so many of them; exact."""
     ends = [np.minimum(pool.lengths, prefix) for prefix in prefixes] + [pool.lengths]
     serial = ends[0].max(1).astype(float)
-    for before, after, keep in zip(ends, ends[1:], keeps, strict=False):
+    for before, after, keep in zip(ends[:-1], ends[1:], keeps, strict=True):
         serial = serial + expected_longest(after - before, keep)
     return Latency(serial, np.full(len(serial), 1.0 + len(prefixes)))
 

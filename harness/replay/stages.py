@@ -115,7 +115,7 @@ def check_costs(checks: Sequence[Checks], scored: Sequence[np.ndarray]) -> tuple
 def latency_of(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]) -> Latency:
     """Of survivors ``masks`` bool ``[Q, N]`` of each stage."""
     ends = [np.minimum(pool.lengths, stage.prefix) for stage in stages] + [pool.lengths]
-    grown = [(after - before) * mask for before, after, mask in zip(ends, ends[1:], masks, strict=True)]
+    grown = [(after - before) * mask for before, after, mask in zip(ends[:-1], ends[1:], masks, strict=True)]
     longest = np.array([ends[0].max(1), *(part.max(1) for part in grown)], dtype=float)
     return Latency(longest.sum(0), (longest > 0).sum(0).astype(float))
 

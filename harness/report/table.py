@@ -14,8 +14,10 @@ from harness.api import PathpruneError, Problem
 from harness.imports.pool import CARD, native
 from harness.imports.pool import Pool as ImportedPool
 from harness.ledger import IMPORTED
+from harness.plugins import declared as plugins
 from harness.pools.bank import Bank
 from harness.report import Group, groups_of, selected
+from harness.report.paired import paired
 from harness.report.rows import Row, rows
 from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
@@ -43,16 +45,23 @@ class Table:
     as_sets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, folder: FilePath, spec: RunSpec, problems: Sequence[str], vote: str | None, bank: FilePath) -> Table:
-        """The table of a run whose records lie in ``folder``, on these problems."""
+    def of(
+        cls,
+        folder: FilePath,
+        spec: RunSpec,
+        problems: Sequence[str],
+        vote: str | None,
+        bank: FilePath,
+        pairs: Sequence[plugins.Method] = (),
+    ) -> Table:
+        """The table of a run whose records lie in ``folder``, on these problems; ``pairs`` are scorers with a rule behind them."""
         if len(spec.stages) > 1:
             group, left_out = schedule_of(folder, spec, problems)
-            return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank, tuple(left_out))
-        prefix = spec.prefixes[0]
-        for group in groups_of(folder, spec.n, problems, prefix):
-            if group.prefix == prefix:
-                return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank)
-        raise PathpruneError(f"{folder} has no record at L = {prefix} for n = {spec.n}; bench a pruner there first")
+        else:
+            group, left_out = _group_of(folder, spec, problems), []
+        behind = [m for pair in pairs if (m := paired(pair, group, spec)) is not None]
+        group = replace(group, judged=[*group.judged, *behind])
+        return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank, tuple(left_out))
 
     @property
     def title(self) -> str:
@@ -166,6 +175,15 @@ class Table:
         heads = tables.columns(self.group.pool.n, self.keep)
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
         return f"<p>{escape(self.title)}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
+
+
+def _group_of(folder: FilePath, spec: RunSpec, problems: Sequence[str]) -> Group:
+    """The group of a run with one cut."""
+    prefix = spec.prefixes[0]
+    for group in groups_of(folder, spec.n, problems, prefix):
+        if group.prefix == prefix:
+            return group
+    raise PathpruneError(f"{folder} has no record at L = {prefix} for n = {spec.n}; bench a pruner there first")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,27 +11,28 @@ from harness import grading
 from harness.api import Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
-from harness.plugins.declared import Plugin
+from harness.plugins.declared import Method
 from harness.runners.bench import Progress
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE
+from harness.spec import RunSpec
 from harness.store.keys import digest
 from harness.store.locks import Claims
 from harness.store.records import Record, lacks
 
 
-def run_live(run: Run, plugins: Sequence[Plugin], progress: Progress) -> list[Record]:
+def run_live(run: Run, methods: Sequence[Method], progress: Progress) -> list[Record]:
     """One record per pruner under ``live/``; a problem that is there already, or that another process runs, is not run again."""
-    records = [_open(run, plugin) for plugin in plugins]
+    records = [_open(run, method) for method in methods]
     problems = run.chosen()
     with Claims(run.folder) as claims:
-        for number, (plugin, record) in enumerate(zip(plugins, records, strict=True)):
-            for left in _run(run, plugin, record, problems, claims):
-                progress((number + 1) * len(problems) - left, plugin.name)
+        for number, (method, record) in enumerate(zip(methods, records, strict=True)):
+            for left in _run(run, method, record, problems, claims):
+                progress((number + 1) * len(problems) - left, method.name)
     return records
 
 
-def _run(run: Run, plugin: Plugin, record: Record, problems: Sequence[Problem], claims: Claims) -> Iterator[int]:
+def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], claims: Claims) -> Iterator[int]:
     """Run each problem that nobody else does, one at a time; yields how many are left. Those that fail are not run again."""
     waiting = {f"{record.file.name}/{p.id}": p for p in problems}
     while True:
@@ -47,23 +48,29 @@ def _run(run: Run, plugin: Plugin, record: Record, problems: Sequence[Problem], 
             record.refresh()
             problem = waiting.pop(claim)
             if lacks(record.lines, problem.id):
-                record.append([_row(run, plugin, problem)])
+                record.append([_row(run, method, problem)])
         claims.release(taken)
 
 
-def _open(run: Run, plugin: Plugin) -> Record:
-    identity = checkpoints.attach(plugin, run.engine)
-    spec = run.spec.live | {"pruner": plugin.name, "code": plugin.code} | identity
+def _open(run: Run, method: Method) -> Record:
+    identity = {name: value for p in method.plugins for name, value in checkpoints.attach(p, run.engine).items()}
+    spec = _spec(run, method).live | {"pruner": method.name, "code": method.code} | identity
     stem = "-".join(f"L{prefix}" for prefix in run.spec.prefixes)
-    file = run.folder / "live" / f"{stem}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
-    about = {"role": plugin.traits.role, "source": plugin.source, "device": run.engine.describe()}
+    file = run.folder / "live" / f"{stem}-{checkpoints.slug(method.name)}-{digest(spec, 8)}.jsonl"
+    about = {"role": method.role, "source": method.source, "device": run.engine.describe()}
     return Record.open(file, spec, **about).checked()
 
 
-def _row(run: Run, plugin: Plugin, problem: Problem) -> dict[str, Any]:
-    spec = run.spec.keeping_all() if plugin.traits.keeps_all else run.spec
+def _spec(run: Run, method: Method) -> RunSpec:
+    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all."""
+    return run.spec if method.scorer else run.spec.keeping_all()
+
+
+def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
+    scorer, rule = (None if p is None else p.pruner for p in (method.scorer, method.rule))
+    spec = run.spec.keeping_all() if method.scorer and method.scorer.traits.keeps_all else _spec(run, method)
     try:
-        outcome = prune(problem, run.task, run.engine, plugin.pruner, spec, run.time_limit)
+        outcome = prune(problem, run.task, run.engine, scorer, spec, run.time_limit, rule)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {

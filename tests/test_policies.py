@@ -1,0 +1,206 @@
+"""Policies: a scorer with a stopping rule behind it, replayed and live, and what a schedule gives over random launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import registry
+from harness.api import FlopModel, PathpruneError
+from harness.loop import prune
+from harness.replay.latency import Latency, expected_longest, of_rule
+from harness.replay.policy import Policy, play
+from harness.replay.pool import Pool, no_pruning
+from harness.replay.stages import Checks, replay_stages
+from harness.report.paired import paired
+from harness.report.schedule import schedule_of
+from harness.report.table import Table
+from harness.runners.bench import bench
+from harness.runners.run import Run
+from harness.spec import RunSpec, Stage
+from tasks.embedded.hands import Hands
+
+RULES = ["asc:threshold=0.7", "asc:threshold=0.8,batch=2"]
+
+
+def agrees(run: Run, spec: str) -> None:
+    """Finished paths, tokens, FLOPs, vote of a live run against the replay of the scorer's records."""
+    method = registry.method(spec)
+    bench(run, [method.plugins[0]], lambda done, note: None)
+    names = [p.id for p in run.chosen()]
+    table = Table.of(run.folder, run.spec, names, None, run.bank, [method])
+    judged = next(m for m in table.group.judged if m.name == method.name)
+    assert judged.spent is not None and judged.latency is not None
+    for q, problem in enumerate(run.chosen()):
+        outcome = prune(
+            problem, run.task, run.engine, method.plugins[0].pruner, run.spec, None, method.plugins[1].pruner
+        )
+        assert outcome.kept == tuple(np.flatnonzero(judged.values[q])), f"{spec} finishes other paths"
+        assert outcome.cost.generated == judged.spent[q].sum()
+        assert outcome.cost.tokens == judged.spent[q].sum() + judged.checks[q].tokens
+        assert run.task.correct(outcome.voted, problem) == bool(_voted(judged)[q])
+
+
+def _voted(method: Any) -> np.ndarray:
+    from harness.replay.pool import own_rule
+
+    return own_rule(method.pool, method.spent, method.values, method.checks).voted
+
+
+@pytest.mark.parametrize("stages", [[(9, 6)], [(4, 7), (8, 5)], [(4, 7), (8, 6), (20, 4)]])
+@pytest.mark.parametrize("scorer", ["logprob", "shortest", "deepconf-lowest:window=2"])
+@pytest.mark.parametrize("rule", RULES)
+def test_live_is_replay(scorer: str, rule: str, stages: Any, toy_run: Callable[..., Run]) -> None:
+    agrees(toy_run(n=10, stages=stages), f"{scorer}+{rule}")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_alone_runs_live_as_it_is_replayed(rule: str, toy_run: Callable[..., Run]) -> None:
+    run = toy_run(stages=[(9, 3)])
+    plugin = registry.pruner(rule)
+    bench(run, [plugin], lambda done, note: None)
+    method = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], None, run.bank).group.judged[0]
+    for q, problem in enumerate(run.chosen()):
+        outcome = prune(problem, run.task, run.engine, None, run.spec.keeping_all(), None, plugin.pruner)
+        assert outcome.kept == tuple(np.flatnonzero(method.values[q]))
+        assert outcome.cost.tokens == method.spent[q].sum()  # type: ignore[index]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stages", [[(16, 6)], [(16, 8), (40, 4)]])
+def test_live_is_replay_on_the_embedded_engine(stages: Any, hands: Hands, hands_engine: Any, tmp_path: Any) -> None:
+    spec = RunSpec.of(hands, hands_engine, 12, 300, stages)
+    agrees(Run(spec, hands, hands_engine, 2, tmp_path / "results", tmp_path / "bank"), "stop+asc:threshold=0.8")
+
+
+# -- replay over random launches ---------------------------------------------------------------------------------------
+
+
+def a_pool(seed: int, n: int) -> Pool:
+    rng = np.random.default_rng(seed)
+    lengths, answers = rng.integers(1, 60, (3, n)), rng.integers(-1, 4, (3, n))
+    right = (answers == 0) | (answers == 2)
+    return Pool(
+        ("a", "b", "c"), right, answers, lengths, rng.random((3, n)) < 0.8, rng.integers(1, 9, 3), FlopModel(3.0, 0.5)
+    )
+
+
+def some_checks(seed: int, n: int) -> Checks:
+    rng = np.random.default_rng(seed + 1)
+    return Checks(
+        rng.integers(0, 5, (3, n)).astype(np.float32), rng.integers(0, 3, (3, n)).astype(float), np.zeros((3, n)),
+        rng.integers(0, 4, 3).astype(float), np.zeros(3),
+    )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 12), st.integers(1, 20), st.integers(1, 20), st.data())
+def test_a_whole_launch_is_the_replay_of_its_stages(seed: int, n: int, first: int, further: int, data: Any) -> None:
+    pool, checks = a_pool(seed, n), [some_checks(seed, n), some_checks(seed + 7, n)]
+    more = data.draw(st.integers(1, n))
+    stages = (Stage(first, more), Stage(first + further, data.draw(st.integers(1, more))))
+    played, (replayed, _) = play(pool, Policy(n, stages), checks), replay_stages(pool, checks, stages)
+    assert replayed.latency is not None
+    for one, other in (
+        (played.voted, replayed.voted),
+        (played.tokens, replayed.tokens),
+        (played.serial, replayed.latency.serial),
+    ):
+        np.testing.assert_allclose(one, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 10))
+def test_no_cut_and_no_rule_is_no_pruning(seed: int, n: int) -> None:
+    pool = a_pool(seed, n)
+    played, whole = play(pool, Policy(n)), no_pruning(pool)
+    np.testing.assert_allclose(played.voted, whole.voted)
+    np.testing.assert_allclose(played.tokens, whole.tokens)
+    np.testing.assert_allclose(played.serial, pool.lengths.max(1))
+
+
+class Never:
+    quadrant = "control"
+
+    def __init__(self, order: str = "sequential", batch: int = 1) -> None:
+        self.order, self.batch = order, batch
+
+    def stops(self, tally: Any) -> bool:
+        return False
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 10), st.integers(1, 20))
+def test_a_rule_that_never_stops_changes_only_latency(seed: int, n: int, prefix: int) -> None:
+    """One after another the chain is the sum of what is left; side by side it is that of no rule."""
+    pool, checks, stages = a_pool(seed, n), [some_checks(seed, n)], (Stage(prefix, 2),)
+    without = play(pool, Policy(n, stages), checks)
+    for order in ("sequential", "parallel"):
+        with_rule = play(pool, Policy(n, stages, Never(order)), checks)
+        np.testing.assert_allclose(with_rule.voted, without.voted)
+        np.testing.assert_allclose(with_rule.tokens, without.tokens)
+        assert (with_rule.serial >= without.serial).all()
+        if order == "parallel":
+            np.testing.assert_allclose(with_rule.serial, without.serial)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 9), st.data())
+def test_the_longest_of_a_random_subset_has_its_expectation(seed: int, n: int, data: Any) -> None:
+    from itertools import combinations
+
+    count, values = data.draw(st.integers(1, n)), np.random.default_rng(seed).integers(0, 9, (2, n))
+    every = [values[:, list(chosen)].max(1) for chosen in combinations(range(n), count)]
+    np.testing.assert_allclose(expected_longest(values, count), np.mean(every, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("order", "serial", "rounds"),
+    [((0, True, 1), 14, 3), ((0, True, 2), 9, 2), ((2, True, 1), 9, 2), ((0, False, 1), 5, 1), ((1, False, 1), 10, 2)],
+)
+def test_rounds_follow_from_the_order_of_generation(order: Any, serial: int, rounds: int) -> None:
+    latency = of_rule(np.array([[5, 5, 4, 0]]), *order)
+    assert isinstance(latency, Latency)
+    assert (latency.serial[0], latency.rounds[0]) == (serial, rounds)
+
+
+# -- specs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("stop+logprob", "logprob is no stopping rule"),
+        ("asc+asc", "asc decides by a rule of its own"),
+        ("deepconf-online+asc", "decides by a rule of its own"),
+        ("stop+ascc", "stop+ascc"),
+        ("asc:threshold=1", "between 0 and 1"),
+        ("asc:threshold=0", "between 0 and 1"),
+        ("asc:order=both", "sequential or parallel"),
+        ("asc:batch=0", "batch 1 or more"),
+        ("asc:order=parallel,batch=2", "leave out batch"),
+        ("stop+asc:threshold=2", "between 0 and 1"),
+    ],
+)
+def test_a_bad_spec_is_one_line(spec: str, told: str) -> None:
+    with pytest.raises(PathpruneError, match=told.replace("+", r"\+")) as caught:
+        registry.method(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plus_in_an_option_is_no_rule() -> None:
+    method = registry.method("stop:targets=q_proj+k_proj")
+    assert method.rule is None and method.scorer is not None
+    assert registry.method("stop:targets=q_proj+k_proj+asc").name == "stop:targets=q_proj+k_proj+asc"
+
+
+def test_a_scorer_without_scores_has_no_line(toy_run: Callable[..., Run]) -> None:
+    run = toy_run(stages=[(4, 7), (8, 5)])
+    bench(run, [registry.pruner("logprob"), registry.pruner("jaccard")], lambda done, note: None)
+    group, left_out = schedule_of(run.folder, run.spec, [p.id for p in run.chosen()])
+    assert left_out == ["jaccard"] and paired(registry.method("jaccard+asc"), group, run.spec) is None
