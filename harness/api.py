@@ -622,12 +622,14 @@ class Stopping(Protocol):
     It sees the answers of finished paths and nothing else, so any pool replays it. Paths that have finished when it stops
     have one vote each. ``order`` "sequential": ``batch`` paths are generated at a time, by index, or behind a scorer from the
     highest score down, and the rule is asked after each batch. "parallel": all paths are generated at once, the rule is
-    asked whenever some finish, and those that still run when it stops are aborted at that token.
+    asked whenever some finish, and those that still run when it stops are aborted at that token. ``grid``: by option, the values
+    at which a frontier tries the rule.
     """
 
     quadrant: Quadrant
     order: Order = "sequential"
     batch: int = 1
+    grid: Mapping[str, Sequence[Any]] = {}
     origins: Origins | None = None
     fidelity: str = "not stated"
     on_request: str = ""

@@ -178,6 +178,44 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 
 @cli.command()
 @published
+@only_option()
+@click.option(
+    "--scorer",
+    "scorers",
+    type=TEXT,
+    default="stop",
+    show_default=True,
+    help="a,b,c: also cut twice and three times, and with a stopping rule behind",
+)
+@click.option(
+    "--rule", "rules", type=TEXT, default="asc", show_default=True, help="a,b,c: stopping rules behind the scorers"
+)
+@click.option("--draws", type=Whole(1, 10**4), default=16, show_default=True, help="random launches per setting")
+@click.option("--out", default="results/frontier.md", show_default=True, type=out_file(".md"))
+@click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True)
+@VENUE
+def frontier(
+    results: Path, only: str, scorers: str, rules: str, draws: int, out: Path, figures: Path, venue: str
+) -> None:
+    """Pruning once or more, stopping in time, and both: cons, tokens and latency within budgets; .md, .csv and a figure."""
+    from harness import report, session
+    from harness.report import frontier as policies
+    from harness.report.figures.frontier import frontier_figure
+
+    names, behind = session.split_specs(scorers), session.split_specs(rules)
+    chosen = report.selected(results, only)
+    with bar("pools", len({group.folder for group in chosen})) as progress:
+        found = policies.frontiers(chosen, names, behind, draws, progress=progress)
+    policies.write(found, out)
+    console.print(f"wrote {out}")
+    for one in found:
+        stem = figures / f"{one.group.spec['task']}-{one.group.folder.name}-frontier"
+        frontier_figure(one, stem, venue)
+        console.print(f"wrote {stem}.png, .pdf, .csv")
+
+
+@cli.command()
+@published
 @click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
 @only_option(ONE)
 @click.option("--out", default="results/findings.md", show_default=True, type=out_file(".md"))

@@ -75,20 +75,49 @@ class _State:
 
 def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int = DRAWS) -> Played:
     """Replay a policy; ``checks`` are a method's scores on the whole pool at each of its stages' prefix lengths."""
+    state = _cut(pool, policy, checks, draws)
+    if policy.rule is None:
+        return _finished(state, [state.paths.shape[2]], len(policy.stages))[0]
+    voted, rounds = _until_enough(state, policy.rule)
+    rounds = rounds + len(policy.stages)
+    return Played(*(np.asarray(a, float).mean(1) for a in (voted, state.tokens, state.serial, rounds)))
+
+
+def play_keeps(
+    pool: Pool, n: int, stages: Sequence[Stage], keeps: Sequence[int], checks: Sequence[Checks], draws: int = DRAWS
+) -> list[Played]:
+    """``play`` without a rule, where the last stage keeps each of ``keeps``: ranked and drawn once for all of them."""
+    last = Stage(stages[-1].prefix, max(keeps))
+    state = _cut(pool, Policy(n, (*stages[:-1], last)), checks, draws)
+    return _finished(state, keeps, len(stages))
+
+
+def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _State:
+    """What the stages of a policy leave, the best first."""
     state = _launched(pool, policy, draws)
     for number, (stage, check) in enumerate(zip(policy.stages, checks, strict=True)):
         state.grow(np.minimum(state.of(pool.lengths), stage.prefix))
         once = check.once_tokens if number else 0.0  # the first check has paid it
         state.tokens += state.of(check.path_tokens).sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
         state.keep(_ranks(check), stage.keep)
-    if policy.rule is None:
-        state.grow(state.of(pool.lengths))
-        voted = votes_right(pool, slice(None), state.paths, [state.paths.shape[2]])[0]
-        rounds = np.full(voted.shape, 1 + len(policy.stages))
-    else:
-        voted, rounds = _until_enough(state, policy.rule)
-        rounds = rounds + len(policy.stages)
-    return Played(*(np.asarray(a, float).mean(1) for a in (voted, state.tokens, state.serial, rounds)))
+    return state
+
+
+def _finished(state: _State, keeps: Sequence[int], stages: int) -> list[Played]:
+    """Finish the first of the alive paths, so many of them."""
+    rest = state.of(state.pool.lengths) - state.reached
+    tokens, serial = rest.cumsum(2), np.maximum.accumulate(rest, axis=2)
+    votes = votes_right(state.pool, slice(None), state.paths, keeps)
+    rounds = np.full(len(rest), 1.0 + stages)
+    return [
+        Played(
+            voted.mean(1),
+            (state.tokens + tokens[:, :, keep - 1]).mean(1),
+            (state.serial + serial[:, :, keep - 1]).mean(1),
+            rounds,
+        )
+        for keep, voted in zip(keeps, votes, strict=True)
+    ]
 
 
 def _launched(pool: Pool, policy: Policy, draws: int) -> _State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from types import MappingProxyType
 
 from scipy.special import betainc
 
@@ -18,6 +19,7 @@ class AdaptiveConsistency(Rule):
     """
 
     origins = Origins("code", "code")
+    grid = MappingProxyType({"threshold": (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99), "order": ("sequential", "parallel")})
 
     def __init__(self, threshold: float = 0.95, order: str = "sequential", batch: int = 1) -> None:
         super().__init__(order, batch)

@@ -1,0 +1,84 @@
+"""The frontier as a figure: cons against tokens, and against the serial tokens that the same settings take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.replay.stats import bootstrap
+from harness.report.figures import style
+from harness.report.frontier import Frontier, crossfitted
+from harness.report.lanes import WHOLE, Lane
+
+BUDGETS = np.geomspace(0.03, 1.0, 16)  # shares of what finishing all paths takes
+MOST = 7  # lanes that a reader can tell apart
+
+
+def frontier_data(found: Frontier, lanes: Sequence[Lane]) -> pd.DataFrame:
+    """cons with its interval at each budget that a lane reaches, in tokens and in serial tokens per problem."""
+    rows = []
+    for lane in lanes:
+        for share in BUDGETS:
+            reached = crossfitted(lane, float(share) * found.full)
+            if reached is None:
+                continue
+            cons = bootstrap(reached.voted)
+            rows.append(
+                (lane.name, lane.kind, lane.quadrant, share, reached.tokens.mean(), reached.serial.mean(), *_ends(cons))
+            )
+    columns = ["lane", "kind", "quadrant", "share", "tokens", "serial", "cons", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ends(value: Any) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high
+
+
+def shown_lanes(found: Frontier) -> list[Lane]:
+    """No pruning, every lane that is compared in pairs, and the best of the others, ``MOST`` at most."""
+    paired = {name for pair in found.pairs for name in pair} | {WHOLE}
+    middle = min(found.reached, key=lambda share: abs(share - 0.25))
+    by_value = sorted(
+        found.lanes,
+        key=lambda lane: -found.reached[middle][lane.name].voted.mean() if lane.name in found.reached[middle] else 1.0,
+    )
+    chosen = [lane for lane in by_value if lane.name in paired]
+    return (chosen + [lane for lane in by_value if lane.name not in paired])[:MOST]
+
+
+def frontier_figure(found: Frontier, stem: Path, venue: str = "neurips") -> pd.DataFrame:
+    """``stem``.png, .pdf and .csv; intervals are drawn for no pruning and for the best lane."""
+    lanes = shown_lanes(found)
+    data = frontier_data(found, lanes)
+    with style.canvas(venue, 1, 2, height=2.1, sharey=True) as (figure, axes):
+        for axis, across in zip(axes[0], ("tokens", "serial"), strict=True):
+            for lane in lanes:
+                _draw(axis, data[data.lane == lane.name], lane, across, banded=lane.name in (WHOLE, lanes[0].name))
+            axis.set(xscale="log")
+        axes[0][0].set(xlabel="tokens per problem", ylabel="cons (majority vote)")
+        axes[0][1].set(xlabel="serial tokens per problem")
+        style.legend_below(figure, axes[0][-1], handlelength=3)
+        figure.suptitle(style.literal(f"{found.group.spec['task']}, model {found.group.spec['engine']['model']}"))
+        style.save(figure, data, stem)
+    return data
+
+
+def _draw(axis: Any, line: pd.DataFrame, lane: Lane, across: str, banded: bool) -> None:
+    line = line.sort_values(across)
+    mark = style.NO_PRUNING if lane.name == WHOLE else style.mark(lane.quadrant)
+    look = mark.line(label=lane.name) | STYLES.get(lane.kind, {})
+    axis.plot(line[across], line.cons, **look)
+    if banded:
+        axis.fill_between(line[across], line.low, line.high, color=mark.colour, alpha=0.12, lw=0)
+
+
+STYLES: dict[str, dict[str, Any]] = {  # beside the colour of its quadrant, what sets a lane apart
+    "two cuts": {"dashes": (4, 1.5), "marker": "s"},
+    "three cuts": {"dashes": (1, 1), "marker": "D"},
+    "cut, then stopping": {"dashes": (5, 1, 1, 1), "marker": "X"},
+    "stopping": {"dashes": (3, 1, 1, 1), "marker": "v"},
+}
