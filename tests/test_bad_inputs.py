@@ -29,7 +29,8 @@ TOY = ("--task", "toy", "--engine", "toy")
 NEEDED = {
     "train": ["linear-probe"], "ablation": ["rank"], "check": ["first"], "convert": ["in.gguf", "out"], "adopt": ["in", "--out", "out"],
     "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "show": ["pool.jsonl"],
-    "recommend": ["--budget", "4096", "--prefix", "22", "--length", "130"],
+    "recommend": ["--budget", "0.25"],
+    "law recommend": ["--budget", "4096", "--prefix", "22", "--length", "130"],
 }  # fmt: skip
 
 
@@ -246,7 +247,7 @@ CASES: list[tuple[str, str]] = [
     ("law fit --results r", "unknown pruner with records under r"), ("law fit --results nowhere", "no results folder"), ("law fit --out x.csv", "ends in none of"),
     ("law show --law nowhere.json", "no law at"), ("law show --law file", "is damaged"), ("law show --law broken.json", "its pruner"),
     ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "ends in none of"),
-    *((f"recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
+    *((f"law recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
         ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "longer than"), ("4096", 0, 130, "1 or more"),
         ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
     )),

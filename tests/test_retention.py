@@ -128,9 +128,9 @@ def test_more_than_one_path_in_one_is_never_recommended(made: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["recommend", "--budget", "100", "--prefix", "9", "--length", "8", "--law", "{law}"], "longer than --prefix"),
-        (["recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "none.json"], "no law at none.json"),
-        (["recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "{other}"], "is not a pathprune-law/1 file"),
+        (["law", "recommend", "--budget", "100", "--prefix", "9", "--length", "8", "--law", "{law}"], "longer than --prefix"),
+        (["law", "recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "none.json"], "no law at none.json"),
+        (["law", "recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "{other}"], "is not a pathprune-law/1 file"),
         (["law", "fit", "--results", "nowhere"], "no results folder at nowhere"),
         (["law", "fit", "--results", "{empty}"], "no records under"),
     ],

@@ -19,6 +19,21 @@ from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amo
 ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
 
 
+# What a frontier plays besides the lanes that every table has.
+SCORERS = click.option(
+    "--scorer",
+    "scorers",
+    type=TEXT,
+    default="stop",
+    show_default=True,
+    help="a,b,c: also cut twice and three times, and with a stopping rule behind",
+)
+RULES = click.option(
+    "--rule", "rules", type=TEXT, default="asc", show_default=True, help="a,b,c: stopping rules behind the scorers"
+)
+DRAWS = click.option("--draws", type=Whole(1, 10**4), default=16, show_default=True, help="random launches per setting")
+
+
 class Part(Text):
     """The name in a README's markers."""
 
@@ -179,18 +194,9 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @cli.command()
 @published
 @only_option()
-@click.option(
-    "--scorer",
-    "scorers",
-    type=TEXT,
-    default="stop",
-    show_default=True,
-    help="a,b,c: also cut twice and three times, and with a stopping rule behind",
-)
-@click.option(
-    "--rule", "rules", type=TEXT, default="asc", show_default=True, help="a,b,c: stopping rules behind the scorers"
-)
-@click.option("--draws", type=Whole(1, 10**4), default=16, show_default=True, help="random launches per setting")
+@SCORERS
+@RULES
+@DRAWS
 @click.option("--out", default="results/frontier.md", show_default=True, type=out_file(".md"))
 @click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True)
 @VENUE
@@ -204,7 +210,7 @@ def frontier(
 
     names, behind = session.split_specs(scorers), session.split_specs(rules)
     chosen = report.selected(results, only)
-    with bar("pools", len({group.folder for group in chosen})) as progress:
+    with bar("frontier", 1000) as progress:
         found = policies.frontiers(chosen, names, behind, draws, progress=progress)
     policies.write(found, out)
     console.print(f"wrote {out}")
@@ -276,13 +282,13 @@ def show_law(file: Path, out: Path | None) -> None:
         console.print(f"wrote {out}")
 
 
-@cli.command()
+@law.command("recommend")
 @click.option("--budget", type=Amount(1, 1e12), required=True, help="tokens per problem")
 @click.option("--prefix", type=COUNT, required=True, help="prefix length L in tokens")
 @click.option("--length", type=Amount(1, 1e12), required=True, help="mean length of a whole path in tokens")
 @click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
-def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
-    """How many paths to launch and to finish within a budget, by a fitted retention law."""
+def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> None:
+    """How many paths to launch and to finish within a budget, by the fitted law alone."""
     from harness.studies import law as laws
 
     plan = laws.recommend(laws.read(file), budget, prefix, length)
@@ -292,6 +298,77 @@ def recommend(budget: float, prefix: int, length: float, file: Path) -> None:
     console.print(f"expected cons@{plan.k}: {plan.expected or 'n/a'}")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+@cli.command()
+@published
+@only_option("task=hands,model=hands,engine=hf")
+@click.option("--budget", type=Amount(1e-3, 1e12), required=True, help="tokens per problem, or up to 1 a share of all")
+@click.option("--latency", type=Amount(1, 1e12), help="serial tokens per problem, at most  [default: any]")
+@SCORERS
+@RULES
+@DRAWS
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+def recommend(
+    results: Path, only: str, budget: float, latency: float | None, scorers: str, rules: str, draws: int, file: Path
+) -> None:
+    """A policy for a budget, from a results folder: method, numbers of paths, cuts, stopping rule, and what to expect of it."""
+    from harness import report, session
+    from harness.report import recommend as policies
+    from harness.report.lanes import lanes, tables_of
+
+    tables = tables_of(report.selected(results, only))
+    if len(tables) > 1:
+        names = ", ".join(table.group.folder.name for table in tables)
+        raise PathpruneError(
+            f"--only {only} names {len(tables)} pools under {results}: {names}; add a term, e.g. task="
+        )
+    table, names = tables[0], session.split_specs(scorers)
+    full = float(table.pool.lengths.sum(1).mean())
+    tokens = budget * full if budget <= 1 else budget
+    with bar("lanes", 1000) as progress:
+        played = lanes(
+            table, names, session.split_specs(rules), draws, lambda done, of, name: progress(1000 * done // of, name)
+        )
+    advised = policies.recommend(played, tokens, latency or float("inf"))
+    console.print(_plans(table.group.title, advised, full))
+    console.print("\n".join(_by_law(table, file, tokens, draws)), highlight=False)
+
+
+def _plans(title: str, advised: Any, full: float) -> Any:
+    """The best plan of each kind, the best of all first, as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=Text(title.partition(", L =")[0]), title_justify="left")
+    for head in ("", "kind", "policy", "cons, held out", "tokens", "of all", "serial tokens"):
+        shown.add_column(head)
+    for plan in advised.by_kind:
+        mark = "recommended" if (plan.lane, plan.setting) == (advised.best.lane, advised.best.setting) else ""
+        cells = (mark, plan.kind, str(plan), str(plan.expected), f"{plan.tokens:,.0f}", f"{plan.tokens / full:.1%}")
+        shown.add_row(*map(Text, (*cells, f"{plan.serial:,.0f}")))
+    return shown
+
+
+def _by_law(table: Any, file: Path, budget: float, draws: int) -> list[str]:
+    """What the retention law would launch and finish within the same budget, and what that gives on these problems."""
+    from harness.replay.policy import Policy, play
+    from harness.replay.stats import bootstrap
+    from harness.spec import Stage
+    from harness.studies import law as laws
+
+    stop = next((scorer for scorer in table.scorers if scorer.name == "stop"), None)
+    if stop is None or not file.exists():
+        return []
+    fitted, length, lines = laws.read(file), float(table.pool.lengths.mean()), list[str]()
+    for prefix, check in stop.cuts.items():
+        plan = laws.recommend(fitted, budget, prefix, length)
+        told = f"the retention law at L = {prefix}: launch {plan.n}, finish {plan.k}"
+        if plan.n <= table.pool.n:
+            gave = play(table.pool, Policy(plan.n, (Stage(prefix, plan.k),)), [check], draws)
+            told += f": stop's cons {bootstrap(gave.voted)} for {gave.tokens.mean():,.0f} tokens"
+        lines += [told, *(f"  warning: {warning}" for warning in plan.warnings)]
+    return lines
 
 
 @cli.command()

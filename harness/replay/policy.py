@@ -75,21 +75,22 @@ class _State:
 
 def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int = DRAWS) -> Played:
     """Replay a policy; ``checks`` are a method's scores on the whole pool at each of its stages' prefix lengths."""
-    state = _cut(pool, policy, checks, draws)
-    if policy.rule is None:
-        return _finished(state, [state.paths.shape[2]], len(policy.stages))[0]
-    voted, rounds = _until_enough(state, policy.rule)
-    rounds = rounds + len(policy.stages)
-    return Played(*(np.asarray(a, float).mean(1) for a in (voted, state.tokens, state.serial, rounds)))
+    state, stages = _cut(pool, policy, checks, draws), len(policy.stages)
+    if policy.rule is not None and order_of(policy.rule) == "parallel":
+        return _side_by_side(state, policy.rule, stages)
+    return _in_order(state, [state.paths.shape[2]], policy.rule, stages)[0]
 
 
 def play_keeps(
-    pool: Pool, n: int, stages: Sequence[Stage], keeps: Sequence[int], checks: Sequence[Checks], draws: int = DRAWS
+    pool: Pool, policy: Policy, keeps: Sequence[int], checks: Sequence[Checks], draws: int = DRAWS
 ) -> list[Played]:
-    """``play`` without a rule, where the last stage keeps each of ``keeps``: ranked and drawn once for all of them."""
-    last = Stage(stages[-1].prefix, max(keeps))
-    state = _cut(pool, Policy(n, (*stages[:-1], last)), checks, draws)
-    return _finished(state, keeps, len(stages))
+    """``play`` where the last stage keeps each of ``keeps``: ranked, drawn, and walked once for all of them.
+
+    For no rule and for sequential ones, which see the same paths in the same order however many are kept.
+    """
+    last = Stage(policy.stages[-1].prefix, max(keeps))
+    state = _cut(pool, Policy(policy.n, (*policy.stages[:-1], last)), checks, draws)
+    return _in_order(state, keeps, policy.rule, len(policy.stages))
 
 
 def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _State:
@@ -103,21 +104,63 @@ def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _S
     return state
 
 
-def _finished(state: _State, keeps: Sequence[int], stages: int) -> list[Played]:
-    """Finish the first of the alive paths, so many of them."""
+def _in_order(state: _State, keeps: Sequence[int], rule: Any, stages: int) -> list[Played]:
+    """Finish the first of the alive paths, so many of them, side by side or until a sequential rule stops."""
     rest = state.of(state.pool.lengths) - state.reached
+    if rule is not None:
+        seen, batch = _seen(state, rule, rest), batch_of(rule)
+        return [_stopped(state, rest, np.minimum(seen, keep), batch, stages) for keep in keeps]
     tokens, serial = rest.cumsum(2), np.maximum.accumulate(rest, axis=2)
     votes = votes_right(state.pool, slice(None), state.paths, keeps)
-    rounds = np.full(len(rest), 1.0 + stages)
-    return [
-        Played(
-            voted.mean(1),
-            (state.tokens + tokens[:, :, keep - 1]).mean(1),
-            (state.serial + serial[:, :, keep - 1]).mean(1),
-            rounds,
-        )
-        for keep, voted in zip(keeps, votes, strict=True)
-    ]
+    rounds = np.full(rest.shape[:2], 1 + stages)
+    spent = ((state.tokens + tokens[:, :, k - 1], state.serial + serial[:, :, k - 1]) for k in keeps)
+    return [_means(voted, *costs, rounds) for voted, costs in zip(votes, spent, strict=True)]
+
+
+def _means(*of_draws: np.ndarray) -> Played:
+    """Votes, tokens, serial tokens and rounds ``[Q, R]`` as means over the draws."""
+    return Played(*(np.asarray(values, float).mean(1) for values in of_draws))
+
+
+def _answers(state: _State) -> list[list[list[Any]]]:
+    """The answers of alive paths, None where there is none."""
+    codes = state.of(state.pool.answers)
+    coded = codes.astype(object)
+    coded[codes < 0] = None
+    answers: list[list[list[Any]]] = coded.tolist()
+    return answers
+
+
+def _seen(state: _State, rule: Any, rest: np.ndarray) -> np.ndarray:
+    """How many paths have finished when a sequential rule stops, int ``[Q, R]``."""
+    ends = finishing(rule, rest[0, 0])[1]
+    return np.array([[enough(rule, draw, ends) for draw in problem] for problem in _answers(state)])
+
+
+def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int, stages: int) -> Played:
+    """The first ``seen`` alive paths finish, ``batch`` at a time."""
+    finished = np.arange(rest.shape[2]) < seen[:, :, None]
+    added = rest * finished
+    longest = np.maximum.reduceat(added, np.arange(0, rest.shape[2], batch), axis=2)
+    voting = np.zeros((*rest.shape[:2], state.pool.n), dtype=bool)
+    np.put_along_axis(voting, state.paths, finished, 2)
+    rounds = stages + -(-seen // batch)
+    voted = vote_correct(state.pool, voting)
+    return _means(voted, state.tokens + added.sum(2), state.serial + longest.sum(2), rounds)
+
+
+def _side_by_side(state: _State, rule: Any, stages: int) -> Played:
+    """All alive paths run at once, and the rule stops those that still do."""
+    rest, answers = state.of(state.pool.lengths) - state.reached, _answers(state)
+    voting = np.zeros((*rest.shape[:2], state.pool.n), dtype=bool)
+    last = np.zeros(rest.shape[:2], dtype=int)
+    for q, r in np.ndindex(*rest.shape[:2]):
+        order, ends = finishing(rule, rest[q, r])
+        seen = enough(rule, [answers[q][r][i] for i in order], ends)
+        voting[q, r, state.paths[q, r, order[:seen]]] = True
+        last[q, r] = rest[q, r, order[seen - 1]]
+    tokens = state.tokens + np.minimum(rest, last[:, :, None]).sum(2)
+    return _means(vote_correct(state.pool, voting), tokens, state.serial + last, np.full(rest.shape[:2], 1 + stages))
 
 
 def _launched(pool: Pool, policy: Policy, draws: int) -> _State:
@@ -136,39 +179,3 @@ def _ranks(check: Checks) -> np.ndarray:
         check.__dict__["_ranks"] = ranks_of(check.scores)
     ranks: np.ndarray = check.__dict__["_ranks"]
     return ranks
-
-
-def _until_enough(state: _State, rule: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Finish alive paths until the rule stops: (is the vote right, rounds of generation), ``[Q, R]`` each."""
-    pool = state.pool
-    rest = state.of(pool.lengths) - state.reached
-    codes = state.of(pool.answers)
-    coded = codes.astype(object)
-    coded[codes < 0] = None
-    answers = coded.tolist()
-    ask = _in_sequence if order_of(rule) == "sequential" else _side_by_side
-    voting = np.zeros((*rest.shape[:2], pool.n), dtype=bool)
-    rounds = np.ones(rest.shape[:2], dtype=int)
-    for q, r in np.ndindex(*rest.shape[:2]):
-        finished, tokens, serial, rounds[q, r] = ask(rule, answers[q][r], rest[q, r])
-        voting[q, r, state.paths[q, r, finished]] = True
-        state.tokens[q, r] += tokens
-        state.serial[q, r] += serial
-    return vote_correct(pool, voting), rounds
-
-
-def _in_sequence(rule: Any, answers: Sequence[Any], rest: np.ndarray) -> tuple[np.ndarray, int, int, int]:
-    """(finished paths, tokens spent, the longest of each batch in all, batches) of one problem, batch after batch."""
-    batch = batch_of(rule)
-    order, ends = finishing(rule, rest)
-    seen = enough(rule, answers, ends)
-    starts = np.arange(0, seen, batch)
-    return order[:seen], int(rest[:seen].sum()), int(np.maximum.reduceat(rest[:seen], starts).sum()), len(starts)
-
-
-def _side_by_side(rule: Any, answers: Sequence[Any], rest: np.ndarray) -> tuple[np.ndarray, int, int, int]:
-    """The same where all paths run at once and the rule stops those that still do."""
-    order, ends = finishing(rule, rest)
-    seen = enough(rule, [answers[i] for i in order], ends)
-    last = int(rest[order[seen - 1]])
-    return order[:seen], int(np.minimum(rest, last).sum()), last, 1

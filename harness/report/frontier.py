@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,25 @@ def frontiers(
 ) -> list[Frontier]:  # fmt: skip
     """One frontier for each pool that the groups are of; a scorer that a pool lacks has no lane there."""
     out = []
-    for number, table in enumerate(tables_of(groups)):
+    tables = tables_of(groups)
+    for number, table in enumerate(tables):
         here = [name for name in scorers if any(s.name == name for s in table.scorers)]
-        progress(number, table.group.title)
-        out.append(frontier(table, here, rules, draws, shares))
-    progress(len(out), "")
+        at = partial(_share_of_pool, progress, number, len(tables))
+        out.append(frontier(table, here, rules, draws, shares, at))
     return out
 
 
+def _share_of_pool(progress: Progress, number: int, count: int, done: int, total: int, name: str) -> None:
+    """Tell in thousandths how far all pools are, from how far one of them is."""
+    progress(round(1000 * (number + done / total) / count), name)
+
+
 def frontier(
-    table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int, shares: Sequence[float] = SHARES
-) -> Frontier:
+    table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int, shares: Sequence[float] = SHARES,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> Frontier:  # fmt: skip
     """Play every lane of a table and choose its settings for every budget."""
-    played = list(lanes(table, scorers, rules, draws))
+    played = lanes(table, scorers, rules, draws, progress)
     full = float(table.pool.lengths.sum(1).mean())
     reached: dict[float, dict[str, Reached]] = {}
     for share in shares:

@@ -6,8 +6,9 @@ and which bar a stopping rule has. Everything is replayed from records; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any, Literal
@@ -111,29 +112,49 @@ def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
     return Checks(method.values, np.broadcast_to(tokens, shape), np.broadcast_to(flops, shape), zeros, zeros)
 
 
-def lanes(table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int) -> Iterator[Lane]:
-    """All lanes of a table, one by one.
+def lanes(
+    table: Table,
+    scorers: Sequence[str],
+    rules: Sequence[str],
+    draws: int,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> list[Lane]:
+    """All lanes of a table, several at a time.
 
     Args:
         scorers: those that get lanes of several cuts and of stopping rules behind them; the others are cut once.
         rules: stopping rules that stand behind scorers.
         draws: random launches per setting.
+        progress: told how many lanes of how many are done, and which was the last.
 
     Raises:
         PathpruneError: a scorer that has no scores here.
     """
-    chosen = [_named(table, name) for name in scorers]
-    behind = [rule for name in rules for rule in _swept(registry.pruner(name))]
-    yield no_pruning(table.pool, draws)
-    for rule in _stopping_rules():
-        yield from _stopping(table.pool, rule, draws)
-    yield from each(lambda s: _cut(table.pool, s, 1, draws), table.scorers)
+    wanted = list(_wanted(table, scorers, rules, draws))
+    done: list[str] = []
+
+    def played(make: Callable[[], Lane]) -> Lane:
+        lane = make()
+        done.append(lane.name)
+        progress(len(done), len(wanted), lane.name)
+        return lane
+
+    return [*each(played, wanted), *_own_rules(table)]
+
+
+def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int) -> Iterator[Callable[[], Lane]]:
+    """What makes each lane, the dearest first, so that no core is left with it at the end."""
+    pool, chosen = table.pool, [_named(table, name) for name in scorers]
+    behind = _by_name(rule for name in rules for rule in _swept(registry.pruner(name)))
     for scorer in chosen:
-        if scorer.pointwise:
-            yield from (_cut(table.pool, scorer, cuts, draws) for cuts in (2, 3) if len(scorer.cuts) >= cuts)
-        for name, swept in _by_name(behind):
-            yield _cut_then_stopped(table.pool, scorer, name, swept, draws)
-    yield from _own_rules(table)
+        for name, swept in behind:
+            yield partial(_cut_then_stopped, pool, scorer, name, swept, draws)
+        for cuts in (3, 2):
+            if scorer.pointwise and len(scorer.cuts) >= cuts:
+                yield partial(_cut, pool, scorer, cuts, draws)
+    yield from (partial(_stopping, pool, rule, draws) for rule in _stopping_rules())
+    yield from (partial(_cut, pool, scorer, 1, draws) for scorer in table.scorers)
+    yield partial(no_pruning, pool, draws)
 
 
 def _named(table: Table, name: str) -> Scorer:
@@ -177,13 +198,14 @@ def _by_name(plugins: Iterable[Plugin]) -> list[tuple[str, list[Plugin]]]:
     return [*named.items()]
 
 
-def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Iterator[Lane]:
+def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Lane:
     """A rule alone, on every number of paths."""
     policies = [
         Policy(n, (), rule.pruner, rule.name) for rule in _swept(plugin) for n in sizes(pool.n) if n >= min(8, pool.n)
     ]
-    played = each(lambda p: play(pool, p, draws=draws), policies)
-    yield Lane.of(plugin.name, "stopping", plugin.traits.quadrant, dict(zip(map(str, policies), played, strict=True)))
+    return Lane.of(
+        plugin.name, "stopping", plugin.traits.quadrant, {str(p): play(pool, p, draws=draws) for p in policies}
+    )
 
 
 def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
@@ -194,7 +216,7 @@ def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
         checks = [scorer.cuts[p] for p in prefixes]
         for n, earlier, last in _falling(pool.n, cuts):
             stages = [tuple(map(Stage, prefixes, (*earlier, keep))) for keep in last]
-            gave = play_keeps(pool, n, stages[0], last, checks, draws)
+            gave = play_keeps(pool, Policy(n, stages[0]), last, checks, draws)
             played |= {str(Policy(n, s)): one for s, one in zip(stages, gave, strict=True)}
     name = scorer.name if cuts == 1 else f"{scorer.name}, {kinds[cuts]}"
     return Lane.of(name, kinds[cuts], scorer.quadrant, played)
@@ -212,17 +234,15 @@ def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[
 
 def _cut_then_stopped(pool: Pool, scorer: Scorer, name: str, rules: Sequence[Plugin], draws: int) -> Lane:
     """One cut, and a sequential rule at every bar among what is kept; no rule is one more setting of it."""
-    jobs = [
-        (prefix, Policy(n, (Stage(prefix, keep),), rule.pruner, rule.name))
-        for prefix in sorted(scorer.cuts)
-        for n, _, keeps in _falling(pool.n, 1)
-        for keep in keeps
-        if keep >= BEHIND
-        for rule in rules
-        if rule.traits.sequential
-    ]
-    played = each(lambda job: play(pool, job[1], [scorer.cuts[job[0]]], max(1, draws // 2)), jobs)
-    by_setting = dict(zip([str(policy) for _, policy in jobs], played, strict=True))
+    by_setting: dict[str, Played] = {}
+    for rule in rules:
+        for prefix, (n, _, kept) in product(sorted(scorer.cuts), _falling(pool.n, 1)):
+            keeps = [keep for keep in kept if keep >= BEHIND]
+            if not keeps or not rule.traits.sequential:
+                continue
+            policies = [Policy(n, (Stage(prefix, keep),), rule.pruner, rule.name) for keep in keeps]
+            played = play_keeps(pool, policies[0], keeps, [scorer.cuts[prefix]], draws)
+            by_setting |= dict(zip(map(str, policies), played, strict=True))
     whole = _cut(pool, scorer, 1, draws)
     for setting, voted, tokens, serial in zip(whole.settings, whole.voted, whole.tokens, whole.serial, strict=True):
         by_setting[setting] = Played(voted, tokens, serial, np.full(len(voted), 2.0))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from harness.replay.stats import bootstrap
 from harness.report.figures import style
@@ -15,7 +16,6 @@ from harness.report.frontier import Frontier, crossfitted
 from harness.report.lanes import WHOLE, Lane
 
 BUDGETS = np.geomspace(0.03, 1.0, 16)  # shares of what finishing all paths takes
-MOST = 7  # lanes that a reader can tell apart
 
 
 def frontier_data(found: Frontier, lanes: Sequence[Lane]) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def _ends(value: Any) -> tuple[float, float, float]:
 
 
 def shown_lanes(found: Frontier) -> list[Lane]:
-    """No pruning, every lane that is compared in pairs, and the best of the others, ``MOST`` at most."""
+    """No pruning, every lane that is compared in pairs, and the best lane of each quadrant that these leave out."""
     paired = {name for pair in found.pairs for name in pair} | {WHOLE}
     middle = min(found.reached, key=lambda share: abs(share - 0.25))
     by_value = sorted(
@@ -47,7 +47,10 @@ def shown_lanes(found: Frontier) -> list[Lane]:
         key=lambda lane: -found.reached[middle][lane.name].voted.mean() if lane.name in found.reached[middle] else 1.0,
     )
     chosen = [lane for lane in by_value if lane.name in paired]
-    return (chosen + [lane for lane in by_value if lane.name not in paired])[:MOST]
+    for quadrant in dict.fromkeys(lane.quadrant for lane in by_value):
+        if all(lane.quadrant != quadrant for lane in chosen):
+            chosen.append(next(lane for lane in by_value if lane.quadrant == quadrant))
+    return chosen
 
 
 def frontier_figure(found: Frontier, stem: Path, venue: str = "neurips") -> pd.DataFrame:
@@ -59,6 +62,9 @@ def frontier_figure(found: Frontier, stem: Path, venue: str = "neurips") -> pd.D
             for lane in lanes:
                 _draw(axis, data[data.lane == lane.name], lane, across, banded=lane.name in (WHOLE, lanes[0].name))
             axis.set(xscale="log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axes[0][0].set(xlabel="tokens per problem", ylabel="cons (majority vote)")
         axes[0][1].set(xlabel="serial tokens per problem")
         style.legend_below(figure, axes[0][-1], handlelength=3)

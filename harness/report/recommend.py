@@ -1,0 +1,99 @@
+"""One policy for a budget, from a results folder: method, numbers of paths, cuts and stopping rule, with what to expect of it.
+
+The best single setting of all lanes within the budgets is named. What to expect of it is cross-fitted: on each fold of problems
+the setting is used that is best on the other folds, so that the choice does not flatter itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.api import PathpruneError
+from harness.replay.stats import Interval, bootstrap
+from harness.report.frontier import folds_of
+from harness.report.lanes import WHOLE, Kind, Lane
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A setting of a lane. ``expected``: cons on held-out problems; ``tokens`` and ``serial`` are means per problem."""
+
+    lane: str
+    kind: Kind
+    setting: str
+    expected: Interval
+    tokens: float
+    serial: float
+
+    def __str__(self) -> str:
+        return f"{self.lane}: {self.setting}"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The best plan of all, and the best of each kind of lane, no pruning among them."""
+
+    best: Plan
+    by_kind: tuple[Plan, ...]
+
+
+def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:
+    """The plan with the most right votes within ``budget`` tokens and ``serial`` serial tokens per problem.
+
+    Raises:
+        PathpruneError: budgets that no setting keeps.
+    """
+    best = _best(lanes, budget, serial)
+    if best is None:
+        cheapest = min(float(lane.tokens.mean(1).min()) for lane in lanes)
+        fastest = min(float(lane.serial.mean(1).min()) for lane in lanes)
+        raise PathpruneError(
+            f"no policy of these records keeps to {budget:,.0f} tokens and {serial:,.0f} serial tokens per problem; the cheapest "
+            f"takes {cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens"
+        )
+    kinds: dict[Kind, list[Lane]] = {}
+    for lane in lanes:
+        kinds.setdefault(lane.kind, []).append(lane)
+    plans = [plan for same in kinds.values() if (plan := _best(same, budget, serial)) is not None]
+    return Recommendation(best, tuple(sorted(plans, key=lambda p: (p.kind == WHOLE, -p.expected.mean))))
+
+
+def _best(lanes: Sequence[Lane], budget: float, serial: float) -> Plan | None:
+    """The best setting of some lanes; None where none keeps to the budgets on every fold."""
+    columns = (np.concatenate([getattr(lane, name) for lane in lanes]) for name in ("voted", "tokens", "serial"))
+    voted, tokens, chain = columns
+    every = np.ones(voted.shape[1], dtype=bool)
+    if (chosen := _argmax(voted, tokens, chain, every, budget, serial)) is None:
+        return None
+    folds, expected = folds_of(len(every)), np.full(len(every), np.nan)
+    for fold in np.unique(folds):
+        held = folds == fold
+        if held.all() or (other := _argmax(voted, tokens, chain, ~held, budget, serial)) is None:
+            return None
+        expected[held] = voted[other, held]
+    owner, setting = _owner(lanes, chosen)
+    value = bootstrap(expected)
+    return Plan(owner.name, owner.kind, setting, value, float(tokens[chosen].mean()), float(chain[chosen].mean()))
+
+
+def _argmax(
+    voted: np.ndarray, tokens: np.ndarray, chain: np.ndarray, problems: np.ndarray, budget: float, serial: float
+) -> int | None:
+    """The setting with the most right votes on these problems, the cheapest of equals."""
+    means = [values[:, problems].mean(1) for values in (voted, tokens, chain)]
+    within = np.flatnonzero((means[1] <= budget) & (means[2] <= serial))
+    if not len(within):
+        return None
+    order = np.lexsort((means[1][within], -means[0][within].round(9)))
+    return int(within[order[0]])
+
+
+def _owner(lanes: Sequence[Lane], row: int) -> tuple[Lane, str]:
+    for lane in lanes:
+        if row < len(lane.settings):
+            return lane, lane.settings[row]
+        row -= len(lane.settings)
+    raise AssertionError("a setting of no lane")
