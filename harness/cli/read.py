@@ -319,9 +319,9 @@ def recommend(
 
     tables = tables_of(report.selected(results, only))
     if len(tables) > 1:
-        names = ", ".join(table.group.folder.name for table in tables)
+        folders = ", ".join(table.group.folder.name for table in tables)
         raise PathpruneError(
-            f"--only {only} names {len(tables)} pools under {results}: {names}; add a term, e.g. task="
+            f"--only {only} names {len(tables)} pools under {results}: {folders}; add a term, e.g. task="
         )
     table, names = tables[0], session.split_specs(scorers)
     full = float(table.pool.lengths.sum(1).mean())

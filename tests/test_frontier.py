@@ -1,0 +1,178 @@
+"""The frontier and its recommendation: budgets hold, choices are made on other problems, and lanes are what replay says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import registry, report
+from harness.api import PathpruneError
+from harness.replay.policy import Policy, play, play_keeps
+from harness.replay.pool import kept_mask, replay
+from harness.report import frontier as frontiers
+from harness.report.frontier import crossfitted, folds_of, mixture
+from harness.report.lanes import WHOLE, Lane, lanes, tables_of
+from harness.report.recommend import recommend
+from harness.runners.bench import bench
+from harness.runners.run import Run
+from harness.spec import Stage
+from tests.test_policies import Never, a_pool, some_checks
+
+
+def a_lane(seed: int, settings: int = 6, problems: int = 20, name: str = "lane", kind: Any = "one cut") -> Lane:
+    """The dearer a setting the better, in the mean."""
+    rng = np.random.default_rng(seed)
+    tokens = np.sort(rng.integers(10, 100, (settings, problems)), axis=0).astype(float)
+    return Lane(
+        name, kind, "control", tuple(f"s{i}" for i in range(settings)), rng.random(tokens.shape), tokens, 2 * tokens
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(5, 120), st.floats(5, 300))
+def test_a_mixture_keeps_to_its_budgets(seed: int, budget: float, serial: float) -> None:
+    lane, some = a_lane(seed), np.random.default_rng(seed).random(20) < 0.7
+    weights = mixture(lane, some, budget, serial)
+    means = [values[:, some].mean(1) for values in (lane.tokens, lane.serial, lane.voted)]
+    if weights is None:
+        assert (
+            not some.any()
+            or not ((means[0] <= budget) & (means[1] <= serial)).any()
+            or _mixes_never(means, budget, serial)
+        )
+        return
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    assert weights @ means[0] <= budget * (1 + 1e-6) and weights @ means[1] <= serial * (1 + 1e-6)
+    alone = (means[0] <= budget) & (means[1] <= serial)
+    if alone.any():
+        assert weights @ means[2] >= means[2][alone].max() - 1e-6, "a mixture is worse than a setting that fits alone"
+
+
+def _mixes_never(means: list[np.ndarray], budget: float, serial: float) -> bool:
+    return bool(means[0].min() > budget or means[1].min() > serial)
+
+
+def test_a_problem_has_no_part_in_what_is_chosen_for_it() -> None:
+    """A setting that is right on one problem alone is never used there."""
+    problems = 20
+    lane = a_lane(1, 2, problems)
+    voted = np.zeros((2, problems))
+    voted[0], voted[1, 3] = 0.01, 1.0  # the second is best in the mean, thanks to problem 3
+    lane = Lane(
+        lane.name, lane.kind, lane.quadrant, lane.settings, voted, np.ones((2, problems)), np.ones((2, problems))
+    )
+    reached = crossfitted(lane, 10.0)
+    assert reached is not None and reached.voted[3] == 0.01
+    assert folds_of(problems)[3] in folds_of(problems)
+
+
+def test_what_no_setting_affords_has_no_number() -> None:
+    lane = a_lane(3)
+    assert crossfitted(lane, float(lane.tokens.min()) / 2) is None
+    assert (
+        crossfitted(Lane(*[*vars(lane).values()][:4], *(v[:, :1] for v in (lane.voted, lane.tokens, lane.serial))), 1e9)
+        is None
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 10), st.integers(1, 20), st.data())
+def test_numbers_kept_that_are_played_at_once_are_those_played_alone(seed: int, n: int, prefix: int, data: Any) -> None:
+    pool, checks = a_pool(seed, 10), [some_checks(seed, 10)]
+    rule = data.draw(st.sampled_from([None, registry.pruner("asc:threshold=0.7").pruner, Never(batch=2)]))
+    keeps = [k for k in (1, 2, 3, 5, 8) if k <= n]
+    together = play_keeps(pool, Policy(n, (Stage(prefix, keeps[0]),), rule), keeps, checks, 4)
+    for keep, one in zip(keeps, together, strict=True):
+        alone = play(pool, Policy(n, (Stage(prefix, keep),), rule), checks, 4)
+        for name in ("voted", "tokens", "serial", "rounds"):
+            np.testing.assert_allclose(getattr(one, name), getattr(alone, name))
+
+
+@pytest.fixture
+def table(toy_run: Callable[..., Run]) -> Any:
+    run = toy_run(n=12, stages=[(4, 6), (8, 3)], problems=8)
+    plugins = [
+        registry.pruner(name) for name in ("logprob", "shortest", "jaccard", "deepconf-online:warmup=2,window=2")
+    ]
+    bench(run, plugins, lambda done, note: None)
+    return tables_of(report.selected(run.results))[0]
+
+
+def test_every_lane_is_there_once_and_says_what_replay_says(table: Any) -> None:
+    played = {lane.name: lane for lane in lanes(table, ["logprob"], ["asc"], 4)}
+    assert {
+        WHOLE,
+        "asc",
+        "logprob",
+        "shortest",
+        "jaccard",
+        "logprob, two cuts",
+        "logprob+asc",
+        "deepconf-online",
+    } <= set(played)
+    scorer = next(s for s in table.scorers if s.name == "logprob")
+    lane, check = played["logprob"], scorer.cuts[8]
+    row = lane.settings.index("12 -> 3 at 8")
+    result = replay(table.pool, kept_mask(table.pool, check.scores, 3, 8), 8)
+    np.testing.assert_allclose(lane.voted[row], result.voted)
+    np.testing.assert_allclose(lane.tokens[row], result.tokens)
+    assert set(lane.settings) <= set(played["logprob+asc"].settings), "no rule is one more setting"
+    own = next(m for m in table.rules if m.name.startswith("deepconf-online"))
+    np.testing.assert_allclose(played["deepconf-online"].tokens[0], own.spent.sum(1))
+
+
+def test_a_set_method_has_no_schedule(table: Any) -> None:
+    assert "jaccard, two cuts" not in {lane.name for lane in lanes(table, ["jaccard"], [], 2)}
+
+
+def test_an_unknown_scorer_is_one_line(table: Any) -> None:
+    with pytest.raises(PathpruneError, match="did you mean logprob"):
+        lanes(table, ["logprop"], [], 2)
+
+
+def test_a_recommendation_keeps_its_budgets_and_says_what_cannot_be_kept() -> None:
+    every = [a_lane(5), a_lane(6, kind="two cuts", name="other")]
+    best = recommend(every, 60, 110).best
+    lane = next(lane for lane in every if lane.name == best.lane)
+    row = lane.settings.index(best.setting)
+    assert lane.tokens[row].mean() == best.tokens <= 60 and lane.serial[row].mean() == best.serial <= 110
+    feasible = [
+        v.mean()
+        for one in every
+        for v, t, s in zip(one.voted, one.tokens, one.serial, strict=True)
+        if t.mean() <= 60 and s.mean() <= 110
+    ]
+    assert lane.voted[row].mean() == pytest.approx(max(feasible))
+    with pytest.raises(PathpruneError, match="the cheapest takes"):
+        recommend(every, 1)
+
+
+def test_the_verbs_write_and_speak(
+    toy_run: Callable[..., Run], run_cli: Callable[..., tuple[int, str]], tmp_path: FilePath
+) -> None:
+    run = toy_run(n=12, stages=[(4, 6), (8, 3)], problems=8)
+    bench(run, [registry.pruner("logprob")], lambda done, note: None)
+    here = ("--results", str(run.results), "--scorer", "logprob", "--draws", "2")
+    code, told = run_cli("frontier", *here, "--out", str(tmp_path / "f.md"), "--figures", str(tmp_path))
+    assert code == 0, told
+    data = pd.read_csv(tmp_path / "f.csv")
+    assert {"no pruning", "asc", "logprob", "logprob+asc", "logprob+asc - asc"} <= set(data.lane)
+    within = data[(data.kind != "difference")]
+    assert (within.spent <= within.share * 1.25 + 0.05).all()
+    assert (tmp_path / f"toy-{run.folder.name}-frontier.png").stat().st_size > 1000
+    code, told = run_cli("recommend", *here, "--only", "*", "--budget", "0.5")
+    assert code == 0 and "recommended" in told and "no pruning" in told
+    code, told = run_cli("recommend", *here, "--only", "*", "--budget", "1.5")
+    assert code == 2 and "the cheapest takes" in told and "Traceback" not in told
+
+
+def test_a_pool_without_the_scorer_has_the_other_lanes(table: Any) -> None:
+    found = frontiers.frontiers([table.group], ["stop"], ["asc"], 2)[0]
+    assert found.pairs == (("asc", WHOLE),) and "frontier" not in frontiers.markdown(found)[:4]
