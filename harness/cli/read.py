@@ -223,9 +223,10 @@ def frontier(
 @cli.command()
 @published
 @click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
+@click.option("--frontier", "frontier_file", default="results/frontier.csv", show_default=True, type=FILE)
 @only_option(ONE)
 @click.option("--out", default="results/findings.md", show_default=True, type=out_file(".md"))
-def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
+def findings(results: Path, ablations: Path, frontier_file: Path, only: str, out: Path) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
     from harness import report
     from harness.studies import findings as study
@@ -236,7 +237,7 @@ def findings(results: Path, ablations: Path, only: str, out: Path) -> None:
             f"--only {only} names {len(chosen)} tables under {results}, and findings speak of one; add a term: "
             + ", ".join(group.slug for group in chosen)
         )
-    claims = study.claims(ablations, chosen[0])
+    claims = study.claims(ablations, chosen[0], frontier_file)
     for claim in claims:
         console.print(f"{claim.verdict:<32}{claim.text}: {claim.measured} {claim.value}", markup=False)
     study.write(claims, ablations, out)

@@ -57,10 +57,33 @@ class Claim:
         return f"{word} on {self.testbed}" if self.testbed else word
 
 
-def claims(ablations: Path, group: Group) -> list[Claim]:
-    """The trade-off from a group's records, the rest from the tables of ``pathprune ablation``."""
+def claims(ablations: Path, group: Group, frontier: Path | None = None) -> list[Claim]:
+    """The trade-off from a group's records, the rest from the tables of ``pathprune ablation`` and ``pathprune frontier``."""
     on = testbed(group)
-    return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *_ablated(ablations)]
+    stopped = [replace(claim, testbed=on.partition(", L")[0]) for claim in _against_stopping(group, frontier)]
+    return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *stopped, *_ablated(ablations)]
+
+
+PAIRS = (  # of a frontier
+    ("Pruning beats stopping in time", "stop - asc"),
+    ("Pruning still pays when sampling stops in time", "stop+asc - asc"),
+    ("Stopping in time adds to pruning", "stop+asc - stop"),
+    ("A second cut adds to one", "stop, two cuts - stop"),
+)
+
+
+def _against_stopping(group: Group, file: Path | None) -> Iterator[Claim]:
+    """What STOP's paper leaves out: pruning against the rule that stops sampling, on the same paths within equal tokens."""
+    if file is None or not file.exists():
+        return
+    table = _differences(file)
+    here = table[table.pool == group.folder.name]
+    for text, pair in PAIRS:
+        rows = here[here.lane == pair].sort_values("share")
+        for number, row in enumerate(rows.itertuples()):
+            value = Interval(float(row.cons), float(row.cons_low), float(row.cons_high), float("nan"))
+            measured = f"{pair}, cons within {100 * row.share:g}% of the tokens"
+            yield Claim(text if not number else "", "not compared", measured, value)
 
 
 def testbed(group: Group) -> str:
@@ -133,6 +156,22 @@ def _ablated(root: Path) -> Iterator[Claim]:
         file = root / f"{name}-gains.csv"
         value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
         yield Claim(text, paper, f"{one} - {other}", value, _trained_on(root / f"{name}.csv"))
+
+
+def _differences(file: Path) -> pd.DataFrame:
+    """The paired differences of a frontier, once they are numbers."""
+    again = "move it away and run: pathprune frontier"
+    try:
+        table = pd.read_csv(file)
+        table = table[table.kind == "difference"]
+        numbers = table[["share", "cons", "cons_low", "cons_high"]].astype(float)
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise damaged(file, " ".join(str(error).split())[:120], again) from error
+    if not np.isfinite(numbers.to_numpy()).all():
+        raise damaged(file, "a difference is no finite number", again)
+    return table
 
 
 def _trained_on(file: Path) -> str:
