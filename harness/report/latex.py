@@ -21,6 +21,7 @@ HEADS = (
     "cons@{keep}",
     r"Tokens saved (\%)",
     "Cold tokens",
+    "Serial tokens",
     "AUROC",
 )
 
@@ -88,6 +89,7 @@ def _cells(row: Row, mark: str) -> list[str]:
         _interval(row.voted),
         "--" if row.saved != row.saved else f"{100 * row.saved:.1f}",
         "" if row.cold_tokens is None else f"{row.cold_tokens.mean:,.0f}",
+        "--" if row.serial is None else f"{row.serial.mean:,.0f}",
         _interval(row.within, scale=1.0, form=".3f"),
     ]
 

@@ -52,6 +52,8 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None], ...] = (
     ("problems", lambda r: r.problems),
     ("note", None),
     ("bypassed", lambda r: r.bypassed),
+    ("serial", lambda r: r.serial),
+    ("rounds", lambda r: r.rounds),
 )
 
 
