@@ -78,7 +78,7 @@ class Live:
 
 def bench(
     pruners: Any = "stop",
-    task: Any = "hands",
+    task: Any = None,
     *,
     model: str | None = None,
     engine: Any = "hf",
@@ -103,8 +103,8 @@ def bench(
     Args:
         pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
             specs, pruner objects and pruner classes.
-        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``, which may also come first:
-            ``bench(pool, ["jaccard", Mine()])``.
+        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``; "hands" by default. A pool may also
+            come first: ``bench(pool, ["jaccard", Mine()])``, alone with all registered pruners.
         model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
         engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
         sampling: what differs from the task's sampling.
@@ -133,8 +133,7 @@ def bench(
     Raises:
         PathpruneError: whatever a user can mend, in one line.
     """
-    if issubclass(type(pruners), Pool):  # a pool may come first; an object of others may raise when asked for its class
-        pruners, task = "all-registered" if task == "hands" else task, pruners
+    pruners, task = _in_order(pruners, task)
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if vote is not None:
         _one_of("vote", vote, VOTES)
@@ -225,7 +224,9 @@ def import_pool(
     Raises:
         PathpruneError: whatever a user can mend, in one line; nothing half-imported is left under the name.
     """
-    from harness.imports.importing import SILENT, Wanted, import_files
+    from harness.imports.importing import import_files
+    from harness.imports.wanted import Wanted
+    from harness.imports.watch import SILENT
 
     listed = [files] if isinstance(files, str | FilePath) else list(files)
     if not listed:
@@ -233,7 +234,7 @@ def import_pool(
     _check_flag("progress", progress)
     named = None if tokenizer is None else str(tokenizer)
     wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad)
-    with steps(f"import {name}") if progress else nullcontext(SILENT) as step:
+    with steps(f"import {name}", in_bytes=True) if progress else nullcontext(SILENT) as step:
         return import_files(wanted, name, _folder("pools", pools), step)
 
 
@@ -280,6 +281,13 @@ def run_of(
         task, folders = task.with_paths(n), (folders[0], where.pool.folder)
         count = min(count, task.defaults.problems)
     return Run(spec, task, where.engine, count, *folders, time_limit)
+
+
+def _in_order(pruners: Any, task: Any) -> tuple[Any, Any]:
+    """Pruners and task, whichever came first, and by default what is meant there."""
+    if issubclass(type(pruners), Pool):  # by type: an object of others may raise when it is asked for its class
+        return ("all-registered" if task is None else task), pruners
+    return pruners, ("hands" if task is None else task)
 
 
 def _sizes(where: Where, n: int | None, keep: int | None) -> tuple[int, int]:

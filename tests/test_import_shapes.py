@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.api import PathpruneError
-from harness.imports import gather, read, shapes
+from harness.imports import gather, shapes
 from harness.imports.files import sources
+from harness.imports.opening import read
 from harness.imports.rows import ImportedProblem, Probe
+from harness.imports.watch import Watch
 
 GOLDEN = Path(__file__).parent / "fixtures" / "imports"
 SUM, PRODUCT = "What is 2+2?", "What is 3*3?"
@@ -430,7 +432,7 @@ def test_a_data_set_of_the_hub_is_read_from_its_files(tmp_path: Path, monkeypatc
     (tmp_path / "data").mkdir()
     as_parquet(tmp_path / "data")
     asked = []
-    monkeypatch.setattr("harness.learn.hub.pull_data", lambda address, patterns: asked.append(address) or tmp_path)
+    monkeypatch.setattr("harness.hub.pull_data", lambda address, patterns: asked.append(address) or tmp_path)
     reading = read(["hf://owner/name/data"])
     assert [told(problem) for problem in reading] == EXPECTED["problems.jsonl"][1]
     assert asked == ["hf://owner/name"] and reading.sources[0]["file"] == "hf://owner/name/data/a.parquet"
@@ -566,6 +568,61 @@ def test_a_reading_can_be_gone_through_again(tmp_path: Path) -> None:
     first, second = ([told(problem) for problem in reading] for _ in range(2))
     assert first == second and [len(paths) for *_, paths in first] == [2, 3]
     assert len(reading.skipped) == 1 and reading.rows == 6
+
+
+def long(count: int) -> bytes:
+    """Lines of paths that no compression makes small."""
+    rng = random.Random(0)
+    rows = ({"problem": f"{i // 4}?", "text": rng.randbytes(300).hex()} for i in range(count))
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def packed(folder: Path, ending: str) -> Path:
+    """The same paths as one file of a kind."""
+    lines, file = long(4_000), folder / f"a{ending}"
+    if ending.endswith(".zst"):
+        with pa.output_stream(str(file), compression="zstd") as stream:
+            stream.write(lines)
+    elif ending == ".parquet":
+        pq.write_table(
+            pa.Table.from_pylist([json.loads(line) for line in lines.splitlines()]), file, row_group_size=100
+        )
+    elif ending == ".json":
+        file.write_text(json.dumps([json.loads(line) for line in lines.splitlines()]))
+    elif ending == ".csv":
+        rows = [json.loads(line) for line in lines.splitlines()]
+        file.write_text("problem,text\n" + "".join(f"{row['problem']},{row['text']}\n" for row in rows))
+    else:
+        file.write_bytes(gzip.compress(lines) if ending.endswith(".gz") else lines)
+    return file
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".csv", ".parquet"])
+def test_how_far_it_is_is_told_in_bytes_inside_one_file(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.imports.files.BLOCK", 1 << 14)
+    file, told = packed(tmp_path, ending), []
+    watch = Watch(lambda done, total, note: told.append((done, total, note)), every=0)
+    reading = read([file], watch=watch)
+    reading._gathered.count()  # the first pass is told of too
+    size, first = file.stat().st_size, len(told)
+    assert sum(1 for _ in reading) == 1_000
+    assert {total for done, total, _ in told if done} == {size}
+    for part in (told[1:first], told[first:]):
+        positions = [done for done, *_ in part if done]
+        assert positions == sorted(positions) and positions[-1] == size
+        assert len(set(positions)) > 4 and positions[0] < size / 2
+    assert "belong together" in told[first - 1][2] and reading.sources and "hashing" in told[-1][2]
+
+
+def test_a_watch_tells_seldom_and_that_all_is_done() -> None:
+    told: list[int] = []
+    watch = Watch(lambda done, total, note: told.append(done), every=3600)
+    for done in range(100):
+        watch.at(done, 100)
+    watch.finish()
+    assert told == [0, 100]
 
 
 def test_another_filter_of_lm_eval_is_mapped() -> None:

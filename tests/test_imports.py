@@ -19,16 +19,17 @@ import pandas as pd
 import pytest
 
 import pathprune as pp
-from harness import grading, imports, loop, registry
+from harness import grading, loop, registry
 from harness.api import Check, Cost, FlopModel, PathpruneError, UnavailableError
-from harness.engines.imported import ImportedEngine
-from harness.imports import exporting
-from harness.imports.importing import Wanted, import_files
+from harness.imports import exporting, opening
+from harness.imports.engine import ImportedEngine
+from harness.imports.importing import import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
 from harness.imports.pool import Pool, native
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
 from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
+from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
 from harness.session import run_of
 from harness.spec import Stage
@@ -59,6 +60,8 @@ class Given:
     """What a reader of files gives, without files."""
 
     shape, skipped = "given", ()
+    about: ClassVar[dict[str, Any]] = {}
+    mapping: ClassVar[dict[str, str]] = {}
 
     def __init__(self, problems: Sequence[ImportedProblem]) -> None:
         self.given = problems
@@ -74,7 +77,7 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pool
     (tmp_path / "given.jsonl").write_text("")
 
     def imported(problems: Sequence[ImportedProblem], name: str = "mine", **options: Any) -> Pool:
-        monkeypatch.setattr(imports, "read", lambda *a, **k: Given(problems), raising=False)
+        monkeypatch.setattr(opening, "read", lambda *a, **k: Given(problems))
         return import_files(Wanted((str(tmp_path / "given.jsonl"),), **options), name, tmp_path / "pools")
 
     return imported
@@ -174,7 +177,9 @@ def test_a_toy_pool_comes_back_to_the_same_digits(tmp_path: Path) -> None:
     again = bench(pool, tmp_path, "all-registered", n=16, keep=4, prefix=5)
     assert not differing(table.frame(), again.frame())
     missing = {r.name for r in table.rows} - {r.name for r in again.rows}
-    assert missing == {"consensus", "st-bon"} and not again.failures  # what needs a model, and nothing else
+    assert (
+        missing == {"consensus", "st-bon", "st-bon-online"} and not again.failures
+    )  # what needs a model, and nothing else
     exporting.export_pool(pool, tmp_path / "second")
     assert pp.import_pool(tmp_path / "second", "again", pools=tmp_path / "pools", progress=False).digest == pool.digest
 
@@ -608,10 +613,10 @@ def test_a_data_set_says_what_it_holds(here: Path, run_cli: Cli) -> None:
 def test_a_killed_import_continues_with_the_same_command(here: Path) -> None:
     """A process that is killed between problems leaves no pool; the same command makes the one it would have made."""
     code = (
-        "import os, signal, sys\nfrom harness.imports import importing\n"
-        "write, count = importing.Draft._entry, []\n"
+        "import os, signal, sys\nfrom harness.imports import draft\n"
+        "write, count = draft.Draft._entry, []\n"
         "def once(*a):\n    count.append(1)\n    return os.kill(os.getpid(), signal.SIGKILL) if len(count) == 3 else write(*a)\n"
-        "importing.Draft._entry = once\nsys.argv = ['pathprune', 'import', 'mine.jsonl', '--name', 'mine']\n"
+        "draft.Draft._entry = once\nsys.argv = ['pathprune', 'import', 'mine.jsonl', '--name', 'mine']\n"
         "from harness import cli\ncli.main()\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env={**os.environ})
@@ -788,6 +793,12 @@ def test_a_pool_may_come_first(tmp_path: Path, given: Callable[..., Pool]) -> No
     one = pp.bench(pool, ["jaccard:units=words"], prefix=0.2, keep=1, results=tmp_path / "one", progress=False)
     other = pp.bench(["jaccard:units=words"], pool, prefix=0.2, keep=1, results=tmp_path / "other", progress=False)
     assert one.frame().equals(other.frame()) and one.keep == 1 and one.group.pool.n == 4
+    every = pp.bench(pool, prefix=0.2, keep=1, results=tmp_path / "every", progress=False)
+    assert every.left_out and "hesitation" in {row.name for row in every.rows}
+    with pytest.raises(
+        PathpruneError, match="unknown pruner 'hands'"
+    ):  # a name behind a pool is a pruner's, whatever it is
+        pp.bench(pool, "hands", results=tmp_path / "none", progress=False)
 
 
 def test_a_byte_order_of_tokens_is_found_in_linear_time() -> None:

@@ -30,8 +30,39 @@ KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
 MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
+BLOCK = 1 << 18
+UNZIPPED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ZSTD = (20, 93)  # methods of zip
 HUB = "hf://"
 REFUSED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)
+
+
+@dataclass
+class Reached:
+    """How much of a file was gone through, in bytes of it as it lies there."""
+
+    bytes: int = 0
+
+    def add(self, count: int) -> None:
+        """Go on by so many."""
+        self.bytes += count
+
+
+class Counted(io.RawIOBase):
+    """A file that counts what is read of it."""
+
+    def __init__(self, inner: io.FileIO, reached: Reached) -> None:
+        self.inner, self.reached = inner, reached
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what fits."""
+        count = self.inner.readinto(buffer)
+        self.reached.add(count or 0)
+        return count
 
 
 class Given(NamedTuple):
@@ -57,26 +88,44 @@ class Source:
     kind: str
     packing: str | None
 
-    def rows(self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None) -> Iterator[Given]:
-        """Its rows in order. ``is_row`` knows the objects that are a row though they hold a list of objects;
-        ``columns`` are the fields that are wanted, a favour that only Parquet does.
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        with self._blamed():
+            return self.path.stat().st_size
+
+    def rows(
+        self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None, reached: Reached | None = None
+    ) -> Iterator[Given]:
+        """Its rows in order.
+
+        Args:
+            is_row: knows the objects that are a row though they hold a list of objects.
+            columns: the fields that are wanted, a favour that only Parquet does.
+            reached: is told how much of the file was gone through.
 
         Raises:
             PathpruneError: the file is not what its name says, is damaged or cut short.
         """
-        readers = {".parquet": self._parquet, ".csv": self._csv, ".eval": self._eval}
+        reached = reached or Reached()
         with self._blamed():
             if self.kind == ".parquet":
-                yield from self._parquet(columns)
-            elif self.kind in readers:
-                yield from readers[self.kind]()
+                yield from self._parquet(columns, reached)
+            elif self.kind == ".csv":
+                yield from self._csv(reached)
+            elif self.kind == ".eval":
+                yield from self._eval(reached)
             else:
-                yield from self._json(is_row)
+                yield from self._json(is_row, reached)
 
-    def sha256(self) -> str:
+    def sha256(self, reached: Reached | None = None) -> str:
         """The file's hash, as ``sha256sum`` prints it."""
         with self._blamed(), self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := stream.read(BLOCK):
+                digest.update(block)
+                (reached or Reached()).add(len(block))
+            return digest.hexdigest()
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
@@ -93,18 +142,18 @@ class Source:
             ) from error
 
     @contextmanager
-    def _opened(self) -> Iterator[io.BufferedReader]:
-        if self.packing == "gzip":
-            with gzip.open(self.path) as stream:
-                yield cast(io.BufferedReader, stream)
-            return
-        if self.packing == "zstd":
-            with pa.input_stream(str(self.path), compression="zstd") as packed, io.BufferedReader(packed) as stream:
-                yield stream
-            return
-        with self.path.open("rb") as stream:
-            self._refuse_by_sign(stream.peek(1024)[:1024])
-            yield stream
+    def _opened(self, reached: Reached) -> Iterator[io.BufferedReader]:
+        """What the file holds, unpacked; ``reached`` counts packed bytes."""
+        with self.path.open("rb", buffering=0) as raw, io.BufferedReader(Counted(raw, reached), BLOCK) as packed:
+            if self.packing == "gzip":
+                with gzip.GzipFile(fileobj=packed) as stream:
+                    yield cast(io.BufferedReader, stream)
+            elif self.packing == "zstd":
+                with pa.CompressedInputStream(packed, "zstd") as inner, io.BufferedReader(inner) as stream:
+                    yield stream
+            else:
+                self._refuse_by_sign(packed.peek(1024)[:1024])
+                yield cast(io.BufferedReader, packed)
 
     def _refuse_by_sign(self, first: bytes) -> None:
         sign = next((kind for sign, kind in SIGNS.items() if first.startswith(sign)), None)
@@ -125,9 +174,9 @@ class Source:
                 yield Given(where, _read(line, where))
             number, line = number + 1, stream.readline(MOST_WHOLE + 1)
 
-    def _json(self, is_row: Callable[[Any], bool]) -> Iterator[Given]:
+    def _json(self, is_row: Callable[[Any], bool], reached: Reached) -> Iterator[Given]:
         """JSON lines, whatever the ending says, or one document."""
-        with self._opened() as stream:
+        with self._opened(reached) as stream:
             first = stream.readline(MOST_WHOLE + 1).removeprefix(b"\xef\xbb\xbf")
             is_array = first.lstrip().startswith(b"[")
             if (self.kind != ".json" and not is_array) or (_is_object(first) and stream.peek(1).strip()):
@@ -147,12 +196,14 @@ class Source:
             rows: list[Any] = content["samples"]  # a log of inspect_ai
         else:
             rows = [content] if isinstance(content, dict) and is_row(content) else listed(content, self.name)
+        size = reached.bytes
         for number, row in enumerate(rows, 1):
+            reached.bytes = size * number // len(rows)
             yield Given(f"{self.name}, row {number}", row)
 
-    def _csv(self) -> Iterator[Given]:
+    def _csv(self, reached: Reached) -> Iterator[Given]:
         csv.field_size_limit(MOST_WHOLE)
-        with self._opened() as stream:
+        with self._opened(reached) as stream:
             try:
                 rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
                 header = next(rows, [])
@@ -167,18 +218,26 @@ class Source:
             except csv.Error as error:
                 raise PathpruneError(f"{self.name}, line {rows.line_num}: not CSV ({error}); write it again") from error
 
-    def _parquet(self, columns: Sequence[str] | None = None) -> Iterator[Given]:
-        for number, row in enumerate(parquet.rows(self.path, columns), 1):
+    def _parquet(self, columns: Sequence[str] | None, reached: Reached) -> Iterator[Given]:
+        size = self.size
+        for number, (row, share) in enumerate(parquet.rows(self.path, columns), 1):
+            reached.bytes = int(share * size)
             yield Given(f"{self.name}, row {number}", row)
 
-    def _eval(self) -> Iterator[Given]:
+    def _eval(self, reached: Reached) -> Iterator[Given]:
         """The samples of a zipped log of inspect_ai, by id and epoch."""
         with zipfile.ZipFile(self.path) as archive:
             names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
             for name in sorted(names, key=_natural):
-                if archive.getinfo(name).file_size > MOST_WHOLE:
-                    raise PathpruneError(f"{self.name}, {name}: more than {MOST_WHOLE:,} bytes")
-                where = f"{self.name}, {name}"
+                where, about = f"{self.name}, {name}", archive.getinfo(name)
+                if about.file_size > MOST_WHOLE:
+                    raise PathpruneError(f"{where}: more than {MOST_WHOLE:,} bytes")
+                if about.compress_type not in UNZIPPED:
+                    raise PathpruneError(
+                        f"{self.name} is packed in a way (zip method {about.compress_type}{', zstd' * (about.compress_type in ZSTD)}) that this "
+                        f"Python does not unpack; write it as JSON first: inspect log convert {self.name} --to json --output-dir FOLDER"
+                    )
+                reached.add(about.compress_size)
                 yield Given(where, _read(archive.read(name), where))
 
 
@@ -286,7 +345,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _of_hub(address: str) -> list[Source]:
     """The files of ``hf://owner/name[@revision][/folder or file]``, downloaded unless the hub's cache has them."""
-    from harness.learn.hub import pull_data
+    from harness.hub import pull_data
 
     owner, _, rest = address.removeprefix(HUB).partition("/")
     name, _, inside = rest.partition("/")
