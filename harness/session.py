@@ -243,6 +243,17 @@ def open_pool(name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
     return Pool.open(name, _folder("pools", pools))
 
 
+def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progress: bool = True) -> list[str]:
+    """What of a stored pool is not as it was imported, a line each: rows, hashes, sizes, signals and grades."""
+    from harness.imports.checking import flaws
+    from harness.imports.watch import SILENT
+
+    _check_flag("progress", progress)
+    opened = pool if isinstance(pool, Pool) else open_pool(pool, pools)
+    with steps(f"check {opened.name}") if progress else nullcontext(SILENT) as step:
+        return list(flaws(opened, step))
+
+
 def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", bank: str | FilePath = BANK) -> Results:
     """Every table of a results folder, in a fixed order: one per pool and prefix length.
 

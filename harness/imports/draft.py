@@ -25,7 +25,15 @@ from harness.text import shown, unfit
 
 ENTRY = b"pathprune.entry"
 STATED = "importing.json"
-LINE = ("id", "prompt", "golds", "file", "paths", "prompt_tokens")  # of what is known of a problem, what its line says
+LINE = (
+    "id",
+    "prompt",
+    "golds",
+    "file",
+    "sha256",
+    "paths",
+    "prompt_tokens",
+)  # of what is known of a problem, what its line says
 
 
 class Draft:

@@ -57,7 +57,7 @@ class Judge:
             theirs = _theirs(path, self.golds, self.grader, self.verbatim, where)
             if self.mode == "given":
                 return (*theirs, None)
-        ours = _ours(path, text, self.golds, self.grader, where, self.mode)
+        ours = judged_here(path, text, self.golds, self.grader, where, self.mode)
         if theirs is None:
             return (*ours, None) if ours is not None else (None, False, None)
         return (*theirs, ours if ours is not None and ours[1] != theirs[1] else None)
@@ -94,7 +94,7 @@ def _canonical_text(answer: str, grader: Any) -> str:
     return canonical(answer)
 
 
-def _ours(
+def judged_here(
     path: ImportedPath, text: str | None, golds: Sequence[str], grader: Any, where: str, mode: str
 ) -> tuple[str | None, bool] | None:
     """What we read in a path and how we judge it; None where it cannot be judged and need not be."""
