@@ -332,7 +332,11 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     if trained := _trained_on(run, plugin):
         return trained
     needs = plugin.traits.needs
-    if (needs and not needs & {"token_stats", "forced"}) or plugin.needs_checkpoint or run.engine.inner is not None:
+    if (
+        (needs and not needs & {"token_stats", "forced", "rewards"})
+        or plugin.needs_checkpoint
+        or run.engine.inner is not None
+    ):
         return ""
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:
