@@ -117,7 +117,7 @@ def bench(
             of methods that score paths one by one.
         limit: longest path in tokens; by default the task's.
         problems: test problems; by default the task's number.
-        seed: of the random streams.
+        seed: of the paths' random streams; other problems of an endless task are an option of it, "reasoning_gym:chain_sum,seed=1".
         vote: a second vote for all methods, in place of each method's native one.
         ended: whether a path that ended inside a prefix spends one of ``keep`` ("count") or votes on top ("bypass").
         workers: engines at once, by Ray: a number, or ``"ray://host:10001,4"``.
@@ -205,6 +205,7 @@ def import_pool(
     tokenizer: str | FilePath | None = None,
     parameters: float | None = None,
     skip_bad: bool = False,
+    golds: str | FilePath | None = None,
     pools: str | FilePath = POOLS,
     progress: bool = True,
 ) -> Pool:
@@ -220,6 +221,7 @@ def import_pool(
         tokenizer: a model's name, folder or hub id: counts texts without token counts, and decodes token ids.
         parameters: of the model, such as 8e9: then FLOPs are shown.
         skip_bad: go on without what is wrong, and list it.
+        golds: a file of problems with their right answers, by id or by the problem's text, for paths whose files state none.
 
     Raises:
         PathpruneError: whatever a user can mend, in one line; nothing half-imported is left under the name.
@@ -233,7 +235,8 @@ def import_pool(
         raise PathpruneError("no file to import; name one or more")
     _check_flag("progress", progress)
     named = None if tokenizer is None else str(tokenizer)
-    wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad)
+    beside = None if golds is None else str(golds)
+    wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad, beside)
     with steps(f"import {name}", in_bytes=True) if progress else nullcontext(SILENT) as step:
         return import_files(wanted, name, _folder("pools", pools), step)
 

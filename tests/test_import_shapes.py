@@ -392,6 +392,19 @@ def test_a_zipped_log_says_what_the_log_says(tmp_path: Path) -> None:
     assert every(as_eval(tmp_path)) == every(GOLDEN / "inspect_ai.json")
 
 
+@pytest.mark.parametrize(("method", "name"), [(93, "zip method 93, zstd"), (20, "zstd"), (97, "zip method 97")])
+def test_a_log_that_is_packed_otherwise_says_how_to_unpack_it(method: int, name: str, tmp_path: Path) -> None:
+    file = as_eval(tmp_path)
+    data = file.read_bytes()
+    for sign, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # of each file, and in the directory
+        parts = data.split(sign)
+        data = sign.join([parts[0], *(p[: at - 4] + method.to_bytes(2, "little") + p[at - 2 :] for p in parts[1:])])
+    file.write_bytes(data)
+    with pytest.raises(PathpruneError, match="inspect log convert") as error:
+        list(read([file]))
+    assert name in str(error.value) and str(file) in str(error.value) and "damaged" not in str(error.value)
+
+
 def as_zst(folder: Path) -> Path:
     with pa.output_stream(str(folder / "a.jsonl.zst"), compression="zstd") as stream:
         stream.write((GOLDEN / "problems.jsonl").read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -623,6 +624,71 @@ def test_a_killed_import_continues_with_the_same_command(here: Path) -> None:
     assert killed.returncode == -signal.SIGKILL and not Path("results/pools/mine").exists()
     pool = pp.import_pool("mine.jsonl", "mine", progress=False)
     assert pool.digest == pp.import_pool("mine.jsonl", "other", progress=False).digest and pool.about["problems"] == 3
+
+
+# -- right answers in a file of their own --------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "fixtures/imports"
+ANSWERS = {
+    "answers.jsonl": '{"id": "sum", "problem": "2 + 2?", "answer": "4"}\n{"id": "product", "answer": ["9", "nine"]}\n{"id": "more", "answer": 1}\n',
+    "answers.csv": "id,answer\nsum,4\nproduct,9\n",
+    "answers.json": '[{"custom_id": "sum", "gold": 4}, {"custom_id": "product", "gold": "9"}]',
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_right_answers_may_stand_in_a_file_of_their_own(name: str, here: Path) -> None:
+    Path(name).write_text(ANSWERS[name])
+    replies = (GOLDEN / "openai_batch.jsonl").read_text()
+    Path("batch.jsonl").write_text(re.sub(r'"content": "([49])"', r'"content": "\\\\boxed{\1}"', replies))
+    pool = pp.import_pool("batch.jsonl", "batch", golds=name, progress=False)
+    assert [pool.rows(p)["correct"].to_pylist() for p in pool.entries] == [[True, False], [True]]
+    assert [source["file"] for source in pool.about["sources"]] == ["batch.jsonl", name] and not pp.check_pool(
+        pool, progress=False
+    )
+    if name == "answers.jsonl":
+        assert pool.entries["sum"].problem.prompt == "2 + 2?" and pool.entries["product"].golds == ("9", "nine")
+    Path(name).write_text(ANSWERS[name].replace("9", "8"))
+    with pytest.raises(PathpruneError, match="is another pool"):
+        pp.import_pool("batch.jsonl", "batch", golds=name, progress=False)
+
+
+def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: Cli) -> None:
+    Path("own.csv").write_text("id,answer\n7,204\n12,3\n")
+    code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "consol", "--golds", "own.csv")
+    assert code == 0, said
+    assert [pp.open_pool("consol").rows(p)["correct"].to_pylist() for p in ("7", "12")] == [[True, False], [True]]
+    code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "without")
+    assert code == 2 and "a file of their own: --golds FILE" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"id": "sum", "answer": "4"}\n', "own.jsonl has no problem 'product'"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "produkt", "answer": "9"}\n', "did you mean produkt"),
+        ('{"id": "sum"}\n', "line 1: has the fields id; a row is an object"),
+        ('{"answer": "4"}\n', "line 1: has the fields answer"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', and '4' in"),
+        ('{"id": "sum", "answer": ""}\n', "line 1: "),
+        ("[1]\n", "row 1: is 1; a row is"),
+        ("{oops\n", "line 1 is not JSON"),
+        ("", "holds no rows"),
+        (None, "no file of paths at"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_of_answers_is_one_line(text: str | None, says: str, here: Path) -> None:
+    if text is not None:
+        Path("own.jsonl").write_text(text)
+    with pytest.raises(PathpruneError, match=says) as error:
+        pp.import_pool(GOLDEN / "openai_batch.jsonl", "batch", golds="own.jsonl", progress=False)
+    assert "\n" not in str(error.value) and "own.jsonl" in str(error.value) and not Path("results/pools/batch").exists()
+
+
+def test_answers_that_contradict_the_paths_file_are_refused(here: Path) -> None:
+    Path("own.jsonl").write_text('{"problem": "1 + 1? (0)", "answer": "3"}\n')
+    with pytest.raises(PathpruneError, match=r"its gold answer is '2', and '3' in own\.jsonl, line 1"):
+        pp.import_pool("mine.jsonl", "mine", golds="own.jsonl", progress=False)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

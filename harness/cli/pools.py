@@ -33,6 +33,11 @@ def _grades() -> list[str]:
 )
 @click.option("--model", type=TEXT, help="the model that sampled: its tokenizer is taken")
 @click.option("--parameters", type=Amount(1, 1e15), help="active ones of the model, e.g. 8e9: then FLOPs are shown")
+@click.option(
+    "--golds",
+    type=TEXT,
+    help="a file of problems with their right answers (id, answer), where those of the paths state none",
+)
 @click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
 @click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER)
 def import_files(

@@ -19,8 +19,10 @@ ODD = ("truncated", "unknown_finish", "unanswered", "duplicates", "empty")
 Entries = Sequence[Mapping[str, Any]]  # what is known of each problem, as ``harness.imports.work`` says
 
 
-def card_of(name: str, wanted: Wanted, key: str, reading: Readable, entries: Entries) -> dict[str, Any]:
-    """The card of a pool whose problems are all written, but for what was left out.
+def card_of(
+    name: str, wanted: Wanted, key: str, reading: Readable, entries: Entries, beside: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The card of a pool whose problems are all written, but for what was left out. ``beside``: files of right answers.
 
     Raises:
         PathpruneError: some paths are counted in tokens and some in words.
@@ -35,7 +37,7 @@ def card_of(name: str, wanted: Wanted, key: str, reading: Readable, entries: Ent
         "key": key,
         "shape": reading.shape,
         "mapping": dict(reading.mapping),
-        "sources": [{**s, "file": _public(s["file"])} for s in reading.sources],
+        "sources": [{**s, "file": _public(s["file"])} for s in (*reading.sources, *beside)],
         "problems": len(entries),
         "paths": counts["paths"],
         "n": {"min": min(e["paths"] for e in entries), "max": max(e["paths"] for e in entries)},

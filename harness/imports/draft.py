@@ -48,11 +48,13 @@ class Draft:
             part.write_text(key)
         self.entries: list[dict[str, Any]] = []
         self.skipped: list[str] = []
+        self.beside: list[dict[str, Any]] = []  # files of right answers
         self._places: dict[str, str] = {}
 
     def fill(self, problems: Iterable[ImportedProblem], watch: Watch) -> None:
         """Write the problems that are not there yet."""
         work = Work.of(self.wanted, self.about)
+        self.beside = [work.golds.about] if work.golds is not None else []
         paths = 0
         for number, problem in enumerate(problems, 1):
             try:
@@ -78,7 +80,7 @@ class Draft:
         if not self.entries:
             first = f"; {len(skipped)} were skipped, the first: {skipped[0]}" if skipped else ""
             raise PathpruneError(f"{', '.join(self.wanted.files)}: no problem with paths was read{first}")
-        card = card_of(name, self.wanted, self.key, reading, self.entries) | {"skipped": skipped}
+        card = card_of(name, self.wanted, self.key, reading, self.entries, self.beside) | {"skipped": skipped}
         _write_lines(self.folder / PROBLEMS, [{k: e[k] for k in LINE} for e in self.entries])
         _write_lines(self.folder / DISAGREEMENTS, [d for e in self.entries for d in e["disagreements"]])
         with writable(self.folder / CARD) as part:

@@ -31,7 +31,9 @@ PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
 MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
 BLOCK = 1 << 18
-UNZIPPED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+UNZIPPED = {
+    v for k, v in vars(zipfile).items() if k in ("ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA", "ZIP_ZSTANDARD")
+}
 ZSTD = (20, 93)  # methods of zip
 HUB = "hf://"
 REFUSED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)

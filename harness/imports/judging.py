@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness import advice
 from harness.api import PathpruneError
 from harness.grading import tried
 from harness.imports.graders import RIGHT, Answers, Grader, grader_of
@@ -102,7 +103,8 @@ def judged_here(
         if mode == "both":
             return None
         raise PathpruneError(
-            f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD"
+            f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD, or give the answers in a file of their own: "
+            f"{advice.option(golds='FILE')}"
         )
     if path.finish == "length" and not (text is not None and grader.ended(text)):
         return None, False

@@ -24,6 +24,7 @@ class Wanted:
             ours differ. None: "both" where every path has a grade in the file, else "ours".
         tokenizer: counts and cuts texts whose tokens nobody recorded, or decodes ids.
         parameters: of the model that sampled, active ones, for FLOPs.
+        golds: a file of problems with their right answers, for paths whose files state none.
     """
 
     files: tuple[str, ...]
@@ -33,6 +34,7 @@ class Wanted:
     tokenizer: str | None = None
     parameters: float | None = None
     skip_bad: bool = False
+    golds: str | None = None
 
     def __post_init__(self) -> None:
         if self.grades is not None and self.grades not in get_args(Grades):
@@ -45,13 +47,9 @@ class Wanted:
     @property
     def key(self) -> str:
         """Changes with the options, and whenever one of the files does."""
-        return digest(
-            {
-                "format": FORMAT,
-                "files": [_state(f) for f in self.files],
-                **{k: v for k, v in vars(self).items() if k != "files"},
-            }
-        )
+        stated = {k: v for k, v in vars(self).items() if k not in ("files", "golds")}
+        beside = {} if self.golds is None else {"golds": _state(self.golds)}
+        return digest({"format": FORMAT, "files": [_state(f) for f in self.files], **stated, **beside})
 
 
 def _state(file: str) -> list[Any]:

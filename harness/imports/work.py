@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.api import PathpruneError
 from harness.imports import measure
+from harness.imports.golds import Golds
 from harness.imports.graders import letters_of
 from harness.imports.held import Holder
 from harness.imports.judging import Judge
@@ -27,13 +28,16 @@ class Work:
     wanted: Wanted
     about: Mapping[str, Any]  # what our own export says of its paths
     holder: Holder
+    golds: Golds | None = None
 
     @classmethod
     def of(cls, wanted: Wanted, about: Mapping[str, Any]) -> Work:
-        """The work of an import, with its tokenizer opened."""
-        if wanted.tokenizer is None:
-            return cls(wanted, about, Holder())
-        return cls(wanted, about, Holder(measure.ends_by(wanted.tokenizer), measure.decoder_by(wanted.tokenizer)))
+        """The work of an import, with its tokenizer and its file of right answers opened."""
+        golds = Golds.read(wanted.golds) if wanted.golds is not None else None
+        holder = Holder()
+        if wanted.tokenizer is not None:
+            holder = Holder(measure.ends_by(wanted.tokenizer), measure.decoder_by(wanted.tokenizer))
+        return cls(wanted, about, holder, golds)
 
     def rows(self, problem: ImportedProblem, name: str) -> tuple[Any, dict[str, Any]]:
         """The problem's rows, and what is known of it."""
@@ -41,6 +45,7 @@ class Work:
             raise PathpruneError(
                 f"{problem.where}: the problem has {len(problem.paths)} paths, and needs 1 to {MOST_PATHS:,}"
             )
+        problem = self.golds.joined(problem) if self.golds is not None else problem
         golds = tuple(g.strip() for g in problem.golds if g.strip())
         letters = letters_of(golds)
         counts: Counter[str] = Counter(paths=len(problem.paths))
