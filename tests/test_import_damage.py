@@ -151,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "no problems": (lambda pool: (pool / "problems.jsonl").unlink(), "problems.jsonl", True),
     "a card cut short": (torn("pool.json"), "pool.json", True),
     "a hash of other rows": (lined(sha256="0" * 64), "somebody changed it", True),
-    "a forged probe": (forged(0, probes=[{"position": 99, "answer": "2"}]), "probes of path 0 stand at [99] of 7 tokens", False),
+    "a forged probe": (forged(0, probes=[{"position": 3, "answer": "2"}] * 2), "probes of path 0 stand at [3, 3]", False),
     "a forged end": (forged(0, ends=[3, 2, 9, 13, 17, 21, 25]), "tokens of path 0 end outside", False),
     "a forged statistic": (forged(0, logprob=[float("nan")] * 7), "a logprob is no finite number", False),
     "a forged id": (forged(0, tokens=[-5] * 7), "a token id below 0", False),

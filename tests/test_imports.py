@@ -34,6 +34,7 @@ from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
 from harness.session import run_of
 from harness.spec import Stage
+from harness.store import locks
 from harness.where import Where
 from tasks.benchmarks import fields
 
@@ -609,6 +610,25 @@ def test_a_data_set_says_what_it_holds(here: Path, run_cli: Cli) -> None:
     datasets = pytest.importorskip("datasets")
     rows = datasets.load_dataset("out", split="train", cache_dir="cache")
     assert len(rows) == 12 and rows[0]["text"] == f"{TEXTS[0]} 0" and rows[0]["golds"] == ["2"]
+
+
+def test_two_imports_under_one_name_do_not_meet(here: Path) -> None:
+    """Of the same files or of others: one makes the pool, and the other is told."""
+    with locks.sole(Path("results/pools/mine"), "importing"):
+        code = "import pathprune as pp; pp.import_pool('mine.jsonl', 'mine', progress=False)"
+        other = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "another process is importing results/pools/mine" in other.stderr and not Path("results/pools/mine").exists()
+
+
+def test_a_field_may_be_mapped_to_nothing(here: Path, run_cli: Cli) -> None:
+    """As messages advise it."""
+    Path("odd.jsonl").write_text(
+        json.dumps({"problem": "?", "gold": "2", "text": "\\boxed{2}", "finish_reason": "odd"}) + "\n"
+    )
+    code, said = run_cli("import", "odd.jsonl", "--name", "odd")
+    assert code == 2 and "map finish=" in " ".join(said.split())
+    code, said = run_cli("import", "odd.jsonl", "--name", "odd", "--map", "finish=")
+    assert code == 0, said
 
 
 def test_a_killed_import_continues_with_the_same_command(here: Path) -> None:

@@ -23,7 +23,13 @@ def _grades() -> list[str]:
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=TEXT)
 @click.option("--name", required=True, type=TEXT, help="of the pool, for --pool NAME")
-@click.option("--map", "mapped", multiple=True, type=TEXT, help="what a field is: text=completion; may be repeated")
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    type=TEXT,
+    help="what a field is: text=completion; finish= reads none; may be repeated",
+)
 @click.option("--shape", type=TEXT, help="a known shape of files  [default: recognised]")
 @click.option(
     "--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]"
@@ -56,8 +62,8 @@ def import_files(
 
 def _pair(text: str) -> tuple[str, str]:
     field, equals, name = text.partition("=")
-    if not (equals and field.strip() and name.strip()):
-        raise PathpruneError(f"--map {text!r} is not WHAT=FIELD, as in text=completion")
+    if not (equals and field.strip()):
+        raise PathpruneError(f"--map {text!r} is not WHAT=FIELD, as in text=completion; WHAT= reads nothing")
     return field.strip(), name.strip()
 
 

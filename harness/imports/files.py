@@ -30,6 +30,7 @@ KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
 MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 18
 UNZIPPED = {
     v for k, v in vars(zipfile).items() if k in ("ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA", "ZIP_ZSTANDARD")
@@ -159,6 +160,10 @@ class Source:
 
     def _refuse_by_sign(self, first: bytes) -> None:
         sign = next((kind for sign, kind in SIGNS.items() if first.startswith(sign)), None)
+        if first.startswith(UTF_16) or (sign is None and _is_wide(first)):
+            raise PathpruneError(
+                f"{self.name} is text in UTF-16, and UTF-8 is read; write it anew: iconv -f UTF-16 -t UTF-8"
+            )
         if sign is not None or b"\x00" in first:
             raise PathpruneError(
                 f"{self.name} is a {sign or 'binary'} file and no {self.kind}; give it the ending of what it is ({', '.join((*KINDS, *PACKED))})"
@@ -173,7 +178,12 @@ class Source:
                 )
             if line.strip():
                 where = f"{self.name}, line {number}"
-                yield Given(where, _read(line, where))
+                row = _read(line, where)
+                if number == 1 and isinstance(row, PathpruneError) and line.strip() in (b"{", b"["):
+                    raise PathpruneError(
+                        f"{self.name} is one JSON document over many lines; name it .json, or write a row in each line: jq -c"
+                    )
+                yield Given(where, row)
             number, line = number + 1, stream.readline(MOST_WHOLE + 1)
 
     def _json(self, is_row: Callable[[Any], bool], reached: Reached) -> Iterator[Given]:
@@ -210,15 +220,31 @@ class Source:
                 rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
                 header = next(rows, [])
                 named = [name for name in header if name]
+                if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
+                    raise PathpruneError(
+                        f"{self.name} has one column, {shown(header[0])}: its cells are parted by {other!r}, and commas are read"
+                    )
                 if len(set(named)) < len(named):
                     raise PathpruneError(f"{self.name} has two columns of one name: {', '.join(named)[:200]}")
                 for number, cells in enumerate(rows, 1):
                     if cells:
                         yield Given(f"{self.name}, row {number}", _cells(header, cells))
             except UnicodeDecodeError as error:
-                raise PathpruneError(f"{self.name} is not UTF-8 text ({error.reason})") from error
+                raise PathpruneError(
+                    f"{self.name}{self._first_undecodable()} is not UTF-8 text ({error.reason}); write it anew: iconv -t UTF-8 -f ENCODING"
+                ) from error
             except csv.Error as error:
                 raise PathpruneError(f"{self.name}, line {rows.line_num}: not CSV ({error}); write it again") from error
+
+    def _first_undecodable(self) -> str:
+        """Which line is no UTF-8, for a message."""
+        with self._opened(Reached()) as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError:
+                    return f", line {number},"
+        return ""
 
     def _parquet(self, columns: Sequence[str] | None, reached: Reached) -> Iterator[Given]:
         size = self.size
@@ -241,6 +267,12 @@ class Source:
                     )
                 reached.add(about.compress_size)
                 yield Given(where, _read(archive.read(name), where))
+
+
+def _is_wide(first: bytes) -> bool:
+    """Is every other byte NUL, as in English text of two bytes per character?"""
+    halves = (first[0:64:2], first[1:64:2])
+    return len(first) >= 4 and any(not any(half) for half in halves) and all(len(half) for half in halves)
 
 
 def _read(line: bytes, where: str) -> Any:
@@ -292,6 +324,12 @@ def _sources(given: Path | str) -> list[Source]:
         known = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file has
         raise PathpruneError(f"no file of paths at {shown(given)} ({type(error).__name__})") from error
+    if not known and path.exists():
+        raise PathpruneError(
+            f"{given} is no file but a device or a pipe, which cannot be read twice; write a file of it"
+        )
+    if not known and path.is_symlink():
+        raise PathpruneError(f"{given} is a link to {shown(str(path.readlink()))}, and no file is there")
     if not known:
         beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         near = get_close_matches(path.name, beside, 1)
@@ -320,8 +358,10 @@ def _unpacks(packing: str) -> str:
 
 def _of_folder(folder: Path, name: str) -> list[Source]:
     """Every file of rows in a folder, by name; where lm-eval wrote there, its samples alone."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and not any(q.startswith(".") for q in p.parts[-3:])]
-    paths = [p for p in paths if _kind(p) in KINDS]
+    inside = [p for p in folder.rglob("*") if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
+    for link in (p for p in inside if p.is_symlink()):
+        _check_link(link, folder)
+    paths = [p for p in inside if p.is_file() and _kind(p) in KINDS]
     samples = [p for p in paths if p.name.startswith("samples_")]
     found = [_source(p, private(str(p))) for p in sorted(samples or paths, key=lambda p: _natural(str(p)))]
     if not found:
@@ -334,6 +374,20 @@ def _of_folder(folder: Path, name: str) -> list[Source]:
             f"{name} holds files of several kinds ({', '.join(kinds)}); name those that hold the paths"
         )
     return found
+
+
+def _check_link(link: Path, folder: Path) -> None:
+    """Refuse a link whose paths would be left out without a word; one that leads back into the folder leads to nothing new."""
+    if not link.exists() and _kind(link) in KINDS:
+        raise PathpruneError(
+            f"{link} is a link to {shown(str(link.readlink()))}, and no file is there; mend it, or move it away"
+        )
+    if link.is_dir():
+        target, root = link.resolve(), folder.resolve()
+        if not (target.is_relative_to(root) or root.is_relative_to(target)):
+            raise PathpruneError(
+                f"{link} is a link to a folder, which is not followed; name {target} too, or move the link away"
+            )
 
 
 def _kind(path: Path) -> str:

@@ -13,6 +13,7 @@ from harness.imports import measure
 from harness.imports.pool import TOKENS, WORDS, word_ends
 from harness.imports.rows import ImportedPath
 from harness.imports.schema import StoredPath
+from harness.imports.values import MOST
 from harness.text import is_utf8, shown, unknown
 
 MEASURED = "measured"  # the unit of texts that a tokenizer counted
@@ -47,8 +48,8 @@ class Holder:
                     f"{where}: neither its text nor its length is there; map one: --map text=FIELD or length=FIELD"
                 )
             length = len(ends)
-        if not 0 <= length < 2**31:
-            raise PathpruneError(f"{where}: its length is {length}")
+        if not 0 <= length <= MOST:
+            raise PathpruneError(f"{where}: its length is {length}, not a whole number from 0 to {MOST:,}")
         rewards = _rewards(path, where)
         return StoredPath(text, ids, length, path.finish, None, False, ends, statistics, path.probes, rewards), unit
 

@@ -45,7 +45,8 @@ def import_files(wanted: Wanted, name: str, pools: FilePath, progress: Progress 
 def open_reading(wanted: Wanted, watch: Watch) -> Any:
     """The problems of some files, lazily: our own export, or whatever the readers of known shapes take."""
     for file in wanted.files:
-        if "://" not in file and not FilePath(file).expanduser().exists():
+        path = FilePath(file).expanduser()
+        if "://" not in file and not path.exists() and not path.is_symlink():
             raise PathpruneError(f"no file or folder at {file}; name what holds the paths")
     if wanted.shape in (None, pathprune_pool.NAME) and pathprune_pool.is_ours(wanted.files):
         return pathprune_pool.Reading(wanted.files, watch)

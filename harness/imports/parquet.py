@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.api import PathpruneError
+
 BATCH = 64 << 20  # bytes of columns that are decoded at once
 BUFFER = 1 << 20
 
@@ -22,6 +24,9 @@ def rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[dict[str, 
     """
     with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
         known = parquet.schema_arrow.names
+        if len(set(known)) < len(known):
+            twice = next(name for name in known if known.count(name) > 1)
+            raise PathpruneError(f"{file} has two columns of one name: {twice}")
         wanted = known if columns is None else [name for name in known if name in columns]
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
         shares = _shares(groups)
@@ -61,6 +66,8 @@ def _values(column: pa.Array) -> list[Any]:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _values(column.dictionary_decode())
+    if pa.types.is_map(kind):
+        return [None if pairs is None else dict(pairs) for pairs in column.to_pylist()]
     if pa.types.is_struct(kind):
         fields = [_values(column.field(i)) for i in range(kind.num_fields)]
         names = [kind.field(i).name for i in range(kind.num_fields)]

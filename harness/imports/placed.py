@@ -21,11 +21,13 @@ def placed(name: str, scores: Sequence[float], path: Document, grid: Sequence[in
     Raises:
         UnavailableError: nothing tells which tokens a score was given to, or none was given to so few.
     """
+    if not scores:
+        raise UnavailableError(f"reward {name!r} has no score")
     if len(scores) == 1:
         places = [[path.length]]
     else:
         steps = step_ends(path) if path.text else []
-        ways: list[Sequence[int]] = [steps, list(grid), range(1, path.length + 1)]
+        ways: list[Sequence[int]] = [steps, [min(at, path.length) for at in grid], range(1, path.length + 1)]
         places = [list(way) for way in ways if len(way) == len(scores)]
     if not places:
         raise UnavailableError(
