@@ -166,6 +166,15 @@ def test_several_rewards_are_named(tmp_path: Path) -> None:
     assert "recorded-best-of-n:reward=one" not in table.failures
 
 
+def test_of_prefixes_the_rewards_of_whole_paths_are_none(tmp_path: Path) -> None:
+    pool = imported(tmp_path, lambda i: {"orm": i, "prm": [0.5, i / 4, 1 - i]})
+    table = bench(pool, tmp_path, "all-registered")
+    assert "recorded-reward" not in table.left_out and not table.failures
+    assert table.left_out["recorded-best-of-n"].endswith(
+        "these paths have several rewards; name one: reward=orm or prm"
+    )
+
+
 def test_an_engine_without_rewards_says_so(tmp_path: Path) -> None:
     with pytest.raises(PathpruneError, match="needs rewards, which engine toy does not provide"):
         pp.bench("recorded-reward", "toy", engine="toy", n=4, keep=1, results=tmp_path, bank=tmp_path, progress=False)

@@ -37,23 +37,28 @@ class Recorded:
 
     def of(self, paths: Sequence[Path], check: Check) -> np.ndarray:
         """One number per path, of what was scored of it; the tokens up to the last score are charged."""
-        return np.array([self._of(path, check) for path in paths])
+        known = [check.rewards(path) for path in paths]
+        name = self.reward or _only(known)
+        scores = []
+        for path, rewards in zip(paths, known, strict=True):
+            if not rewards.get(name):
+                raise UnavailableError(
+                    f"no reward {name!r} was recorded so far; there is {', '.join(sorted(rewards)) or 'none'}"
+                )
+            read = rewards[name][-1].position
+            check.charge(Cost(reread=read, flops=2 * self.parameters * read), path, cold=read)
+            scores.append(AGGREGATIONS[self.aggregation](np.array([reward.score for reward in rewards[name]])))
+        return np.array(scores)
 
-    def _of(self, path: Path, check: Check) -> float:
-        known = self._chosen(check.rewards(path))
-        read = known[-1].position
-        check.charge(Cost(reread=read, flops=2 * self.parameters * read), path, cold=read)
-        return AGGREGATIONS[self.aggregation](np.array([reward.score for reward in known]))
 
-    def _chosen(self, rewards: Mapping[str, Sequence[Reward]]) -> Sequence[Reward]:
-        if not self.reward and len(rewards) > 1:
-            raise PathpruneError(f"these paths have several rewards; name one: reward={' or '.join(sorted(rewards))}")
-        name = self.reward or next(iter(rewards))
-        if not rewards.get(name):
-            raise UnavailableError(
-                f"no reward {name!r} was recorded so far; there is {', '.join(sorted(rewards)) or 'none'}"
-            )
-        return rewards[name]
+def _only(known: Sequence[Mapping[str, Sequence[Reward]]]) -> str:
+    """The one reward that all paths have: of prefixes those of whole paths are none."""
+    names = set(known[0]).intersection(*known[1:])
+    if not names:
+        raise UnavailableError("these paths have no reward in common")
+    if len(names) > 1:
+        raise UnavailableError(f"these paths have several rewards; name one: reward={' or '.join(sorted(names))}")
+    return names.pop()
 
 
 class RecordedReward(Recorded):
