@@ -20,7 +20,7 @@ import pytest
 
 from harness.api import PathpruneError
 from harness.imports import gather, shapes
-from harness.imports.files import sources
+from harness.imports.finding import sources
 from harness.imports.opening import read
 from harness.imports.rows import ImportedProblem, Probe
 from harness.imports.watch import Watch

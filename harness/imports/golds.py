@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.api import PathpruneError
 from harness.imports import values
-from harness.imports.files import Given, Source, sources
+from harness.imports.files import Given, Source
+from harness.imports.finding import sources
 from harness.imports.mapping import PROBLEM, find
 from harness.imports.paths import golds
 from harness.imports.rows import ImportedProblem

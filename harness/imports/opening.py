@@ -11,7 +11,8 @@ from typing import Any
 from harness.api import PathpruneError
 from harness.imports import mapping as mappings
 from harness.imports import shapes
-from harness.imports.files import Source, sources
+from harness.imports.files import Source
+from harness.imports.finding import sources
 from harness.imports.gather import Gathered
 from harness.imports.reading import FieldReader
 from harness.imports.rows import ImportedProblem
