@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-Signal = Literal["text", "token_stats", "hidden", "trace", "forced"]
+Signal = Literal["text", "token_stats", "hidden", "trace", "forced", "rewards"]
 ASKED: frozenset[Signal] = frozenset({"hidden", "trace", "forced"})  # what a method asks an engine for
 Role = Literal["method", "control", "closed-form", "oracle", "own-rule"]  # what a row of a table is
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -197,6 +197,14 @@ class Path:
 
 
 @dataclass(frozen=True)
+class Reward:
+    """A score that a reward model gave the first ``position`` tokens of a path, recorded with it."""
+
+    position: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
 
@@ -329,7 +337,7 @@ class Engine(Protocol):
     read: ``engine`` and ``model`` (names), ``fingerprint`` (of the weights, any string), ``dtype``, and ``sampling`` (of
     ``dataclasses.asdict(sampling)``).
     ``provides``: the signals it can give. "text" needs ``decode``; "token_stats" that its paths carry ``stats``; "forced"
-    ``encode``; "hidden" and "trace" the methods of ``Probing``.
+    ``encode``; "hidden" and "trace" the methods of ``Probing``; "rewards" ``rewards``.
     ``flops``: what a token costs. ``rows``: how many paths it likes to work on at once. ``closing``: what ends the model's
     thinking, where that is known; a task's closing then begins with it.
     """
@@ -378,6 +386,14 @@ class Engine(Protocol):
         raise PathpruneError(
             f"engine {self.spec['engine']} gives no log-probabilities of chosen tokens, which this needs"
         )
+
+    def rewards(self, path: Path) -> Mapping[str, Sequence[Reward]]:
+        """What reward models said of a stored path's beginnings, by name and ascending position, none beyond ``path``.
+
+        Raises:
+            UnavailableError: nothing was recorded up to there; says why.
+        """
+        raise UnavailableError(f"engine {self.spec['engine']} has no recorded rewards, which this needs")
 
     def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
         """Compute once what the prompts of ``problems`` begin with in common, for later calls; ``known`` is there already.
@@ -448,6 +464,10 @@ def _unavailable(*_: Any, **__: Any) -> Any:
     raise PathpruneError("a pruner may use this only if it declares that it needs text")
 
 
+def _unrecorded(path: Path) -> Any:
+    raise PathpruneError("a pruner may use this only if it declares that it needs rewards")
+
+
 @dataclass
 class Check:
     """All that a pruner may touch while it scores.
@@ -455,6 +475,7 @@ class Check:
     ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
     there if it needs "text": the task's ``answer`` parser, ``final(path)``, the answer that a finished path votes with (None
     where it was cut off or gives none), the ``closing`` that makes a path of this model state its answer, the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    ``rewards(path)`` is there if it needs "rewards": what reward models said of the path's beginnings, recorded with it, by name.
     While it is trained, ``scratch`` is a folder of its own that outlives a kill, and ``progress(done, total, note)`` a bar.
     """
 
@@ -473,6 +494,7 @@ class Check:
     step: str = "\n\n"
     decode: Callable[[Sequence[int]], str] = _unavailable
     reader: Callable[..., Reader] = _unavailable
+    rewards: Callable[[Path], Mapping[str, Sequence[Reward]]] = _unrecorded
     scratch: FilePath | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
 

@@ -23,6 +23,7 @@ from harness.api import (
     PathpruneError,
     Problem,
     Pruner,
+    Reward,
     Stopping,
     Streaming,
     Tally,
@@ -365,6 +366,8 @@ def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     needs = frozenset(method.needs)
     equip(ledger, method, engine, task)
     ledger.engine = MeteredProbe(engine, ledger, needs) if needs & ASKED else NO_ENGINE
+    if "rewards" in needs:
+        ledger.rewards = partial(_rewards, engine)
 
 
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
@@ -381,6 +384,12 @@ def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     if "forced" in method.needs:  # of no other: asking an engine for its own would load it
         ledger.closing = _closing(task.defaults.closing, getattr(engine, "closing", ""))
     ledger.reader = partial(open_reader, ledger)
+
+
+def _rewards(engine: Any, path: Path) -> dict[str, list[Reward]]:
+    """What reward models said of a path up to its end: a score of what comes behind a prefix is none of its."""
+    known = engine.rewards(path)
+    return {name: [r for r in scores if r.position <= len(path.tokens)] for name, scores in known.items()}
 
 
 def _closing(said: str, own: str) -> str:

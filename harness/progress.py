@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from harness.streams import unfailing
 
@@ -15,10 +23,13 @@ Steps = Callable[[int, int, str], None]
 
 
 @contextmanager
-def steps(label: str) -> Iterator[Steps]:
-    """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``."""
+def steps(label: str, in_bytes: bool = False) -> Iterator[Steps]:
+    """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``.
+
+    It begins anew where ``done`` goes back. ``in_bytes``: it counts bytes.
+    """
     console = Console(file=unfailing(sys.stderr), markup=False, emoji=False)
-    with _notebook(label) if console.is_jupyter else _terminal(label, console) as step:
+    with _notebook(label, in_bytes) if console.is_jupyter else _terminal(label, console, in_bytes) as step:
         yield step
 
 
@@ -31,27 +42,37 @@ def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 
 @contextmanager
-def _terminal(label: str, console: Console) -> Iterator[Steps]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _terminal(label: str, console: Console, in_bytes: bool) -> Iterator[Steps]:
+    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count, TimeElapsedColumn())
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
     ) as progress:
         row = progress.add_task(label, total=None, note="")
+
+        def step(done: int, total: int, note: str) -> None:
+            if done < progress.tasks[0].completed:  # else the ETA is that of another pass
+                progress.reset(row, total=total, completed=done)
+            progress.update(row, completed=done, total=total, note=note)
+
         try:
-            yield lambda done, total, note: progress.update(row, completed=done, total=total, note=note)
+            yield step
         except Exception:
             progress.live.transient = True  # the line of an error stands alone
             raise
 
 
 @contextmanager
-def _notebook(label: str) -> Iterator[Steps]:
+def _notebook(label: str, in_bytes: bool) -> Iterator[Steps]:
     """Plain text, which every notebook shows; rich's live display needs widgets there."""
     from tqdm import tqdm
 
-    with tqdm(desc=label, leave=False, file=unfailing(sys.stderr)) as line:
+    unit = {"unit": "B", "unit_scale": True} if in_bytes else {}
+    with tqdm(desc=label, leave=False, file=unfailing(sys.stderr), **unit) as line:
 
         def step(done: int, total: int, note: str) -> None:
+            if done < line.n:
+                line.reset(total)
             line.total, line.n = total, done
             line.set_postfix_str(note)
 

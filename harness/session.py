@@ -78,7 +78,7 @@ class Live:
 
 def bench(
     pruners: Any = "stop",
-    task: Any = "hands",
+    task: Any = None,
     *,
     model: str | None = None,
     engine: Any = "hf",
@@ -104,8 +104,8 @@ def bench(
         pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
             specs, pruner objects and pruner classes. ``"stop+asc:threshold=0.95"`` is a scorer with a stopping rule behind it:
             what the scorer keeps is finished from the highest score down, until the rule says enough.
-        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``, which may also come first:
-            ``bench(pool, ["jaccard", Mine()])``.
+        task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``; "hands" by default. A pool may also
+            come first: ``bench(pool, ["jaccard", Mine()])``, alone with all registered pruners.
         model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
         engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
         sampling: what differs from the task's sampling.
@@ -118,7 +118,7 @@ def bench(
             of methods that score paths one by one.
         limit: longest path in tokens; by default the task's.
         problems: test problems; by default the task's number.
-        seed: of the random streams.
+        seed: of the paths' random streams; other problems of an endless task are an option of it, "reasoning_gym:chain_sum,seed=1".
         vote: a second vote for all methods, in place of each method's native one.
         ended: whether a path that ended inside a prefix spends one of ``keep`` ("count") or votes on top ("bypass").
         workers: engines at once, by Ray: a number, or ``"ray://host:10001,4"``.
@@ -134,8 +134,7 @@ def bench(
     Raises:
         PathpruneError: whatever a user can mend, in one line.
     """
-    if issubclass(type(pruners), Pool):  # a pool may come first; an object of others may raise when asked for its class
-        pruners, task = "all-registered" if task == "hands" else task, pruners
+    pruners, task = _in_order(pruners, task)
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if vote is not None:
         _one_of("vote", vote, VOTES)
@@ -211,6 +210,7 @@ def import_pool(
     tokenizer: str | FilePath | None = None,
     parameters: float | None = None,
     skip_bad: bool = False,
+    golds: str | FilePath | None = None,
     pools: str | FilePath = POOLS,
     progress: bool = True,
 ) -> Pool:
@@ -226,25 +226,40 @@ def import_pool(
         tokenizer: a model's name, folder or hub id: counts texts without token counts, and decodes token ids.
         parameters: of the model, such as 8e9: then FLOPs are shown.
         skip_bad: go on without what is wrong, and list it.
+        golds: a file of problems with their right answers, by id or by the problem's text, for paths whose files state none.
 
     Raises:
         PathpruneError: whatever a user can mend, in one line; nothing half-imported is left under the name.
     """
-    from harness.imports.importing import SILENT, Wanted, import_files
+    from harness.imports.importing import import_files
+    from harness.imports.wanted import Wanted
+    from harness.imports.watch import SILENT
 
     listed = [files] if isinstance(files, str | FilePath) else list(files)
     if not listed:
         raise PathpruneError("no file to import; name one or more")
     _check_flag("progress", progress)
     named = None if tokenizer is None else str(tokenizer)
-    wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad)
-    with steps(f"import {name}") if progress else nullcontext(SILENT) as step:
+    beside = None if golds is None else str(golds)
+    wanted = Wanted(tuple(map(str, listed)), dict(mapping or {}), shape, grades, named, parameters, skip_bad, beside)
+    with steps(f"import {name}", in_bytes=True) if progress else nullcontext(SILENT) as step:
         return import_files(wanted, name, _folder("pools", pools), step)
 
 
 def open_pool(name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
     """A pool that was imported, by its name or its folder."""
     return Pool.open(name, _folder("pools", pools))
+
+
+def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progress: bool = True) -> list[str]:
+    """What of a stored pool is not as it was imported, a line each: rows, hashes, sizes, signals and grades."""
+    from harness.imports.checking import flaws
+    from harness.imports.watch import SILENT
+
+    _check_flag("progress", progress)
+    opened = pool if isinstance(pool, Pool) else open_pool(pool, pools)
+    with steps(f"check {opened.name}") if progress else nullcontext(SILENT) as step:
+        return list(flaws(opened, step))
 
 
 def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", bank: str | FilePath = BANK) -> Results:
@@ -287,6 +302,13 @@ def run_of(
     return Run(spec, task, where.engine, count, *folders, time_limit)
 
 
+def _in_order(pruners: Any, task: Any) -> tuple[Any, Any]:
+    """Pruners and task, whichever came first, and by default what is meant there."""
+    if issubclass(type(pruners), Pool):  # by type: an object of others may raise when it is asked for its class
+        return ("all-registered" if task is None else task), pruners
+    return pruners, ("hands" if task is None else task)
+
+
 def _sizes(where: Where, n: int | None, keep: int | None) -> tuple[int, int]:
     """Paths launched and kept, as asked for or by default."""
     if where.pool is None:
@@ -318,7 +340,11 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     if trained := _trained_on(run, plugin):
         return trained
     needs = plugin.traits.needs
-    if (needs and not needs & {"token_stats", "forced"}) or plugin.needs_checkpoint or run.engine.inner is not None:
+    if (
+        (needs and not needs & {"token_stats", "forced", "rewards"})
+        or plugin.needs_checkpoint
+        or run.engine.inner is not None
+    ):
         return ""
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:

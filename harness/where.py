@@ -60,7 +60,7 @@ class Where:
     def task(self) -> Any:
         """The task, opened."""
         if self.pool is not None:
-            from tasks.imported import ImportedTask
+            from harness.imports.task import ImportedTask
 
             return ImportedTask(self._cut[0])
         if isinstance(self.task_given, str):
@@ -107,7 +107,7 @@ class Where:
     def open(self, task: Any) -> Any:
         """The engine, with the task's own sampling where no other was asked for."""
         if self.pool is not None:
-            from harness.engines.imported import ImportedEngine
+            from harness.imports.engine import ImportedEngine
 
             return ImportedEngine(self._cut[0], self._inner(task), self.seed)
         return self._named(task)

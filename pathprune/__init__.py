@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         TokenStats,
     )
     from harness.imports.pool import Pool
-    from harness.session import Live, Result, bench, import_pool, live, open_pool, results
+    from harness.session import Live, Result, bench, check_pool, import_pool, live, open_pool, results
     from harness.spec import RunSpec, Stage
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "TaskDefaults",
     "TokenStats",
     "bench",
+    "check_pool",
     "import_pool",
     "live",
     "open_pool",
@@ -65,7 +66,9 @@ __all__ = [
 ]
 
 HOMES = {
-    **dict.fromkeys(("Live", "Result", "bench", "import_pool", "live", "open_pool", "results"), "harness.session"),
+    **dict.fromkeys(
+        ("Live", "Result", "bench", "check_pool", "import_pool", "live", "open_pool", "results"), "harness.session"
+    ),
     "Pool": "harness.imports.pool",
     **dict.fromkeys(("RunSpec", "Stage"), "harness.spec"),
 }

@@ -140,6 +140,10 @@ class Talkative(Toy):
         return text
 
 
+# But for those that read what was recorded: they feed nothing.
+FEEDING = [n for n in registry.names("pruners") if "rewards" not in registry.pruner(n).traits.needs]
+
+
 def spent_by(pruner: Any, paths: Sequence[Path], engine: Any) -> tuple[int, loop.Spent]:
     """(positions fed, what was charged) by a Check of paths that were launched just now.
 
@@ -161,7 +165,7 @@ def spent_by(pruner: Any, paths: Sequence[Path], engine: Any) -> tuple[int, loop
     return fed.positions + ends, spent
 
 
-@pytest.mark.parametrize("name", registry.names("pruners"))
+@pytest.mark.parametrize("name", FEEDING)
 def test_what_a_method_feeds_is_what_it_is_charged(name: str, engine: Any, readers: dict[str, str]) -> None:
     engine.store.clear()
     paths = pool(engine)
@@ -172,9 +176,7 @@ def test_what_a_method_feeds_is_what_it_is_charged(name: str, engine: Any, reade
     assert (spent.cold is not None) == (name in READS)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in registry.names("pruners") if n not in ("stop", "otv")]
-)  # it has no weights
+@pytest.mark.parametrize("name", [n for n in FEEDING if n not in ("stop", "otv")])  # it has no weights
 def test_what_a_method_feeds_on_the_toy_engine(name: str, readers: dict[str, str]) -> None:
     """Which computes no positions: those of readers are all there are, and the rest is charged by what it asks for."""
     toy = registry.engine("toy", "toy", Sampling())

@@ -158,7 +158,7 @@ def test_pushing_needs_no_room_on_the_disk(size: int, hub: dict[str, str], tmp_p
 def test_a_file_of_a_repository_cannot_leave_its_folder(hub: dict[str, str], tmp_path: Path) -> None:
     Hub.commits["me/evil"] = "3" * 40
     Hub.repositories["me/evil"] = {"checkpoint.json": b"{}", "../../../../../escaped": b"mine"}
-    code = "import sys; from harness.learn.hub import pull; from harness.api import PathpruneError\n"
+    code = "import sys; from harness.hub import pull; from harness.api import PathpruneError\n"
     code += "try: pull('hf://me/evil')\nexcept PathpruneError as error: sys.exit(str(error))"
     pulled = subprocess.run([sys.executable, "-c", code], env=hub, capture_output=True, text=True, timeout=300)
     assert pulled.returncode == 1 and "hub repository me/evil: " in pulled.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import random
 import tracemalloc
 import zipfile
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.api import PathpruneError
-from harness.imports import gather, read, shapes
-from harness.imports.files import sources
+from harness.imports import gather, shapes
+from harness.imports.finding import sources
+from harness.imports.opening import read
 from harness.imports.rows import ImportedProblem, Probe
+from harness.imports.watch import Watch
 
 GOLDEN = Path(__file__).parent / "fixtures" / "imports"
 SUM, PRODUCT = "What is 2+2?", "What is 3*3?"
@@ -390,6 +393,19 @@ def test_a_zipped_log_says_what_the_log_says(tmp_path: Path) -> None:
     assert every(as_eval(tmp_path)) == every(GOLDEN / "inspect_ai.json")
 
 
+@pytest.mark.parametrize(("method", "name"), [(93, "zip method 93, zstd"), (20, "zstd"), (97, "zip method 97")])
+def test_a_log_that_is_packed_otherwise_says_how_to_unpack_it(method: int, name: str, tmp_path: Path) -> None:
+    file = as_eval(tmp_path)
+    data = file.read_bytes()
+    for sign, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # of each file, and in the directory
+        parts = data.split(sign)
+        data = sign.join([parts[0], *(p[: at - 4] + method.to_bytes(2, "little") + p[at - 2 :] for p in parts[1:])])
+    file.write_bytes(data)
+    with pytest.raises(PathpruneError, match="inspect log convert") as error:
+        list(read([file]))
+    assert name in str(error.value) and str(file) in str(error.value) and "damaged" not in str(error.value)
+
+
 def as_zst(folder: Path) -> Path:
     with pa.output_stream(str(folder / "a.jsonl.zst"), compression="zstd") as stream:
         stream.write((GOLDEN / "problems.jsonl").read_bytes())
@@ -430,7 +446,7 @@ def test_a_data_set_of_the_hub_is_read_from_its_files(tmp_path: Path, monkeypatc
     (tmp_path / "data").mkdir()
     as_parquet(tmp_path / "data")
     asked = []
-    monkeypatch.setattr("harness.learn.hub.pull_data", lambda address, patterns: asked.append(address) or tmp_path)
+    monkeypatch.setattr("harness.hub.pull_data", lambda address, patterns: asked.append(address) or tmp_path)
     reading = read(["hf://owner/name/data"])
     assert [told(problem) for problem in reading] == EXPECTED["problems.jsonl"][1]
     assert asked == ["hf://owner/name"] and reading.sources[0]["file"] == "hf://owner/name/data/a.parquet"
@@ -568,6 +584,61 @@ def test_a_reading_can_be_gone_through_again(tmp_path: Path) -> None:
     assert len(reading.skipped) == 1 and reading.rows == 6
 
 
+def long(count: int) -> bytes:
+    """Lines of paths that no compression makes small."""
+    rng = random.Random(0)
+    rows = ({"problem": f"{i // 4}?", "text": rng.randbytes(300).hex()} for i in range(count))
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def packed(folder: Path, ending: str) -> Path:
+    """The same paths as one file of a kind."""
+    lines, file = long(4_000), folder / f"a{ending}"
+    if ending.endswith(".zst"):
+        with pa.output_stream(str(file), compression="zstd") as stream:
+            stream.write(lines)
+    elif ending == ".parquet":
+        pq.write_table(
+            pa.Table.from_pylist([json.loads(line) for line in lines.splitlines()]), file, row_group_size=100
+        )
+    elif ending == ".json":
+        file.write_text(json.dumps([json.loads(line) for line in lines.splitlines()]))
+    elif ending == ".csv":
+        rows = [json.loads(line) for line in lines.splitlines()]
+        file.write_text("problem,text\n" + "".join(f"{row['problem']},{row['text']}\n" for row in rows))
+    else:
+        file.write_bytes(gzip.compress(lines) if ending.endswith(".gz") else lines)
+    return file
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".csv", ".parquet"])
+def test_how_far_it_is_is_told_in_bytes_inside_one_file(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.imports.files.BLOCK", 1 << 14)
+    file, told = packed(tmp_path, ending), []
+    watch = Watch(lambda done, total, note: told.append((done, total, note)), every=0)
+    reading = read([file], watch=watch)
+    reading._gathered.count()  # the first pass is told of too
+    size, first = file.stat().st_size, len(told)
+    assert sum(1 for _ in reading) == 1_000
+    assert {total for done, total, _ in told if done} == {size}
+    for part in (told[1:first], told[first:]):
+        positions = [done for done, *_ in part if done]
+        assert positions == sorted(positions) and positions[-1] == size
+        assert len(set(positions)) > 4 and positions[0] < size / 2
+    assert "belong together" in told[first - 1][2] and reading.sources and "hashing" in told[-1][2]
+
+
+def test_a_watch_tells_seldom_and_that_all_is_done() -> None:
+    told: list[int] = []
+    watch = Watch(lambda done, total, note: told.append(done), every=3600)
+    for done in range(100):
+        watch.at(done, 100)
+    watch.finish()
+    assert told == [0, 100]
+
+
 def test_another_filter_of_lm_eval_is_mapped() -> None:
     file = GOLDEN / "samples_sums_2026-01-01.jsonl"
     assert [["answer" in path for path in paths] for *_, paths in every(file, mapping={"filter": "score-first"})] == [
@@ -658,6 +729,21 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "two probes at one position": (OWN, OWN | {"probes": [{"position": 5, "answer": "4"}] * 2}, "two answers at position 5"),
     "a reward that is none": (OWN, OWN | {"reward": "high"}, "not one number|not a list"),
     "another shape": (CHAT, OWN, "no response with choices"),
+    "a length beyond 32 bits": (OWN, OWN | {"length": 2**31}, "length is 2147483648, not a whole number from 0 to 2,147,483,647"),
+    "a length beyond any float": (OWN, OWN | {"length": 10**400}, "length is 1"),
+    "a probe beyond 32 bits": (OWN, OWN | {"probes": [{"position": 2**31, "answer": "4"}]}, "probes.position is 2147483648"),
+    "a probe that is sure of nothing": (OWN, OWN | {"probes": [{"position": 1, "answer": "4", "confidence": math.nan}]}, "nan at probe 1"),
+    "token ids as floats": (OWN, OWN | {"token_ids": [1.0, 2.0]}, "token_ids is .*not a list of token ids"),
+    "token ids beyond 64 bits": (OWN, OWN | {"token_ids": [2**70]}, "not a list of token ids"),
+    "token ids as truths": (OWN, OWN | {"token_ids": [True]}, "not a list of token ids"),
+    "a log-probability beyond any float": (OWN, OWN | {"logprobs": [-(10**400)]}, "logprobs is .*not one number per token"),
+    "an infinite reward": (OWN, OWN | {"reward": math.inf}, "reward is inf at score 1"),
+    "a reward without a name": (OWN, OWN | {"reward": {"": 1}}, "a reward named ''"),
+    "a reward of two lines": (OWN, OWN | {"reward": {"a\nb": 1}}, "a reward named 'a.*nb'"),
+    "a problem that is a number": (OWN, OWN | {"problem": 5}, "problem is 5, not a text"),
+    "an id that is a truth": (OWN | {"id": 1}, OWN | {"id": True}, "id is True, not a text or a number"),
+    "a gold answer that is an object": (OWN, OWN | {"problem": PRODUCT, "gold": {"a": 1}}, "gold is .*not one text or number"),
+    "NUL in a text": (OWN, OWN | {"text": "a\x00b"}, "half a character or NUL"),
 }  # fmt: skip
 
 
@@ -705,6 +791,18 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "not UTF-8 in a cell": ("a.csv", b"problem,text\n1,\xff\n", "is not UTF-8"),
     "an open quote": ("a.csv", b'problem,text\n1,"4', "not CSV"),
     "too many cells": ("a.csv", b"problem,text\n1,4\n1,4,5\n", "row 2: 3 cells under a header of 2"),
+    "UTF-16": ("a.jsonl", GOOD.decode().encode("utf-16"), "is text in UTF-16, and UTF-8 is read"),
+    "UTF-16 without a mark": ("a.json", GOOD.decode().encode("utf-16-le"), "is text in UTF-16"),
+    "UTF-16 in cells": ("a.csv", "problem,text\n1,4\n".encode("utf-16-be"), "is text in UTF-16"),
+    "Latin-1 in a cell": ("a.csv", "problem,text\n1,4\n1,caf\u00e9\n".encode("latin-1"), "line 3, is not UTF-8"),
+    "semicolons": ("a.csv", b"problem;text\n1;4\n", "parted by ';', and commas are read"),
+    "tabs": ("a.csv", b"problem\ttext\n1\t4\n", "and commas are read"),
+    "no header": ("a.csv", b"1+1?,4\n2+2?,4\n", "nothing says which problem"),
+    "one object in lines": ("a.jsonl", json.dumps(OWN, indent=1).encode(), "over many lines; name it .json"),
+    "a number of many digits": ("a.jsonl", b'{"length": ' + b"9" * 5000 + b"}\n", "thousands of digits"),
+    "a comma too many": ("a.json", b"[" + GOOD.strip() + b",]", "is not JSON"),
+    "a line cut short": ("a.jsonl", GOOD + GOOD[:30], "line 2 is not JSON"),
+    "NUL in a file": ("a.csv", b"problem,text\n1,a\x00b\n", "is a binary file"),
     "one column twice": ("a.csv", b"text,text\n1,4\n", "two columns of one name"),
 }  # fmt: skip
 
@@ -717,6 +815,107 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str) -> None:
         list(read([tmp_path / file]))
     line = str(error.value)
     assert words in line and str(tmp_path / file) in line and "\n" not in line and len(line) < 1000
+
+
+def linked(folder: Path) -> None:
+    (folder / "b.jsonl").symlink_to("nowhere")
+
+
+def linked_folder(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "more").symlink_to(folder.parent / "elsewhere")
+
+
+# What else stands in a folder with a good file, and what is said of it; "" where it is nothing wrong.
+FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "one bad file": (lambda folder: (folder / "b.jsonl").write_text("{oops"), "b.jsonl, line 1 is not JSON"),
+    "one empty file": (lambda folder: (folder / "b.jsonl").touch(), "b.jsonl holds no rows"),
+    "a link to nothing": (linked, "b.jsonl is a link to 'nowhere', and no file is there"),
+    "a link to a folder": (linked_folder, "more is a link to a folder, which is not followed"),
+    "a link in a circle": (lambda folder: (folder / "self").symlink_to(folder), ""),
+    "a hidden folder": (lambda folder: ((folder / ".git").mkdir(), (folder / ".git/a.jsonl").write_text("{")), ""),
+    "a folder called like a file": (lambda folder: (folder / "c.jsonl").mkdir(), ""),
+    "another kind": (lambda folder: (folder / "b.csv").write_text("problem,text\n1,4\n"), "several kinds (.csv, .jsonl)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_nothing_in_a_folder_is_left_out_without_a_word(name: str, tmp_path: Path) -> None:
+    add, words = FOLDERS[name]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl").write_bytes(GOOD)
+    add(tmp_path / "in")
+    if not words:
+        assert len(every(tmp_path / "in")) == 1
+        return
+    with pytest.raises(PathpruneError) as error:
+        list(read([tmp_path / "in"]))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for file, words in ((tmp_path / "pipe.jsonl", "a device or a pipe"), (Path("/dev/null"), "a device or a pipe")):
+        with pytest.raises(PathpruneError, match=words):
+            read([file])
+    (tmp_path / "self.jsonl").symlink_to("self.jsonl")
+    with pytest.raises(PathpruneError, match=r"is a link to 'self\.jsonl', and no file is there"):
+        read([tmp_path / "self.jsonl"])
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_endings_of_lines_and_a_mark_in_front_change_nothing(ending: str, mark: bytes, tmp_path: Path) -> None:
+    text = "problem,gold,text\nWhat is 2+2?,4,It is 4\n".replace("\n", ending)
+    (tmp_path / "a.csv").write_bytes(mark + text.encode())
+    assert every(tmp_path / "a.csv") == [(None, SUM, ("4",), [{"text": "It is 4"}])]
+    if ending != "\r":
+        (tmp_path / "a.jsonl").write_bytes(mark + (GOOD + GOOD).replace(b"\n", ending.encode()))
+        assert every(tmp_path / "a.jsonl") == [(None, SUM, ("4",), [{"text": "It is 4"}] * 2)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"text": [None]}, "a text is null"),
+        ({"text": pa.array([1], pa.timestamp("s"))}, "not a text"),
+        ({"text": pa.array([b"\xff"])}, "not a text"),
+        ({"token_ids": pa.array([[1.0, 2.0]])}, "not a list of token ids"),
+        ({"token_ids": pa.array([[1, None]])}, "not a list of token ids"),
+        ({"token_ids": pa.array([[2**63 + 5]], pa.list_(pa.uint64()))}, "not a list of token ids"),
+        ({"logprobs": pa.array([[-1.0, None]])}, "nan at token 2"),
+        ({"reward": pa.array([float("inf")])}, "inf at score 1"),
+    ],
+)
+def test_a_column_of_another_type_is_one_line(columns: dict[str, Any], words: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"problem": [SUM], "gold": ["4"], "text": ["4"]} | columns), tmp_path / "a.parquet")
+    with pytest.raises(PathpruneError, match=f"row 1: .*{words}"):
+        list(read([tmp_path / "a.parquet"]))
+
+
+def test_types_that_parquet_has_are_read(tmp_path: Path) -> None:
+    columns = {
+        "problem": pa.array([SUM]).dictionary_encode(), "gold": pa.array([4], pa.decimal128(5, 0)), "text": pa.array(["4"], pa.large_string()),
+        "logprobs": pa.array([[-1.0, -2.0]], pa.list_(pa.float64(), 2)), "confidence": pa.array([[1.0, 2.0]], pa.large_list(pa.float32())),
+        "reward": pa.array([[("rm", 0.5)]], pa.map_(pa.string(), pa.float64())),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    ((_, _, golds, (path,)),) = every(tmp_path / "a.parquet")
+    assert (
+        golds == ("4",)
+        and path["logprob"] == [-1.0, -2.0]
+        and path["confidence"] == [1.0, 2.0]
+        and path["rewards"] == {"rm": 0.5}
+    )
+    twice = pa.Table.from_arrays([pa.array([SUM]), pa.array(["4"]), pa.array(["5"])], names=["problem", "text", "text"])
+    pq.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(PathpruneError, match=r"b\.parquet has two columns of one name: text"):
+        list(read([tmp_path / "b.parquet"]))
+
+
+def test_a_gold_answer_may_be_larger_than_any_float(tmp_path: Path) -> None:
+    ((_, _, golds, _),) = every(write(tmp_path, OWN | {"gold": 10**400}))
+    assert golds[0].startswith("1000") and len(golds[0]) == 401
 
 
 WEIRD: list[Any] = [

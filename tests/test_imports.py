@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,19 +20,21 @@ import pandas as pd
 import pytest
 
 import pathprune as pp
-from harness import grading, imports, loop, registry
+from harness import grading, loop, registry
 from harness.api import Check, Cost, FlopModel, PathpruneError, UnavailableError
-from harness.engines.imported import ImportedEngine
-from harness.imports import exporting
-from harness.imports.importing import Wanted, import_files
+from harness.imports import exporting, opening
+from harness.imports.engine import ImportedEngine
+from harness.imports.importing import import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
 from harness.imports.pool import Pool, native
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
 from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
+from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
 from harness.session import run_of
 from harness.spec import Stage
+from harness.store import locks
 from harness.where import Where
 from tasks.benchmarks import fields
 
@@ -59,6 +62,8 @@ class Given:
     """What a reader of files gives, without files."""
 
     shape, skipped = "given", ()
+    about: ClassVar[dict[str, Any]] = {}
+    mapping: ClassVar[dict[str, str]] = {}
 
     def __init__(self, problems: Sequence[ImportedProblem]) -> None:
         self.given = problems
@@ -74,7 +79,7 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pool
     (tmp_path / "given.jsonl").write_text("")
 
     def imported(problems: Sequence[ImportedProblem], name: str = "mine", **options: Any) -> Pool:
-        monkeypatch.setattr(imports, "read", lambda *a, **k: Given(problems), raising=False)
+        monkeypatch.setattr(opening, "read", lambda *a, **k: Given(problems))
         return import_files(Wanted((str(tmp_path / "given.jsonl"),), **options), name, tmp_path / "pools")
 
     return imported
@@ -174,7 +179,9 @@ def test_a_toy_pool_comes_back_to_the_same_digits(tmp_path: Path) -> None:
     again = bench(pool, tmp_path, "all-registered", n=16, keep=4, prefix=5)
     assert not differing(table.frame(), again.frame())
     missing = {r.name for r in table.rows} - {r.name for r in again.rows}
-    assert missing == {"consensus", "st-bon"} and not again.failures  # what needs a model, and nothing else
+    assert (
+        missing == {"consensus", "st-bon", "st-bon-online"} and not again.failures
+    )  # what needs a model, and nothing else
     exporting.export_pool(pool, tmp_path / "second")
     assert pp.import_pool(tmp_path / "second", "again", pools=tmp_path / "pools", progress=False).digest == pool.digest
 
@@ -605,19 +612,103 @@ def test_a_data_set_says_what_it_holds(here: Path, run_cli: Cli) -> None:
     assert len(rows) == 12 and rows[0]["text"] == f"{TEXTS[0]} 0" and rows[0]["golds"] == ["2"]
 
 
+def test_two_imports_under_one_name_do_not_meet(here: Path) -> None:
+    """Of the same files or of others: one makes the pool, and the other is told."""
+    with locks.sole(Path("results/pools/mine"), "importing"):
+        code = "import pathprune as pp; pp.import_pool('mine.jsonl', 'mine', progress=False)"
+        other = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "another process is importing results/pools/mine" in other.stderr and not Path("results/pools/mine").exists()
+
+
+def test_a_field_may_be_mapped_to_nothing(here: Path, run_cli: Cli) -> None:
+    """As messages advise it."""
+    Path("odd.jsonl").write_text(
+        json.dumps({"problem": "?", "gold": "2", "text": "\\boxed{2}", "finish_reason": "odd"}) + "\n"
+    )
+    code, said = run_cli("import", "odd.jsonl", "--name", "odd")
+    assert code == 2 and "map finish=" in " ".join(said.split())
+    code, said = run_cli("import", "odd.jsonl", "--name", "odd", "--map", "finish=")
+    assert code == 0, said
+
+
 def test_a_killed_import_continues_with_the_same_command(here: Path) -> None:
     """A process that is killed between problems leaves no pool; the same command makes the one it would have made."""
     code = (
-        "import os, signal, sys\nfrom harness.imports import importing\n"
-        "write, count = importing.Draft._entry, []\n"
+        "import os, signal, sys\nfrom harness.imports import draft\n"
+        "write, count = draft.Draft._entry, []\n"
         "def once(*a):\n    count.append(1)\n    return os.kill(os.getpid(), signal.SIGKILL) if len(count) == 3 else write(*a)\n"
-        "importing.Draft._entry = once\nsys.argv = ['pathprune', 'import', 'mine.jsonl', '--name', 'mine']\n"
+        "draft.Draft._entry = once\nsys.argv = ['pathprune', 'import', 'mine.jsonl', '--name', 'mine']\n"
         "from harness import cli\ncli.main()\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env={**os.environ})
     assert killed.returncode == -signal.SIGKILL and not Path("results/pools/mine").exists()
     pool = pp.import_pool("mine.jsonl", "mine", progress=False)
     assert pool.digest == pp.import_pool("mine.jsonl", "other", progress=False).digest and pool.about["problems"] == 3
+
+
+# -- right answers in a file of their own --------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "fixtures/imports"
+ANSWERS = {
+    "answers.jsonl": '{"id": "sum", "problem": "2 + 2?", "answer": "4"}\n{"id": "product", "answer": ["9", "nine"]}\n{"id": "more", "answer": 1}\n',
+    "answers.csv": "id,answer\nsum,4\nproduct,9\n",
+    "answers.json": '[{"custom_id": "sum", "gold": 4}, {"custom_id": "product", "gold": "9"}]',
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_right_answers_may_stand_in_a_file_of_their_own(name: str, here: Path) -> None:
+    Path(name).write_text(ANSWERS[name])
+    replies = (GOLDEN / "openai_batch.jsonl").read_text()
+    Path("batch.jsonl").write_text(re.sub(r'"content": "([49])"', r'"content": "\\\\boxed{\1}"', replies))
+    pool = pp.import_pool("batch.jsonl", "batch", golds=name, progress=False)
+    assert [pool.rows(p)["correct"].to_pylist() for p in pool.entries] == [[True, False], [True]]
+    assert [source["file"] for source in pool.about["sources"]] == ["batch.jsonl", name] and not pp.check_pool(
+        pool, progress=False
+    )
+    if name == "answers.jsonl":
+        assert pool.entries["sum"].problem.prompt == "2 + 2?" and pool.entries["product"].golds == ("9", "nine")
+    Path(name).write_text(ANSWERS[name].replace("9", "8"))
+    with pytest.raises(PathpruneError, match="is another pool"):
+        pp.import_pool("batch.jsonl", "batch", golds=name, progress=False)
+
+
+def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: Cli) -> None:
+    Path("own.csv").write_text("id,answer\n7,204\n12,3\n")
+    code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "consol", "--golds", "own.csv")
+    assert code == 0, said
+    assert [pp.open_pool("consol").rows(p)["correct"].to_pylist() for p in ("7", "12")] == [[True, False], [True]]
+    code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "without")
+    assert code == 2 and "a file of their own: --golds FILE" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"id": "sum", "answer": "4"}\n', "own.jsonl has no problem 'product'"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "produkt", "answer": "9"}\n', "did you mean produkt"),
+        ('{"id": "sum"}\n', "line 1: has the fields id; a row is an object"),
+        ('{"answer": "4"}\n', "line 1: has the fields answer"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', and '4' in"),
+        ('{"id": "sum", "answer": ""}\n', "line 1: "),
+        ("[1]\n", "row 1: is 1; a row is"),
+        ("{oops\n", "line 1 is not JSON"),
+        ("", "holds no rows"),
+        (None, "no file of paths at"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_of_answers_is_one_line(text: str | None, says: str, here: Path) -> None:
+    if text is not None:
+        Path("own.jsonl").write_text(text)
+    with pytest.raises(PathpruneError, match=says) as error:
+        pp.import_pool(GOLDEN / "openai_batch.jsonl", "batch", golds="own.jsonl", progress=False)
+    assert "\n" not in str(error.value) and "own.jsonl" in str(error.value) and not Path("results/pools/batch").exists()
+
+
+def test_answers_that_contradict_the_paths_file_are_refused(here: Path) -> None:
+    Path("own.jsonl").write_text('{"problem": "1 + 1? (0)", "answer": "3"}\n')
+    with pytest.raises(PathpruneError, match=r"its gold answer is '2', and '3' in own\.jsonl, line 1"):
+        pp.import_pool("mine.jsonl", "mine", golds="own.jsonl", progress=False)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -788,6 +879,12 @@ def test_a_pool_may_come_first(tmp_path: Path, given: Callable[..., Pool]) -> No
     one = pp.bench(pool, ["jaccard:units=words"], prefix=0.2, keep=1, results=tmp_path / "one", progress=False)
     other = pp.bench(["jaccard:units=words"], pool, prefix=0.2, keep=1, results=tmp_path / "other", progress=False)
     assert one.frame().equals(other.frame()) and one.keep == 1 and one.group.pool.n == 4
+    every = pp.bench(pool, prefix=0.2, keep=1, results=tmp_path / "every", progress=False)
+    assert every.left_out and "hesitation" in {row.name for row in every.rows}
+    with pytest.raises(
+        PathpruneError, match="unknown pruner 'hands'"
+    ):  # a name behind a pool is a pruner's, whatever it is
+        pp.bench(pool, "hands", results=tmp_path / "none", progress=False)
 
 
 def test_a_byte_order_of_tokens_is_found_in_linear_time() -> None:

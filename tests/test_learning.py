@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from harness import registry
 from harness.api import Check, LabelledPrefix, PathpruneError, Problem
 from harness.api import Path as ApiPath
+from harness.engines.prefix_reader import sharing
 from harness.learn import checkpoints
 from harness.learn import fitting as learning
 from harness.learn.labels import LabelRecipe, Labels, held_out
-from harness.learn.prefix_reader import sharing
 from harness.pools.bank import Bank
 from harness.replay.stats import auroc, soft_auroc
 from harness.rng import derive

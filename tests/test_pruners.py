@@ -23,8 +23,10 @@ VARIANTS = (
     "slimsc:rule=diversity",
     "slimsc-online:threshold=0.6",
 )
-# Those that read with a model of their own conform on tiny ones, in test_prms.py and test_generative_verifiers.py.
-SERVED = [n for n in registry.names("pruners") if not getattr(registry.pruner(n).pruner, "on_request", "")]
+# Those that read with a model of their own conform on tiny ones, in test_prms.py and test_generative_verifiers.py, and those that
+# read what was recorded on an imported pool, in test_import_rewards.py.
+PLUGINS = [registry.pruner(n) for n in registry.names("pruners")]
+SERVED = [p.name for p in PLUGINS if not p.traits.on_request and "rewards" not in p.traits.needs]
 TRIED = [*SERVED, *VARIANTS]
 
 

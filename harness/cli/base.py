@@ -133,7 +133,13 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             "task's first; of a pool 0.2]",
         ),
         click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
-        click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=SEED,
+            default=0,
+            show_default=True,
+            help="of the paths' random streams; other problems of an endless task are an option of it: --task reasoning_gym:NAME,seed=1",
+        ),
         click.option(
             "--skip-bad", is_flag=True, help="go on without rows of a file of problems that are wrong, and list them"
         ),

@@ -19,8 +19,8 @@ from harness import registry
 from harness.api import PathpruneError
 from harness.cli.base import bar, cli, console, steps, where
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, PROCESSES, TEXT, WHOLE, Amount, OneOf, Whole
+from harness.hub import is_address
 from harness.imports.pool import View
-from harness.learn.hub import is_address
 from harness.learn.labels import KINDS, LabelRecipe, Labels
 from harness.pools.bank import Bank
 from harness.signals import deferred
@@ -120,7 +120,7 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
     wanted = labels.recipe
     if wanted.harvest is None:
         return None
-    from harness.engines.imported import ImportedEngine
+    from harness.imports.engine import ImportedEngine
 
     if isinstance(labels.engine, ImportedEngine):
         return labels.engine.view
@@ -309,8 +309,8 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
 @click.option("--private", is_flag=True)
 def push(spec: str, repository: str, on: Where, private: bool) -> None:
     """Upload a trained pruner's checkpoint to the Hugging Face hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
+    from harness.hub import push as upload
     from harness.learn import checkpoints
-    from harness.learn.hub import push as upload
 
     plugin = registry.pruner(spec)
     checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused

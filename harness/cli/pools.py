@@ -23,7 +23,13 @@ def _grades() -> list[str]:
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=TEXT)
 @click.option("--name", required=True, type=TEXT, help="of the pool, for --pool NAME")
-@click.option("--map", "mapped", multiple=True, type=TEXT, help="what a field is: text=completion; may be repeated")
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    type=TEXT,
+    help="what a field is: text=completion; finish= reads none; may be repeated",
+)
 @click.option("--shape", type=TEXT, help="a known shape of files  [default: recognised]")
 @click.option(
     "--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]"
@@ -33,6 +39,11 @@ def _grades() -> list[str]:
 )
 @click.option("--model", type=TEXT, help="the model that sampled: its tokenizer is taken")
 @click.option("--parameters", type=Amount(1, 1e15), help="active ones of the model, e.g. 8e9: then FLOPs are shown")
+@click.option(
+    "--golds",
+    type=TEXT,
+    help="a file of problems with their right answers (id, answer), where those of the paths state none",
+)
 @click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
 @click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER)
 def import_files(
@@ -51,8 +62,8 @@ def import_files(
 
 def _pair(text: str) -> tuple[str, str]:
     field, equals, name = text.partition("=")
-    if not (equals and field.strip() and name.strip()):
-        raise PathpruneError(f"--map {text!r} is not WHAT=FIELD, as in text=completion")
+    if not (equals and field.strip()):
+        raise PathpruneError(f"--map {text!r} is not WHAT=FIELD, as in text=completion; WHAT= reads nothing")
     return field.strip(), name.strip()
 
 

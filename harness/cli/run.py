@@ -17,6 +17,7 @@ from harness.spec import Stage
 from harness.where import Where
 
 RESULTS = click.option("--results", default="results/local", show_default=True, type=OUT_FOLDER)
+SHOWN = 20  # lines of what is wrong with a pool
 BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
 
 
@@ -141,10 +142,12 @@ def list_all() -> None:
 
 
 @cli.command()
-@click.argument("spec", type=TEXT)
+@click.argument("spec", type=TEXT, required=False)
 @where
-def check(spec: str, on: Where) -> None:
-    """Run the conformance suite on a pruner, yours or ours."""
+def check(spec: str | None, on: Where) -> None:
+    """Run the conformance suite on a pruner, yours or ours; with --pool and no pruner, hold a pool to what was imported."""
+    if spec is None:
+        raise Ended(_check_pool(on))
     from harness.learn import checkpoints
     from harness.runners.bench import check_signals
     from harness.testing import conformance
@@ -158,6 +161,27 @@ def check(spec: str, on: Where) -> None:
         console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
     raise Ended(2 if failed else 0)
+
+
+def _check_pool(on: Where) -> int:
+    """Print what is wrong with a pool; the exit code."""
+    if on.pool is None:
+        raise PathpruneError("name a pruner to check, or an imported pool: --pool NAME")
+    from harness.session import check_pool
+
+    wrong = check_pool(on.pool)
+    for line in wrong[:SHOWN]:
+        console.print(line, style="red", soft_wrap=True)
+    if len(wrong) > SHOWN:
+        console.print(f"and {len(wrong) - SHOWN:,} more", style="red")
+    if not wrong:
+        about = on.pool.about
+        console.print(
+            f"pool {on.pool.name} is whole: {about['paths']:,} paths of {about['problems']:,} problems, with the hashes, sizes, signals and "
+            "grades that its card says",
+            style="green",
+        )
+    return 2 if wrong else 0
 
 
 @cli.command()

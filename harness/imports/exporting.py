@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness import grading
+from harness import grading, hub
 from harness.api import Path, PathpruneError, Problem
-from harness.imports.importing import SILENT, Progress
+from harness.imports.graders import NATIVE
 from harness.imports.measure import ends_of_ids
 from harness.imports.pool import Pool
 from harness.imports.schema import MEANINGS, SCHEMA, StoredPath, table
 from harness.imports.shapes.pathprune_pool import FORMAT, METADATA
+from harness.imports.watch import SILENT, Progress
 from harness.store.files import writable
 
 PART = 512 << 20  # bytes of rows in memory, after which another file is begun
@@ -50,8 +51,6 @@ def export_bank(run: Any, out: FilePath, progress: Progress = SILENT) -> FilePat
     Raises:
         PathpruneError: the bank lacks paths of a problem.
     """
-    from tasks.imported import NATIVE
-
     grader: dict[str, Any] = {"letters": getattr(run.task, "_letters", "")}
     if run.task.name in NATIVE:
         grader = {"task": run.task.name, "version": run.task.version}
@@ -166,8 +165,6 @@ def card(name: str, about: dict[str, Any], counts: dict[str, int], there: set[st
 
 def push_pool(folder: FilePath, repository: str, private: bool = False) -> str:
     """Upload an exported data set; returns the commit's address."""
-    from harness.learn.hub import push_folder
-
     if not _is_export(folder):
         raise PathpruneError(f"{folder} was not written by export-pool; export a pool there first")
-    return push_folder(folder, repository, private)
+    return hub.push_folder(folder, repository, private)

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,16 +21,48 @@ import pyarrow as pa
 from harness.api import PathpruneError
 from harness.imports import parquet
 from harness.imports.values import Flaw
-from harness.public import private
-from harness.text import shown, unknown
+from harness.text import shown
 from tasks.benchmarks.files import Row, decoded, listed
 
 KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
 MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
-HUB = "hf://"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+BLOCK = 1 << 18
+UNZIPPED = {
+    v for k, v in vars(zipfile).items() if k in ("ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA", "ZIP_ZSTANDARD")
+}
+ZSTD = (20, 93)  # methods of zip
 REFUSED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)
+
+
+@dataclass
+class Reached:
+    """How much of a file was gone through, in bytes of it as it lies there."""
+
+    bytes: int = 0
+
+    def add(self, count: int) -> None:
+        """Go on by so many."""
+        self.bytes += count
+
+
+class Counted(io.RawIOBase):
+    """A file that counts what is read of it."""
+
+    def __init__(self, inner: io.FileIO, reached: Reached) -> None:
+        self.inner, self.reached = inner, reached
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what fits."""
+        count = self.inner.readinto(buffer)
+        self.reached.add(count or 0)
+        return count
 
 
 class Given(NamedTuple):
@@ -57,26 +88,44 @@ class Source:
     kind: str
     packing: str | None
 
-    def rows(self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None) -> Iterator[Given]:
-        """Its rows in order. ``is_row`` knows the objects that are a row though they hold a list of objects;
-        ``columns`` are the fields that are wanted, a favour that only Parquet does.
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        with self._blamed():
+            return self.path.stat().st_size
+
+    def rows(
+        self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None, reached: Reached | None = None
+    ) -> Iterator[Given]:
+        """Its rows in order.
+
+        Args:
+            is_row: knows the objects that are a row though they hold a list of objects.
+            columns: the fields that are wanted, a favour that only Parquet does.
+            reached: is told how much of the file was gone through.
 
         Raises:
             PathpruneError: the file is not what its name says, is damaged or cut short.
         """
-        readers = {".parquet": self._parquet, ".csv": self._csv, ".eval": self._eval}
+        reached = reached or Reached()
         with self._blamed():
             if self.kind == ".parquet":
-                yield from self._parquet(columns)
-            elif self.kind in readers:
-                yield from readers[self.kind]()
+                yield from self._parquet(columns, reached)
+            elif self.kind == ".csv":
+                yield from self._csv(reached)
+            elif self.kind == ".eval":
+                yield from self._eval(reached)
             else:
-                yield from self._json(is_row)
+                yield from self._json(is_row, reached)
 
-    def sha256(self) -> str:
+    def sha256(self, reached: Reached | None = None) -> str:
         """The file's hash, as ``sha256sum`` prints it."""
         with self._blamed(), self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := stream.read(BLOCK):
+                digest.update(block)
+                (reached or Reached()).add(len(block))
+            return digest.hexdigest()
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
@@ -93,21 +142,25 @@ class Source:
             ) from error
 
     @contextmanager
-    def _opened(self) -> Iterator[io.BufferedReader]:
-        if self.packing == "gzip":
-            with gzip.open(self.path) as stream:
-                yield cast(io.BufferedReader, stream)
-            return
-        if self.packing == "zstd":
-            with pa.input_stream(str(self.path), compression="zstd") as packed, io.BufferedReader(packed) as stream:
-                yield stream
-            return
-        with self.path.open("rb") as stream:
-            self._refuse_by_sign(stream.peek(1024)[:1024])
-            yield stream
+    def _opened(self, reached: Reached) -> Iterator[io.BufferedReader]:
+        """What the file holds, unpacked; ``reached`` counts packed bytes."""
+        with self.path.open("rb", buffering=0) as raw, io.BufferedReader(Counted(raw, reached), BLOCK) as packed:
+            if self.packing == "gzip":
+                with gzip.GzipFile(fileobj=packed) as stream:
+                    yield cast(io.BufferedReader, stream)
+            elif self.packing == "zstd":
+                with pa.CompressedInputStream(packed, "zstd") as inner, io.BufferedReader(inner) as stream:
+                    yield stream
+            else:
+                self._refuse_by_sign(packed.peek(1024)[:1024])
+                yield cast(io.BufferedReader, packed)
 
     def _refuse_by_sign(self, first: bytes) -> None:
         sign = next((kind for sign, kind in SIGNS.items() if first.startswith(sign)), None)
+        if first.startswith(UTF_16) or (sign is None and _is_wide(first)):
+            raise PathpruneError(
+                f"{self.name} is text in UTF-16, and UTF-8 is read; write it anew: iconv -f UTF-16 -t UTF-8"
+            )
         if sign is not None or b"\x00" in first:
             raise PathpruneError(
                 f"{self.name} is a {sign or 'binary'} file and no {self.kind}; give it the ending of what it is ({', '.join((*KINDS, *PACKED))})"
@@ -122,12 +175,17 @@ class Source:
                 )
             if line.strip():
                 where = f"{self.name}, line {number}"
-                yield Given(where, _read(line, where))
+                row = _read(line, where)
+                if number == 1 and isinstance(row, PathpruneError) and line.strip() in (b"{", b"["):
+                    raise PathpruneError(
+                        f"{self.name} is one JSON document over many lines; name it .json, or write a row in each line: jq -c"
+                    )
+                yield Given(where, row)
             number, line = number + 1, stream.readline(MOST_WHOLE + 1)
 
-    def _json(self, is_row: Callable[[Any], bool]) -> Iterator[Given]:
+    def _json(self, is_row: Callable[[Any], bool], reached: Reached) -> Iterator[Given]:
         """JSON lines, whatever the ending says, or one document."""
-        with self._opened() as stream:
+        with self._opened(reached) as stream:
             first = stream.readline(MOST_WHOLE + 1).removeprefix(b"\xef\xbb\xbf")
             is_array = first.lstrip().startswith(b"[")
             if (self.kind != ".json" and not is_array) or (_is_object(first) and stream.peek(1).strip()):
@@ -147,39 +205,71 @@ class Source:
             rows: list[Any] = content["samples"]  # a log of inspect_ai
         else:
             rows = [content] if isinstance(content, dict) and is_row(content) else listed(content, self.name)
+        size = reached.bytes
         for number, row in enumerate(rows, 1):
+            reached.bytes = size * number // len(rows)
             yield Given(f"{self.name}, row {number}", row)
 
-    def _csv(self) -> Iterator[Given]:
+    def _csv(self, reached: Reached) -> Iterator[Given]:
         csv.field_size_limit(MOST_WHOLE)
-        with self._opened() as stream:
+        with self._opened(reached) as stream:
             try:
                 rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
                 header = next(rows, [])
                 named = [name for name in header if name]
+                if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
+                    raise PathpruneError(
+                        f"{self.name} has one column, {shown(header[0])}: its cells are parted by {other!r}, and commas are read"
+                    )
                 if len(set(named)) < len(named):
                     raise PathpruneError(f"{self.name} has two columns of one name: {', '.join(named)[:200]}")
                 for number, cells in enumerate(rows, 1):
                     if cells:
                         yield Given(f"{self.name}, row {number}", _cells(header, cells))
             except UnicodeDecodeError as error:
-                raise PathpruneError(f"{self.name} is not UTF-8 text ({error.reason})") from error
+                raise PathpruneError(
+                    f"{self.name}{self._first_undecodable()} is not UTF-8 text ({error.reason}); write it anew: iconv -t UTF-8 -f ENCODING"
+                ) from error
             except csv.Error as error:
                 raise PathpruneError(f"{self.name}, line {rows.line_num}: not CSV ({error}); write it again") from error
 
-    def _parquet(self, columns: Sequence[str] | None = None) -> Iterator[Given]:
-        for number, row in enumerate(parquet.rows(self.path, columns), 1):
+    def _first_undecodable(self) -> str:
+        """Which line is no UTF-8, for a message."""
+        with self._opened(Reached()) as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError:
+                    return f", line {number},"
+        return ""
+
+    def _parquet(self, columns: Sequence[str] | None, reached: Reached) -> Iterator[Given]:
+        size = self.size
+        for number, (row, share) in enumerate(parquet.rows(self.path, columns), 1):
+            reached.bytes = int(share * size)
             yield Given(f"{self.name}, row {number}", row)
 
-    def _eval(self) -> Iterator[Given]:
+    def _eval(self, reached: Reached) -> Iterator[Given]:
         """The samples of a zipped log of inspect_ai, by id and epoch."""
         with zipfile.ZipFile(self.path) as archive:
             names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
-            for name in sorted(names, key=_natural):
-                if archive.getinfo(name).file_size > MOST_WHOLE:
-                    raise PathpruneError(f"{self.name}, {name}: more than {MOST_WHOLE:,} bytes")
-                where = f"{self.name}, {name}"
+            for name in sorted(names, key=natural):
+                where, about = f"{self.name}, {name}", archive.getinfo(name)
+                if about.file_size > MOST_WHOLE:
+                    raise PathpruneError(f"{where}: more than {MOST_WHOLE:,} bytes")
+                if about.compress_type not in UNZIPPED:
+                    raise PathpruneError(
+                        f"{self.name} is packed in a way (zip method {about.compress_type}{', zstd' * (about.compress_type in ZSTD)}) that this "
+                        f"Python does not unpack; write it as JSON first: inspect log convert {self.name} --to json --output-dir FOLDER"
+                    )
+                reached.add(about.compress_size)
                 yield Given(where, _read(archive.read(name), where))
+
+
+def _is_wide(first: bytes) -> bool:
+    """Is every other byte NUL, as in English text of two bytes per character?"""
+    halves = (first[0:64:2], first[1:64:2])
+    return len(first) >= 4 and any(not any(half) for half in halves) and all(len(half) for half in halves)
 
 
 def _read(line: bytes, where: str) -> Any:
@@ -205,99 +295,6 @@ def _cells(header: Sequence[str], cells: Sequence[str]) -> Row | Flaw:
     return {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
-def sources(files: Sequence[Path | str]) -> list[Source]:
-    """The files that are named, those in folders that are named, and those of hub data sets.
-
-    Raises:
-        PathpruneError: one is not there, or not of a kind that is read here.
-    """
-    named = [files] if isinstance(files, str | Path) else list(files)
-    if not named:
-        raise PathpruneError("no file of paths is named")
-    every = [source for given in named for source in _sources(given)]
-    twice = next((s.name for i, s in enumerate(every) if s.path in [t.path for t in every[:i]]), None)
-    if twice:
-        raise PathpruneError(f"{twice} is named twice; its paths would count twice")
-    return every
-
-
-def _sources(given: Path | str) -> list[Source]:
-    if str(given).startswith(HUB):
-        return _of_hub(str(given))
-    try:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            return _of_folder(path, str(given))
-        known = path.is_file()
-    except (OSError, ValueError, RuntimeError) as error:  # a name that no file has
-        raise PathpruneError(f"no file of paths at {shown(given)} ({type(error).__name__})") from error
-    if not known:
-        beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, beside, 1)
-        raise PathpruneError(
-            f"no file of paths at {given}" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
-        )
-    return [_source(path, private(str(given)))]
-
-
-def _source(path: Path, name: str) -> Source:
-    suffix = path.suffix.lower()
-    packing = PACKED.get(suffix)
-    kind = Path(path.stem).suffix.lower() if packing else suffix
-    if kind not in KINDS:
-        raise PathpruneError(f"{name}: {unknown('kind of file', kind or suffix or path.name, [*KINDS, *PACKED])}")
-    if packing and kind in (".parquet", ".eval"):
-        raise PathpruneError(
-            f"{name}: a {kind} file is compressed inside already; unpack it: {_unpacks(packing)} {name}"
-        )
-    return Source(path, name, kind, packing)
-
-
-def _unpacks(packing: str) -> str:
-    return "gunzip" if packing == "gzip" else "unzstd"
-
-
-def _of_folder(folder: Path, name: str) -> list[Source]:
-    """Every file of rows in a folder, by name; where lm-eval wrote there, its samples alone."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and not any(q.startswith(".") for q in p.parts[-3:])]
-    paths = [p for p in paths if _kind(p) in KINDS]
-    samples = [p for p in paths if p.name.startswith("samples_")]
-    found = [_source(p, private(str(p))) for p in sorted(samples or paths, key=lambda p: _natural(str(p)))]
-    if not found:
-        raise PathpruneError(
-            f"no file of paths in the folder {name}; read are {', '.join(KINDS)}, and .gz and .zst of them"
-        )
-    kinds = sorted({s.kind for s in found})
-    if len(kinds) > 1:
-        raise PathpruneError(
-            f"{name} holds files of several kinds ({', '.join(kinds)}); name those that hold the paths"
-        )
-    return found
-
-
-def _kind(path: Path) -> str:
-    return (Path(path.stem).suffix if path.suffix in PACKED else path.suffix).lower()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _of_hub(address: str) -> list[Source]:
-    """The files of ``hf://owner/name[@revision][/folder or file]``, downloaded unless the hub's cache has them."""
-    from harness.learn.hub import pull_data
-
-    owner, _, rest = address.removeprefix(HUB).partition("/")
-    name, _, inside = rest.partition("/")
-    if not owner or not name:
-        raise PathpruneError(f"{address} names no data set of the hub: hf://owner/name")
-    patterns = [f"{inside}*"] if inside else [f"*{kind}{packed}" for kind in KINDS for packed in ("", *PACKED)]
-    folder = pull_data(f"{HUB}{owner}/{name}", patterns)
-    inner = folder / inside
-    found = [_source(inner, "")] if inner.is_file() else _of_folder(inner, address) if inner.is_dir() else []
-    if not found:
-        raise PathpruneError(f"{address}: the data set has nothing of that name")
-    return [
-        Source(s.path, f"{HUB}{owner}/{name}/{s.path.relative_to(folder).as_posix()}", s.kind, s.packing) for s in found
-    ]

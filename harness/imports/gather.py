@@ -85,6 +85,7 @@ class Gathered:
         if self.counted == len(self.rows.refused):
             return len(self.left)
         keys: list[Key] = []
+        self.rows.watch.say("learning which rows belong together")
         for given in self.rows.only(self.reader.columns):
             try:
                 keys.append(self.reader.key(given, self.rows.source.name))

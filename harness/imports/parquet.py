@@ -11,25 +11,48 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.api import PathpruneError
+
 BATCH = 64 << 20  # bytes of columns that are decoded at once
 BUFFER = 1 << 20
 
 
-def rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Its rows in order, of these columns where they are there, of all where ``columns`` is None."""
+def rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[dict[str, Any], float]]:
+    """Its rows in order, each with the share of the file's row groups that is gone through with it.
+
+    Of these columns where they are there, of all where ``columns`` is None.
+    """
     with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
         known = parquet.schema_arrow.names
+        if len(set(known)) < len(known):
+            twice = next(name for name in known if known.count(name) > 1)
+            raise PathpruneError(f"{file} has two columns of one name: {twice}")
         wanted = known if columns is None else [name for name in known if name in columns]
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
-        largest = max((_bytes(group) / max(group.num_rows, 1) for group in groups), default=1)
-        size = int(min(max(BATCH / max(largest, 1), 1), 4096))
+        shares = _shares(groups)
         if not wanted:  # the rows are there, though nothing of them is asked
-            yield from ({} for _ in range(parquet.metadata.num_rows))
+            yield from (({}, share) for share in shares)
             return
-        for batch in parquet.iter_batches(size, columns=list(wanted), use_threads=False):
+        for batch in parquet.iter_batches(_batch(groups), columns=list(wanted), use_threads=False):
             values = [_values(column) for column in batch.columns]
             for cells in zip(*values, strict=True):
-                yield dict(zip(batch.schema.names, cells, strict=True))
+                yield dict(zip(batch.schema.names, cells, strict=True)), next(shares)
+
+
+def _batch(groups: Sequence[Any]) -> int:
+    """How many rows are decoded at once."""
+    largest = max((_bytes(group) / max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(BATCH / max(largest, 1), 1), 4096))
+
+
+def _shares(groups: Sequence[Any]) -> Iterator[float]:
+    """For each row how much of the row groups lies before its end, by their packed bytes."""
+    sizes = [sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups]
+    whole, before = max(1, sum(sizes)), 0
+    for group, size in zip(groups, sizes, strict=True):
+        for row in range(1, group.num_rows + 1):
+            yield (before + size * row / group.num_rows) / whole
+        before += size
 
 
 def _bytes(group: Any) -> int:
@@ -43,6 +66,8 @@ def _values(column: pa.Array) -> list[Any]:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _values(column.dictionary_decode())
+    if pa.types.is_map(kind):
+        return [None if pairs is None else dict(pairs) for pairs in column.to_pylist()]
     if pa.types.is_struct(kind):
         fields = [_values(column.field(i)) for i in range(kind.num_fields)]
         names = [kind.field(i).name for i in range(kind.num_fields)]

@@ -186,7 +186,9 @@ def _probe(entry: Any, name: str) -> Probe:
         for target, fields in PROBE.items()
     }
     confidence = (
-        None if first["confidence"] is None else float(values.per_token([first["confidence"]], f"{name}.confidence")[0])
+        None
+        if first["confidence"] is None
+        else float(values.per_token([first["confidence"]], f"{name}.confidence", "probe")[0])
     )
     return Probe(
         position,
@@ -208,6 +210,9 @@ PROBE = {
 def _rewards(value: Any, name: str) -> dict[str, Any]:
     """Scores by the model that gave them; one that is not named is named after its field."""
     scores = dict(value) if isinstance(value, Mapping) else {name: value}
+    unnamed = [key for key in scores if not str(key).strip() or not str(key).isprintable()]
+    if unnamed:
+        raise Flaw(f"{name} has a reward named {shown(unnamed[0])}; give it a name of one line")
     read = {str(key): values.reward(score, f"{name}.{key}" if key != name else name) for key, score in scores.items()}
     return {key: score for key, score in read.items() if score is not None}
 

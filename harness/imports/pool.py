@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from harness import advice
 from harness.api import MOST_FLOPS, STATISTICS, Path, PathpruneError, Problem, TokenStats
-from harness.imports.schema import SCHEMA, lists
+from harness.imports.schema import SCHEMA, content_digest, flaw_of, lists
 from harness.imports.tokens import Document, Tokens
 from harness.store.blame import damaged, other_format, unreadable
 from harness.store.locks import Claims
@@ -47,6 +47,7 @@ class Entry:
     file: str
     paths: int
     prompt_tokens: int | None
+    sha256: str = ""  # of what the rows say; "" in pools of before it was stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +128,17 @@ class Pool:
         return {name: e.paths for name, e in self.entries.items() if e.paths < most}
 
     def rows(self, problem: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one problem, as ``harness.imports.schema`` says."""
+        """The rows of one problem, as ``harness.imports.schema`` says; whole ones are held to their digest.
+
+        Raises:
+            PathpruneError: they are not what the import wrote.
+        """
         file = inside(self.folder / PATHS / self.entries[problem].file, self.folder)
         try:
             with pq.ParquetFile(file) as stream:
                 table = stream.read(columns=list(columns) if columns else None)
+        except FileNotFoundError as error:
+            raise damaged(file, "it is gone", AGAIN) from error
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise unreadable(file, error) from error
@@ -139,9 +146,19 @@ class Pool:
         for name in columns or SCHEMA.names:
             if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
                 raise damaged(file, f"its column {name} is missing or of another type", AGAIN)
-        if len(table) != self.entries[problem].paths:
-            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {self.entries[problem].paths}", AGAIN)
+        entry = self.entries[problem]
+        if len(table) != entry.paths:
+            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {entry.paths}", AGAIN)
+        if not columns:
+            self._hold(file, table, entry)
         return table
+
+    def _hold(self, file: FilePath, table: pa.Table, entry: Entry) -> None:
+        """Refuse rows that are not those that were imported."""
+        if flaw := flaw_of(table):
+            raise damaged(file, flaw, AGAIN)
+        if entry.sha256 and content_digest(table) != entry.sha256:
+            raise damaged(file, "its rows are not those that were imported: somebody changed it", AGAIN)
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.about['problems']} problems, {self.about['paths']} paths>"
@@ -223,7 +240,9 @@ def _entry(row: Any) -> Entry:
         raise ValueError(f"{shown(row)}")
     if not (_is_count(paths) and paths > 0 and (tokens is None or _is_count(tokens))):
         raise ValueError(f"{paths} paths, {tokens} tokens of the prompt")
-    return Entry(Problem(name, prompt or "", golds[0] if golds else ""), tuple(golds), file, paths, tokens)
+    if not isinstance(sha256 := row.get("sha256", ""), str):
+        raise ValueError(f"sha256 {shown(sha256)}")
+    return Entry(Problem(name, prompt or "", golds[0] if golds else ""), tuple(golds), file, paths, tokens, sha256)
 
 
 Ends = Callable[[str], np.ndarray]  # where each unit of a text ends, int32
@@ -269,7 +288,6 @@ class View:
         for i, (text, finish, length) in enumerate(zip(texts, finishes, lengths, strict=True)):
             document = self._document(f"{i} of {problem.id}", text, length, numbers["tokens"][i], numbers["ends"][i])
             known = {n: numbers[n][i] for n in self.pool.statistics} if self.recorded else {}
-            self._hold(problem, i, document, known)
             stats = TokenStats(**known) if known else None
             paths.append(Path(problem, i, seed, Tokens(document), text or "", stats, finish or "stop"))  # type: ignore[arg-type]
         return paths
@@ -288,13 +306,6 @@ class View:
             return Document(name, length, text, ids, ends, self.pool.about.get("rate"))
         ends = self.measure(text or "")
         return Document(name, len(ends), text, None, ends)
-
-    def _hold(self, problem: Problem, index: int, document: Document, known: Mapping[str, Any]) -> None:
-        """Refuse arrays that are not one number per token."""
-        for name, values in {"tokens": document.ids, "ends": document.ends, **known}.items():
-            if values is not None and len(values) != document.length:
-                file = self.folder / PATHS / self.pool.entries[problem.id].file
-                raise damaged(file, f"path {index} has {len(values)} {name} for {document.length} tokens", AGAIN)
 
 
 def native(pool: Pool) -> View:

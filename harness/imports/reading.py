@@ -15,6 +15,7 @@ from harness.imports.logprobs import Statistics
 from harness.imports.mapping import PATH, PROBLEM, TARGETS, add, find, lookup
 from harness.imports.paths import golds, path, spread
 from harness.imports.values import Flaw, is_list
+from harness.text import shown
 from tasks.benchmarks import fields
 from tasks.benchmarks.files import Row, missing
 
@@ -128,10 +129,15 @@ class FieldReader:
         """To which problem a row belongs. Raises Flaw where nothing says so."""
         name, prompt = self._id(given.row, source), self._prompt(given)
         if name is None and prompt is None:
-            raise Flaw(
-                "nothing says which problem it belongs to: no id, problem, question or prompt; map one: problem=FIELD"
-            )
+            raise Flaw(f"nothing says which problem it belongs to: {self._asked_in(given.row)}; map one: problem=FIELD")
         return Key(name, digest(prompt))
+
+    def _asked_in(self, row: Row) -> str:
+        """Why no field of a row says which problem it is of."""
+        named = next((name for name in PROBLEM["problem"] if name in row), None)
+        return (
+            "no id, problem, question or prompt" if named is None else f"{named} is {shown(row[named])}, not a question"
+        )
 
     def part(self, given: Given, source: str) -> Part:
         """What a row says. Raises Flaw where it cannot be read."""

@@ -5,9 +5,9 @@ A field that a file does not have is None. No reader puts a number in its place:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -72,3 +72,29 @@ class ImportedProblem:
     paths: Sequence[ImportedPath]
     where: str
     prompt_tokens: int | None = None
+
+
+class Readable(Protocol):
+    """The problems of some files, and what is known of the files when they were gone through."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What our own export says of its paths; {} of any other file."""
+
+    @property
+    def shape(self) -> str:
+        """The name of the rows' shape."""
+
+    @property
+    def mapping(self) -> Mapping[str, str]:
+        """What was read from which field."""
+
+    @property
+    def sources(self) -> Sequence[Mapping[str, Any]]:
+        """Each file with its SHA-256 and its rows."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """What was left out, a line for each row."""
+
+    def __iter__(self) -> Iterator[ImportedProblem]: ...

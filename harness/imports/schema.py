@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.api import STATISTICS
 from harness.imports.rows import Probe
@@ -45,6 +46,7 @@ MEANINGS: dict[str, tuple[pa.DataType, str]] = {
     "probes": (pa.list_(PROBE), "forced answers: what the path would have said after so many tokens"),
     "rewards": (pa.list_(REWARD), "scores of reward models, one for the path or one for each step"),
 }
+ENDINGS = ("stop", "length", None)
 SCHEMA = pa.schema([(name, kind) for name, (kind, _) in MEANINGS.items()])
 
 
@@ -130,3 +132,33 @@ def content_digest(rows: pa.Table) -> str:
         else:
             digest.update(repr(rows[name].to_pylist()).encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def flaw_of(rows: pa.Table) -> str:
+    """What makes these rows no paths of one problem, "" where they are."""
+    for name in ("problem", "index", "length", "correct"):
+        if rows[name].null_count:
+            return f"{name} of a path is missing"
+    if rows["index"].to_pylist() != list(range(len(rows))):
+        return "its paths are not numbered 0, 1, 2 and so on"
+    if len(rows["problem"].unique()) > 1:
+        return "its paths are of several problems"
+    for i, (length, finish) in enumerate(zip(rows["length"].to_pylist(), rows["finish"].to_pylist(), strict=True)):
+        if length < 0 or finish not in ENDINGS:
+            return f"path {i} has {length} tokens and ended by {finish!r}"
+    if pc.any(pc.and_(rows["correct"], rows["answer"].is_null())).as_py():
+        return "a path is right and has no answer"
+    return _flaw_of_tokens(rows)
+
+
+def _flaw_of_tokens(rows: pa.Table) -> str:
+    """Which list of numbers of which path is not one per token."""
+    lengths = rows["length"].to_numpy()
+    for name in (*STATISTICS, "tokens", "ends"):
+        counts = pc.list_value_length(rows[name]).to_pylist()
+        for i, (count, length) in enumerate(zip(counts, lengths, strict=True)):
+            if count is not None and count != length:
+                return f"path {i} has {count} {name} for {length} tokens"
+        if pc.list_flatten(rows[name]).null_count:
+            return f"a number among its {name} is missing"
+    return ""

@@ -7,9 +7,23 @@ from typing import Any
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.imports.files import Given, Source
+from harness.imports.files import Given, Reached, Source
 from harness.imports.values import Flaw
+from harness.imports.watch import Watch
 from harness.text import shorten, shown
+
+
+class _Telling(Reached):
+    """Tells a watch how much of all files was gone through."""
+
+    def __init__(self, watch: Watch, before: int, total: int) -> None:
+        super().__init__(before)
+        self.watch, self.total = watch, total
+
+    def add(self, count: int) -> None:
+        """Go on by so many."""
+        super().add(count)
+        self.watch.at(self.bytes, self.total)
 
 
 class Rows:
@@ -19,15 +33,18 @@ class Rows:
         sources: the files.
         skip_bad: whether a wrong row is left out and noted, or is an error.
         is_row: whether an object that holds a list of objects is a row all the same.
+        watch: is told how much of the files was gone through.
     """
 
-    def __init__(self, sources: Sequence[Source], skip_bad: bool, is_row: Callable[[Any], bool]) -> None:
-        self.sources, self.skip_bad, self.is_row = sources, skip_bad, is_row
+    def __init__(
+        self, sources: Sequence[Source], skip_bad: bool, is_row: Callable[[Any], bool], watch: Watch | None = None
+    ) -> None:
+        self.sources, self.skip_bad, self.is_row, self.watch = sources, skip_bad, is_row, watch or Watch()
         self.counts: dict[str, int] = {}
         self.refused: dict[str, str] = {}  # what is wrong, by the row's place
         self.source = sources[0]  # of the row that came last
-        self.bytes = sum(source.path.stat().st_size for source in sources)
-        self.bytes_read = 0
+        self.bytes = sum(source.size for source in sources)
+        self.bytes_read = 0  # in the last pass over them
 
     def __iter__(self) -> Iterator[Given]:
         return self.only(None)
@@ -36,17 +53,30 @@ class Rows:
         """The rows with at least these fields; of a file that is read by columns, with these alone."""
         self.bytes_read = before = 0
         for source in self.sources:
-            self.source, count, size = source, 0, source.path.stat().st_size
-            known = self.counts.get(source.name, 0)  # from an earlier pass
-            for given in source.rows(self.is_row, columns):
+            self.source, count, reached = source, 0, Reached()
+            for given in source.rows(self.is_row, columns, reached):
                 count += 1
-                self.bytes_read = before + (size * count // known if known else 0)
+                self._at(before + reached.bytes)
                 if self._is_whole(given):
                     yield given
             if not count:
                 raise PathpruneError(f"{source.name} holds no rows; leave it out")
             self.counts[source.name] = count
-            self.bytes_read = before = before + size
+            before += source.size
+            self._at(before)
+
+    def _at(self, position: int) -> None:
+        self.bytes_read = min(self.bytes, position)
+        self.watch.at(self.bytes_read, self.bytes)
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the files, which takes a pass over their bytes."""
+        hashes, before = {}, 0
+        self.watch.say("hashing the files")
+        for source in self.sources:
+            hashes[source.name] = source.sha256(_Telling(self.watch, before, self.bytes))
+            before += source.size
+        return hashes
 
     def _is_whole(self, given: Given) -> bool:
         where, row = given

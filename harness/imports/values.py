@@ -19,6 +19,9 @@ STOPPED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_str", 
 CUT = {"length", "max_tokens", "max_length", "model_length", "max_new_tokens", "token_limit", "truncated", "incomplete"}
 
 
+MOST = 2**31 - 1
+
+
 class Flaw(PathpruneError):  # noqa: N818
     """What is wrong with one row, without its place, which whoever reads the rows knows."""
 
@@ -66,15 +69,15 @@ def word(value: Any, name: str) -> str | None:
 
 
 def whole(value: Any, name: str) -> int | None:
-    """A count, 0 or more; None where there is none."""
+    """A count of tokens, from 0 to what 32 bits hold; None where there is none."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Flaw(f"{name} is {shown(value)}, not a whole number") from error
-    if isinstance(value, bool) or not number.is_integer() or not 0 <= number < 2**53:
-        raise Flaw(f"{name} is {shown(value)}, not a whole number of 0 or more")
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= MOST:
+        raise Flaw(f"{name} is {shown(value)}, not a whole number from 0 to {MOST:,}")
     return int(number)
 
 
@@ -104,10 +107,10 @@ def finish(value: Any, name: str) -> Literal["stop", "length"] | None:
 
 
 def reward(value: Any, name: str) -> float | Sequence[float] | None:
-    """A score of a reward model, or one for each step; a list of one is that number."""
-    if value is None or value == "":
+    """A score of a reward model, or one for each step; a list of one is that number, and an empty one none."""
+    if value is None or value == "" or (is_list(value) and not len(value)):
         return None
-    numbers = per_token(value if is_list(value) else [value], name)
+    numbers = per_token(value if is_list(value) else [value], name, "score")
     return float(numbers[0]) if len(numbers) == 1 else [float(n) for n in numbers]
 
 
@@ -124,16 +127,16 @@ def token_ids(value: Any, name: str) -> tuple[int, ...]:
     return tuple(array.tolist())
 
 
-def per_token(value: Any, name: str) -> np.ndarray:
-    """One finite number per token, float64."""
+def per_token(value: Any, name: str, each: str = "token") -> np.ndarray:
+    """One finite number per token, or whatever ``each`` is, float64."""
     try:
         array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
         if array.ndim != 1 or array.dtype.kind not in "fiuO":
             raise TypeError
         array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise Flaw(f"{name} is {shown(value)}, not one number per token") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Flaw(f"{name} is {shown(value)}, not one number per {each}") from error
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise Flaw(f"{name} is {array[first]:g} at token {first + 1}, which is no number that anything can be made of")
+        raise Flaw(f"{name} is {array[first]:g} at {each} {first + 1}, which is no number that anything can be made of")
     return array

@@ -17,8 +17,8 @@ from typing import Any
 from harness import advice
 from harness.api import ASKED, PathpruneError
 from harness.engines import adapters
+from harness.hub import is_address, pull
 from harness.learn import weights
-from harness.learn.hub import is_address, pull
 from harness.ledger import IMPORTED
 from harness.plugins.declared import Plugin
 from harness.store.files import writable

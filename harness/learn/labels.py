@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from harness import advice, grading
 from harness.api import Engine, LabelledPrefix, Path, PathpruneError, Problem, Task
+from harness.hub import is_address, pull_labels
 from harness.imports.pool import View
-from harness.learn.hub import is_address, pull_labels
 from harness.learn.label_parts import apart, cost_of, stated
 from harness.learn.label_parts import rows as rows_of
 from harness.pools.bank import Bank

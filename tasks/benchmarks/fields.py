@@ -235,7 +235,8 @@ def _plain(value: Any, name: str, where: str) -> str:
     """A text or a number as text."""
     if isinstance(value, str):
         return _clean(value, name, where)
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    is_whole = isinstance(value, int) and not isinstance(value, bool)  # which may be too large for a float
+    if not is_whole and not (isinstance(value, float | Decimal) and math.isfinite(value)):
         raise PathpruneError(f"{where}: {name} is {shown(value)}, not one text or number")
     return str(value)
 

@@ -170,6 +170,8 @@ def decoded(text: str, where: str) -> Any:
     except RecursionError as error:
         raise PathpruneError(f"{where} is nested too deeply") from error
     except ValueError as error:  # no JSON, an integer of more digits than Python reads, a field twice
+        if "integer string conversion" in str(error):
+            raise PathpruneError(f"{where} holds a whole number of thousands of digits, which no field is") from error
         raise PathpruneError(f"{where} is not JSON: {error}") from error
 
 

@@ -25,8 +25,8 @@ from harness.engines.hf import kv, support
 from harness.engines.hf.adapter import StopAdapter
 from harness.engines.hf.batch import SequenceBatch, ragged_inputs
 from harness.engines.hf.decoding import Decoding
+from harness.engines.prefix_reader import PrefixReader
 from harness.engines.prompts import Prompts, end_tokens
-from harness.learn.prefix_reader import PrefixReader
 
 END = -1  # behind a stored head, whose every token is computed
 RECOMPUTED = 1 << 16  # generated tokens that one forward pass computes at most, when prefixes are not stored

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from harness.api import STATISTICS, PathpruneError
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
 from harness.imports.schema import SCHEMA, lists
+from harness.imports.watch import Watch
 from harness.store.blame import damaged, unreadable
 
 NAME = "pathprune"
@@ -58,9 +60,10 @@ class Reading:
     """The problems of exported files; each problem's rows stand together."""
 
     shape = NAME
+    mapping: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, files: Sequence[str]) -> None:
-        self.files = parts(files)
+    def __init__(self, files: Sequence[str], watch: Watch | None = None) -> None:
+        self.files, self.watch = parts(files), watch or Watch()
         self.about = _metadata(self.files[0])
         self.skipped: list[str] = []
         self.sources: list[dict[str, Any]] = []
@@ -97,7 +100,9 @@ class Reading:
         begun, row = 0, 0
         for group in range(stream.num_row_groups):
             rows = stream.read_row_group(group)
-            self.bytes_read += stream.metadata.row_group(group).total_byte_size // 4
+            about = stream.metadata.row_group(group)
+            self.bytes_read += sum(about.column(i).total_compressed_size for i in range(about.num_columns))
+            self.watch.at(min(self.bytes_read, self.bytes), self.bytes)
             for run in _runs(rows):
                 if held and held[0]["problem"][0] != run["problem"][0]:
                     yield _problem(pa.concat_tables(held), f"{file}, row {begun + 1}")
@@ -106,7 +111,6 @@ class Reading:
                 row += len(run)
         if held:
             yield _problem(pa.concat_tables(held), f"{file}, row {begun + 1}")
-        self.bytes_read = min(self.bytes, self.bytes_read)
 
 
 def _runs(rows: pa.Table) -> Iterator[pa.Table]:

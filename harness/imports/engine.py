@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from harness import advice
-from harness.api import Cost, Engine, FlopModel, Path, PathpruneError, Problem, Signal, UnavailableError
+from harness.api import Cost, Engine, FlopModel, Path, PathpruneError, Problem, Reward, Signal, UnavailableError
+from harness.imports.placed import placed
 from harness.imports.pool import FEW_NAMES, View
 from harness.imports.tokens import Tokens
 
 JOB = 4_000_000  # tokens of paths that are held in memory at once, or one problem's
+RECORDED = ("probes", "rewards")
 NO_FLOPS = FlopModel(0.0, 0.0)
 
 
@@ -50,6 +52,7 @@ class ImportedEngine(Engine):
         self.provides = self._provided()
         self.rows = max(1, int(JOB // max(1.0, view.mean)))
         self._problem: tuple[str, int, list[Path]] = ("", 0, [])
+        self._recorded: tuple[str, dict[str, list[Any]]] = ("", {})
 
     @property
     def closing(self) -> str:  # type: ignore[override]  # known when the model is loaded
@@ -156,6 +159,26 @@ class ImportedEngine(Engine):
             costs.append(self._forced_cost(path, suffix, max_tokens))
         return texts, costs
 
+    def rewards(self, path: Path) -> dict[str, list[Reward]]:
+        """See ``harness.api.Engine``: scores of steps, of a grid or of tokens; those of whole paths for whole paths alone."""
+        name, tokens = f"path {path.index} of {path.problem.id}", path.tokens
+        recorded = self._columns(path.problem.id)
+        told = recorded["rewards"][path.index]
+        if not told:
+            raise UnavailableError(f"{name} has no recorded reward")
+        if not isinstance(tokens, Tokens):
+            raise UnavailableError(f"{name} was drawn by a model, and rewards are recorded of the pool's paths alone")
+        grid = [p["position"] for p in recorded["probes"][path.index] or ()]
+        known, whys = {}, []
+        for reward in told:
+            try:
+                known[reward["name"]] = placed(reward["name"], reward["scores"], tokens.document, grid, tokens.stop)
+            except UnavailableError as error:
+                whys.append(str(error))
+        if not known:
+            raise UnavailableError(f"{name}: {'; '.join(whys)}")
+        return known
+
     def __getattr__(self, name: str) -> Any:
         if name == "flops":  # a model's are known when its weights are loaded
             return self._flops()
@@ -194,6 +217,8 @@ class ImportedEngine(Engine):
             signals.add("token_stats")
         if pool.signals.get("probes") and self.view.recorded:
             signals.add("forced")
+        if pool.signals.get("rewards") and self.view.recorded:
+            signals.add("rewards")
         return frozenset(signals | (self.inner.provides - {"text", "token_stats"} if self.inner is not None else set()))
 
     def _model(self) -> Any:
@@ -214,7 +239,7 @@ class ImportedEngine(Engine):
         return known if known is not None and known.tokens[: len(path.tokens)] == path.tokens else None
 
     def _answer_at(self, path: Path) -> str | None:
-        probes = self._probes(path.problem.id)[path.index] or []
+        probes = self._columns(path.problem.id)["probes"][path.index] or []
         at = len(path.tokens)
         known = next((p for p in probes if p["position"] == at), None)
         if known is None:
@@ -235,9 +260,12 @@ class ImportedEngine(Engine):
         start = self.prompt_length(path.problem) + max(0, length - 1)
         return Cost(probed=probed, flops=float(self.flops(start, start + probed)))
 
-    def _probes(self, problem: str) -> list[Any]:
-        rows: pa.Table = self.view.pool.rows(problem, ["probes"])
-        return list(rows["probes"].to_pylist())
+    def _columns(self, problem: str) -> dict[str, list[Any]]:
+        """Probes and rewards of a problem's paths; those of the last problem are kept."""
+        if self._recorded[0] != problem:
+            rows: pa.Table = self.view.pool.rows(problem, RECORDED)
+            self._recorded = problem, {name: rows[name].to_pylist() for name in RECORDED}
+        return self._recorded[1]
 
 
 def _with_ids(path: Path) -> Path:

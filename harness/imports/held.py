@@ -1,0 +1,116 @@
+"""A path held to what it says of itself: one of each number per token, and where its tokens end in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.api import STATISTICS, PathpruneError
+from harness.imports import measure
+from harness.imports.pool import TOKENS, WORDS, word_ends
+from harness.imports.rows import ImportedPath
+from harness.imports.schema import StoredPath
+from harness.imports.values import MOST
+from harness.text import is_utf8, shown, unknown
+
+MEASURED = "measured"  # the unit of texts that a tokenizer counted
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Holds paths to what they say of themselves; with a tokenizer it counts and cuts texts, and decodes ids."""
+
+    measure_text: Callable[[str], np.ndarray] | None = None
+    decode: Callable[[Sequence[int]], str] | None = None
+
+    def held(self, path: ImportedPath, where: str) -> tuple[StoredPath, str]:
+        """The path with its length and where its tokens end, but for its answer and grade; and the unit that it is counted in.
+
+        Raises:
+            PathpruneError: numbers of tokens that contradict each other, or nothing that has a length.
+        """
+        text = path.text
+        if text is not None and not is_utf8(text):
+            raise PathpruneError(f"{where}: its text holds half a surrogate pair, which is no text")
+        ids = _ids(path.tokens, where)
+        if text is None and ids is not None and self.decode is not None:
+            text = self.decode(ids.tolist())
+        statistics = {name: _numbers(name, values, where) for name, values in path.statistics.items()}
+        length = _length(path, {"token ids": ids, "pieces": path.pieces, **statistics}, where)
+        ends, unit = self._ends(path, text, ids, length)
+        if length is None:
+            if ends is None:
+                raise PathpruneError(
+                    f"{where}: neither its text nor its length is there; map one: --map text=FIELD or length=FIELD"
+                )
+            length = len(ends)
+        if not 0 <= length <= MOST:
+            raise PathpruneError(f"{where}: its length is {length}, not a whole number from 0 to {MOST:,}")
+        rewards = _rewards(path, where)
+        return StoredPath(text, ids, length, path.finish, None, False, ends, statistics, path.probes, rewards), unit
+
+    def _ends(
+        self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None
+    ) -> tuple[np.ndarray | None, str]:
+        """Where each token ends in the text, None where nobody can tell, and the unit that they are."""
+        if length is None:
+            if text is None:
+                return None, TOKENS
+            return (self.measure_text(text), MEASURED) if self.measure_text else (word_ends(text), WORDS)
+        if text is None:
+            return None, TOKENS
+        if path.ends is not None:
+            return np.asarray(path.ends, np.int32), TOKENS
+        if path.pieces is not None:
+            return measure.ends_of_pieces(path.pieces, text), TOKENS
+        if ids is not None and self.decode is not None:
+            return measure.ends_of_ids(ids.tolist(), text, self.decode), TOKENS
+        if self.measure_text is not None and len(measured := self.measure_text(text)) == length:
+            return measured, TOKENS
+        return None, TOKENS
+
+
+def _length(path: ImportedPath, told: Mapping[str, Any], where: str) -> int | None:
+    """The number of tokens of which everything that the path has says the same; None where nothing says any."""
+    lengths = {what: len(values) for what, values in told.items() if values is not None}
+    if path.length is not None:
+        lengths["tokens by its length"] = path.length
+    if len(set(lengths.values())) > 1:
+        (one, a), (two, b) = sorted(lengths.items(), key=lambda item: item[1])[:: max(1, len(lengths) - 1)][:2]
+        raise PathpruneError(f"{where}: it has {b} {two} and {a} {one}; a path has one of each per token")
+    return next(iter(lengths.values()), None)
+
+
+def _ids(tokens: Any, where: str) -> np.ndarray | None:
+    if tokens is None:
+        return None
+    values = np.asarray(tokens)
+    if len(values) and (values.ndim != 1 or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= 2**31):
+        raise PathpruneError(f"{where}: its token ids are not whole numbers from 0 on but {shown(list(tokens)[:5])}")
+    return values.astype(np.int32)
+
+
+def _numbers(name: str, values: Any, where: str) -> np.ndarray:
+    """A token statistic in float16, in whose range numbers are kept."""
+    if name not in STATISTICS:
+        raise PathpruneError(f"{where}: {unknown('token statistic', name, list(STATISTICS))}")
+    array = np.asarray(values)
+    if array.ndim != 1 or (len(array) and array.dtype.kind not in "fiu") or np.isnan(array.astype(np.float64)).any():
+        raise PathpruneError(f"{where}: its {name} is not one number per token")
+    return (
+        array.astype(np.float16) if array.dtype == np.float16 else np.clip(array, -LARGEST, LARGEST).astype(np.float16)
+    )
+
+
+def _rewards(path: ImportedPath, where: str) -> list[tuple[str, list[float]]]:
+    rewards = []
+    for name, given in path.rewards.items():
+        scores = [float(v) for v in np.atleast_1d(np.asarray(given, dtype=np.float64))]
+        if not np.isfinite(scores).all():
+            raise PathpruneError(f"{where}: its reward {shown(name)} is not finite")
+        rewards.append((name, scores))
+    return rewards
