@@ -27,7 +27,7 @@ def walk(rule: Stopping, answers: Sequence[Hashable], lengths: Sequence[int]) ->
     for finished in _batches(rule, sizes):
         for path in finished:
             tally.add(answers[path])
-        if asked(rule, tally):
+        if asked(rule, tally) and finished:
             return _spent(rule, sizes, finished)
     return sizes
 

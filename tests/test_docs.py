@@ -12,7 +12,17 @@ from harness import api
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "pathprune", "pruners", "tasks")
-CONTRACTS = (api.Task, api.Engine, api.Probing, api.Adapter, api.Reader, api.Pruner, api.Streaming, api.Learnable)
+CONTRACTS = (
+    api.Task,
+    api.Engine,
+    api.Probing,
+    api.Adapter,
+    api.Reader,
+    api.Pruner,
+    api.Streaming,
+    api.Stopping,
+    api.Learnable,
+)
 MEMBERS = {n for c in CONTRACTS for n in (*vars(c), *c.__annotations__) if not n.startswith("_")}
 # Of other people's contracts: torch, vLLM, lm-eval, transformers' caches.
 THEIRS = {"forward", "train", "load_weights", "compute_logits", "embed_input_ids", "is_argmax_invariant", "update_state", "apply", "update",

@@ -87,5 +87,5 @@ def disorder(counts: tuple[int, ...]) -> float:
     return float(entropy(votes, base=2) / np.log2(len(votes)))
 
 
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 NODES, WEIGHTS = (_POINTS + 1) / 2, _WEIGHTS / 2  # of the mean over (0, 1)
