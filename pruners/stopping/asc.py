@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betainc, gammainc, gammaincinv
-from scipy.stats import entropy
+from scipy.special import betainc, entr, gammainc, gammaincinv
 
 from harness.api import Origin, Origins, Tally
 from pruners.stopping.rule import Rule
@@ -75,16 +74,26 @@ def largest(counts: tuple[int, ...]) -> float:
     The shares are independent Gamma(count + 1) over their sum, so this is the mean, over the first, of P(all others are smaller).
     """
     leader, *others = counts
-    at = gammaincinv(leader + 1, NODES)
-    below = np.prod([gammainc(other + 1, at) for other in others], axis=0)
-    return float(WEIGHTS @ below)
+    return float(WEIGHTS @ np.prod([smaller(other, leader) for other in others], axis=0))
+
+
+@lru_cache(maxsize=1 << 14)
+def smaller(other: int, leader: int) -> np.ndarray:
+    """P(a share is smaller than the leader's) where that is at each of its quantiles ``NODES``."""
+    return np.asarray(gammainc(other + 1, quantiles(leader)))
+
+
+@lru_cache(maxsize=1 << 10)
+def quantiles(leader: int) -> np.ndarray:
+    """Of Gamma(leader + 1), at ``NODES``."""
+    return np.asarray(gammaincinv(leader + 1, NODES))
 
 
 @lru_cache(maxsize=1 << 16)
 def disorder(counts: tuple[int, ...]) -> float:
     """Entropy of the shares of ``counts`` over the largest that so many can have; one alone stands beside one vote."""
-    votes = counts if len(counts) > 1 else (*counts, 1)
-    return float(entropy(votes, base=2) / np.log2(len(votes)))
+    votes = np.array(counts if len(counts) > 1 else (*counts, 1))
+    return float(entr(votes / votes.sum()).sum() / np.log(2) / np.log2(len(votes)))  # as scipy's entropy rounds
 
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(256)
