@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import registry
-from harness.api import Check, Path, PathpruneError, Problem, Tally
+from harness.api import Check, Path, PathpruneError, Problem, Tally, TokenStats
 from harness.loop import decide
 from harness.stopping import walk
 from harness.testing import conformance
+from pruners.internal_fixed.mars import MARS, calibrated, features, switch_model
 from pruners.internal_fixed.parallel_probe import ParallelProbe
 from pruners.stopping.asc import ahead, largest
 from pruners.stopping.fewer import Fewer
@@ -36,6 +38,11 @@ PARALLEL = (
     "short", "short:m=1", "asc:order=parallel", "sprt:order=parallel", "msprt:order=parallel",
     "agreement:order=parallel,warmup=2,consensus=0.7",
 )  # fmt: skip
+PROBING = (
+    "parallel-probe:step=4,stable=2,patience=1,delay=0",
+    "mars:step=4,window=4,warmup=4",
+    "mars:step=3,warmup=5,gamma=0.5",
+)
 COUNTING = ("short", "short:m=1", "fewer:n=4", "fewer:n=3,batch=2")  # they stop whatever is answered
 ANSWERS = st.one_of(st.none(), st.sampled_from("abcde"))
 PATHS = st.lists(st.tuples(ANSWERS, st.integers(1, 9)), max_size=30)
@@ -201,15 +208,21 @@ class Table:
         return [self.answers[p.index][len(p.tokens) // self.step - 1] for p in paths]
 
 
-def probed(answers: Sequence[str], lengths: Sequence[int], finals: Sequence[str], **options: int) -> tuple[Any, Table]:
+def probed(
+    answers: Sequence[str], lengths: Sequence[int], finals: Sequence[str], method: Any, confidence: Sequence[float] = ()
+) -> tuple[Any, Table]:
     def read(text: str) -> str | None:
         return None if text == "." else text
 
-    engine = Table(answers, options["step"])
+    engine = Table(answers, method.step)
     check = Check(
         np.random.default_rng(0), engine, answer=read, final=lambda p: read(finals[p.index]), decode=lambda t: ""
     )
-    return ParallelProbe(**options).decide(paths_of(lengths), check), engine
+    paths = [
+        replace(p, stats=TokenStats(confidence=np.full(len(p.tokens), c, dtype=np.float16)))
+        for p, c in zip(paths_of(lengths), confidence or [0.0] * len(lengths), strict=True)
+    ]
+    return method.decide(paths, check), engine
 
 
 @pytest.mark.parametrize("case", GOLDEN["probes"], ids=range(len(GOLDEN["probes"])))
@@ -217,7 +230,7 @@ def test_parallel_probe_does_what_the_authors_code_does(case: dict[str, Any]) ->
     """Tokens of every path, and the answer, but for the one running path that votes where no finished path can."""
     stable, patience, delay = case["options"]
     answers, lengths, finals = zip(*case["branches"], strict=True)
-    decision, _ = probed(answers, lengths, finals, step=5, stable=stable, patience=patience, delay=delay)
+    decision, _ = probed(answers, lengths, finals, ParallelProbe(5, stable, patience, delay))
     voters = np.flatnonzero(decision.weights).tolist()
     longer = np.flatnonzero(decision.spent != case["spent"]).tolist()
     assert longer in ([], voters[:1])
@@ -233,14 +246,47 @@ def test_parallel_probe_does_what_the_authors_code_does(case: dict[str, Any]) ->
 def test_parallel_probe_draws_answers_of_running_paths_alone() -> None:
     """Three of four agree from token 10 on: path 3 strays twice and is dropped, path 2 ends, and at token 25 it is enough."""
     answers = ["aaaaaaaa", "baaaaaaa", "aaa", "bbbbbbbb"]
-    decision, engine = probed(answers, [42, 42, 17, 42], "aaab", step=5, stable=3, patience=2, delay=0)
+    decision, engine = probed(answers, [42, 42, 17, 42], "aaab", ParallelProbe(5, 3, 2, 0))
     assert decision.spent.tolist() == [25, 25, 17, 15] and decision.weights.tolist() == [0, 0, 1, 0]
     assert engine.asked == {0: 4, 1: 4, 2: 2, 3: 2}
 
 
 def test_parallel_probe_says_if_no_path_can_be_made_to_answer() -> None:
     with pytest.raises(PathpruneError, match="none of 4 probes gives an answer behind"):
-        probed(["...", "..."], [20, 20], "ab", step=5, stable=9, patience=9, delay=0)
+        probed(["...", "..."], [20, 20], "ab", ParallelProbe(5, 9, 9, 0))
+
+
+MARSES = [(case, name) for case in GOLDEN["mars"] for name in ("calibrated", "worst")]
+
+
+@pytest.mark.parametrize(("case", "name"), MARSES, ids=range(len(MARSES)))
+def test_mars_stops_where_the_authors_code_does(case: dict[str, Any], name: str) -> None:
+    answers, finals, first = case["answers"], np.array([int(a) for a in case["finals"]]), case["warmup"]
+    ids = np.array([[-1 if a == "." else int(a) for a in row] for row in answers])
+    grid = 10 * np.arange(1, ids.shape[1] + 1)
+    rows = features(grid, np.repeat(np.array(case["confidence"])[:, None], len(grid), axis=1), ids)
+    changes = switch_model(rows[:first], ids[:first] != finals[:first, None])(rows[:, len(grid) // 2])
+    assert changes == pytest.approx(np.array(case["q"]), abs=2e-4)
+    assert calibrated(ids[:first], finals[:first]) == case["gamma"]
+    stop, answer = case["stops"][name]
+    lengths = case["lengths"]
+    gamma = None if name == "calibrated" else 1.0
+    method = MARS(step=10, window=20, warmup=first, gamma=gamma)
+    decision, engine = probed(answers, lengths, case["finals"], method, case["confidence"])
+    assert decision.spent.tolist() == [n if i < first or stop < 0 else min(n, stop) for i, n in enumerate(lengths)]
+    assert {case["finals"][i] for i in np.flatnonzero(decision.weights)} == {str(answer)}
+    assert all(engine.asked[i] <= n // 10 for i, n in enumerate(lengths))  # once at a length
+
+
+def test_features_of_the_switch_model() -> None:
+    got = features(np.array([5, 10, 15, 20]), np.array([[1.0, 3.0, 2.0, 2.0]]), np.array([[0, 0, -1, 0]]))[0]
+    assert got.T.tolist() == [[5, 10, 15, 20], [1, 3, 2, 2], [0, 0, 1, 2], [1, 2, 1, 1], [0, 2, -1, 0]]
+
+
+def test_without_a_warm_up_that_answers_mars_lets_all_paths_end() -> None:
+    method = MARS(step=5, window=5, warmup=4)
+    decision, engine = probed(["aaaa"] * 6, [20] * 6, "a....a", method, [1.0] * 6)
+    assert decision.spent.tolist() == [20] * 6 and decision.weights.tolist() == [1, 0, 0, 0, 0, 1] and not engine.asked
 
 
 @pytest.mark.parametrize(
@@ -248,7 +294,7 @@ def test_parallel_probe_says_if_no_path_can_be_made_to_answer() -> None:
     [
         ("asc", "exact"), ("asc:criterion=dirichlet", "paper-specified"), ("asc:order=parallel", "adapted (decision)"), ("esc", "exact"),
         ("sprt", "exact"), ("msprt:order=parallel", "adapted (decision)"), ("short:m=1", "paper-specified"),
-        ("short", "adapted (decision)"), ("agreement", "adapted (signal)"), ("fewer", "definition"), ("parallel-probe", "adapted (decision)"),
+        ("short", "adapted (decision)"), ("agreement", "adapted (signal)"), ("fewer", "definition"), ("parallel-probe", "adapted (decision)"), ("mars", "adapted (signal, decision)"),
     ],
 )  # fmt: skip
 def test_labels(spec: str, label: str) -> None:
@@ -258,7 +304,7 @@ def test_labels(spec: str, label: str) -> None:
 # At work.
 
 
-@pytest.mark.parametrize("spec", [*SEQUENTIAL, *PARALLEL, "parallel-probe:step=4,stable=2,patience=1,delay=0"])
+@pytest.mark.parametrize("spec", [*SEQUENTIAL, *PARALLEL, *PROBING])
 def test_rules_conform(spec: str) -> None:
     task = Toy()
     findings = list(conformance(registry.pruner(spec), task, registry.engine("toy", "toy", task.defaults.sampling), 8))
@@ -307,7 +353,7 @@ def test_paths_are_generated_by_index_and_those_that_finish_have_one_vote() -> N
         ("sprt:alpha=0.5,beta=0.5", "together below 1"), ("msprt:alpha=0", "above 0"), ("msprt:prior=0", "prior is above 0"), ("short:m=0", "1 or more"),
         ("short:order=sequential", "unknown option of short"), ("agreement:consensus=0", "share above 0"), ("agreement:warmup=0", "1 or more"),
         ("fewer:n=0", "1 or more"), ("fewer:n=x", "not a whole number"), ("parallel-probe:step=0", "all 1 or more"), ("parallel-probe:delay=-1", "delay is 0 or more"),
-        ("parallel-probe:step=0.5", "not a whole number"), ("parallel_probe", "did you mean parallel-probe"),
+        ("parallel-probe:step=0.5", "not a whole number"), ("mars:warmup=3", "4 paths or more"), ("mars:gamma=1.5", "from 0 to 1"), ("parallel_probe", "did you mean parallel-probe"),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_line(spec: str, says: str) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-import numpy as np
-
 from harness.api import Check, Decision, Origins, Path, PathpruneError
+from pruners.internal_fixed.probing import settled
 
 UNKNOWN = object()  # the leading answer before the first that counts
 
@@ -71,18 +70,14 @@ class ParallelProbe:
         self.suffix, self.max_tokens = str(suffix), max_tokens
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
-        branches = [Branch(p, len(p.tokens)) for p in sorted(paths, key=lambda p: p.index)]
-        answer, end = self._controlled(branches, check)
-        for branch in branches:
-            if not branch.pruned:
-                branch.spent = min(branch.spent, end)
-        holders = [b for b in branches if not b.pruned and b.answer == answer and answer is not None]
-        voters = [b for b in holders if b.ended(end)] or holders[:1]
-        for branch in voters:
-            branch.spent = len(branch.path.tokens)
-        spent = {b.path.index: b.spent for b in branches}
-        voting = {b.path.index for b in voters}
-        return Decision(np.array([spent[p.index] for p in paths]), np.array([float(p.index in voting) for p in paths]))
+        branches = [Branch(p, len(p.tokens)) for p in paths]
+        by_index = sorted(range(len(paths)), key=lambda i: paths[i].index)
+        answer, end = self._controlled([branches[i] for i in by_index], check)
+        spent = [b.spent if b.pruned else min(b.spent, end) for b in branches]
+        holders = [
+            i for i in by_index if answer is not None and branches[i].answer == answer and not branches[i].pruned
+        ]
+        return settled(paths, spent, holders)
 
     def _controlled(self, branches: Sequence[Branch], check: Check) -> tuple[str | None, int]:
         """The majority's answer and the token at which all has ended or is stopped."""
