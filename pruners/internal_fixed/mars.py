@@ -18,7 +18,7 @@ PENALTY = 0.01  # on the squared weights of the logistic model
 
 
 class MARS:
-    """Paths answer every ``step`` tokens; all are stopped when the leader is safe from every challenger k (section 3):
+    """Paths answer every ``step`` tokens; all are stopped when the leader is safe from every challenger k:
 
         V_L - V_k > sum over paths j of q_j c_j,   c_j = 2 gamma if j votes for L, -1 if for k, gamma if for another.
 

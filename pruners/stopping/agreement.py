@@ -9,7 +9,7 @@ CONSENSUS = 0.95  # DeepConf's tau
 
 
 class Agreement(Rule):
-    """After ``warmup`` finished paths, stop when the leading answer has ``consensus`` of all votes (section 3.2).
+    """After ``warmup`` finished paths, stop when the leading answer has ``consensus`` of all votes.
 
     DeepConf weighs a vote by the path's confidence and aborts unconfident paths, see ``deepconf-online``; here every answer
     weighs 1, which is ours. Paths without an answer count for the warm-up and not for the share.

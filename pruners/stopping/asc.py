@@ -17,7 +17,7 @@ MOST_ANSWERS = 5  # that their Dirichlet criterion looks at
 class AdaptiveConsistency(Rule):
     """Stop when ``criterion`` reaches ``threshold`` (by default the authors': 0.95, entropy 0.75, majority 0.8).
 
-    With v1 >= v2 >= ... votes for the answers, v of them in all (section 3, appendix C):
+    With v1 >= v2 >= ... votes for the answers, v of them in all (equations 1 and 2):
 
     * ``beta``, the paper's: P(p > 1/2) >= threshold for p ~ Beta(v1 + 1, v2 + 1), the leader's share of the two that lead. One
       answer alone has v2 = 0 and 0.75.

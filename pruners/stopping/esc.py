@@ -7,7 +7,7 @@ from pruners.stopping.rule import Rule
 
 
 class EarlyStopping(Rule):
-    """Paths are generated ``window`` at a time; stop after a window in which all give one answer (entropy 0, section 2.2).
+    """Paths are generated ``window`` at a time; stop after a window in which all give one answer (entropy 0).
 
     Windows do not overlap, and all paths so far vote. A window with an unanswered path is not unanimous. The authors' scripts
     take a missing answer for an answer of its own: there, too, it differs from the others, but a window without any answer

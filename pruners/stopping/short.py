@@ -7,7 +7,7 @@ from pruners.stopping.rule import Rule
 
 
 class ShortM(Rule):
-    """Stop after the first ``m`` paths to finish (section 4); the others are aborted at that token.
+    """Stop after the first ``m`` paths to finish; the others are aborted at that token.
 
     A path has finished whether or not it gives an answer. Those that finish at the same token as the m-th vote, too. The paper
     breaks a tie of votes by the shortest path among the tied; here a tie goes to the lower index, as in every row. So m = 1

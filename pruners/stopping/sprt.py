@@ -19,7 +19,7 @@ class ProbabilityRatio(Rule):
     """Stop when log LR >= log((1 - beta) / alpha), the leader is ahead, or log LR <= log(beta / (1 - alpha)), the two are equal.
 
     Of two leading answers with v1 >= v2 votes, LR is the likelihood of the votes where the leader has the share p1 > 1/2 over
-    theirs at 1/2 (Wald's test, section 3): log LR = v1 log(2 p1) + v2 log(2 - 2 p1). At the package's values, which are the
+    theirs at 1/2 (Wald's test): log LR = v1 log(2 p1) + v2 log(2 - 2 p1). At the package's values, which are the
     defaults, that is a lead of three votes, or a tie of more than 600.
 
     The package draws as many paths at a time as the leader would need in a row: in fewer rounds than here, one by one, but the
@@ -50,7 +50,7 @@ class MixtureRatio(Rule):
     """As ``sprt``, with the leader's share p not one number but Beta(``prior``, ``prior``) cut to (1/2, 1): mixture SPRT.
 
     LR = 2^(v1 + v2) B(v1 + a, v2 + a) (1 - I_0.5(v1 + a, v2 + a)) / (B(a, a) / 2), with a = ``prior``, I the regularised
-    incomplete beta function (section 3).
+    incomplete beta function.
     """
 
     def __init__(
