@@ -251,7 +251,9 @@ def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_p
     readme.write_text("before\n<!-- leaderboard:begin -->\nformer text\n<!-- leaderboard:end -->\nafter\n")
     assert run_cli("leaderboard", *results, "--keep", "2", "--out", str(readme))[0] == 0
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "| logprob |" in text and "former text" not in text
+    assert (
+        text.startswith("before\n") and text.endswith("after\n") and "| logprob |" in text and "former text" not in text
+    )
     assert run_cli("leaderboard", *results, "--keep", "2", "--out", str(readme))[0] == 0 and readme.read_text() == text
     assert run_cli("plot", *results, "--out", str(tmp_path / "f"))[0] == 0
     assert {f.suffix for f in (tmp_path / "f").iterdir()} == {".png", ".pdf", ".csv"}

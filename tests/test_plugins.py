@@ -569,7 +569,7 @@ def faulty(*_: Any, **__: Any) -> Any:
         ({"vote": fails(AttributeError("gone"))}, "'Mine': vote raised AttributeError: gone"),
         ({"score": fails(KeyError("s"))}, "'Mine': score raised KeyError: 's'"),
         ({"decide": fails(KeyError("d"))}, "'Mine': decide raised KeyError: 'd'"),
-        ({"__getattr__": faulty, "score": 3}, "'Mine': decide raised ZeroDivisionError: inside"),
+        ({"__getattr__": faulty, "score": 3}, "'Mine': stops raised ZeroDivisionError: inside"),
         ({"identity": faulty}, r"'Mine': identity\(\) raised ZeroDivisionError: inside"),
         ({"identity": lambda self: sys.exit(0)}, r"'Mine': identity\(\) raised SystemExit: 0"),
         ({"identity": lambda self: [1]}, r"identity\(\) returns \[1\], and has to return a dictionary"),

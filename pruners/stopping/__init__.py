@@ -1,0 +1,1 @@
+"""When to stop sampling: rules that see the answers of finished paths and nothing else."""

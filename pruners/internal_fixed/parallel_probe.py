@@ -1,0 +1,133 @@
+"""Parallel-Probe with its own decision rule (arXiv 2602.03845; code zhengkid/Parallel-Probe): 2D probing of paths and tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from harness.api import Check, Decision, Origins, Path, PathpruneError
+from pruners.internal_fixed.probing import settled
+
+UNKNOWN = object()  # the leading answer before the first that counts
+
+
+@dataclass(eq=False)
+class Branch:
+    """A path as the controller sees it: its latest ``answer``, the ``final`` one or not, and probes in a row off the majority."""
+
+    path: Path
+    spent: int
+    answer: str | None = None
+    final: bool = False
+    strayed: int = 0
+    pruned: bool = False
+
+    def ended(self, now: int) -> bool:
+        """Is it finished at token ``now``?"""
+        return len(self.path.tokens) <= now
+
+
+class ParallelProbe:
+    """All paths run at once, and every ``step`` tokens each running one is made to answer; a finished one keeps its answer.
+
+    At each probe, from the second one on, with the majority taken over the paths that are not pruned:
+
+    * from probe ``delay`` + 2 on, a running path that has differed from the majority at ``patience`` probes in a row is pruned;
+    * once the majority was the same as one probe before ``stable`` times in a row, all running paths are stopped.
+
+    Defaults are those of the authors' main table, for paths of some 15,000 tokens (class
+    ParallelESTPruningBurstMajorityOnActiveBranches; their limit of 102 probes is left out). As there, "no answer" is an answer
+    that can lead, and a tie goes to the one of the lower index. The first probe's answers enter nothing, so none is drawn.
+
+    Adapted: published is the majority's answer, which running paths hold only if forced. Here finished paths that hold it vote;
+    where none does, the running one of the lowest index that holds it goes on to its end and votes alone. Every forced token is
+    charged, which the paper does not count. ``suffix`` and ``max_tokens`` are those of ``consensus``, which has this signal at
+    one L.
+    """
+
+    quadrant = "internal-fixed"
+    needs = frozenset({"text", "forced"})
+    origins = Origins("paper", "adapted")
+    cost_class = "probe"
+    warmup = 0
+
+    def __init__(
+        self,
+        step: int = 500,
+        stable: int = 40,
+        patience: int = 7,
+        delay: int = 15,
+        suffix: str = "",
+        max_tokens: int = 16,
+    ) -> None:
+        if min(step, stable, patience, max_tokens) < 1 or delay < 0:
+            raise ValueError(
+                "step and max_tokens are in tokens, stable and patience in probes, all 1 or more; delay is 0 or more"
+            )
+        self.step, self.stable, self.patience, self.delay = step, stable, patience, delay
+        self.suffix, self.max_tokens = str(suffix), max_tokens
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        branches = [Branch(p, len(p.tokens)) for p in paths]
+        by_index = sorted(range(len(paths)), key=lambda i: paths[i].index)
+        answer, end = self._controlled([branches[i] for i in by_index], check)
+        spent = [b.spent if b.pruned else min(b.spent, end) for b in branches]
+        holders = [
+            i for i in by_index if answer is not None and branches[i].answer == answer and not branches[i].pruned
+        ]
+        return settled(paths, spent, holders)
+
+    def _controlled(self, branches: Sequence[Branch], check: Check) -> tuple[str | None, int]:
+        """The majority's answer and the token at which all has ended or is stopped."""
+        drawn: list[str | None] = []
+        leading: object = UNKNOWN
+        same = 0
+        for probe in count():
+            now = (probe + 2) * self.step
+            drawn += self._probe(branches, now, check)
+            before, answer = leading, majority(branches)
+            if probe >= self.delay:
+                self._prune(branches, answer, now)
+                answer = majority(branches)
+            leading, same = answer, same + 1 if answer == before else 0
+            if same >= self.stable or all(b.pruned or b.ended(now) for b in branches):
+                break
+        if len(drawn) >= len(branches) and not any(a is not None for a in drawn):
+            raise PathpruneError(
+                f"none of {len(drawn)} probes gives an answer behind {self._closing(check)!r}: give suffix= as this model ends its "
+                f"thinking, or more than max_tokens={self.max_tokens}"
+            )
+        return answer, now
+
+    def _probe(self, branches: Sequence[Branch], now: int, check: Check) -> list[str | None]:
+        """Bring the answers of the paths that are not pruned up to token ``now``; those that had to be drawn."""
+        running = [b for b in branches if not (b.pruned or b.ended(now))]
+        texts: list[str] = []
+        if running:
+            cut = [b.path.cut(now, check.decode) for b in running]
+            texts = check.engine.force(cut, self._closing(check), self.max_tokens)
+        for branch, text in zip(running, texts, strict=True):
+            branch.answer = check.answer(text)
+        for branch in branches:
+            if not branch.pruned and branch.ended(now) and not branch.final:
+                branch.answer, branch.final = check.final(branch.path), True
+        return [b.answer for b in running]
+
+    def _closing(self, check: Check) -> str:
+        return self.suffix or check.closing
+
+    def _prune(self, branches: Sequence[Branch], answer: str | None, now: int) -> None:
+        """Drop the running paths that have strayed from the majority for too long; who holds its answer stays."""
+        for branch in branches:
+            if branch.pruned or branch.ended(now):
+                continue
+            branch.strayed = branch.strayed + 1 if branch.answer != answer else 0
+            if branch.strayed >= self.patience:
+                branch.pruned, branch.spent = True, now
+
+
+def majority(branches: Sequence[Branch]) -> str | None:
+    """The most frequent answer of the paths that are not pruned, "none" being one; a tie goes to the lower index."""
+    return Counter(b.answer for b in branches if not b.pruned).most_common(1)[0][0]
