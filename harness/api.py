@@ -176,7 +176,9 @@ class Path:
     """Generated tokens of one path, end-of-sequence token included; a prefix and a finished path are one type.
 
     ``finish`` is "stop" when the model ended the path itself and "length" when it was cut and can be resumed.
-    ``seed`` and ``index`` name the random stream that drives it.
+    ``seed`` and ``index`` name the random stream that drives it. ``given`` says which tokens the model read and did not write,
+    as the output of a tool: spans ``(start, stop)`` of ``tokens``, ascending, none at the end. A length L, a token limit and ``stats``
+    count the others, ``drawn`` of them; a given token takes a position of the random stream and no number of it.
     """
 
     problem: Problem
@@ -186,14 +188,30 @@ class Path:
     text: str = ""
     stats: TokenStats | None = None
     finish: Literal["stop", "length"] = "length"
+    given: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def drawn(self) -> int:
+        """How many of its tokens the model wrote."""
+        return len(self.tokens) - sum(stop - start for start, stop in self.given)
+
+    def place(self, length: int) -> int:
+        """Where its first ``length`` drawn tokens end in ``tokens``: behind the last of them, before what is given there."""
+        for start, stop in self.given:
+            if length <= start:
+                break
+            length += stop - start
+        return length
 
     def cut(self, length: int, decode: Callable[[Sequence[int]], str]) -> Path:
-        """The first ``length`` tokens, as a launch would have returned them."""
-        if length >= len(self.tokens):
+        """The first ``length`` drawn tokens and what is given between them, as a launch would have returned them."""
+        if length >= self.drawn:
             return self
-        tokens = self.tokens[:length]
+        place = self.place(length)
         stats = self.stats.cut(length) if self.stats is not None else None
-        return replace(self, tokens=tokens, text=decode(tokens), stats=stats, finish="length")
+        given = tuple(span for span in self.given if span[0] < place)
+        tokens = self.tokens[:place]
+        return replace(self, tokens=tokens, text=decode(tokens), stats=stats, finish="length", given=given)
 
 
 @dataclass(frozen=True)

@@ -128,20 +128,21 @@ class Metered(MeteredProbe):
         groups = launched(self._engine, problems, n, max_tokens, seed)
         for problem, paths in zip(problems, groups, strict=True):
             self._check.charge(Cost(flops=self._engine.flops(0, self.prompt_length(problem))))
-            self._charge_growth([0] * len(paths), paths)
+            self._charge_growth([Path(problem, p.index, seed) for p in paths], paths)
         return groups
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        before = [len(p.tokens) for p in paths]
         longer = resumed(self._engine, paths, max_tokens)
-        self._charge_growth(before, longer)
+        self._charge_growth(paths, longer)
         return longer
 
-    def _charge_growth(self, before: Sequence[int], paths: Sequence[Path]) -> None:
-        for start, path in zip(before, paths, strict=True):
-            prompt, end = self.prompt_length(path.problem), len(path.tokens)
+    def _charge_growth(self, before: Sequence[Path], after: Sequence[Path]) -> None:
+        """Tokens that were drawn are generated, and those that were given to the path are read."""
+        for old, path in zip(before, after, strict=True):
+            prompt, start, end = self.prompt_length(path.problem), len(old.tokens), len(path.tokens)
+            drawn = path.drawn - old.drawn
             flops = self._engine.flops(prompt + start, prompt + end)
-            self._check.charge(Cost(generated=end - start, flops=flops), path)
+            self._check.charge(Cost(generated=drawn, probed=end - start - drawn, flops=flops), path)
 
 
 def per_path(values: Mapping[int, int], paths: Sequence[Path]) -> int | list[int]:

@@ -134,7 +134,7 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
         return
     early = np.zeros(n, dtype=bool)
     for decision, paths in ((first, one), (second, other)):
-        early |= (decision.spent <= prefix) & (decision.spent < [len(p.tokens) for p in paths])
+        early |= (decision.spent <= prefix) & (decision.spent < [p.drawn for p in paths])
     wrong = int((first.spent != second.spent)[early].sum())
     yield "text after an abort changes nothing before it", f"{wrong} aborted paths differ" if wrong else None
 
@@ -225,7 +225,7 @@ def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: in
     yield "a path does not depend on its batch", f"{changed} paths differ" if changed else None
     ledger = Check(np.random.default_rng(0))
     Metered(engine, ledger).launch(problems, PATHS, max_tokens, seed)
-    total = sum(len(t) for group in tokens for t in group)
+    total = sum(p.drawn for group in whole for p in group)
     short = f"{ledger.cost.generated} of {total} tokens" if ledger.cost.generated != total else None
     yield "every generated token is in the ledger", short
     yield from _bench_on(engine, task, cuts[0], seed)

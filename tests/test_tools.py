@@ -67,7 +67,7 @@ class Outside:
         return {
             "port": str(self.listener.getsockname()[1]),
             "project": str(Path(__file__).parents[1]),
-            "home": str(Path.home()),
+            "home": str(Path.home()) if Path.home() != Path("/tmp") else "/home",
             "secret": SECRET,
             "parent": str(os.getpid()),
             "driver": str(os.getppid()),

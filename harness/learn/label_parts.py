@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from harness.api import PathpruneError
 from harness.store.blame import damaged, other_format, unreadable
+from harness.store.given import GIVEN, counted
 
 AGAIN = "move it away and run the same command, which labels its problems again"
 CLOSE = 1e-4  # of a number of right continuations, from a success rate in float32
@@ -80,7 +81,7 @@ def rows(part: Path, schema: pa.Schema, ids: Sequence[str] | None, recipe: Any, 
         _check(table, schema, ids, recipe)
     except ValueError as error:
         raise damaged(part, str(error), AGAIN) from error
-    return list(table.select(schema.names).to_pylist())
+    return list(table.select([*schema.names, *({GIVEN} & set(table.column_names))]).to_pylist())
 
 
 def _check(table: pa.Table, schema: pa.Schema, ids: Sequence[str] | None, recipe: Any) -> None:
@@ -102,7 +103,7 @@ def _check(table: pa.Table, schema: pa.Schema, ids: Sequence[str] | None, recipe
         raise ValueError(f"it has labels of {min(strange)!r}, which is none of the problems that its name says")
     counted = np.where(kinds == "outcome", 1, recipe.continuations)
     _check_numbers(table, counted, recipe)
-    lengths = pc.list_value_length(table["tokens"].combine_chunks()).to_numpy()
+    lengths = _drawn(table)
     if other := set(lengths[kinds == "monte-carlo"].tolist()) - set(recipe.prefixes):
         raise ValueError(
             f"it labels prefixes of {min(other)} tokens, and the recipe's have {', '.join(map(str, recipe.prefixes))}"
@@ -124,6 +125,14 @@ def _check(table: pa.Table, schema: pa.Schema, ids: Sequence[str] | None, recipe
         raise ValueError(f"it has a prefix of {min(cut)[0]!r} without the outcome of its path")
 
 
+def _drawn(table: pa.Table) -> np.ndarray:
+    """How many tokens of each label the model wrote; raises ValueError where what was given to it cannot be."""
+    lengths = pc.list_value_length(table["tokens"].combine_chunks())
+    if GIVEN in table.column_names:
+        lengths = pc.subtract(lengths, counted(table, lengths))
+    return lengths.to_numpy()
+
+
 def _check_numbers(table: pa.Table, counted: np.ndarray, recipe: Any) -> None:
     success, continuations, index = (table[name].to_numpy() for name in ("success", "continuations", "index"))
     if not (np.isfinite(success) & (success >= 0) & (success <= 1)).all():
@@ -138,7 +147,7 @@ def _check_numbers(table: pa.Table, counted: np.ndarray, recipe: Any) -> None:
     if index.min() < 0 or index.max() >= recipe.n:
         raise ValueError(f"the index of a path is not from 0 to {recipe.n - 1}")
     tokens = table["tokens"].combine_chunks()
-    flat, lengths = pc.list_flatten(tokens), pc.list_value_length(tokens).to_numpy()
+    flat, lengths = pc.list_flatten(tokens), _drawn(table)
     if flat.null_count or (len(flat) and pc.min(flat).as_py() < 0):
         raise ValueError("a token is no number of 0 or more")
     if lengths.max() > recipe.max_tokens:

@@ -29,6 +29,7 @@ from harness.learn.label_parts import rows as rows_of
 from harness.pools.bank import Bank
 from harness.rng import derive
 from harness.store.files import writable
+from harness.store.given import GIVEN, ends_of, spans_of
 from harness.store.keys import digest
 from harness.store.locks import Claims
 from harness.store.provenance import provenance
@@ -235,7 +236,11 @@ class Labels:
         rows, cost = label_group(self.task, engine, self._problems(start, stop - start), self.recipe)
         about = {"format": FORMAT, "key": self.key, "recipe": asdict(self.recipe), "cost": asdict(cost)}
         metadata = {f"pathprune.{k}": json.dumps(v) for k, v in (about | {"provenance": provenance()}).items()}
-        table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(metadata)
+        # Labels without tools keep the columns that they always had.
+        given = [pa.field(GIVEN, pa.list_(pa.int32()))] if any(GIVEN in row for row in rows) else []
+        schema = pa.schema([*SCHEMA, *given])
+        rows = [{GIVEN: []} | row for row in rows] if given else rows
+        table = pa.Table.from_pylist(rows, schema).replace_schema_metadata(metadata)
         with writable(self.folder / f"problems-{start:06d}-{stop - 1:06d}.parquet") as file:
             pq.write_table(table, file, compression="zstd")
         return cost.tokens
@@ -281,7 +286,10 @@ class Labels:
         examples = []
         for row in rows:
             tokens = tuple(row["tokens"])
-            prefix = Path(known[row["problem"]], row["index"], self.recipe.seed, tokens, self.engine.decode(tokens))
+            prefix = Path(
+                known[row["problem"]], row["index"], self.recipe.seed, tokens, self.engine.decode(tokens),
+                given=spans_of(row.get(GIVEN) or ()),
+            )  # fmt: skip
             examples.append(LabelledPrefix(prefix, row["success"], row["continuations"], row["problem"] in held))
         return examples
 
@@ -353,7 +361,7 @@ def label_group(
         kept += 1
         rows += [_row(p, "outcome", float(r), 1) for p, r in zip(group, right, strict=True)]
         for length in recipe.prefixes:
-            long = [(p, r) for p, r in zip(group, right, strict=True) if len(p.tokens) > length]
+            long = [(p, r) for p, r in zip(group, right, strict=True) if p.drawn > length]
             cuts += [(p.cut(length, lambda tokens: ""), r) for p, r in long[: recipe.per_problem]]
     began = time.perf_counter()
     success, tokens = continue_often(task, engine, [p for p, _ in cuts], recipe.continuations - 1, recipe.max_tokens)
@@ -361,7 +369,7 @@ def label_group(
     for (prefix, finished_right), more in zip(cuts, success, strict=True):
         rate = (finished_right + more) / recipe.continuations
         rows.append(_row(prefix, "monte-carlo", rate, recipe.continuations))
-    spent = 0 if recipe.harvest is not None else sum(len(p.tokens) for group in groups for p in group)
+    spent = 0 if recipe.harvest is not None else sum(p.drawn for group in groups for p in group)
     return rows, LabelCost(
         len(problems), kept, len(cuts), recipe.n * len(problems), spent, round(launched, 2),
         len(cuts) * (recipe.continuations - 1), tokens, round(continued, 2),
@@ -389,7 +397,7 @@ def continue_often(
     ]
     finished = engine.resume(copies, max_tokens)
     right = grading.right(task, finished)
-    spent = sum(len(b.tokens) - len(a.tokens) for a, b in zip(copies, finished, strict=True))
+    spent = sum(b.drawn - a.drawn for a, b in zip(copies, finished, strict=True))
     return np.array(right, dtype=float).reshape(len(prefixes), times).sum(1), spent
 
 
@@ -410,4 +418,4 @@ def _row(path: Path, kind: str, success: float, continuations: int) -> dict[str,
         "continuations": continuations,
         # By problem, never by prefix: siblings of a validation prefix are never trained on.
         "validation": derive("validation", path.problem.id) % TENTH == 0,
-    }
+    } | ({GIVEN: ends_of(path.given)} if path.given else {})

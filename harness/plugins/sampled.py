@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import Path, PathpruneError, Problem, TokenStats
+from harness.store.given import are_spans
 from harness.text import is_utf8, shown
 
 
@@ -59,9 +60,9 @@ def resumed(engine: Any, paths: Sequence[Path], max_tokens: int) -> list[Path]:
                 engine,
                 f"resume gave path {after.index} of {after.problem.id} in place of {before.index} of {before.problem.id}",
             )
-        if after.tokens[: len(before.tokens)] != before.tokens:
+        if (after.tokens[: len(before.tokens)], after.given[: len(before.given)]) != (before.tokens, before.given):
             raise _broken(engine, f"resume changed the first tokens of path {before.index} of {before.problem.id}")
-        _fits(engine, after, max(max_tokens, len(before.tokens)))
+        _fits(engine, after, max(max_tokens, before.drawn))
         if before.stats is not None or not before.tokens:  # else nobody knows those of the first tokens
             _has_sound_statistics(engine, after)
     return longer
@@ -77,6 +78,8 @@ def _is_path(engine: Any, path: Any) -> None:
     wrong = ""
     if type(path.tokens) is not tuple or not all(type(t) is int and 0 <= t < 1 << 31 for t in path.tokens):
         wrong = f"tokens {shown(path.tokens)}, not a tuple of ints from 0 on"
+    elif not are_spans(path.given, len(path.tokens)):
+        wrong = f"given {shown(path.given)}, not spans of its tokens, ascending and apart, none at the end"
     elif path.finish not in ("stop", "length"):
         wrong = f"finish {shown(path.finish)}, not 'stop' or 'length'"
     elif "text" in engine.provides and not (isinstance(path.text, str) and is_utf8(path.text)):
@@ -97,8 +100,8 @@ def _has_sound_statistics(engine: Any, path: Path) -> None:
         wrong = ""
         if values.dtype != np.float16:
             wrong = f"is {values.dtype}, not float16"
-        elif len(values) != len(path.tokens):
-            wrong = f"has {len(values)} numbers for {len(path.tokens)} tokens"
+        elif len(values) != path.drawn:
+            wrong = f"has {len(values)} numbers for {path.drawn} tokens"
         elif np.isnan(values).any():
             wrong = "has values that are no numbers"
         if wrong:
@@ -106,10 +109,10 @@ def _has_sound_statistics(engine: Any, path: Path) -> None:
 
 
 def _fits(engine: Any, path: Path, limit: int) -> None:
-    if len(path.tokens) > limit:
+    if path.drawn > limit:
         raise _broken(
             engine,
-            f"path {path.index} of {path.problem.id} has {len(path.tokens)} tokens, and at most {limit} were asked for",
+            f"path {path.index} of {path.problem.id} has {path.drawn} tokens, and at most {limit} were asked for",
         )
 
 

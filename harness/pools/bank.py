@@ -19,6 +19,7 @@ from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.plugins.sampled import launched, resumed
 from harness.store.blame import damaged, unreadable
 from harness.store.files import writable
+from harness.store.given import GIVEN, counted, ends_of, spans_of
 from harness.store.keys import digest
 from harness.store.locks import Claims, writing
 from harness.store.names import file_name, inside
@@ -48,9 +49,9 @@ class Bank:
             return []
         rows = _columns(inside(file, self.folder), problem, self.limit)
         return [
-            Path(problem, index, seed, tuple(tokens), text, _statistics(rows, index), finish)
-            for index, (tokens, text, finish) in enumerate(
-                zip(rows["tokens"], rows["text"], rows["finish"], strict=True)
+            Path(problem, index, seed, tuple(tokens), text, _statistics(rows, index), finish, spans_of(given))
+            for index, (tokens, text, finish, given) in enumerate(
+                zip(rows["tokens"], rows["text"], rows["finish"], rows[GIVEN], strict=True)
             )
         ]
 
@@ -63,7 +64,8 @@ class Bank:
         with writing(self.folder):
             every = {p.index: p for p in self.get(problem, paths[0].seed)}
             for path in paths:
-                if every.setdefault(path.index, path).tokens != path.tokens:
+                stored = every.setdefault(path.index, path)
+                if (stored.tokens, stored.given) != (path.tokens, path.given):
                     raise PathpruneError(
                         f"{self.file(problem)} holds another path {path.index} (another machine or version sampled it); use another --bank"
                     )
@@ -80,6 +82,8 @@ class Bank:
             "text": [p.text for p in paths],
             "finish": [p.finish for p in paths],
         }
+        if any(p.given for p in paths):  # pools without tools keep the columns that they always had
+            columns[GIVEN] = pa.array([ends_of(p.given) for p in paths], pa.list_(pa.int32()))
         for name in STATISTICS:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
             columns[name] = pa.array(known, pa.list_(pa.float16()))
@@ -99,7 +103,8 @@ def _columns(file: FilePath, problem: Problem, limit: int) -> dict[str, list[Any
     try:
         table = pq.read_table(file)
         _check(table, problem, limit)
-        return dict(table.to_pydict())
+        rows = dict(table.to_pydict())
+        return rows if GIVEN in rows else rows | {GIVEN: [[]] * len(table)}
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:  # Arrow's own have no number
             raise unreadable(file, error) from error
@@ -127,6 +132,8 @@ def _check(table: pa.Table, problem: Problem, limit: int) -> None:
         raise ValueError(f"a path finishes by {min(strange)!r}, and has to by {' or '.join(sorted(FINISHES))}")
     tokens = table["tokens"].combine_chunks()
     flat, lengths = pc.list_flatten(tokens), pc.list_value_length(tokens)
+    if GIVEN in table.column_names:
+        lengths = pc.subtract(lengths, counted(table, lengths))
     if flat.null_count or (len(flat) and pc.min(flat).as_py() < 0):
         raise ValueError("a token is no number of 0 or more")
     if len(table) and pc.max(lengths).as_py() > limit:
@@ -175,7 +182,7 @@ class Banked:
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         fresh = [p for p in problems if not self.pool(p, seed)]
         launches = launched(self.inner, fresh, n, max_tokens, seed) if fresh else []
-        self.sampled += sum(len(path.tokens) for group in launches for path in group)
+        self.sampled += sum(path.drawn for group in launches for path in group)
         groups = {p.id: group for p, group in zip(fresh, launches, strict=True)}
         for problem in problems:
             if problem.id not in groups:
@@ -187,7 +194,9 @@ class Banked:
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         def stored(path: Path) -> Path | None:
             known = self.pool(path.problem, path.seed).get(path.index)
-            return known if known is not None and known.tokens[: len(path.tokens)] == path.tokens else None
+            if known is None or known.given[: len(path.given)] != path.given:
+                return None
+            return known if known.tokens[: len(path.tokens)] == path.tokens else None
 
         known = [stored(p) for p in paths]
         missing = [p for p, f in zip(paths, known, strict=True) if f is None]
@@ -219,5 +228,5 @@ class Banked:
 
     def _sample(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         longer = resumed(self.inner, paths, max_tokens) if paths else []
-        self.sampled += sum(len(b.tokens) - len(a.tokens) for a, b in zip(paths, longer, strict=True))
+        self.sampled += sum(b.drawn - a.drawn for a, b in zip(paths, longer, strict=True))
         return longer

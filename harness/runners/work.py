@@ -161,7 +161,8 @@ def _content(paths: Sequence[Path]) -> str:
     """Digest of the tokens of some paths; of imported ones, which may have no ids, of what stands in their place."""
     if any(isinstance(p.tokens, Tokens) for p in paths):
         return digest({"contents": [content(p.tokens) for p in paths]})
-    return digest({"tokens": [p.tokens for p in paths]})
+    given = {"given": [p.given for p in paths]} if any(p.given for p in paths) else {}
+    return digest({"tokens": [p.tokens for p in paths]} | given)
 
 
 def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
@@ -174,6 +175,20 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
         "stats": _statistics(paths),
         "answers": [answer for answer, _ in judged],
         "correct": [int(right) for _, right in judged],
-        "lengths": [len(p.tokens) for p in paths],
+        "lengths": [p.drawn for p in paths],
         "stopped": [int(grading.ended(task, p)) for p in paths],
-    }
+    } | _given(paths)
+
+
+def _given(paths: Sequence[Path]) -> dict[str, Any]:
+    """What paths were given to read, where any was: behind how many drawn tokens, and how many tokens."""
+    spans = [[[start - before, stop - start] for before, (start, stop) in _behind(p)] for p in paths]
+    return {"given": spans} if any(spans) else {}
+
+
+def _behind(path: Path) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Spans of given tokens, and how many of those stand before each."""
+    before = 0
+    for start, stop in path.given:
+        yield before, (start, stop)
+        before += stop - start

@@ -303,7 +303,8 @@ class Interpreter:
 
     def _everybody(self) -> list[int]:
         """Processes in the sandbox, the first one included; of too many, more than are allowed."""
-        everybody, waiting = [], [self.first] if self.first else []
+        everybody: list[int] = []
+        waiting = [self.first] if self.first else []
         while waiting and len(everybody) <= 2 * self.limits.processes:
             pid = waiting.pop()
             everybody.append(pid)
