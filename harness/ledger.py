@@ -77,8 +77,8 @@ class MeteredProbe:
             for p in paths
         ]
         texts = [str(self._engine.decode(p.tokens)) for p in paths]
-        for length in {len(p.tokens) for p in forced}:
-            alike = [i for i, p in enumerate(forced) if len(p.tokens) == length and p.finish == "length"]
+        for length in {p.drawn for p in forced}:
+            alike = [i for i, p in enumerate(forced) if p.drawn == length and p.finish == "length"]
             longer = resumed(self._engine, [forced[i] for i in alike], length + max_tokens)
             for i, path in zip(alike, longer, strict=True):
                 start = self.prompt_length(path.problem) + len(paths[i].tokens) - 1

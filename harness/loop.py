@@ -78,6 +78,7 @@ class Outcome:
     voted: str | None
     cost: Cost
     seconds: tuple[float, float, float]
+    tools: float | None = None  # seconds spent in calls of tools, of all three; None where the engine has none
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -106,7 +107,7 @@ def prune(
         rule: a sequential stopping rule, asked while the paths that are left are finished, the highest score first; None: all
             of them are finished.
     """
-    ledger = Check(np.random.default_rng())
+    ledger, before = Check(np.random.default_rng()), seconds_of_tools(engine)
     run = _Live(task, Metered(engine, ledger), spec, Stopwatch())
     if pruner is None:
         alive = [Path(problem, index, spec.seed) for index in range(spec.n)]
@@ -122,7 +123,13 @@ def prune(
     except PathpruneError as error:  # a vote that these scores do not allow
         raise ScoringError(reason(error)) from error
     cost = sum((r.cost for r in rounds), ledger.cost)
-    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, run.clock.seconds)
+    tools = None if before is None else (seconds_of_tools(engine) or 0.0) - before
+    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, run.clock.seconds, tools)
+
+
+def seconds_of_tools(engine: Any) -> float | None:
+    """Seconds that an engine has spent in calls of tools; None of one without, whose weights are not loaded to find out."""
+    return float(engine.tool_seconds) if "tools" in engine.spec else None
 
 
 @dataclass(frozen=True, eq=False)

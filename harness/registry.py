@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api import PathpruneError, Sampling, Task
+from harness.engines.options import CHAT, TOOLS, hold
 from harness.plugins.code import code_digest, is_beside, live_digest
 from harness.plugins.contracts import complete as complete
 from harness.plugins.contracts import complete_task as complete_task
@@ -27,10 +28,12 @@ from harness.plugins.objects import told_apart
 from harness.public import named
 from harness.text import literal, reason, shown
 from harness.text import unknown as unknown
+from harness.tools.engine import ToolEngine
 from pathprune.children import tell_children
 
 Kind = Literal["pruners", "tasks", "engines"]
 FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
+TEMPLATED = ("hf", "vllm", "vllm-http")  # engines whose prompts a chat template makes
 EXAMPLES = {"lm_eval": "lm_eval:gsm8k", "reasoning_gym": "reasoning_gym:chain_sum", "file": "problems.jsonl"}
 LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
 MOST = {  # of our pruners' options that say how much is computed
@@ -87,9 +90,18 @@ def task(spec: str) -> Task:
 def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
     """The engine of a registered name, opened and checked against ``harness.api.Engine``."""
     factory = load("engines", name)[0]
+    tools = {option: value for option, value in options.items() if option in TOOLS}
+    rest = {option: value for option, value in options.items() if option not in TOOLS}
+    if tools:
+        hold(name, tools, TOOLS)
+    if tools and "tools" not in tools:
+        raise PathpruneError(f"engine {name}: {min(tools)} goes with tools=python; give that too, or leave it out")
+    if tools and name in TEMPLATED:
+        rest |= {option: value for option, value in tools.items() if option in CHAT}
     with nullcontext() if is_ours(factory) else blamed(f"engine {name!r}"):
-        opened = factory(model, sampling, **options)
-    return complete(opened, name)
+        opened = factory(model, sampling, **rest)
+    completed = complete(opened, name)
+    return ToolEngine(completed, tools) if tools else completed
 
 
 def pruner(spec: str) -> Plugin:

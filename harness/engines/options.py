@@ -47,6 +47,15 @@ CHAT = {  # they decide what the prompt looks like: part of the spec
     "thinking": Option(bool, "true or false"),
     "effort": Option(str, "a word such as low or high", form=r"\w{1,40}"),
 }
+TOOLS = {  # they decide what a path reads: part of the spec
+    "tools": Option(str, "python", form="python"),
+    "tool_format": Option(str, "fenced, hermes or harmony", form=r"\w{1,40}"),
+    "tool_seconds": Option(float, "seconds of a processor for a call, from 0.1 to 3,600", 0.1, 3600),
+    "tool_output": count(" of characters that the model reads of a call", 1 << 20),
+    "tool_memory": count(" of MiB", 1 << 20),
+    "unsafe_tools": Option(bool, "true, which runs a model's code with all your rights, or false"),
+}
+CHAT |= {name: TOOLS[name] for name in ("tools", "tool_format")}
 HF = {
     "device": Option(str, "cpu, cuda or cuda:N", form=DEVICE),
     "device_map": Option(str, "auto, balanced or a device", form=NAME),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from harness.api import PREFILL, Path, PathpruneError, Problem
 from harness.engines.identity import first_line
+from harness.tools import formats
+from harness.tools.formats import Format
 
 # What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
 SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_effort",)}
@@ -40,12 +43,18 @@ class Prompts:
         options = dict(spec.get("chat", {}))
         self.tokenizer, self.context, self.name = tokenizer, context, str(spec["model"])
         wanted = options.pop("chat", None)
+        wants_tools, tool_format = options.pop("tools", None), options.pop("tool_format", None)
         template = _template(tokenizer.chat_template, self.name) if wanted is not False else ""
         if wanted and not template:
             raise PathpruneError(f"model {self.name} has no chat template; leave out chat=true")
         self.chat = bool(template)
         self.switches = _switches(template, options, self.name)
         self.closing = _closing(template)
+        self.tools: Format | None = None  # how it writes calls of tools, where it has any
+        if wants_tools:
+            self.tools = formats.named(tool_format) if tool_format else formats.of_template(template, self.name)
+            self.switches |= formats.variables(self.tools, template, self.name)
+            self.tools = self._as_rendered(self.tools)
         self._hidden = _hidden(tokenizer)
         self.ids = lru_cache(maxsize=65536)(
             self._encode
@@ -62,6 +71,10 @@ class Prompts:
         if self._hidden is None:
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
         return str(self.tokenizer.decode([t for t in tokens if t not in self._hidden], skip_special_tokens=False))
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Text of tokens, special ones included: calls of tools stand between such."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a text that goes on behind others: no special tokens."""
@@ -98,6 +111,27 @@ class Prompts:
     def _turn(self, prompt: str, **options: Any) -> Any:
         """A prompt in the model's chat template: its own code, which transformers runs in Jinja's sandbox."""
         turns = [{"role": "user", "content": prompt}]
+        if self.tools is not None and self.tools.name == formats.FENCED.name:
+            turns.insert(0, {"role": "system", "content": formats.TIR})
+        return self._templated(turns, **options)
+
+    def _as_rendered(self, tools: Format) -> Format:
+        """A format with what the model's own template puts around the answer of a tool."""
+        if tools.name != formats.HERMES_FORMAT.name or not self.chat:
+            return tools
+        call = "<tool_call>CALL</tool_call>"
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": call}]
+        told = str(
+            self._templated([*turns, {"role": "tool", "name": formats.NAME, "content": formats.MARK}], tokenize=False)
+        )
+        called, found, after = told.rpartition(formats.MARK)
+        if not found or call not in called:
+            raise PathpruneError(
+                f"the chat template of {self.name} shows no answers of tools; use tool_format=fenced or leave out tools"
+            )
+        return replace(tools, before=called.rpartition(call)[2], after=after)
+
+    def _templated(self, turns: Sequence[Mapping[str, str]], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **self.switches, **options)
         except Exception as error:  # whatever a template raises is the template's

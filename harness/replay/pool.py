@@ -32,6 +32,9 @@ class Pool:
     stopped: np.ndarray  # bool [Q, N]; False: cut at the token limit
     prompts: np.ndarray  # int [Q], prompt tokens
     flops: FlopModel
+    given: np.ndarray | None = (
+        None  # int [Q, N, spans, 2]: behind how many drawn tokens, how many were given; None: none was
+    )
 
     @classmethod
     def from_record(cls, header: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], n: int) -> Pool:
@@ -45,7 +48,14 @@ class Pool:
             stopped=np.array([r["stopped"][:n] for r in rows], dtype=bool).reshape(len(rows), n),
             prompts=np.array([r["prompt"] for r in rows], dtype=int),
             flops=FlopModel(**{name: float(value) for name, value in header["flops"].items()}),
+            given=_spans([row.get("given", [[]] * n)[:n] for row in rows]),
         )
+
+    def read(self, reached: np.ndarray) -> np.ndarray:
+        """Tokens that paths were given before the last of their first ``reached`` ``[Q, N]`` drawn ones, ``[Q, N]``."""
+        if self.given is None:
+            return np.zeros_like(reached)
+        return np.asarray((self.given[..., 1] * (self.given[..., 0] < reached[..., None])).sum(-1))
 
     @property
     def n(self) -> int:
@@ -59,12 +69,22 @@ class Pool:
         where = {p: i for i, p in enumerate(self.problems)}
         rows = [where[p] for p in problems]
         arrays = {f: getattr(self, f)[rows] for f in ("correct", "answers", "lengths", "stopped", "prompts")}
+        arrays |= {} if self.given is None else {"given": self.given[rows]}
         return replace(self, problems=tuple(problems), **arrays)
 
     def mixed(self, low: float = 4 / 32, high: float = 28 / 32) -> np.ndarray:
         """Problems on which selection can matter, bool ``[Q]``."""
         rate = self.correct.mean(1)
         return (rate >= low) & (rate <= high)
+
+
+def _spans(given: Sequence[Sequence[Sequence[Sequence[int]]]]) -> np.ndarray | None:
+    """Spans of given tokens in one array, each path's filled up with empty ones; None where no path has any."""
+    most = max((len(spans) for row in given for spans in row), default=0)
+    if not most:
+        return None
+    filled = [[[*spans, *[[0, 0]] * (most - len(spans))] for spans in row] for row in given]
+    return np.array(filled, dtype=int)
 
 
 def _coded(answers: Sequence[str | None]) -> list[int]:
@@ -114,9 +134,10 @@ def replay(
     ``cold`` ``[Q]`` is what scoring would cost in tokens with nothing shared."""
     kept = mask.sum(1)
     generated, flops = generation_cost(pool, mask, prefix)
-    tokens = generated
+    read = generated + reading_cost(pool, mask, prefix)
+    tokens = read
     if checks is not None:
-        tokens = generated + np.array([c.tokens for c in checks])
+        tokens = read + np.array([c.tokens for c in checks])
         flops = flops + np.array([c.flops for c in checks])
     return PerProblem(
         accuracy=(pool.correct * mask).sum(1) / kept,
@@ -126,7 +147,7 @@ def replay(
         flops=flops,
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
-        cold=None if cold is None else generated + cold,
+        cold=None if cold is None else read + cold,
         latency=of_cut(np.minimum(pool.lengths, prefix), np.maximum(pool.lengths - prefix, 0) * mask),
     )
 
@@ -140,9 +161,16 @@ def generation_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float =
     cut = np.minimum(pool.lengths, prefix)
     start = pool.prompts[:, None]
     tokens = launched * cut.sum(1) + ((pool.lengths - cut) * mask).sum(1)
-    launch = pool.flops(0, pool.prompts) + launched * pool.flops(start, start + cut).sum(1)
-    rest = pool.flops(start + cut, start + pool.lengths) * mask
+    ends, whole = start + cut + pool.read(cut), start + pool.lengths + pool.read(pool.lengths)
+    launch = pool.flops(0, pool.prompts) + launched * pool.flops(start, ends).sum(1)
+    rest = pool.flops(ends, whole) * mask
     return tokens, launch + rest.sum(1)
+
+
+def reading_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float = 1.0) -> np.ndarray:
+    """Given tokens that are read beside what ``generation_cost`` counts, ``[Q]``; likewise linear in ``mask``."""
+    cut = pool.read(np.minimum(pool.lengths, prefix))
+    return np.asarray(launched * cut.sum(1) + ((pool.read(pool.lengths) - cut) * mask).sum(1))
 
 
 def no_pruning(pool: Pool) -> PerProblem:
@@ -160,7 +188,7 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
         accuracy=pool.correct.mean(1),
         voted=votes_right(pool, slice(None), kept[None], [keep])[0].mean(1),
         generated=tokens,
-        tokens=tokens,
+        tokens=tokens + reading_cost(pool, share, prefix),
         flops=flops,
         kept_length=pool.lengths.mean(1),
         truncated=(~pool.stopped).mean(1),
@@ -276,17 +304,17 @@ def own_rule(
     """
     mask = weights > 0
     kept = np.maximum(1, mask.sum(1))
-    start = pool.prompts[:, None]
-    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + spent).sum(1)
+    start, read = pool.prompts[:, None], pool.read(spent)
+    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + spent + read).sum(1)
     return PerProblem(
         accuracy=(pool.correct * mask).sum(1) / kept,
         voted=vote_correct(pool, mask[:, None, :])[:, 0],
         generated=spent.sum(1).astype(float),
-        tokens=(spent.sum(1) + np.array([c.tokens for c in checks])).astype(float),
+        tokens=(spent.sum(1) + read.sum(1) + np.array([c.tokens for c in checks])).astype(float),
         flops=flops + np.array([c.flops for c in checks]),
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
-        cold=None if cold is None else spent.sum(1) + cold,
+        cold=None if cold is None else spent.sum(1) + read.sum(1) + cold,
         latency=latency,
     )
 

@@ -83,22 +83,27 @@ def survivors(
     return masks
 
 
-def generation(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and FLOPs of generating every path as far as it goes, ``[Q]`` each; masks may be probabilities.
+def generation(
+    pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens drawn and given, and FLOPs, of every path as far as it goes, ``[Q]`` each; masks may be probabilities.
 
     Linear in the masks, so expectations are exact. The prompt is computed once, however many paths there are.
     """
     start = pool.prompts[:, None]
     reached = np.minimum(pool.lengths, stages[0].prefix)
     tokens = reached.sum(1).astype(float)
-    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + reached).sum(1)
+    given = pool.read(reached).sum(1).astype(float)
+    flops = pool.flops(0, pool.prompts) + pool.flops(start, start + reached + pool.read(reached)).sum(1)
     ends = [*(s.prefix for s in stages[1:]), int(pool.lengths.max(initial=0))]
     for mask, end in zip(masks, ends, strict=True):
         further = np.maximum(np.minimum(pool.lengths, end), reached)
         tokens = tokens + ((further - reached) * mask).sum(1)
-        flops = flops + (pool.flops(start + reached, start + further) * mask).sum(1)
+        before, after = (ends + pool.read(ends) for ends in (reached, further))
+        given = given + ((pool.read(further) - pool.read(reached)) * mask).sum(1)
+        flops = flops + (pool.flops(start + before, start + after) * mask).sum(1)
         reached = further
-    return tokens, flops
+    return tokens, given, flops
 
 
 def check_costs(checks: Sequence[Checks], scored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -125,10 +130,10 @@ def replay_stages(
 ) -> tuple[PerProblem, np.ndarray]:
     """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
     masks = survivors(pool, checks, stages, ended)
-    generated, flops = generation(pool, stages, masks)
-    cold, scored = generated.copy(), [np.ones_like(masks[0]), *masks[:-1]]
+    generated, given, flops = generation(pool, stages, masks)
+    cold, scored = generated + given, [np.ones_like(masks[0]), *masks[:-1]]
     spent = check_costs(checks, scored)
-    tokens, flops = generated + spent[0], flops + spent[1]
+    tokens, flops = generated + given + spent[0], flops + spent[1]
     for check, here in zip(checks, scored, strict=True):
         cold = cold + (np.nan if check.cold is None else (check.cold * here).sum(1))
     mask = masks[-1]
@@ -150,7 +155,7 @@ def replay_stages(
 def random_stages(pool: Pool, stages: Sequence[Stage]) -> PerProblem:
     """Expectation over uniformly random survivors at every stage; exact, except the vote (see ``random_pruning``)."""
     masks = [np.full(pool.correct.shape, stage.keep / pool.n) for stage in stages]
-    tokens, flops = generation(pool, stages, masks)
+    tokens, given, flops = generation(pool, stages, masks)
     last = vars(random_pruning(pool, stages[-1].keep, stages[-1].prefix))
     latency = random_latency(pool, [s.prefix for s in stages], [s.keep for s in stages])
-    return PerProblem(**(last | {"generated": tokens, "tokens": tokens, "flops": flops, "latency": latency}))
+    return PerProblem(**(last | {"generated": tokens, "tokens": tokens + given, "flops": flops, "latency": latency}))

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from harness.api import Cost
-from harness.replay.pool import Pool, generation_cost, of_like_length, votes_right
+from harness.replay.pool import Pool, generation_cost, of_like_length, reading_cost, votes_right
 from harness.rng import generator
 
 DRAWS = 1000
@@ -68,6 +68,7 @@ def sweep(
         accuracy[row] = (pool.correct * mask).sum(1) / k
         matched[row] = (unexplained * mask).sum(1) / k
         tokens[row], flops[row] = generation_cost(pool, mask, prefix, launched=n / pool.n)
+        tokens[row] += reading_cost(pool, mask, prefix, launched=n / pool.n)
         tokens[row] += fixed[0] + (spent[0] - fixed[0]) * n / pool.n
         flops[row] += fixed[1] + (spent[1] - fixed[1]) * n / pool.n
     voted = np.full(accuracy.shape, np.nan)

@@ -83,7 +83,7 @@ def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
         "right": sum(grading.correct(run.task, a, problem) for a in outcome.answers),
         "cost": asdict(outcome.cost),
         "seconds": dict(zip(STAGES, (round(s, 4) for s in outcome.seconds), strict=True)),
-    }
+    } | ({} if outcome.tools is None else {"tools": round(outcome.tools, 4)})
 
 
 def _rounds(outcome: Outcome) -> dict[str, Any]:

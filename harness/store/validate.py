@@ -84,8 +84,27 @@ def pool_row(row: Row, spec: Row) -> None:
     for name in ("correct", "stopped"):
         if not _are_whole(row[name], n, 1):
             _flaw(name, row[name], f"{n} times 0 or 1")
+    if "given" in row:
+        _given(row["given"], row["lengths"])
     if any(right and answer is None for right, answer in zip(row["correct"], row["answers"], strict=True)):
         raise FlawError("a path without an answer is said to be right (correct)")
+
+
+def _given(given: Any, lengths: list[int]) -> None:
+    """By path, pairs: behind how many drawn tokens, ascending, so many were given."""
+    sound = _is_list(given, len(lengths)) and all(
+        _is_list(spans, None)
+        and all(_is_list(span, 2) and _are_whole(span, 2, MOST) and span[1] for span in spans)
+        and all(a < b for a, b in pairwise([0, *(span[0] for span in spans), length]))
+        for spans, length in zip(given, lengths, strict=True)
+        if spans != []
+    )
+    if not sound:
+        _flaw(
+            "given",
+            given,
+            "a list for each path of pairs of whole numbers: a place before its end, and how many tokens",
+        )
 
 
 def judged_row(row: Row, spec: Row) -> None:
@@ -125,6 +144,8 @@ def live_row(row: Row, spec: Row) -> None:
     seconds = row["seconds"]
     if not (_is_object(seconds) and seconds.keys() == STAGES and all(map(_is_amount, seconds.values()))):
         _flaw("seconds", seconds, f"finite numbers of 0 or more for {', '.join(sorted(STAGES))}")
+    if "tools" in row and not _is_amount(row["tools"]):
+        _flaw("tools", row["tools"], "a finite number of seconds of 0 or more")
 
 
 def _method(about: Mapping[str, Any], spec: Row) -> None:

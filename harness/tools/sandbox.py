@@ -78,7 +78,7 @@ class Sandbox:
         _OPEN.add(self)
 
     def run(self, calls: Sequence[Call]) -> list[Ran]:
-        """What each call prints, in their order. No two of them are of one path."""
+        """What each call prints, in their order."""
         if not calls:
             return []
         if self._process != os.getpid():  # a forked copy: the interpreters are its parent's
@@ -178,7 +178,10 @@ class Sandbox:
             return ran
         session.made_by.append((call.number, call.code))
         with self._lock:
+            other = self._sessions.pop(call.path, None)
             self._sessions[call.path] = session
+        if other is not None:  # the same path at another length, beside this one
+            other.interpreter.end()
         return ran
 
     def _rebuilt(self, calls: Sequence[tuple[int, str]]) -> _Session:

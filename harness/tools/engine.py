@@ -1,0 +1,208 @@
+"""Any engine, with Python: its paths stop at a call, read what it prints, and go on.
+
+A path is drawn in strides by the engine inside, and cut at the token that completes a call; tokens that were drawn behind it are
+dropped, never recorded and charged to nobody (seconds pay for them). What a call prints is put behind it as given tokens. A
+limit counts drawn tokens. A path whose last drawn token completes a call waits for its output: it is run when the path goes on.
+Every step depends on the path's tokens alone, so a path that was interrupted goes on as if it had not been, in any process: its
+interpreter is then rebuilt from its calls, and what they printed is what is recorded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from harness.api import Path, PathpruneError, Problem
+from harness.tools import bubble
+from harness.tools.formats import Format, Malformed, Written, named
+from harness.tools.interpreter import UNDONE, Ran
+from harness.tools.limits import MIB, Limits
+from harness.tools.sandbox import Call, Sandbox
+
+STRIDE = 64  # tokens that are drawn between two looks for a call
+
+
+class ToolEngine:
+    """See ``harness.api.Engine``; what is not here is the engine's inside.
+
+    Args:
+        inner: draws the tokens; counts all of a path's in its limits.
+        options: those of ``harness.engines.options.TOOLS``.
+        sandbox: where calls are run; None for one by the options.
+
+    Raises:
+        PathpruneError: an engine without text, or one that knows no format where none is named.
+    """
+
+    def __init__(
+        self, inner: Any, options: Mapping[str, Any], sandbox: Sandbox | None = None, stride: int = STRIDE
+    ) -> None:
+        self.inner, self.stride, self.options = inner, stride, dict(options)
+        if "text" not in inner.provides:
+            raise PathpruneError(
+                f"engine {inner.spec['engine']} gives no text, which tools=python reads; leave out tools"
+            )
+        asked = options.get("tool_format")
+        self._format = named(asked) if asked and not inner.spec.get("chat", {}).get("tools") else None
+        limits = Limits(
+            **{field: options[option] for option, field in FIELDS.items() if option in options},
+            **({"memory": options["tool_memory"] * MIB} if "tool_memory" in options else {}),
+        )
+        unsafe = bool(options.get("unsafe_tools"))
+        self.sandbox = sandbox or Sandbox(limits, unsafe=unsafe)
+        self.provides = inner.provides
+        about = {"limits": asdict(limits), "versions": bubble.versions()} | ({"unsafe": True} if unsafe else {})
+        self.spec: Mapping[str, Any] = dict(inner.spec) | {"tools": about | ({"format": asked} if asked else {})}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self.inner, name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights, which tools leave as they are."""
+        return str(self.inner.fingerprint)
+
+    @property
+    def tool_seconds(self) -> float:
+        """Spent in calls so far, those that restored a state included; calls that run at once count each."""
+        return self.sandbox.seconds
+
+    @property
+    def format(self) -> Format:
+        """How the model writes calls."""
+        if self._format is None:
+            known: Format | None = getattr(self.inner, "tools", None)
+            if known is None:
+                raise PathpruneError(
+                    f"engine {self.inner.spec['engine']} knows no format of tools; name one, as tool_format=fenced"
+                )
+            self._format = known
+        return self._format
+
+    def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
+        """See ``harness.api.Engine``."""
+        paths = self.resume([Path(problem, i, seed) for problem in problems for i in range(n)], max_tokens)
+        return [paths[i : i + n] for i in range(0, len(paths), n)]
+
+    def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """See ``harness.api.Engine``; ``max_tokens`` counts drawn ones."""
+        self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
+        longer = dict(enumerate(paths))
+        going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
+        for i in going if hasattr(self.inner, "fits") else ():
+            self.inner.fits(paths[i], max_tokens)
+        going = self._answered(longer, going)
+        while going:
+            ends = {i: self._next_look(longer[i], max_tokens) for i in going}
+            first = min(ends.values())  # the shortest go first, until they stand beside the others
+            group = [i for i in going if ends[i] == first]
+            drawn = self.inner.resume([longer[i] for i in group], first)
+            for i, path in zip(group, drawn, strict=True):
+                longer[i] = self._cut(replace(path, given=longer[i].given), len(longer[i].tokens))
+            going = [i for i in going if longer[i].finish == "length" and longer[i].drawn < max_tokens]
+            going = self._answered(longer, going)
+        return [longer[i] for i in range(len(paths))]
+
+    def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Any:
+        """See ``harness.api.Engine``."""
+        return self.inner.share(problems, known)
+
+    def _next_look(self, path: Path, max_tokens: int) -> int:
+        """How many tokens, given ones included, a path may have when it is looked at again."""
+        stride = (len(path.tokens) // self.stride + 1) * self.stride
+        return min(stride, len(path.tokens) + max_tokens - path.drawn, self._room(path.problem))
+
+    def _room(self, problem: Problem) -> int:
+        """Tokens that the model's context holds behind a prompt."""
+        context = getattr(self.inner, "context", None)
+        return 1 << 40 if context is None else int(context) - int(self.inner.prompt_length(problem))
+
+    def _cut(self, path: Path, before: int) -> Path:
+        """A path up to the first call that it completed behind its first ``before`` tokens; as it is where it completed none."""
+        found = self._call(path, before)
+        if found is None:
+            return path
+        end = found[0]
+        if end == len(path.tokens):
+            return replace(path, finish="length")  # of a token that ends calls and paths alike
+        return path.cut(path.drawn - (len(path.tokens) - end), self.inner.decode)
+
+    def _call(self, path: Path, beyond: int) -> tuple[int, Written] | None:
+        """The first call that a token behind the first ``beyond`` completes, and where that token ends."""
+        start = path.given[-1][1] if path.given else 0
+        calls = list(self.format.calls(self._spelled(path.tokens[start:])))
+        for number, call in enumerate(calls, 1):
+            ends = range(start, len(path.tokens) + 1)
+            end = ends[bisect_left(ends, number, key=lambda t: self._count(path.tokens[start:t]))]
+            if end > beyond:
+                return end, call
+        return None
+
+    def _count(self, tokens: Sequence[int]) -> int:
+        return sum(1 for _ in self.format.calls(self._spelled(tokens)))
+
+    def _spelled(self, tokens: Sequence[int]) -> str:
+        """Text with the special tokens that mark calls."""
+        spell = getattr(self.inner, "spell", self.inner.decode)
+        return str(spell(tokens))
+
+    def _answered(self, longer: dict[int, Path], going: Sequence[int]) -> list[int]:
+        """Run the calls that paths wait for, all at once; returns those of the paths that can go on."""
+        waiting = {i: call for i in going if (call := self._call(longer[i], len(longer[i].tokens) - 1)) is not None}
+        asked = {
+            i: self._asked(longer[i], call[1].code) for i, call in waiting.items() if isinstance(call[1].code, str)
+        }
+        printed: dict[int, Ran] = dict(zip(asked, self.sandbox.run(list(asked.values())), strict=True))
+        printed |= {i: Ran(call[1].code.says) for i, call in waiting.items() if isinstance(call[1].code, Malformed)}
+        stuck = set()
+        for i, ran in printed.items():
+            path = self._given(longer[i], ran.text)
+            stuck |= {i} if path is longer[i] else set()
+            longer[i] = path
+        return [i for i in going if i not in stuck and len(longer[i].tokens) < self._room(longer[i].problem)]
+
+    def _asked(self, path: Path, code: str) -> Call:
+        """A call of a path, behind those that it has made: of their effects, only the recorded text says which were undone."""
+        earlier = tuple(
+            (n, code) for n, code, output in self._made(path) if isinstance(code, str) and UNDONE not in output
+        )
+        return Call((path.problem.id, path.seed, path.index), len(path.given) + 1, code, earlier)
+
+    def _made(self, path: Path) -> Iterator[tuple[int, str | Malformed, str]]:
+        """Number, code and output of every call of a path."""
+        begin = 0
+        for number, (start, stop) in enumerate(path.given, 1):
+            calls = list(self.format.calls(self._spelled(path.tokens[begin:start])))
+            if not calls:
+                raise PathpruneError(
+                    f"path {path.index} of {path.problem.id} was given tokens behind no call in the format {self.format.name}; "
+                    "another format drew it"
+                )
+            yield number, calls[-1].code, self._spelled(path.tokens[start:stop])
+            begin = stop
+
+    def _given(self, path: Path, output: str) -> Path:
+        """A path with an output behind its call; as it was where the context has no room for it."""
+        text = self._spelled(path.tokens[path.given[-1][1] if path.given else 0 :])
+        before, body, after = self.format.given(text, output)
+        added = (*self.inner.encode(before), *self.inner.encode(self._plain(body)), *self.inner.encode(after))
+        tokens = path.tokens + added
+        if len(tokens) >= self._room(path.problem):
+            return path
+        given = (*path.given, (len(path.tokens), len(tokens)))
+        return replace(path, tokens=tokens, text=self.inner.decode(tokens), given=given)
+
+    def _plain(self, text: str) -> str:
+        """A text in which no special token stands: what code prints ends no turn and begins none."""
+        tokenizer = getattr(self.inner, "tokenizer", None)
+        for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
+            if (content := str(token)).strip():
+                text = text.replace(content, f"{content[0]} {content[1:]}")
+        return text
+
+
+FIELDS = {"tool_seconds": "seconds", "tool_output": "output"}  # options that are limits by another name

@@ -1,0 +1,426 @@
+"""Paths that run code: interrupted anywhere they are the paths that nothing interrupted, on disk, in replay and in the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness import registry
+from harness.api import Check, Cost, Path, PathpruneError, Sampling
+from harness.engines.prompts import Prompts
+from harness.learn.labels import LabelRecipe, continue_often, label_group
+from harness.ledger import Metered, MeteredProbe
+from harness.loop import prune
+from harness.plugins.declared import Method
+from harness.pools.bank import Bank, Banked
+from harness.replay.pool import Pool, own_rule, replay
+from harness.replay.stages import generation
+from harness.replay.sweep import sweep
+from harness.runners.bench import bench
+from harness.runners.live import run_live
+from harness.runners.run import Run
+from harness.runners.work import _pool_row
+from harness.spec import RunSpec, Stage, bank_spec
+from harness.testing import engine_conformance
+from harness.tools import formats
+from harness.tools.engine import ToolEngine
+from harness.tools.formats import FORMATS, Malformed
+from harness.tools.interpreter import UNDONE
+from harness.tools.limits import MIB, Limits
+from harness.tools.sandbox import Sandbox
+from tasks.toy import Toy
+from tests.calling import Caller, calling
+from tests.test_tools import needs_bwrap
+
+LIMIT = 170
+FAST = Limits(seconds=2.0, wall=20.0, memory=512 * MIB)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    opened = Sandbox(FAST, workers=2)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def whole(sandbox: Sandbox) -> list[list[Path]]:
+    """Paths that nothing interrupted, some of them with several calls."""
+    return calling(sandbox).launch(Toy().problems("dev", 2), 8, LIMIT, 0)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Tokens, what of them was given, text, end and statistics."""
+    parts = ("tokens", "given", "text", "finish")
+    return all(getattr(one, p) == getattr(other, p) for p in parts) and bool(
+        one.stats and other.stats and np.array_equal(one.stats.logprob, other.stats.logprob)
+    )
+
+
+@needs_bwrap
+def test_calls_are_run_and_what_they_print_is_given(whole: list[list[Path]]) -> None:
+    """Each kind of call is there, none of the made-up outputs is, and a length counts what the model wrote."""
+    paths = [p for group in whole for p in group]
+    given = [p.text[start:stop] for p in paths for start, stop in p.given]
+    assert {"```output\n3\n```\n"} <= {g.lstrip("\n") for g in given}
+    assert (
+        any("NameError" in g for g in given)
+        and any(UNDONE in g for g in given)
+        and any("SyntaxError" in g for g in given)
+    )
+    assert "999" not in "".join(p.text for p in paths) and max(len(p.given) for p in paths) >= 3
+    for path in paths:
+        assert path.drawn <= LIMIT and path.stats is not None and len(path.stats.logprob) == path.drawn
+        assert path.finish == ("stop" if path.tokens[-1] == 31 else "length")
+
+
+@needs_bwrap
+@pytest.mark.parametrize("kept", ["warm", "rebuilt", pytest.param("everywhere", marks=pytest.mark.long)])
+def test_a_path_that_was_cut_anywhere_goes_on_as_if_it_had_not_been(
+    kept: str, whole: list[list[Path]], sandbox: Sandbox
+) -> None:
+    """Inside a call, behind one before its output, behind the output: the same tokens, statistics and state."""
+    paths = [p for group in whole for p in group if len(p.given) > 1][: 3 if kept != "everywhere" else 16]
+    fresh = Sandbox(FAST, workers=2, most=3)
+    engine = calling(fresh if kept == "rebuilt" else sandbox)
+    try:
+        for path in paths:
+            behind = [start - sum(b - a for a, b in path.given[:k]) for k, (start, _) in enumerate(path.given)]
+            lengths = {
+                "warm": range(1, path.drawn, 7),
+                "rebuilt": [*behind, path.drawn - 2],
+                "everywhere": range(1, path.drawn),
+            }
+            for length in lengths[kept]:
+                prefix = path.cut(length, engine.decode)
+                assert prefix.drawn == length and (not prefix.given or prefix.given[-1][1] < len(prefix.tokens))
+                assert same(engine.resume([prefix], LIMIT)[0], path)
+    finally:
+        fresh.close()
+
+
+@needs_bwrap
+@pytest.mark.parametrize("stride", [1, 16, 64, 1000])
+def test_launching_to_any_length_is_cutting_there(stride: int, whole: list[list[Path]], sandbox: Sandbox) -> None:
+    """A launch runs no call that its last token completes, however often it looks for one."""
+    engine = calling(sandbox, stride)
+    problems = Toy().problems("dev", 1)
+    for length in (1, 20, 48, 49, 60, 130) if stride > 1 else (49, 60):
+        launched = engine.launch(problems, 8, length, 0)[0]
+        assert all(same(one, path.cut(length, engine.decode)) for one, path in zip(launched, whole[0], strict=True))
+
+
+@needs_bwrap
+@pytest.mark.long
+def test_an_engine_with_tools_keeps_every_promise_of_an_engine(sandbox: Sandbox) -> None:
+    """The conformance suite that ships, bench and bank included."""
+
+    class Short(Toy):
+        defaults = replace(Toy.defaults, max_tokens=120)
+
+    for name, wrong in engine_conformance(calling(sandbox), Short(), (10, 49)):
+        assert wrong is None, f"{name}: {wrong}"
+
+
+@needs_bwrap
+def test_given_tokens_are_charged_as_read(whole: list[list[Path]], sandbox: Sandbox) -> None:
+    """Drawn ones are generated, and both take their FLOPs, at once or in two steps."""
+    engine, problems = calling(sandbox), Toy().problems("dev", 2)
+    once, twice = Check(np.random.default_rng(0)), Check(np.random.default_rng(0))
+    Metered(engine, once).launch(problems, 8, LIMIT, 0)
+    meter = Metered(engine, twice)
+    groups = meter.launch(problems, 8, 49, 0)
+    meter.resume([p for group in groups for p in group], LIMIT)
+    paths = [p for group in whole for p in group]
+    drawn = sum(p.drawn for p in paths)
+    assert (once.cost.generated, once.cost.probed) == (drawn, sum(len(p.tokens) for p in paths) - drawn)
+    assert twice.cost.generated == once.cost.generated and twice.cost.probed == once.cost.probed
+    assert twice.cost.flops == pytest.approx(once.cost.flops)
+
+
+@needs_bwrap
+def test_banks_hold_what_was_given_and_refuse_what_cannot_be(
+    whole: list[list[Path]], sandbox: Sandbox, tmp_path: FilePath
+) -> None:
+    """Read back, every path is what it was; a pool without tools has no such column."""
+    engine, task = calling(sandbox), Toy()
+    problem = whole[0][0].problem
+    bank = Bank(tmp_path, bank_spec(task, engine, 0, LIMIT))
+    bank.put(problem, whole[0])
+    assert all(same(a, b) for a, b in zip(bank.get(problem, 0), whole[0], strict=True))
+    cuts = Banked(engine, bank, LIMIT).launch([problem], 8, 60, 0)[0]
+    assert all(same(a, b.cut(60, engine.decode)) for a, b in zip(cuts, whole[0], strict=True))
+    table = pq.read_table(bank.file(problem))
+    for wrong in ([[5]] * 8, [[9, 5]] * 8, [[0, 5]] * 8, [[3, 10**6]] * 8, [[3, None]] * 8):
+        column = table.schema.get_field_index("given")
+        pq.write_table(table.set_column(column, "given", pa.array(wrong, pa.list_(pa.int32()))), bank.file(problem))
+        with pytest.raises(PathpruneError, match="given to a path"):
+            bank.get(problem, 0)
+    plain = Bank(tmp_path / "plain", bank_spec(task, Caller(), 0, LIMIT))
+    plain.put(problem, Caller().launch([problem], 2, 40, 0)[0])
+    assert "given" not in pq.read_table(plain.file(problem)).column_names
+
+
+def tool_run(sandbox: Sandbox, folder: FilePath, engine: Any = None, n: int = 6) -> Run:
+    task, engine = Toy(), engine or calling(sandbox)
+    spec = RunSpec.of(task, engine, n, 130, [Stage(49, 2)])
+    return Run(spec, task, engine, 3, folder / "results", folder / "bank")
+
+
+def journals(folder: FilePath) -> dict[str, list[Any]]:
+    """Rows of every record, without what tells of the machine."""
+    return {
+        str(f.relative_to(folder)): sorted((json.loads(line) for line in f.read_text().splitlines()[1:]), key=str)
+        for f in sorted(folder.rglob("*.jsonl"))
+    }
+
+
+@needs_bwrap
+def test_a_replay_costs_and_keeps_what_a_live_run_does(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """Tokens, FLOPs, kept paths and votes of one problem after the other; seconds of calls stand in the live record."""
+    run = tool_run(sandbox, tmp_path)
+    plugin = registry.pruner("logprob")
+    result = bench(run, [plugin], lambda done, note: None)
+    assert not result.failures
+    live = run_live(run, [Method.alone(plugin)], lambda done, note: None)[0]
+    for problem in Toy().problems("test", 3):
+        outcome = prune(problem, run.task, run.engine, plugin.pruner, run.spec)
+        pool = pool_of(run, problem)
+        mask = np.isin(np.arange(6), outcome.kept)[None]
+        replayed = replay(pool, mask, 49, [outcome.rounds[0].cost])
+        assert replayed.tokens[0] == outcome.cost.tokens and replayed.generated[0] == outcome.cost.generated
+        assert replayed.flops[0] == pytest.approx(outcome.cost.flops)
+        drawn, given, flops = generation(pool, [Stage(49, 2)], [mask])
+        assert drawn[0] + given[0] == outcome.cost.generated + outcome.cost.probed
+        assert flops[0] == pytest.approx(outcome.cost.flops - outcome.rounds[0].cost.flops)
+        row = live.lines[problem.id]
+        assert row["kept"] == list(outcome.kept) and row["cost"] == vars(outcome.cost) and row["tools"] >= 0
+    assert run.engine.tool_seconds > 0
+
+
+def pool_of(run: Run, problem: Any) -> Pool:
+    paths = run.engine.launch([problem], run.spec.n, run.spec.limit, 0)[0]
+    row = _pool_row(run.task, run.engine, paths)
+    return Pool.from_record({"flops": vars(run.engine.flops)}, {problem.id: row}, run.spec.n)
+
+
+@needs_bwrap
+def test_expectations_count_what_is_given(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """Keeping all of a pool costs all of its tokens, in every kind of replay."""
+    run = tool_run(sandbox, tmp_path)
+    problem = Toy().problems("test", 1)[0]
+    pool, paths = pool_of(run, problem), run.engine.launch([problem], 6, 130, 0)[0]
+    every = sum(len(p.tokens) for p in paths)
+    assert pool.given is not None and pool.subset(pool.problems).read(pool.lengths).sum() == every - pool.lengths.sum()
+    assert sweep(pool, None, 49, [(6, 6)], draws=0).tokens[0, 0] == every
+    ruled = own_rule(pool, pool.lengths, np.ones((1, 6)), [Cost()])
+    assert ruled.tokens[0] == every and ruled.generated[0] == pool.lengths.sum()
+
+
+@needs_bwrap
+def test_a_bench_that_was_killed_goes_on_to_the_same_records(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """With another sandbox, as another process has."""
+
+    class Killed(ToolEngine):
+        def resume(self, paths: Any, max_tokens: int) -> Any:
+            if any(p.problem.id.endswith("2") for p in paths):
+                raise KeyboardInterrupt
+            return super().resume(paths, max_tokens)
+
+    plugins = [registry.pruner(name) for name in ("logprob", "first")]
+    options = {"tools": "python", "tool_format": "fenced"}
+    with pytest.raises(KeyboardInterrupt):
+        bench(
+            tool_run(sandbox, tmp_path / "killed", Killed(Caller(), options, sandbox, 16)),
+            plugins,
+            lambda done, note: None,
+        )
+    other = Sandbox(FAST, workers=1)
+    try:
+        bench(
+            tool_run(other, tmp_path / "killed", ToolEngine(Caller(), options, other, 16)),
+            plugins,
+            lambda done, note: None,
+        )
+    finally:
+        other.close()
+    bench(
+        tool_run(sandbox, tmp_path / "whole", ToolEngine(Caller(), options, sandbox, 16)),
+        plugins,
+        lambda done, note: None,
+    )
+    assert journals(tmp_path / "killed" / "results") == journals(tmp_path / "whole" / "results")
+
+
+@needs_bwrap
+def test_prefixes_with_outputs_are_labelled_and_read_back(sandbox: Sandbox) -> None:
+    """Continuations of a prefix find the state of its calls; forced answers and states are had of it."""
+    engine, task = calling(sandbox), Toy()
+    recipe = LabelRecipe(
+        problems=2, n=4, continuations=3, prefixes=(60,), per_problem=2, max_tokens=130, bounds=(0.0, 1.0)
+    )
+    rows, cost = label_group(task, engine, task.problems("label", 2), recipe)
+    labelled = [r for r in rows if r["kind"] == "monte-carlo"]
+    assert labelled and any("given" in r for r in labelled)
+    assert all(len(r["tokens"]) - sum(np.diff(r.get("given", []))[::2]) == 60 for r in labelled)
+    assert cost.launched_tokens == sum(
+        len(r["tokens"]) - sum(np.diff(r.get("given", []))[::2]) for r in rows if r["kind"] == "outcome"
+    )
+    prefix = engine.launch(task.problems("label", 1), 4, 60, 0)[0]
+    assert continue_often(task, engine, prefix, 2, 130)[1] > 0
+    meter = MeteredProbe(engine, Check(np.random.default_rng(0)))
+    assert meter.probe(prefix).shape == (4, 1, 8)
+    forced = meter.force([p for p in prefix if p.finish == "length"], "answer 4", 3)
+    assert all("answer 4" in text for text in forced)
+
+
+CALLED = {
+    "fenced": "Let me see.\n```python\nx = '```'\nx\n```\nand ```text\n``` or\n  ```py\n  1\n  ```\n",
+    "hermes": 'So <tool_call>\n{"name": "python", "arguments": {"code": "1\n+1"}}\n</tool_call><tool_call>{"name": "sh"}</tool_call>',
+    "harmony": (
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>analysis to=python code<|message|>1+1<|call|>"
+        '<|start|>assistant<|channel|>commentary to=functions.python <|constrain|>json<|message|>{"code": "2"}<|call|>'
+        "<|channel|>analysis to=browser.search code<|message|>x<|call|>"
+    ),
+}
+CODES = {
+    "fenced": ["x = '```'\nx\n", "1\n"],
+    "hermes": ["1\n+1", "NameError: there is no tool 'sh'; the only one is python"],
+    "harmony": ["1+1", "2", "NameError: there is no tool 'browser.search'; the only one is python"],
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_behind_a_call_does_not_move_its_end(name: str) -> None:
+    """Every beginning of a text holds the calls that it completes, and no others."""
+    calls, text = FORMATS[name].calls, CALLED[name]
+    found = list(calls(text))
+    assert [c.code.says if isinstance(c.code, Malformed) else c.code for c in found] == CODES[name]
+    for length in range(len(text) + 1):
+        assert list(calls(text[:length])) == [c for c in found if c.end <= length]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("hermes", "<tool_call>{</tool_call>", "no JSON"),
+        ("hermes", "<tool_call>[1]</tool_call>", 'a call is {"name"'),
+        ("hermes", '<tool_call>{"name": "python", "arguments": "{"}</tool_call>', "arguments of the call are no JSON"),
+        ("hermes", '<tool_call>{"name": "python", "arguments": {"cod": 1}}</tool_call>', "arguments of python are"),
+        ("hermes", "<tool_call>" + "[" * 100_000 + "</tool_call>", "no JSON"),
+        ("harmony", "1+1<|call|>", "a call is <|channel|>"),
+        ("harmony", "<|channel|>analysis to=functions.python<|message|>1<|call|>", "arguments of python are"),
+    ],
+)
+def test_a_malformed_call_is_told_what_is_wrong(name: str, text: str, says: str) -> None:
+    (call,) = FORMATS[name].calls(text)
+    assert isinstance(call.code, Malformed) and says in call.code.says
+
+
+QWEN = (
+    "{%- if tools %}<|im_start|>system\n<tools>{{ tools | tojson }}</tools><|im_end|>\n{%- endif %}"
+    "{%- for m in messages %}{%- if m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n</tool_response><|im_end|>{{ '\\n' }}"
+    "{%- else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{{ '\\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{%- endif %}{#- <tool_call> -#}"
+)
+
+
+def prompts_of(model: str, template: str | None, **chat: Any) -> Prompts:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = template
+    return Prompts(tokenizer, 2048, {"model": "tiny", "chat": chat})
+
+
+def test_a_template_tells_of_the_tool_and_shows_its_answers(tiny_model: str) -> None:
+    """What stands around an output is what the model's own template writes there; the prompt names the tool."""
+    told = prompts_of(tiny_model, QWEN, tools="python")
+    assert told.tools is not None and told.tools.name == "hermes"
+    assert told.tools.before == "<|im_end|>\n<|im_start|>user\n<tool_response>\n"
+    assert told.tools.after == "\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    assert '"name": "python"' in told.spell(told.ids("1 + 1"))
+    fenced = prompts_of(tiny_model, QWEN, tools="python", tool_format="fenced")
+    assert formats.TIR in fenced.spell(fenced.ids("1 + 1"))
+    assert prompts_of(tiny_model, QWEN).ids("1 + 1") != told.ids("1 + 1")
+
+
+@pytest.mark.parametrize(
+    ("template", "chat", "says"),
+    [
+        (None, {}, "tiny has no chat template, hence no format of tools"),
+        (QWEN.replace("<tool_call>", ""), {}, "chat template of tiny has no format of tools"),
+        (QWEN.replace("tools", "x"), {"tool_format": "hermes"}, "tells of no tools"),
+        (QWEN, {"tool_format": "harmony"}, "tells of no tools"),
+        (QWEN, {"tool_format": "herms"}, "did you mean hermes"),
+        (QWEN.replace("m.role == 'tool'", "false").replace("{{ m.content }}<|im_end|>", "{{ '' if m.role == 'tool' else m.content }}"), {}, "shows no answers"),
+    ],
+)  # fmt: skip
+def test_a_template_without_tools_is_refused_in_one_line(
+    tiny_model: str, template: str | None, chat: dict[str, str], says: str
+) -> None:
+    with pytest.raises(PathpruneError, match=says) as error:
+        prompts_of(tiny_model, template, tools="python", **chat)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "says"),
+    [
+        ("toy", {"tools": "bash"}, "tools is python"),
+        ("toy", {"tool_format": "fenced"}, "goes with tools=python"),
+        ("toy", {"tools": "python", "tool_format": "fence"}, "did you mean fenced"),
+        ("toy", {"tools": "python", "tool_seconds": 0}, "seconds of a processor"),
+        ("toy", {"tools": "python", "unsafe_tool": True}, "does not take unsafe_tool=True"),
+    ],
+)
+def test_wrong_options_are_one_line(engine: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(PathpruneError, match=says):
+        registry.engine(engine, "toy", Sampling(), **options)
+
+
+def test_what_decides_an_output_is_part_of_the_spec() -> None:
+    """Limits, versions and the lack of a sandbox: such paths are none of a run with others."""
+    specs = [
+        registry.engine("toy", "toy", Sampling(), tools="python", tool_format="fenced", **more).spec
+        for more in ({}, {"tool_seconds": 9}, {"unsafe_tools": True}, {"tool_output": 80})
+    ]
+    assert len({json.dumps(s, sort_keys=True) for s in specs}) == 4 and specs[2]["tools"]["unsafe"] is True
+    assert "unsafe" not in specs[0]["tools"] and specs[0]["tools"]["versions"]["python"]
+
+
+@needs_bwrap
+def test_an_engine_of_transformers_goes_on_behind_a_call(tiny_model: str, sandbox: Sandbox) -> None:
+    """What it draws behind an output, and a state read there, are those of the same tokens without tools."""
+    plain = registry.engine("hf", tiny_model, Sampling(), device="cpu")
+    engine = ToolEngine(plain, {"tools": "python", "tool_format": "fenced"}, sandbox)
+    problem = Toy().problems("dev", 1)[0]
+    call = plain.encode("```python\nprint(6 * 7, '<eos>')\n```")
+    prefix = Path(problem, 0, 0, call, plain.decode(call))
+    (longer,) = engine.resume([prefix], len(call) + 12)
+    assert plain.decode(longer.tokens[len(call) : longer.given[0][1]]) == "\n```output\n42 < eos>\n```\n"
+    assert longer.given == ((len(call), longer.given[0][1]),) and longer.drawn == len(call) + 12
+    assert 256 not in longer.tokens[len(call) : longer.given[0][1]]
+    behind = replace(longer, tokens=longer.tokens[: longer.given[0][1]], stats=None, given=())
+    assert plain.resume([behind], len(longer.tokens))[0].tokens == longer.tokens
+    half = longer.cut(len(call) + 5, plain.decode)
+    assert engine.resume([half], len(call) + 12)[0].tokens == longer.tokens
+    assert np.allclose(engine.probe([half]), plain.probe([replace(half, given=())]), atol=1e-4)
+
+
+@needs_bwrap
+def test_a_context_that_is_full_ends_a_path(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is raised in the middle of a bench: the path has come to its limit, and stays what it was."""
+    engine = calling(sandbox)
+    monkeypatch.setattr(Caller, "context", 100, raising=False)
+    for path in engine.launch(Toy().problems("dev", 1), 8, 90, 0)[0]:
+        assert len(path.tokens) + engine.prompt_length(path.problem) <= 100
+        assert same(engine.resume([path], 90)[0], path)
