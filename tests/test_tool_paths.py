@@ -425,6 +425,8 @@ def test_an_engine_of_transformers_goes_on_behind_a_call(tiny_model: str, sandbo
     assert 256 not in longer.tokens[len(call) : longer.given[0][1]]
     behind = replace(longer, tokens=longer.tokens[: longer.given[0][1]], stats=None, given=())
     assert plain.resume([behind], len(longer.tokens))[0].tokens == longer.tokens
+    (launched,) = engine.launch([problem], 1, 70, 0)[0]
+    assert plain.store.get((problem.prompt, launched.tokens)) is not None  # a Check behind it computes one token
     half = longer.cut(len(call) + 5, plain.decode)
     assert engine.resume([half], len(call) + 12)[0].tokens == longer.tokens
     assert np.allclose(engine.probe([half]), plain.probe([replace(half, given=())]), atol=1e-4)

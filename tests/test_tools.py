@@ -7,6 +7,8 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +187,39 @@ def test_an_interpreter_that_was_killed_while_it_waited_is_made_again(sandbox: S
     sandbox.run([Call("killed", 1, "x = 41")])
     os.kill(sandbox._sessions["killed"].interpreter.first, 9)
     assert sandbox.run([Call("killed", 2, "x + 1", ((1, "x = 41"),))]) == [Ran("42\n")]
+
+
+OWNER = """
+import sys
+from harness.tools.sandbox import Call, Sandbox
+from tests.test_tools import TIGHT, namespace
+sandbox = Sandbox(TIGHT, workers=1)
+sandbox.run([Call("kept", 1, "1")])
+print(namespace(sandbox._sessions["kept"].interpreter.first), flush=True)
+sandbox.run([Call("runs", 1, "import os, time; os.fork(); time.sleep(100)")])
+"""
+
+
+@needs_bwrap
+def test_nothing_outlives_a_harness_that_is_killed() -> None:
+    """Neither an interpreter that waits nor one that runs, nor what it has started."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert owner.stdout is not None
+    waiting = owner.stdout.readline().strip()
+    time.sleep(0.5)
+    namespaces = {namespace(c.pid) for c in psutil.Process(owner.pid).children(recursive=True)} - {
+        namespace(os.getpid())
+    }
+    assert waiting in namespaces and len(namespaces) > 1
+    owner.kill()
+    owner.wait()
+    for _ in range(100):
+        if not in_namespaces(namespaces):
+            return
+        time.sleep(0.05)
+    raise AssertionError(in_namespaces(namespaces))
 
 
 @needs_bwrap

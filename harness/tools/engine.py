@@ -10,7 +10,7 @@ interpreter is then rebuilt from its calls, and what they printed is what is rec
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -85,11 +85,18 @@ class ToolEngine:
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
-        paths = self.resume([Path(problem, i, seed) for problem in problems for i in range(n)], max_tokens)
+        started = [Path(problem, i, seed) for problem in problems for i in range(n)]
+        paths = self._continue(started, max_tokens, getattr(self.inner, "extend", self.inner.resume))
         return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         """See ``harness.api.Engine``; ``max_tokens`` counts drawn ones."""
+        return self._continue(paths, max_tokens, self.inner.resume)
+
+    def _continue(
+        self, paths: Sequence[Path], max_tokens: int, draw: Callable[[Sequence[Path], int], list[Path]]
+    ) -> list[Path]:
+        """Draw, answer calls, and so on; ``draw`` is the inner engine's, whose limits count all tokens."""
         self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
         longer = dict(enumerate(paths))
         going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
@@ -100,7 +107,7 @@ class ToolEngine:
             ends = {i: self._next_look(longer[i], max_tokens) for i in going}
             first = min(ends.values())  # the shortest go first, until they stand beside the others
             group = [i for i in going if ends[i] == first]
-            drawn = self.inner.resume([longer[i] for i in group], first)
+            drawn = draw([longer[i] for i in group], first)
             for i, path in zip(group, drawn, strict=True):
                 longer[i] = self._cut(replace(path, given=longer[i].given), len(longer[i].tokens))
             going = [i for i in going if longer[i].finish == "length" and longer[i].drawn < max_tokens]

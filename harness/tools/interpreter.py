@@ -17,7 +17,6 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +99,8 @@ class Interpreter:
     def __init__(self, launch: bubble.Launch, limits: Limits) -> None:
         self.limits, self.launch = limits, launch
         self.first = self.driver = 0  # processes of the sandbox: its first one, and the one that runs code
+        self.handles: dict[int, int] = {}  # of these two, by number: a number alone may be another process by now
+        self.namespace = ""
         self.started = time.monotonic()
         self.answered = self.closed = False
         self.received = bytearray()  # of replies, not read yet
@@ -123,6 +124,9 @@ class Interpreter:
                 command, stdin=subprocess.DEVNULL, stdout=printing, stderr=printing, pass_fds=passed, close_fds=True,
                 env=launch.environment, cwd=self.folder or "/", start_new_session=not launch.filtered,
             )  # fmt: skip
+        except OSError as error:
+            self._close()
+            raise NotStartedError(str(error)) from error
         finally:
             for number in (receive, send, printing, tell, *([program] if launch.filtered else [])):
                 os.close(number)
@@ -168,7 +172,7 @@ class Interpreter:
         output = Output(self.limits.output)
         until, used = time.monotonic() + self.limits.wall, Used(self)
         request = json.dumps({"id": token, "number": number, "code": code}).encode(errors="replace")
-        self._signal(signal.SIGCONT)
+        self._signal(self.driver, signal.SIGCONT)
         self._send(LENGTH.pack(len(request)) + request)
         self._await(output, until, {"begun": token})
         try:
@@ -186,19 +190,20 @@ class Interpreter:
             return
         self.closed = True
         if self.launch.filtered:
-            self._kill(
-                [self.first] if self.first else []
-            )  # and with it, before it is gone, all that it is the first of
+            self._signal(self.first, signal.SIGKILL)  # and with it, before it is gone, all that it is the first of
         else:
-            self._kill(self._everybody())
-            with suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            for pid in self._everybody():
+                self._signal(pid, signal.SIGKILL)
         try:
             self.process.wait(5 if self.first else 0)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for number in (self.ask, self.replies, self.printed, self.info):
+        self._close()
+
+    def _close(self) -> None:
+        self.closed = True
+        for number in (self.ask, self.replies, self.printed, self.info, *self.handles.values()):
             os.close(number)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -281,25 +286,32 @@ class Interpreter:
 
     def _find(self) -> None:
         """Which processes these are, on this side."""
-        if not self.launch.filtered:
+        if self.launch.filtered:
+            self.first = int(json.loads(os.read(self.info, 4096))["child-pid"])
+            children = _children(self.first)
+            if len(children) != 1:
+                raise EndedError("the sandbox has more processes than it should at its start")
+            self.driver = children[0]
+        else:
             self.first = self.driver = self.process.pid
-            return
-        said = os.read(self.info, 4096)
-        self.first = int(json.loads(said)["child-pid"])
-        children = _children(self.first)
-        if len(children) != 1:
-            raise EndedError("the sandbox has more processes than it should at its start")
-        self.driver = children[0]
+        self.namespace = _namespace(self.first)
+        try:
+            self.handles = {pid: os.pidfd_open(pid) for pid in {self.first, self.driver}}
+        except OSError as error:
+            raise EndedError(f"the kernel gives no handle of a process ({error})") from error
 
-    def _signal(self, what: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.driver, what)
-
-    @staticmethod
-    def _kill(pids: Sequence[int]) -> None:
-        for pid in pids:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+    def _signal(self, pid: int, what: int) -> None:
+        """Signal a process of the sandbox, and never one that has its number by now."""
+        with suppress(OSError):
+            if pid in self.handles:
+                signal.pidfd_send_signal(self.handles[pid], what)
+            elif pid:
+                handle = os.pidfd_open(pid)
+                try:
+                    if _namespace(pid) == self.namespace:
+                        signal.pidfd_send_signal(handle, what)
+                finally:
+                    os.close(handle)
 
     def _everybody(self) -> list[int]:
         """Processes in the sandbox, the first one included; of too many, more than are allowed."""
@@ -313,12 +325,13 @@ class Interpreter:
 
     def _tidy(self) -> None:
         """Stop the interpreter until its next call, and kill what this one left behind."""
-        self._signal(signal.SIGSTOP)
+        self._signal(self.driver, signal.SIGSTOP)
         for _ in range(100):
             left = [pid for pid in self._everybody() if pid not in (self.first, self.driver) and not _is_zombie(pid)]
             if not left:
                 break
-            self._kill(left)
+            for pid in left:
+                self._signal(pid, signal.SIGKILL)
             time.sleep(0.002)
         else:
             raise EndedError("InterpreterError: the code leaves processes behind that cannot be ended")
@@ -353,15 +366,12 @@ class Used:
         now = self._now()
         if sum(s.processor for s in now) - self.before > limits.seconds:
             raise EndedError(f"TimeoutError: stopped after {limits.seconds:g} seconds of a processor")
-        if sum(s.pages for s in now) * PAGE > limits.memory:
+        if sum(s.pages for s in now) * os.sysconf("SC_PAGE_SIZE") > limits.memory:
             raise EndedError(f"MemoryError: stopped, for its processes use more than {limits.memory >> 20} MiB")
         if sum(s.threads for s in now) > 2 * limits.processes:
             raise EndedError(f"RuntimeError: stopped, for it starts more than {limits.processes} processes")
         if self.interpreter.launch.filtered and _entries(self.interpreter.driver) > limits.entries:
             raise EndedError(f"OSError: stopped, for it makes more than {limits.entries} files")
-
-
-PAGE, CLOCK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -370,7 +380,12 @@ def _stat(pid: int) -> _Stat | None:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return _Stat(sum(map(int, fields[11:15])) / CLOCK, int(fields[21]), int(fields[17]))
+    return _Stat(sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK"), int(fields[21]), int(fields[17]))
+
+
+def _namespace(pid: int) -> str:
+    """Which namespace of processes a process lives in, as the kernel names it."""
+    return str(Path(f"/proc/{pid}/ns/pid").readlink())
 
 
 def _is_zombie(pid: int) -> bool:

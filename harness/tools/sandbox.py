@@ -66,7 +66,7 @@ class Sandbox:
         workers: int | None = None,
     ) -> None:
         self.limits, self.packages, self.unsafe = limits or Limits(), tuple(packages), unsafe
-        self.workers = max(1, workers or len(os.sched_getaffinity(0)))
+        self.workers = max(1, workers or os.cpu_count() or 1)
         self.most = max(most, self.workers + 1)
         self.seconds, self.calls, self.again = (
             0.0,

@@ -97,6 +97,10 @@ class HFEngine(Prompts, Engine):
         """See ``harness.api.Engine``."""
         return self._continue(paths, max_tokens, store=False)
 
+    def extend(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
+        """As ``resume``, and keep KV as ``launch`` does: for a launch in several steps."""
+        return self._continue(paths, max_tokens, store=True)
+
     def probe(self, paths: Sequence[Path], adapter: StopAdapter | None = None) -> np.ndarray:
         """See ``harness.api.Probing``; float32 ``[n, 1, d]``, or ``[n, T_s, d]`` with an adapter."""
         states: dict[int, np.ndarray] = {}
