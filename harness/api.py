@@ -227,7 +227,8 @@ class Cost:
     """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
 
     generated: int = 0  # sampled tokens, those of dropped paths included
-    probed: int = 0  # fed to read prefixes: a cached one's last token, [STOP] tokens, forced answers, whole prefixes for their states
+    # Fed to read: a cached prefix's last token, [STOP] tokens, forced answers, whole prefixes for their states, outputs of tools.
+    probed: int = 0
     reread: int = 0  # tokens another model encodes; what texts begin with in common once, where it can share that
     verifier: int = 0  # tokens another model generates
     flops: float = 0.0

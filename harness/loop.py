@@ -276,6 +276,8 @@ def decide(
             return _stopped(method, paths, task), Spent(Cost(), {}), 0
         streaming: Any = method
         ledger, seen = opened(streaming, paths, engine, task, seed)
+        if not frozenset(streaming.needs) & ASKED:
+            seen = [_drawn_alone(p) for p in seen]
         given = streaming.decide(seen, ledger)
         if not (hasattr(given, "spent") and hasattr(given, "weights")):
             raise ScoringError(f"gave {shown(given)}, not a Decision")
@@ -289,6 +291,14 @@ def decide(
     decision = Decision(given.spent.astype(int), _recorded(given.weights, type(method).__name__))
     _check_decision(decision, paths, warmup)
     return decision, cost
+
+
+def _drawn_alone(path: Path) -> Path:
+    """A path as a rule counts it: what a tool gave it is no token that is spent. Its text has it still."""
+    if not path.given:
+        return path
+    inside = {at for start, stop in path.given for at in range(start, stop)}
+    return replace(path, tokens=tuple(t for at, t in enumerate(path.tokens) if at not in inside), given=())
 
 
 def _stopped(rule: Any, paths: Sequence[Path], task: Task) -> Decision:

@@ -51,7 +51,7 @@ class Caller(ToyEngine):
         if not script:
             return ord("6" if number > 4 else str(int(u * 7)))
         digit = (re.findall(r"\d", before) or ["0"])[-1]
-        body = SCRIPTS[int(script[0])].replace("{k}", str(number)).replace("{digit}", digit)
+        body = SCRIPTS.get(ord(script[0]) - ord("0"), "").replace("{k}", str(number)).replace("{digit}", digit)
         body += MADE_UP if "```py" in body else ""
         rest = script[1:]
         return ord(body[len(rest)]) if len(rest) < len(body) and body.startswith(rest) else ord(MARK)

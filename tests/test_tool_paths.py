@@ -16,9 +16,10 @@ import pytest
 from harness import registry
 from harness.api import Check, Cost, Path, PathpruneError, Sampling
 from harness.engines.prompts import Prompts
+from harness.imports.exporting import export_bank
 from harness.learn.labels import LabelRecipe, continue_often, label_group
 from harness.ledger import Metered, MeteredProbe
-from harness.loop import prune
+from harness.loop import decide, prune
 from harness.plugins.declared import Method
 from harness.pools.bank import Bank, Banked
 from harness.replay.policy import Policy, play
@@ -231,6 +232,26 @@ def test_expectations_count_what_is_given(sandbox: Sandbox, tmp_path: FilePath) 
     )
     ruled = own_rule(pool, pool.lengths, np.ones((1, 6)), [Cost()])
     assert ruled.tokens[0] == every and ruled.generated[0] == pool.lengths.sum()
+
+
+@needs_bwrap
+@pytest.mark.parametrize(
+    "name",
+    ["deepconf-online:warmup=2", "deepconf-offline", "self-certainty-borda", "slimsc-online", "asc"],
+)
+def test_decision_rules_bear_outputs(name: str, whole: list[list[Path]], sandbox: Sandbox) -> None:
+    """A rule counts drawn tokens, of which a path has no more than it may spend."""
+    plugin, engine = registry.pruner(name), calling(sandbox)
+    decision, _ = decide(plugin.pruner, whole[0], engine, Toy(), 0)
+    assert (decision.spent <= [p.drawn for p in whole[0]]).all()
+
+
+@needs_bwrap
+def test_a_pool_with_outputs_is_not_exported(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    run = tool_run(sandbox, tmp_path)
+    assert not bench(run, [registry.pruner("first")], lambda done, note: None).failures
+    with pytest.raises(PathpruneError, match="outputs of tools"):
+        export_bank(run, tmp_path / "out")
 
 
 def even_checks(pool: Pool) -> Checks:

@@ -80,6 +80,10 @@ def _banked(run: Any, problem: Problem) -> pa.Table:
         raise PathpruneError(
             f"the bank holds {len(paths)} of {run.spec.n} paths of {problem.id}; bench that many problems and paths first"
         )
+    if any(path.given for path in paths):
+        raise PathpruneError(
+            f"paths of {problem.id} hold outputs of tools, which exported pools have no place for; export a pool without tools"
+        )
     rows = [_stored(run, path) for path in paths]
     return table(problem.id, problem.prompt, [problem.answer], run.engine.prompt_length(problem), rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import fcntl
 import json
 import linecache
 import os
@@ -23,6 +24,8 @@ import types
 from typing import Any
 
 LENGTH = struct.Struct(">I")
+RECEIVE, SEND = 3, 4  # the same in every process: descriptors that code opens have the same numbers
+HIGHEST = 1 << 16
 
 
 def confine(settings: dict[str, Any]) -> None:
@@ -41,6 +44,18 @@ def confine(settings: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(settings["user"], settings["user"], settings["user"])
         os.setresuid(settings["user"], settings["user"], settings["user"])
+
+
+def settle(receive: int, send: int) -> None:
+    """Leave nothing open but these two, output, and an input that is empty."""
+    kept = [fcntl.fcntl(number, fcntl.F_DUPFD, max(receive, send, SEND) + 1) for number in (receive, send)]
+    os.dup2(kept[0], RECEIVE, inheritable=False)
+    os.dup2(kept[1], SEND, inheritable=False)
+    os.closerange(SEND + 1, HIGHEST)
+    void = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(void, 0)
+    os.close(void)
+    os.dup2(1, 2)
 
 
 def frame(receive: int, count: int) -> bytes:
@@ -126,17 +141,11 @@ def shorten(told: traceback.TracebackException, seen: set[int]) -> None:
 def main() -> None:
     """Take settings and descriptors from the command line."""
     settings = json.loads(sys.argv[1])
-    receive, send = settings["receive"], settings["send"]
-    void = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(void, 0)
-    os.dup2(1, 2)
-    os.close(void)
-    for number in (receive, send):
-        os.set_inheritable(number, False)
+    settle(settings["receive"], settings["send"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[:] = [""]
     confine(settings)
-    serve(receive, send)
+    serve(RECEIVE, SEND)
 
 
 if __name__ == "__main__":
