@@ -119,15 +119,19 @@ overhead: $(STAMP)
 	$(BIN)/pathprune pack results/published
 
 SMALL = window=8
-VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:eta=90,$(SMALL),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
-CONTRAST = stop,linear-probe,mlp-probe,step,clue,st-bon,consensus,logprob,entropy,deepconf,self-certainty,deepconf-offline,jaccard,central,shortest
+SHARE = window=0.17
+VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:$(SHARE),deepconf-online:eta=90,$(SHARE),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
+SCHEDULED = stop,otv,step,linear-probe,verifier,logprob,deepconf
+CONTRAST = asc,esc,stop,linear-probe,mlp-probe,step,clue,st-bon,consensus,logprob,entropy,deepconf,self-certainty,deepconf-offline,jaccard,central,shortest
 REFERENCE = $(BIN)/pathprune bench --results results/published
 
-# Every method that the embedded engine serves, at both operating points; the contrasting task has one or more of each
-# kind. What is there is not done again.
+# Every method that the embedded engine serves, at both operating points, and some at two more for schedules of cuts; the
+# contrasting task has one or more of each kind. What is there is not done again.
 rows: $(STAMP)
 	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS) || exit 1; done
+	for L in 11 65; do $(REFERENCE) --prefix $$L --pruner $(SCHEDULED) || exit 1; done
 	for L in 17 34; do $(REFERENCE) --task slips --prefix $$L --pruner $(CONTRAST) || exit 1; done
+	for L in 8 51; do $(REFERENCE) --task slips --prefix $$L --pruner stop,linear-probe,logprob || exit 1; done
 	$(BIN)/pathprune pack results/published
 
 # The ceiling: fresh continuations of every test prefix. About half an hour on two cores.
