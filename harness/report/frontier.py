@@ -27,6 +27,7 @@ from harness.store.files import writable
 SHARES = (0.05, 0.125, 0.25, 0.5)
 FOLDS = 5
 DIGITS = 9  # beyond which mixtures of equal numbers differ
+SHOWN = 0.005  # parts of a mixture that a table names
 LEAST = 1e-6  # a setting with a smaller part in a mixture has none
 Progress = Callable[[int, str], None]
 
@@ -179,7 +180,8 @@ def _cells(one: Frontier, lane: Lane, middle: float) -> list[str]:
         return [*cells, "-", "-", "-"]
     low, high = np.quantile(here.tokens, [0.1, 0.9]) / one.full
     spent = f"{here.tokens.mean() / one.full:.1%} [{low:.1%}, {high:.1%}]"
-    named = "; ".join(f"{weight:.0%} {setting}" if weight < 0.995 else setting for setting, weight in here.settings[:2])
+    mixed = [(setting, weight) for setting, weight in here.settings if weight >= SHOWN]
+    named = "; ".join(setting if len(mixed) == 1 else f"{weight:.0%} {setting}" for setting, weight in mixed)
     return [*cells, spent, f"{here.serial.mean():,.0f}", plain(named)]
 
 
