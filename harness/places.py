@@ -7,7 +7,7 @@ are spent: a path that goes on has them, and one that is dropped has been genera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -131,11 +131,6 @@ def feasible(spec: RunSpec, task: Task, engine: Any) -> None:
                 f"stage {stage.where}:{stage.keep} cuts at the end of a reasoning step, and task {task.name} does not say what ends "
                 f"one (defaults.step); cut at a length: {stage.prefix}:{stage.keep}"
             )
-
-
-def spread(values: Mapping[str, Sequence[int]], problems: Sequence[str]) -> np.ndarray:
-    """Numbers by problem as an array ``[Q, N]``."""
-    return np.array([values[p] for p in problems], dtype=int)
 
 
 def _to(length: int, paths: Sequence[Path], grow: Grow) -> list[Path]:

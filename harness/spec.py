@@ -139,7 +139,7 @@ class RunSpec:
     @classmethod
     def of(cls, task: Task, engine: Engine, n: int, limit: int, stages: Sequence[Pair], **rest: Any) -> RunSpec:
         """The spec of a run on these opened objects."""
-        return cls(task.name, task.version, dict(engine.spec), n, limit, tuple(Stage(*s) for s in stages), **rest)
+        return cls(task.name, task.version, dict(engine.spec), n, limit, stages_of(stages), **rest)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -232,8 +232,10 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
 
 
 def _hold_at(at: Any) -> None:
+    if not isinstance(at, str):
+        raise PathpruneError(f"the place of a cut is one of {', '.join(get_args(At))}, not {shown(at)}")
     if at not in get_args(At):
-        raise PathpruneError(unknown("place of a cut", at if isinstance(at, str) else shown(at), list(get_args(At))))
+        raise PathpruneError(unknown("place of a cut", at, list(get_args(At))))
 
 
 def stages_of(parts: Any) -> tuple[Stage, ...]:
