@@ -377,7 +377,40 @@ def opened(
     """A fresh ledger with what the method may touch, and the paths as it may see them, copies of its own."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     grant(ledger, method, engine, task)
+    if is_rule_with_scorer(method):
+        ledger.score = partial(_scored_by, ledger, method, paths, engine, task, seed)
     return ledger, [_declared(p, frozenset(method.needs)) for p in paths]
+
+
+def is_rule_with_scorer(method: Any) -> bool:
+    """Is it a decision rule that asks a pruner for scores?"""
+    return callable(getattr(method, "decide", None)) and getattr(method, "scorer", None) is not None
+
+
+def _scored_by(
+    ledger: Check,
+    rule: Any,
+    paths: Sequence[Path],
+    engine: Any,
+    task: Task,
+    seed: int,
+    asked: Sequence[Path],
+    length: int,
+) -> np.ndarray:
+    """What a rule's scorer says of the first ``length`` tokens of some of its paths, charged to the rule."""
+    whole = {p.index: p for p in paths}
+    prefixes = [whole[p.index].cut(length, engine.decode) for p in asked]
+    if not prefixes:
+        return np.zeros(0, dtype=np.float32)
+    inner, seen = opened(rule.scorer, prefixes, engine, task, seed)
+    inner.known = ledger.known
+    scores = _real(rule.scorer.score(seen, inner), "scores", len(prefixes))
+    ledger.cost, ledger.once = ledger.cost + inner.cost, ledger.once + inner.once
+    for index, cost in inner.each.items():
+        ledger.each[index] = ledger.each.get(index, Cost()) + cost
+    if inner.cold is not None:
+        ledger.cold = (ledger.cold or 0) + inner.cold
+    return _recorded(scores, type(rule.scorer).__name__)
 
 
 def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:

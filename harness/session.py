@@ -324,6 +324,7 @@ def _lacks_nothing(plugin: Plugin) -> str:
 
 def _trained_on(run: Run, plugin: Plugin) -> str:
     """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return ""
     card = checkpoints.read_card(checkpoints.locate(plugin, run.engine.fingerprint))
