@@ -29,6 +29,7 @@ from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.spec import Cut, RunSpec, Stage, parse_stages
 from harness.store import packed, records, validate
+from harness.store.keys import digest
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 from tests import test_policies, test_stages
@@ -248,11 +249,16 @@ def test_a_path_that_is_dropped_is_charged_to_where_it_was_generated() -> None:
 def test_a_cut_at_a_length_has_the_keys_it_had(steps_run: Callable[..., Run]) -> None:
     """Neither ``at`` nor anything else of places is in them, so present records are found again."""
     keys = {"task", "task_version", "engine", "seed", "max_tokens", "n"}
-    one, two = steps_run("5:3").spec, steps_run("5:4,9:2").spec
+    one, two = steps_run("5:3", task=Toy()).spec, steps_run("5:4,9:2", task=Toy()).spec
+    assert [digest(s) for s in (one.scored_at(5), one.live, two.live)] == [
+        "5bf7c7fb20fa",
+        "0f0f5f501722",
+        "5ae2d14390e7",
+    ]
     assert set(one.scored_at(5)) == keys | {"prefix"} == set(two.scored_at(9))
     assert set(one.live) == keys | {"prefix", "keep", "ended", "vote", "live"}
     assert two.live["stages"] == [[5, 4], [9, 2]] and set(two.live) == keys | {"stages", "ended", "vote", "live"}
-    assert one == steps_run([(5, 3, "token")]).spec and str(two) == "8 -> 4 at 5 -> 2 at 9"
+    assert one == steps_run([(5, 3, "token")], task=Toy()).spec and str(two) == "8 -> 4 at 5 -> 2 at 9"
     assert str(steps_run("step@5:4,forced@9:2").spec) == "8 -> 4 at step@5 -> 2 at forced@9"
 
 
@@ -419,3 +425,53 @@ def test_places_that_cannot_be_found_are_refused(
         steps_run(stages, **where)
     assert "\n" not in str(caught.value) and "cut at a length: 16:4" in str(caught.value)
     steps_run("16:4", **where)
+
+
+# -- imported pools ----------------------------------------------------------------------------------------------------
+
+
+def imported(folder: FilePath, **more: Any) -> Any:
+    """A pool of texts without tokens, four paths a problem: steps of unlike lengths."""
+    import pathprune as pp
+
+    texts = [f"one{'!' * i}\n\n" + "two words\n\n" * (i + 1) + f"so \\boxed{{{i % 2}}}" for i in range(4)]
+    rows = [
+        {"problem": f"{q}?", "answer": "0", "paths": [{"text": f"{q} {t}", **more} for t in texts]} for q in range(3)
+    ]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pp.import_pool(folder / "mine.jsonl", "mine", pools=folder / "pools", progress=False)
+
+
+def test_paths_without_tokens_are_cut_at_their_steps(tmp_path: FilePath) -> None:
+    """In the units that the pool has: the text up to a place ends a step."""
+    import pathprune as pp
+
+    pool = imported(tmp_path)
+    asked: dict[str, Any] = {"n": 4, "progress": False, "results": tmp_path / "results"}
+    table = pp.bench(pool, "shortest", stages=[(3, 2, "step")], **asked)
+    record = next(iter(records.records(table.group.folder, "judged")))
+    view = table.run.engine.view
+    for row in record.lines.values():
+        stored = {p.index: p for p in view.get(Problem(row["problem"], "", ""), 0)}
+        for index, at in enumerate(row["places"]):
+            steps = [stored[index].tokens[:end].text.count("\n\n") for end in range(at + 1)]
+            assert at >= 3 and steps[at] > steps[at - 1] == steps[2]
+    assert len(record.lines) == 3 and not table.failures
+
+
+def test_an_imported_pool_without_probes_cannot_be_forced(tmp_path: FilePath) -> None:
+    import pathprune as pp
+
+    with pytest.raises(PathpruneError, match="needs 'forced', which engine imported does not provide"):
+        pp.bench(imported(tmp_path), "shortest", n=4, progress=False, results=tmp_path / "r", stages="forced@3:2")
+
+
+def test_the_command_line_takes_places(tmp_path: FilePath, run_cli: Any) -> None:
+    given = ("--task", "toy", "--engine", "toy", "--n", "8", "--problems", "3", "--results", str(tmp_path / "results"))
+    given += ("--bank", str(tmp_path / "bank"), "--pruner", "logprob")
+    code, said = run_cli("bench", *given, "--stages", "forced@5:4,9:2")
+    assert code == 0 and "8 -> 4 at forced@5 -> 2 at 9" in said
+    code, said = run_cli("bench", *given, "--stages", "forced@5:4,9:2", "--live")
+    assert code == 0
+    code, said = run_cli("bench", *given, "--stages", "forsed@5:4,9:2")
+    assert code == 2 and "did you mean forced" in said and "Traceback" not in said
