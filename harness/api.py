@@ -595,7 +595,7 @@ class Streaming(Protocol):
     sequential all other paths are one round.
 
     ``scorer``: a pruner's spec, such as an option of the rule, or a pruner, which scores paths one by one. The rule may ask it
-    (``Check.score``) and needs what it needs. When the rule is loaded, the pruner itself takes the place of its spec.
+    (``Check.score``), needs what it needs, and stands in its quadrant.
     """
 
     quadrant: Quadrant

@@ -276,8 +276,11 @@ def decide(
     task: Task,
     seed: int,
     time_limit: float | None = None,
+    scorer: Pruner | None = None,
 ) -> tuple[Decision, Spent]:
     """What a method's own rule does to one problem's finished paths, and what it cost besides generating them.
+
+    ``scorer``: whom the rule may ask for scores, the pruner that its member of that name stands for.
 
     Raises:
         ScoringError: as ``check``; a decision that breaks ``harness.api.Streaming``.
@@ -288,6 +291,8 @@ def decide(
             return _stopped(method, paths, task), Spent(Cost(), {}), 0
         streaming: Any = method
         ledger, seen = opened(streaming, paths, engine, task, seed)
+        if scorer is not None:
+            ledger.score = partial(_scored_by, ledger, scorer, paths, engine, task, seed)
         given = streaming.decide(seen, ledger)
         if not (hasattr(given, "spent") and hasattr(given, "weights")):
             raise ScoringError(f"gave {shown(given)}, not a Decision")
@@ -377,19 +382,12 @@ def opened(
     """A fresh ledger with what the method may touch, and the paths as it may see them, copies of its own."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     grant(ledger, method, engine, task)
-    if is_rule_with_scorer(method):
-        ledger.score = partial(_scored_by, ledger, method, paths, engine, task, seed)
     return ledger, [_declared(p, frozenset(method.needs)) for p in paths]
-
-
-def is_rule_with_scorer(method: Any) -> bool:
-    """Is it a decision rule that asks a pruner for scores?"""
-    return callable(getattr(method, "decide", None)) and getattr(method, "scorer", None) is not None
 
 
 def _scored_by(
     ledger: Check,
-    rule: Any,
+    scorer: Pruner,
     paths: Sequence[Path],
     engine: Any,
     task: Task,
@@ -402,15 +400,15 @@ def _scored_by(
     prefixes = [whole[p.index].cut(length, engine.decode) for p in asked]
     if not prefixes:
         return np.zeros(0, dtype=np.float32)
-    inner, seen = opened(rule.scorer, prefixes, engine, task, seed)
+    inner, seen = opened(scorer, prefixes, engine, task, seed)
     inner.known = ledger.known
-    scores = _real(rule.scorer.score(seen, inner), "scores", len(prefixes))
+    scores = _real(scorer.score(seen, inner), "scores", len(prefixes))
     ledger.cost, ledger.once = ledger.cost + inner.cost, ledger.once + inner.once
     for index, cost in inner.each.items():
         ledger.each[index] = ledger.each.get(index, Cost()) + cost
     if inner.cold is not None:
         ledger.cold = (ledger.cold or 0) + inner.cold
-    return _recorded(scores, type(rule.scorer).__name__)
+    return _recorded(scores, type(scorer).__name__)
 
 
 def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:

@@ -162,7 +162,7 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
 
 
 def _scorer_of(rule: Any, name: str, checkpoint: Any = None) -> Plugin | None:
-    """Whom a decision rule asks for scores, opened and put in the place of its spec; None for what asks nobody.
+    """Whom a decision rule asks for scores, opened; None for what asks nobody.
 
     Raises:
         PathpruneError: what is no pruner that scores paths one by one.
@@ -180,7 +180,6 @@ def _scorer_of(rule: Any, name: str, checkpoint: Any = None) -> Plugin | None:
         if not scorer.needs_checkpoint:
             raise PathpruneError(f"{name}: scorer {scorer.name} reads no checkpoint; leave out checkpoint")
         scorer = replace(scorer, checkpoint=str(checkpoint))
-    rule.scorer = scorer.pruner
     return scorer
 
 

@@ -351,7 +351,7 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:
         if plugin.traits.decides:
-            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit)
+            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit, plugin.scores_by)
         else:
             cut = [p.cut(run.spec.prefixes[0], run.engine.decode) for p in paths]
             check(plugin.pruner, cut, run.engine, run.task, run.spec.seed, run.time_limit)

@@ -11,7 +11,8 @@ import pytest
 from harness import registry
 from harness.api import Check, Decision, Path, PathpruneError, Sampling
 from harness.learn import checkpoints
-from harness.loop import ScoringError, check, decide
+from harness.loop import ScoringError, Spent, check, decide
+from harness.plugins.declared import Plugin
 from harness.report.staleness import is_stale
 from harness.runners.bench import bench, open_record
 from harness.runners.run import Run
@@ -24,6 +25,10 @@ def finished(n: int = 10, seed: int = 0) -> tuple[Toy, Any, list[Path]]:
     task = Toy()
     engine = registry.engine("toy", "toy", Sampling())
     return task, engine, engine.launch(task.problems("test", 1), n, 48, seed)[0]
+
+
+def decided(plugin: Plugin, paths: Sequence[Path], task: Any, engine: Any) -> tuple[Decision, Spent]:
+    return decide(plugin.pruner, paths, engine, task, 0, scorer=plugin.scores_by)
 
 
 def by_hand(
@@ -64,8 +69,8 @@ def by_hand(
 )
 def test_who_is_aborted_where(options: str, bar: Any, step: int, seed: int) -> None:
     task, engine, paths = finished(seed=seed)
-    rule = registry.pruner(f"watch:scorer=logprob,step={step},{options}").pruner
-    decision, _ = decide(rule, paths, engine, task, seed)
+    rule = registry.pruner(f"watch:scorer=logprob,step={step},{options}")
+    decision, _ = decided(rule, paths, task, engine)
     ends, _ = by_hand(paths, "logprob", step, bar)
     assert decision.spent.tolist() == ends
     assert decision.weights.tolist() == [float(end == len(p.tokens)) for end, p in zip(ends, paths, strict=True)]
@@ -76,8 +81,8 @@ def test_a_path_has_to_be_worth_the_tokens_that_it_still_needs() -> None:
     """The rest is that of warm-up paths which were longer; a cost that nobody can pay leaves the best."""
     task, engine, paths = finished(12)
     for cost in (0.001, 0.01, 0.02, 5.0):
-        rule = registry.pruner(f"watch:scorer=repetition,step=4,cost={cost},warmup=3").pruner
-        decision, _ = decide(rule, paths, engine, task, 0)
+        rule = registry.pruner(f"watch:scorer=repetition,step=4,cost={cost},warmup=3")
+        decision, _ = decided(rule, paths, task, engine)
         left = [len(p.tokens) for p in paths[:3]]
         assert decision.spent[:3].tolist() == left
 
@@ -97,7 +102,7 @@ def test_a_scorer_is_charged_for_every_look(scorer: str) -> None:
     """What it is charged for all looks together is what the same looks cost one by one."""
     task, engine, paths = finished()
     plugin = registry.pruner(f"watch:scorer={scorer},step=6,drop=1000")
-    _, spent = decide(plugin.pruner, paths, engine, task, 0)
+    _, spent = decided(plugin, paths, task, engine)
     looks = [p.cut(now, engine.decode) for now in range(6, 49, 6) for p in paths if len(p.tokens) > now]
     alone = [check(registry.pruner(scorer).pruner, [p], engine, task, 0)[1].cost.tokens for p in looks]
     assert spent.cost.tokens == sum(alone)
@@ -109,7 +114,7 @@ def test_a_probed_look_is_charged(hands: Hands, hands_engine: Any) -> None:
     paths = hands_engine.launch(hands.problems("test", 1), 4, 60, 0)[0]
     plugin = registry.pruner("watch:scorer=stop,step=20")
     checkpoints.attach(plugin, hands_engine)
-    decision, spent = decide(plugin.pruner, paths, hands_engine, hands, 0)
+    decision, spent = decided(plugin, paths, hands, hands_engine)
     looks = sum(
         1 for now in (20, 40) for end, p in zip(decision.spent, paths, strict=True) if end >= now < len(p.tokens)
     )
@@ -150,7 +155,9 @@ def test_a_rule_of_ones_own_may_ask(toy_run: Callable[..., Run]) -> None:
     task, engine, paths = finished()
     plugin = registry.of_object(Nosy())
     assert plugin.traits.needs == {"token_stats"} and plugin.scorer is not None
-    assert decide(plugin.pruner, paths, engine, task, 0)[0].weights.sum() == 5
+    assert decided(plugin, paths, task, engine)[0].weights.sum() == 5
+    assert registry.of_object(plugin.pruner).name == plugin.name == "Nosy", "asking changes nothing about an object"
+    assert plugin.traits.quadrant == "internal-fixed"
     run = toy_run()
     assert not bench(run, [plugin], lambda done, note: None).failures
     with pytest.raises(ScoringError, match="only if its member scorer names"):

@@ -122,8 +122,15 @@ class Plugin:
             raise PathpruneError(f"{self.name!r} cannot name a row: it holds characters that cannot be shown")
         traits = traits_of(self.pruner, self.name)
         if self.scorer is not None:
-            traits = replace(traits, needs=traits.needs | self.scorer.traits.needs)
+            theirs = self.scorer.traits
+            needs = traits.needs | theirs.needs
+            traits = replace(traits, needs=needs, quadrant=theirs.quadrant, cost_class=theirs.cost_class)
         object.__setattr__(self, "traits", traits)
+
+    @property
+    def scores_by(self) -> Any:
+        """The pruner that its rule asks for scores; None where it asks nobody."""
+        return None if self.scorer is None else self.scorer.pruner
 
     @property
     def adapter_folder(self) -> FilePath | None:

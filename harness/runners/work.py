@@ -148,7 +148,9 @@ class Worker:
 
     def _decided(self, plugin: Plugin, group: Prefixes) -> dict[str, Any]:
         paths = group.paths
-        decision, spent = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
+        decision, spent = decide(
+            plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit, plugin.scores_by
+        )
         row = {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(spent.cost)}
         return row | _shares(spent, paths, False)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.api import Check, CostClass, Decision, Origins, Path, Quadrant, Signal
+from harness.api import Check, Decision, Origins, Path, Quadrant, Signal
 
 DROP = 0.2  # below the median, for scores that are probabilities
 
@@ -32,6 +32,7 @@ class Watch:
     always finish, and are not scored.
     """
 
+    quadrant: Quadrant = "internal-learned"  # of its usual scorer; a rule stands where its scorer does
     needs: frozenset[Signal] = frozenset()
     on_request = "it scores every path many times over; name it with its scorer and its bar"
 
@@ -54,16 +55,6 @@ class Watch:
         self.scorer, self.step, self.bar, self.cost, self.warmup = scorer, step, bar, cost, warmup
         self.drop = DROP if drop is None else drop
         self.origins = Origins("ours", "ours" if cost is None else "adapted")
-
-    @property
-    def quadrant(self) -> Quadrant:
-        """The scorer's."""
-        return getattr(self.scorer, "quadrant", "internal-learned")
-
-    @property
-    def cost_class(self) -> CostClass:
-        """The scorer's, once for every look."""
-        return getattr(self.scorer, "cost_class", "free")
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
         order = sorted(paths, key=lambda p: p.index)
