@@ -28,7 +28,7 @@ from harness.runners.bench import check_signals
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
-from harness.spec import LARGEST, Ended, Stage, parse_stages, stages_of
+from harness.spec import LARGEST, Ended, Pair, Stage, parse_stages, stages_of
 from harness.store.records import Record
 from harness.text import is_utf8, shown, unknown
 from harness.vote import VOTES
@@ -86,7 +86,7 @@ def bench(
     n: int | None = None,
     keep: int | None = None,
     prefix: Any = None,
-    stages: str | Sequence[tuple[int, int]] | None = None,
+    stages: str | Sequence[Pair] | None = None,
     limit: int | None = None,
     problems: int | None = None,
     seed: int = 0,
@@ -115,7 +115,8 @@ def bench(
         prefix: prefix length L in tokens; by default the task's first. Of an imported pool also a share of the mean length (0.2),
             words ("30words") or tokens of a tokenizer ("22tokens:FOLDER"); by default a fifth of the mean length.
         stages: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``, several cuts in place of ``prefix`` and ``keep``; replayed from the scores
-            of methods that score paths one by one.
+            of methods that score paths one by one. ``(43, 8, "step")`` or ``"step@43:8"`` cuts each path at the first end of a
+            reasoning step from 43 tokens on, ``"forced@43:8"`` at the first multiple of 43 at which it can answer.
         limit: longest path in tokens; by default the task's.
         problems: test problems; by default the task's number.
         seed: of the paths' random streams; other problems of an endless task are an option of it, "reasoning_gym:chain_sum,seed=1".
@@ -167,7 +168,7 @@ def live(
     n: int = 64,
     keep: int = 8,
     prefix: int | None = None,
-    stages: str | Sequence[tuple[int, int]] | None = None,
+    stages: str | Sequence[Pair] | None = None,
     limit: int | None = None,
     problems: int | None = None,
     seed: int = 0,
@@ -323,6 +324,7 @@ def _lacks_nothing(plugin: Plugin) -> str:
 
 def _trained_on(run: Run, plugin: Plugin) -> str:
     """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return ""
     card = checkpoints.read_card(checkpoints.locate(plugin, run.engine.fingerprint))
@@ -349,7 +351,7 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:
         if plugin.traits.decides:
-            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit)
+            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit, plugin.scores_by)
         else:
             cut = [p.cut(run.spec.prefixes[0], run.engine.decode) for p in paths]
             check(plugin.pruner, cut, run.engine, run.task, run.spec.seed, run.time_limit)
@@ -383,7 +385,7 @@ def _remembered(plugins: Sequence[Plugin]) -> Iterator[None]:
         remember(plugins)
 
 
-def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | None) -> tuple[Stage, ...]:
+def schedule(where: Where, keep: int, stages: str | Sequence[Pair] | None) -> tuple[Stage, ...]:
     """The stages asked for, or the one of ``prefix`` and ``keep``."""
     if not stages:
         return (Stage(where.prefix, keep),)

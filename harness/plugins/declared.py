@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
@@ -35,6 +35,12 @@ RESERVED = frozenset(
         "max_tokens",
         "n",
         "prefix",
+        "at",
+        "until",
+        "stride",
+        "probe",
+        "scorer",
+        "scorer_code",
         "keep",
         "stages",
         "ended",
@@ -108,12 +114,23 @@ class Plugin:
     code: str  # digest of the code that defines it: a row of older code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
     spec: str = ""  # as it was asked for; empty for an object that has no name elsewhere
+    scorer: Plugin | None = None  # whom a decision rule of its own asks for scores
     traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():
             raise PathpruneError(f"{self.name!r} cannot name a row: it holds characters that cannot be shown")
-        object.__setattr__(self, "traits", traits_of(self.pruner, self.name))
+        traits = traits_of(self.pruner, self.name)
+        if self.scorer is not None:
+            theirs = self.scorer.traits
+            needs = traits.needs | theirs.needs
+            traits = replace(traits, needs=needs, quadrant=theirs.quadrant, cost_class=theirs.cost_class)
+        object.__setattr__(self, "traits", traits)
+
+    @property
+    def scores_by(self) -> Any:
+        """The pruner that its rule asks for scores; None where it asks nobody."""
+        return None if self.scorer is None else self.scorer.pruner
 
     @property
     def adapter_folder(self) -> FilePath | None:

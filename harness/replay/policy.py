@@ -15,7 +15,7 @@ import numpy as np
 from harness.replay.pool import Pool, vote_correct, votes_right
 from harness.replay.stages import Checks
 from harness.replay.sweep import orders, ranks_of
-from harness.spec import Stage
+from harness.spec import Stage, schedule_text
 from harness.stopping import batch_of, enough, finishing, order_of
 
 DRAWS = 16
@@ -32,8 +32,7 @@ class Policy:
 
     def __str__(self) -> str:
         """``64 -> 8 at 22, asc:threshold=0.95``"""
-        cuts = " -> ".join([str(self.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)])
-        return ", ".join(filter(None, [cuts, self.rule_name]))
+        return ", ".join(filter(None, [schedule_text(self.n, self.stages), self.rule_name]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,7 @@ def play_keeps(
 
     For no rule and for sequential ones, which see the same paths in the same order however many are kept.
     """
-    last = Stage(policy.stages[-1].prefix, max(keeps))
+    last = policy.stages[-1]._replace(keep=max(keeps))
     state = _cut(pool, Policy(policy.n, (*policy.stages[:-1], last)), checks, draws)
     return _in_order(state, keeps, policy.rule, len(policy.stages))
 
@@ -97,7 +96,8 @@ def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _S
     """What the stages of a policy leave, the best first."""
     state = _launched(pool, policy, draws)
     for number, (stage, check) in enumerate(zip(policy.stages, checks, strict=True)):
-        state.grow(np.minimum(state.of(pool.lengths), stage.prefix))
+        end = check.end(stage)
+        state.grow(np.minimum(state.of(pool.lengths), end if isinstance(end, int) else state.of(end)))
         once = check.once_tokens if number else 0.0  # the first check has paid it
         state.tokens += state.of(check.path_tokens).sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
         state.keep(_ranks(check), stage.keep)

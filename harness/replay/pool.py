@@ -168,13 +168,13 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
     )
 
 
-def random_latency(pool: Pool, prefixes: Sequence[int], keeps: Sequence[int]) -> Latency:
-    """Expectation where random paths go on at each prefix length, so many of them; exact."""
-    ends = [np.minimum(pool.lengths, prefix) for prefix in prefixes] + [pool.lengths]
+def random_latency(pool: Pool, cuts: Sequence[int | np.ndarray], keeps: Sequence[int]) -> Latency:
+    """Expectation where random paths go on at each cut, a length or one for each path ``[Q, N]``, so many of them; exact."""
+    ends = [np.minimum(pool.lengths, cut) for cut in cuts] + [pool.lengths]
     serial = ends[0].max(1).astype(float)
     for before, after, keep in zip(ends[:-1], ends[1:], keeps, strict=True):
         serial = serial + expected_longest(after - before, keep)
-    return Latency(serial, np.full(len(serial), 1.0 + len(prefixes)))
+    return Latency(serial, np.full(len(serial), 1.0 + len(cuts)))
 
 
 def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:

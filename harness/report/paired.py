@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +30,8 @@ def paired(asked: Asked, group: Group, spec: RunSpec) -> Method | None:
         return None
     pool = method.pool
     masks, checks = _cuts(method, group, spec)
-    reached = np.minimum(pool.lengths, _cut_at(masks, spec))
+    ends = group.ends(pool) if group.stages else list(spec.prefixes)
+    reached = np.minimum(pool.lengths, _cut_at(masks, ends))
     spent, voting, behind = _finished(rule.pruner, pool, method.values, masks[-1], reached)
     return replace(
         method,
@@ -43,7 +45,7 @@ def paired(asked: Asked, group: Group, spec: RunSpec) -> Method | None:
         shared=None,
         cold=None,
         cuts=(),
-        latency=_latency(pool, spec, masks, behind),
+        latency=_latency(pool, ends, masks, behind),
     )
 
 
@@ -56,11 +58,10 @@ def _cuts(method: Method, group: Group, spec: RunSpec) -> tuple[list[np.ndarray]
     return masks, [Cost(probed=int(t), flops=float(f)) for t, f in zip(tokens, flops, strict=True)]
 
 
-def _cut_at(masks: list[np.ndarray], spec: RunSpec) -> np.ndarray:
-    """The last prefix length to which each path was generated, int ``[Q, N]``."""
+def _cut_at(masks: list[np.ndarray], ends: Sequence[int | np.ndarray]) -> np.ndarray:
+    """The last length to which each path was generated for a cut, int ``[Q, N]``."""
     alive_at = [np.ones_like(masks[0]), *masks[:-1]]
-    ends = [here * stage.prefix for here, stage in zip(alive_at, spec.stages, strict=True)]
-    return np.max(ends, axis=0)
+    return np.max([here * end for here, end in zip(alive_at, ends, strict=True)], axis=0)
 
 
 def _finished(
@@ -83,9 +84,8 @@ def _finished(
     return spent, voting, of_rule(added, 0, order_of(rule) == "sequential", batch_of(rule))
 
 
-def _latency(pool: Pool, spec: RunSpec, masks: list[np.ndarray], behind: Latency) -> Latency:
-    """Of the cuts, up to the last prefix length, and of what the rule has generated behind them."""
-    last = spec.prefixes[-1]
-    short = replace(pool, lengths=np.minimum(pool.lengths, last))
-    cuts = latency_of(short, spec.stages, masks)
+def _latency(pool: Pool, ends: Sequence[int | np.ndarray], masks: list[np.ndarray], behind: Latency) -> Latency:
+    """Of the cuts, up to the last of them, and of what the rule has generated behind them."""
+    short = replace(pool, lengths=np.minimum(pool.lengths, ends[-1]))
+    cuts = latency_of(short, ends, masks)
     return Latency(cuts.serial + behind.serial, cuts.rounds + behind.rounds)

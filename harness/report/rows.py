@@ -183,7 +183,9 @@ def _named(row: Row, same: Sequence[Replayed]) -> Row:
 def _chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
     """The expectation of random survivors, on the group's problems or on those of a pool of its own."""
     pool = pool or group.pool
-    return random_stages(pool, group.stages) if group.stages else random_pruning(pool, keep, group.prefix)
+    if group.stages:
+        return random_stages(pool, group.stages, group.ends(pool))
+    return random_pruning(pool, keep, group.prefix)
 
 
 def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
@@ -302,7 +304,8 @@ def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
     shortness = -pool.lengths.astype(float)
     if group.stages:
         free = Checks(shortness, *[np.zeros_like(shortness)] * 2, *[np.zeros(len(shortness))] * 2)
-        result, _ = replay_stages(pool, [free] * len(group.stages), group.stages)
+        lengths = [None if isinstance(end, int) else end for end in group.ends(pool)]
+        result, _ = replay_stages(pool, [replace(free, places=at, reached=at) for at in lengths], group.stages)
     else:
         result = replay(pool, kept_mask(pool, shortness, keep, group.prefix), group.prefix)
     gain = bootstrap(result.accuracy - pool.correct.mean(1))

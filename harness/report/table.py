@@ -55,7 +55,7 @@ class Table:
         pairs: Sequence[plugins.Method] = (),
     ) -> Table:
         """The table of a run whose records lie in ``folder``, on these problems; ``pairs`` are scorers with a rule behind them."""
-        if len(spec.stages) > 1:
+        if spec.is_schedule:
             group, left_out = schedule_of(folder, spec, problems)
         else:
             group, left_out = _group_of(folder, spec, problems), []
@@ -90,7 +90,7 @@ class Table:
         from harness.report.figures import FIGURES
 
         if self.group.stages:
-            raise PathpruneError("figures are of one cut; bench each stage's prefix by itself to draw it")
+            raise PathpruneError("figures are of one cut at one length; bench each stage's prefix by itself to draw it")
         if kind not in FIGURES:
             raise PathpruneError(unknown("kind of figure", kind, list(FIGURES)))
         stem = FilePath(file) if file else DRAWINGS / f"{self.group.slug}-{kind}"

@@ -55,7 +55,7 @@ def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], 
 def _open(run: Run, method: Method) -> Record:
     identity = {name: value for p in method.plugins for name, value in checkpoints.attach(p, run.engine).items()}
     spec = _spec(run, method).live | {"pruner": method.name, "code": method.code} | identity
-    stem = "-".join(f"L{prefix}" for prefix in run.spec.prefixes)
+    stem = "-".join(f"{'L' if stage.at == 'token' else stage.at}{stage.prefix}" for stage in run.spec.stages)
     file = run.folder / "live" / f"{stem}-{checkpoints.slug(method.name)}-{digest(spec, 8)}.jsonl"
     about = {"role": method.role, "source": method.source, "device": run.engine.describe()}
     return Record.open(file, spec, **about).checked()
