@@ -35,8 +35,8 @@ from harness.vote import VOTES
 from harness.where import Where, given
 
 if TYPE_CHECKING:
-    from harness.report import Group
     from harness.report.frontier import Frontiers
+    from harness.report.lanes import Table as Lanes
     from harness.report.recommend import Recommendation
 
 RESULTS, BANK, LAW = FilePath("results/local"), FilePath("results/bank"), FilePath("results/law.json")
@@ -314,9 +314,9 @@ def frontier(
     """
     from harness.report.frontier import frontiers
 
-    groups, names, behind = _policies(results, only, scorers, rules, draws, progress)
+    tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
     with bar("frontier", 1000) if progress else nullcontext(_silent) as step:
-        return frontiers(groups, names, behind, draws, progress=step)
+        return frontiers(tables, chosen, behind, draws, progress=step)
 
 
 def recommend(
@@ -343,24 +343,21 @@ def recommend(
     Raises:
         PathpruneError: whatever a user can mend, in one line; budgets that no policy keeps.
     """
-    from harness.report.frontier import require_two
-    from harness.report.lanes import lanes, scorers_of, tables_of
+    from harness.report.lanes import lanes
     from harness.report.recommend import recommend as best_of
     from harness.studies.law_plans import law_plans
 
     _above_zero("budget", budget)
     _above_zero("latency", 1.0 if latency is None else latency)
-    groups, names, behind = _policies(results, only, scorers, rules, draws, progress)
-    tables = tables_of(groups)
+    tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
     if len(tables) > 1:
         folders = ", ".join(table.group.folder.name for table in tables)
         raise PathpruneError(f"{only} names {len(tables)} pools under {results}: {folders}; add a term, e.g. task=")
-    table, chosen = tables[0], scorers_of(tables, names)[0]
-    require_two(table.group)
+    table = tables[0]
     full = float(table.pool.lengths.sum(1).mean())
     tokens = budget * full if budget <= 1 else budget
     with steps("lanes") if progress else nullcontext(_silent) as step:
-        played = lanes(table, chosen, behind, draws, step)
+        played = lanes(table, chosen[0], behind, draws, step)
     advised = best_of(played, tokens, float("inf") if latency is None else latency)
     told = tuple(law_plans(_folder("law", law), table, tokens, draws))
     return replace(advised, full=full, title=table.group.title.partition(", L =")[0], by_law=told)
@@ -368,10 +365,10 @@ def recommend(
 
 def _policies(
     results: Any, only: Any, scorers: Any, rules: Any, draws: Any, progress: Any
-) -> tuple[list[Group], list[str] | None, list[Plugin]]:
-    """What a frontier and a recommendation are asked for: groups of records, scorers (None: the usual one), rules."""
+) -> tuple[list[Lanes], list[list[str]], list[Plugin]]:
+    """What a frontier and a recommendation are asked for: what is recorded of each pool, scorers of each, and rules."""
     from harness.report import selected
-    from harness.report.lanes import rules_of
+    from harness.report.lanes import rules_of, scorers_of, tables_of
 
     _check_flag("progress", progress)
     _whole("draws", draws)
@@ -382,8 +379,8 @@ def _policies(
     listed = split_specs(rules) if issubclass(type(rules), str) else rules
     listed = listed if issubclass(type(listed), Sequence) else [listed]
     behind = {plugin.name: plugin for plugin in rules_of(listed)}
-    chosen = None if names is None else list(names)
-    return selected(_folder("results", results), only), chosen, list(behind.values())
+    tables = tables_of(selected(_folder("results", results), only))
+    return tables, scorers_of(tables, names), list(behind.values())
 
 
 def _silent(*told: Any) -> None:

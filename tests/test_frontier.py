@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from harness import registry, report
+from harness import registry, report, session
 from harness.api import PathpruneError
 from harness.replay.policy import Policy, play, play_keeps, play_sizes
 from harness.replay.pool import kept_mask, replay
 from harness.report import frontier as frontiers
 from harness.report.frontier import crossfitted, folds_of, mixture
-from harness.report.lanes import WHOLE, Lane, lanes, rules_of, tables_of
+from harness.report.lanes import WHOLE, Lane, lanes, rules_of, scorers_of, tables_of
 from harness.report.recommend import recommend
 from harness.runners.bench import bench
 from harness.runners.run import Run
@@ -192,5 +193,101 @@ def test_the_verbs_write_and_speak(
 
 
 def test_a_pool_without_the_scorer_has_the_other_lanes(table: Any) -> None:
-    found = frontiers.frontiers([table.group], None, rules_of(["asc"]), 2)[0]
+    found = frontiers.frontiers([table], scorers_of([table], None), rules_of(["asc"]), 2)[0]
     assert found.pairs == (("asc", WHOLE),) and "frontier" not in frontiers.markdown(found)[:4]
+
+
+TWO_AHEAD = """
+class TwoAhead:
+    quadrant = "control"
+    grid = {grid}
+
+    def __init__(self, lead: int = 2):
+        self.lead = lead
+
+    def stops(self, tally):
+        return {stops}
+"""
+
+
+def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) -> None:
+    (tmp_path / "mine.py").write_text(
+        TWO_AHEAD.format(grid={"lead": (1, 2)}, stops="tally.first - tally.second >= self.lead")
+    )
+    rules = rules_of([f"{tmp_path}/mine.py@TwoAhead", "asc:threshold=0.9", "short"])
+    found = frontiers.frontiers([table], [["logprob"]], rules, 2)[0]
+    played = {lane.name: lane for lane in found.lanes}
+    assert {s.rpartition(":")[2] for s in played["mine@TwoAhead"].settings} == {"lead=1", "lead=2"}
+    for rule in ("mine@TwoAhead", "asc:threshold=0.9", "short"):
+        behind = played[f"logprob+{rule}"].settings
+        assert (f"logprob+{rule}", rule) in found.pairs and any(rule.partition(":")[0] in setting for setting in behind)
+
+
+@pytest.mark.parametrize(
+    ("grid", "stops", "told"),
+    [
+        ([1], "True", "has to name options with their values"),
+        ({"lead": 3}, "True", "has to name options with their values"),
+        ({"led": [3]}, "True", "did you mean lead"),
+        ({"lead": range(10**9)}, "True", "1,000 at most"),
+        ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),
+        ({}, "7", "gave 7, not True or False"),
+    ],
+)
+def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any, tmp_path: FilePath) -> None:
+    (tmp_path / "mine.py").write_text(TWO_AHEAD.format(grid=grid, stops=stops))
+    with pytest.raises(PathpruneError, match=told) as caught:
+        lanes(table, ["logprob"], rules_of([f"{tmp_path}/mine.py@TwoAhead"]), 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule and no scorer"), ({"scorers": 3}, "names of methods"),
+        ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws is a whole number"),
+        ({"only": 3}, "only is terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", [session.frontier, partial(session.recommend, 0.5)])
+def test_what_the_front_is_asked_is_checked(verb: Any, wanted: Any, told: str, table: Any) -> None:
+    with pytest.raises(PathpruneError, match=told):
+        verb(**({"results": table.group.folder.parents[1], "progress": False} | wanted))
+
+
+@pytest.mark.parametrize(("budget", "latency"), [(0, None), (float("nan"), None), ("1", None), (1, -1), (1, True)])
+def test_a_budget_is_a_number_above_zero(budget: Any, latency: Any) -> None:
+    with pytest.raises(PathpruneError, match="is a number above 0"):
+        session.recommend(budget, latency=latency)
+
+
+@pytest.mark.parametrize(("n", "problems", "told"), [(6, 1, "holds one problem"), (1, 4, "holds one path per problem")])
+def test_where_nothing_can_be_chosen_that_is_said(
+    n: int, problems: int, told: str, toy_run: Callable[..., Run]
+) -> None:
+    run = toy_run(n=n, stages=[(4, 1)], problems=problems)
+    bench(run, [registry.pruner("logprob")], lambda done, note: None)
+    with pytest.raises(PathpruneError, match=told):
+        session.frontier(run.results, progress=False)
+
+
+def test_the_front_gives_frames_and_figures(table: Any, tmp_path: FilePath) -> None:
+    folder = table.group.folder.parents[1]
+    found = session.frontier(folder, scorers="logprob", draws=2, progress=False)
+    assert len(found) == 1 and set(found.frame().lane) >= {WHOLE, "asc", "logprob", "logprob+asc - asc"}
+    assert found[0].plot(tmp_path / "figure.png").png.stat().st_size > 1000
+    assert "settings tried" in repr(found[0]) and "<table" in found._repr_html_()
+    advised = session.recommend(0.5, folder, scorers="logprob", draws=2, progress=False)
+    frame = advised.frame()
+    assert frame.recommended.tolist() == [True] + [False] * (len(frame) - 1) and frame.kind.iloc[-1] == WHOLE
+    assert (frame.share <= 0.5).all() and advised.best is advised.by_kind[0]
+
+
+def test_methods_without_a_lane_are_named(table: Any) -> None:
+    group = table.group
+    stale = replace(group, judged=[replace(m, stale=m.name == "shortest") for m in group.judged])
+    (other,) = tables_of([stale])
+    assert other.left_out == {"shortest": "scored by older code; bench it again"}
+    with pytest.raises(PathpruneError, match=r"shortest has no lanes .* older code"):
+        lanes(other, ["shortest"], [], 2)
+    assert "Left out: shortest (scored by older code" in frontiers.markdown(frontiers.frontier(other, [], [], 2))

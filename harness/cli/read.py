@@ -13,10 +13,11 @@ import click
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import LOCAL, VENUE, asked, bar, cli, comparison, console, published
+from harness.cli.base import LOCAL, PUBLISHED, VENUE, asked, bar, cli, comparison, console, published
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf, Text, Whole, out_file
 
-ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
+HANDS = "task=hands,model=hands,engine=hf"
+ONE = f"{HANDS},prefix=22"  # the table that the README shows
 
 
 # What a frontier plays besides the lanes that every table has.
@@ -57,10 +58,10 @@ def _figures() -> list[str]:
     return list(FIGURES)
 
 
-def only_option(default: str = "*") -> Callable[[Any], Any]:
-    """Which tables: shared by every verb that reads records."""
+def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
+    """Which tables: shared by every verb that reads records. ``told``: what the default is, where it is none of a fixed text."""
     shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
-    only = click.option("--only", type=TEXT, default=default, show_default=True, help=shown)
+    only = click.option("--only", type=TEXT, default=default, show_default=told or True, help=shown)
     return lambda command: only(_pool_option(command))
 
 
@@ -299,7 +300,7 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 
 @cli.command()
 @published
-@only_option("task=hands,model=hands,engine=hf")
+@only_option(None, "the one pool that is there; of results/published hands")
 @click.option("--budget", type=Amount(1e-3, 1e12), required=True, help="tokens per problem, or up to 1 a share of all")
 @click.option("--latency", type=Amount(1, 1e12), help="serial tokens per problem, at most  [default: any]")
 @SCORERS
@@ -319,6 +320,7 @@ def recommend(
     """A policy for a budget, from a results folder: method, numbers of paths, cuts, stopping rule, and what to expect of it."""
     from harness import session
 
+    only = only or (HANDS if results == Path(PUBLISHED) else "*")
     console.print(
         session.recommend(
             budget, results, latency=latency, only=only, scorers=scorers, rules=rules, draws=draws, law=file

@@ -17,11 +17,10 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from harness.api import PathpruneError
 from harness.plugins.declared import Plugin
 from harness.replay.stats import Interval, bootstrap, holm
 from harness.report import Group
-from harness.report.lanes import WHOLE, Lane, Table, lanes, scorers_of, tables_of
+from harness.report.lanes import WHOLE, Lane, Table, lanes
 from harness.report.table import DRAWINGS, Drawing, stem_of
 from harness.report.tables import line, notes, plain, shown, write_part
 from harness.rng import generator
@@ -130,17 +129,12 @@ class Frontiers(Sequence[Frontier]):
 
 
 def frontiers(
-    groups: Sequence[Group], scorers: Sequence[str] | None, rules: Sequence[Plugin], draws: int,
+    tables: Sequence[Table], scorers: Sequence[Sequence[str]], rules: Sequence[Plugin], draws: int,
     shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None,
 ) -> Frontiers:  # fmt: skip
-    """One frontier for each pool that the groups are of; a scorer that a pool lacks has no lane there.
-
-    Raises:
-        PathpruneError: a scorer that no pool has, or a pool of a single problem.
-    """
-    tables, out = tables_of(groups), list[Frontier]()
-    chosen = scorers_of(tables, scorers)
-    for number, (table, here) in enumerate(zip(tables, chosen, strict=True)):
+    """One frontier for each table; ``scorers``: of each table those that are cut more than once, and stopped behind."""
+    out = list[Frontier]()
+    for number, (table, here) in enumerate(zip(tables, scorers, strict=True)):
         at = partial(_share_of_pool, progress, number, len(tables))
         out.append(frontier(table, here, rules, draws, shares, at))
     return Frontiers(tuple(out))
@@ -155,12 +149,7 @@ def frontier(
     table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, shares: Sequence[float] = SHARES,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Frontier:  # fmt: skip
-    """Play every lane of a table and choose its settings for every budget.
-
-    Raises:
-        PathpruneError: a pool of a single problem.
-    """
-    require_two(table.group)
+    """Play every lane of a table and choose its settings for every budget."""
     played = lanes(table, scorers, rules, draws, progress)
     full = float(table.pool.lengths.sum(1).mean())
     reached: dict[float, dict[str, Reached]] = {}
@@ -169,15 +158,6 @@ def frontier(
         reached[share] = {name: one for name, one in within.items() if one is not None}
     pairs = tuple(_pairs(played, scorers, [rule.name for rule in rules]))
     return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out)
-
-
-def require_two(group: Group) -> None:
-    """Refuse a pool on which nothing can be chosen on other problems."""
-    if (count := len(group.pool.problems)) < 2:
-        raise PathpruneError(
-            f"{group.folder} holds {count} problem, and settings are chosen on other problems than they are judged on; bench two "
-            "or more"
-        )
 
 
 def folds_of(problems: int) -> np.ndarray:

@@ -84,9 +84,22 @@ class Table:
 
 
 def tables_of(groups: Sequence[Group]) -> list[Table]:
-    """One table for each pool that the groups are of, with its scores at all prefix lengths among them."""
+    """One table for each pool that the groups are of, with its scores at all prefix lengths among them.
+
+    Raises:
+        PathpruneError: a pool of a single problem or path, where nothing can be chosen on other problems, or at all.
+    """
     folders: dict[Path, list[Group]] = {}
     for group in groups:
+        if len(group.pool.problems) < 2:
+            raise PathpruneError(
+                f"{group.folder} holds one problem, and settings are chosen on other problems than they are judged on; bench "
+                "two or more"
+            )
+        if group.pool.n < 2:
+            raise PathpruneError(
+                f"{group.folder} holds one path per problem, so there is nothing to choose; bench more"
+            )
         folders.setdefault(group.folder, []).append(group)
     return [_table(folder, same) for folder, same in folders.items()]
 
@@ -168,10 +181,11 @@ def _made(make: Callable[[], Lane]) -> Lane:
 def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int) -> Iterator[Callable[[], Lane]]:
     """What makes each lane, the dearest first, so that no core is left with it at the end."""
     pool, chosen = table.pool, [_named(table, name) for name in scorers]
+    possible = [cuts for cuts in (3, 2) if next(_falling(pool.n, cuts), None)]  # not of a few paths
     for scorer in chosen:
         for rule in rules:
             yield partial(_cut_then_stopped, pool, scorer, rule, draws)
-        for cuts in (3, 2):
+        for cuts in possible:
             if scorer.pointwise and len(scorer.cuts) >= cuts:
                 yield partial(_cut, pool, scorer, cuts, draws)
     alone = {rule.name: rule for rule in (*rules, *_stopping_rules())}
@@ -221,11 +235,18 @@ def rules_of(specs: Sequence[Any]) -> list[Plugin]:
     Raises:
         PathpruneError: what is no stopping rule.
     """
-    plugins = [registry.pruner(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
+    plugins = [_rule_of(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
     for plugin in plugins:
         if not plugin.traits.stops:
             raise PathpruneError(f"{plugin.name} is no stopping rule; a rule says when to stop, as asc does")
     return plugins
+
+
+def _rule_of(spec: str) -> Plugin:
+    head, known = spec.partition(":")[0], registry.names("pruners")
+    if "@" in spec or head in known or head.endswith(".py"):
+        return registry.pruner(spec)
+    raise PathpruneError(unknown("stopping rule", head, list(filter(is_stopping, known))))
 
 
 def _stopping_rules() -> list[Plugin]:

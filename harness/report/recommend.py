@@ -82,7 +82,7 @@ def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> R
     if best is None:
         cheapest = min(float(lane.tokens.mean(1).min()) for lane in lanes)
         fastest = min(float(lane.serial.mean(1).min()) for lane in lanes)
-        within = f"{budget:,.0f} tokens" + f" and {serial:,.0f} serial tokens" * bool(np.isfinite(serial))
+        within = f"{budget:,.10g} tokens" + f" and {serial:,.10g} serial tokens" * bool(np.isfinite(serial))
         raise PathpruneError(
             f"no policy of these records keeps to {within} per problem on every fold of problems; the cheapest takes "
             f"{cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens; give more"
