@@ -343,7 +343,7 @@ def recommend(
     Raises:
         PathpruneError: whatever a user can mend, in one line; budgets that no policy keeps.
     """
-    from harness.report.lanes import lanes
+    from harness.report.lanes import lanes, without_lane
     from harness.report.recommend import recommend as best_of
     from harness.studies.law_plans import law_plans
 
@@ -359,8 +359,8 @@ def recommend(
     with steps("lanes") if progress else nullcontext(_silent) as step:
         played = lanes(table, chosen[0], behind, draws, step)
     advised = best_of(played, tokens, float("inf") if latency is None else latency)
-    told = tuple(law_plans(_folder("law", law), table, tokens, draws))
-    return replace(advised, full=full, title=table.group.title.partition(", L =")[0], by_law=told)
+    notes = (*without_lane(table.left_out), *law_plans(_folder("law", law), table, tokens, draws))
+    return replace(advised, full=full, title=table.group.title.partition(", L =")[0], notes=notes)
 
 
 def _policies(

@@ -20,7 +20,7 @@ import pandas as pd
 from harness.plugins.declared import Plugin
 from harness.replay.stats import Interval, bootstrap, holm
 from harness.report import Group
-from harness.report.lanes import WHOLE, Lane, Table, lanes
+from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
 from harness.report.table import DRAWINGS, Drawing, stem_of
 from harness.report.tables import line, notes, plain, shown, write_part
 from harness.rng import generator
@@ -301,10 +301,7 @@ def _warnings(one: Frontier) -> list[str]:
     """What a reader has to know of the table: lanes that spend too much, and methods without a lane."""
     marked = any(_overspends(one, share, v) for share, within in one.reached.items() for v in within.values())
     lines = [f"(over): spends over {OVER:.0%} more than the budget on the held-out problems.", ""] if marked else []
-    for why in dict.fromkeys(one.left_out.values()):
-        names = ", ".join(sorted(name for name, reason in one.left_out.items() if reason == why))
-        lines += [plain(f"Left out: {names} ({why})."), ""]
-    return lines
+    return lines + [part for told in without_lane(one.left_out) for part in (plain(told), "")]
 
 
 def _differences(one: Frontier) -> list[str]:

@@ -146,6 +146,14 @@ def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
     return Checks(method.values, np.broadcast_to(tokens, shape), np.broadcast_to(flops, shape), zeros, zeros)
 
 
+def without_lane(left_out: Mapping[str, str]) -> list[str]:
+    """Which methods have no lane, and why: a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in sorted(left_out.items()):
+        by_reason.setdefault(why, []).append(name)
+    return [f"Left out: {', '.join(names)} ({why})." for why, names in by_reason.items()]
+
+
 def lanes(
     table: Table,
     scorers: Sequence[str],

@@ -38,14 +38,15 @@ class Plan:
 class Recommendation:
     """``best``: the best plan of all; ``by_kind``: the best of each kind of lane, ``best`` and no pruning among them.
 
-    ``full``: what finishing all paths takes per problem; ``title``: on what. ``by_law``: what the retention law says, a line each.
+    ``full``: what finishing all paths takes per problem; ``title``: on what. ``notes``: methods that were left
+    out, and what the retention law says, a line each.
     """
 
     best: Plan
     by_kind: tuple[Plan, ...]
     full: float = np.nan
     title: str = ""
-    by_law: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """One line per kind of lane, the best first, no pruning last."""
@@ -69,7 +70,7 @@ class Recommendation:
             mark = "recommended" if plan is self.best else ""
             spent = f"{plan.tokens:,.0f}", f"{plan.tokens / self.full:.1%}", f"{plan.serial:,.0f}"
             shown.add_row(*map(Text, (mark, plan.kind, str(plan), str(plan.expected), *spent)))
-        return Group(shown, *map(Text, self.by_law))
+        return Group(shown, *map(Text, self.notes))
 
 
 def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:
