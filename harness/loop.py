@@ -38,7 +38,7 @@ from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
-from harness.stopping import asked, batch_of, is_rule, walk
+from harness.stopping import asked, batch_of, fresh, is_rule, walk
 from harness.text import reason, shown
 from harness.vote import vote
 
@@ -114,7 +114,7 @@ def prune(
     else:
         prepare(pruner, engine, task)
         alive, scores, rounds = _cut(run, problem, engine, pruner, time_limit)
-    finished = run.finish(alive, scores, rule)
+    finished = run.finish(alive, scores, rule, time_limit)
     answers = tuple(grading.answer(task, p) for p in finished)
     scored = dict(zip([p.index for p in alive], scores, strict=True))
     try:
@@ -134,18 +134,18 @@ class _Live:
     spec: RunSpec
     clock: Stopwatch
 
-    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any) -> list[Path]:
+    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any, time_limit: float | None) -> list[Path]:
         """The paths that are finished, by index: all of them, or until the rule stops."""
         if rule is None:
             return self._resumed(paths)
         order = [paths[i] for i in np.argsort(-scores, kind="stable")]
-        tally, finished = Tally(), list[Path]()
+        rule, tally, finished = _contained(partial(fresh, rule), None), Tally(), list[Path]()
         while len(finished) < len(order):
             batch = self._resumed(order[len(finished) : len(finished) + batch_of(rule)])
             finished += batch
             for path in batch:
                 tally.add(grading.answer(self.task, path))
-            if _contained(partial(asked, rule, tally), None):
+            if _contained(partial(asked, rule, tally), time_limit):
                 break
         return sorted(finished, key=lambda p: p.index)
 

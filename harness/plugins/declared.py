@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import prod
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
@@ -53,6 +54,7 @@ RESERVED = frozenset(
     }
 )
 LABELS = ("monte-carlo", "single", "outcome")
+MOST_SETTINGS = 1000  # of a stopping rule's grid
 CLOSED_FORMS = ("all", "random")
 
 
@@ -75,6 +77,7 @@ class Traits:
     batch: int = Streaming.batch
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
     stops: bool = False  # is it asked when to stop sampling?
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of a stopping rule: values that a frontier tries
 
     @property
     def decides(self) -> bool:
@@ -269,7 +272,7 @@ def traits_of(pruner: Any, name: str) -> Traits:
     given: dict[str, Any] = {
         f.name: member(pruner, f.name, f.default, name)
         for f in fields(Traits)
-        if f.name not in ("labels", "warmup", "stops")
+        if f.name not in ("labels", "warmup", "stops", "grid")
     }
     given["needs"] = _signals(name, given["needs"])
     given["fidelity"] = _fidelity(pruner, name, given["fidelity"])
@@ -296,9 +299,25 @@ def _of_stopping(rule: Any, name: str) -> Traits:
         "sequential": order == "sequential",
         "warmup": 0,
         "stops": True,
+        "grid": _grid(name, member(rule, "grid", Stopping.grid, name)),
     }
     _check(name, vars(Traits("control", frozenset())) | given)
     return Traits(**given)
+
+
+def _grid(name: str, grid: Any) -> dict[str, Sequence[Any]]:
+    """Values by option, as a stopping rule declares them."""
+
+    def is_values(values: Any) -> bool:
+        return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
+
+    if not isinstance(grid, Mapping) or not all(isinstance(k, str) and is_values(v) for k, v in grid.items()):
+        raise PathpruneError(
+            f"{name!r}: grid is {shown(grid)}, and has to name options with their values, such as {{'threshold': (0.8, 0.9)}}"
+        )
+    if (settings := prod(map(len, grid.values()))) > MOST_SETTINGS:
+        raise PathpruneError(f"{name!r}: grid has {settings:,} settings, and may have {MOST_SETTINGS:,} at most")
+    return dict(grid)
 
 
 def _fidelity(pruner: Any, name: str, typed: Any) -> Any:

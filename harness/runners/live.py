@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from harness import grading
@@ -62,8 +62,10 @@ def _open(run: Run, method: Method) -> Record:
 
 
 def _spec(run: Run, method: Method) -> RunSpec:
-    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all."""
-    return run.spec if method.scorer else run.spec.keeping_all()
+    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all. Paths that a rule lets finish have one vote each."""
+    if method.scorer is None:
+        return run.spec.keeping_all()
+    return replace(run.spec, vote=RunSpec.vote) if method.rule else run.spec
 
 
 def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
