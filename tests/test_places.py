@@ -364,8 +364,10 @@ def test_the_shares_of_a_scorer_along_places_have_a_line_with_a_rule(steps_run: 
     run = steps_run("step@5:5,step@16:3")
     bench(run, [registry.pruner("logprob")], lambda done, note: None)
     group, _ = schedule_of(run.folder, run.spec, [p.id for p in run.chosen()])
-    method = paired(registry.method("logprob+asc"), group, run.spec)
-    assert method is not None and method.spent is not None and method.latency is not None
+    together = paired(registry.method("logprob+asc"), group, run.spec)
+    assert together is not None and not together.failures
+    method = together.method
+    assert method.spent is not None and method.latency is not None
     ends = group.ends(method.pool)
     assert (method.spent >= np.minimum(method.pool.lengths, ends[0])).all()
     alone = latency_of(method.pool, ends, [np.zeros_like(method.values, bool)] * 2)
