@@ -97,7 +97,7 @@ leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, t
 	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only '$(TABLE)') --out README.md
-	$(if $(RESULTS),,$(BIN)/pathprune leaderboard --only 'task=reasoning_gym*' --part real --out README.md)
+	$(if $(RESULTS),,$(if $(wildcard results/published/reasoning_gym*),$(BIN)/pathprune leaderboard --only 'task=reasoning_gym*' --part real --out README.md))
 
 budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' RESULTS=]
 	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),$(TABLES))'

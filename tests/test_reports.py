@@ -167,7 +167,6 @@ def test_task_versions_never_meet_in_a_table(tmp_path: Path, run_cli: Any) -> No
     ("verb", "only", "more"),
     [
         ("leaderboard", ONE, []),
-        ("leaderboard", "task=reasoning_gym*", ["--part", "real"]),
         ("budgets", ONE, []),
     ],
 )
