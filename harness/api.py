@@ -483,6 +483,10 @@ def _unavailable(*_: Any, **__: Any) -> Any:
     raise PathpruneError("a pruner may use this only if it declares that it needs text")
 
 
+def _unasked(paths: Sequence[Path], length: int) -> Any:
+    raise PathpruneError("a decision rule may use this only if its member scorer names the pruner that scores")
+
+
 def _unrecorded(path: Path) -> Any:
     raise PathpruneError("a pruner may use this only if it declares that it needs rewards")
 
@@ -494,6 +498,8 @@ class Check:
     ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
     there if it needs "text": the task's ``answer`` parser, ``final(path)``, the answer that a finished path votes with (None
     where it was cut off or gives none), the ``closing`` that makes a path of this model state its answer, the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    ``score(paths, length)`` is there for a decision rule that has a ``scorer``: its scores of the first ``length`` tokens of
+    some of the rule's paths, float32, charged as the scorer charges them.
     ``rewards(path)`` is there if it needs "rewards": what reward models said of the path's beginnings, recorded with it, by name.
     While it is trained, ``scratch`` is a folder of its own that outlives a kill, and ``progress(done, total, note)`` a bar.
     """
@@ -514,6 +520,7 @@ class Check:
     decode: Callable[[Sequence[int]], str] = _unavailable
     reader: Callable[..., Reader] = _unavailable
     rewards: Callable[[Path], Mapping[str, Sequence[Reward]]] = _unrecorded
+    score: Callable[[Sequence[Path], int], np.ndarray] = _unasked
     scratch: FilePath | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
 
@@ -605,6 +612,9 @@ class Streaming(Protocol):
     at a time, on all of the paths of earlier batches by index. It may launch fewer paths: those have spent 0 tokens.
     Latency follows from that: the warm-up is one round of generation, and so is each batch; of a rule that is not
     sequential all other paths are one round.
+
+    ``scorer``: a pruner's spec, such as an option of the rule, or a pruner, which scores paths one by one. The rule may ask it
+    (``Check.score``), needs what it needs, and stands in its quadrant.
     """
 
     quadrant: Quadrant
@@ -618,6 +628,7 @@ class Streaming(Protocol):
     vote: str = "majority"
     cost_class: CostClass = "free"
     on_request: str = ""
+    scorer: Any = None
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
         """What becomes of the problem's paths, one entry each in the order given."""

@@ -14,7 +14,6 @@ import numpy as np
 from harness import grading
 from harness.api import (
     ASKED,
-    END_OF_THINKING,
     Check,
     Cost,
     Decision,
@@ -31,6 +30,7 @@ from harness.api import (
     TokenStats,
 )
 from harness.ledger import Metered, MeteredProbe
+from harness.places import Placer, closing_of
 from harness.plugins.guard import PluginError, contained
 from harness.plugins.undeclared import Undeclared, UndeclaredStats
 from harness.public import public
@@ -38,7 +38,7 @@ from harness.reader import open_reader
 from harness.rng import generator
 from harness.spec import Ended as Ended
 from harness.spec import RunSpec
-from harness.stopping import asked, batch_of, is_rule, walk
+from harness.stopping import asked, batch_of, fresh, is_rule, walk
 from harness.text import reason, shown
 from harness.vote import vote
 
@@ -115,7 +115,7 @@ def prune(
     else:
         prepare(pruner, engine, task)
         alive, scores, rounds = _cut(run, problem, engine, pruner, time_limit)
-    finished = run.finish(alive, scores, rule)
+    finished = run.finish(alive, scores, rule, time_limit)
     answers = tuple(grading.answer(task, p) for p in finished)
     scored = dict(zip([p.index for p in alive], scores, strict=True))
     try:
@@ -141,20 +141,24 @@ class _Live:
     spec: RunSpec
     clock: Stopwatch
 
-    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any) -> list[Path]:
+    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any, time_limit: float | None) -> list[Path]:
         """The paths that are finished, by index: all of them, or until the rule stops."""
         if rule is None:
             return self._resumed(paths)
         order = [paths[i] for i in np.argsort(-scores, kind="stable")]
-        tally, finished = Tally(), list[Path]()
+        rule, tally, finished = _contained(partial(fresh, rule), None), Tally(), list[Path]()
         while len(finished) < len(order):
             batch = self._resumed(order[len(finished) : len(finished) + batch_of(rule)])
             finished += batch
             for path in batch:
                 tally.add(grading.answer(self.task, path))
-            if _contained(partial(asked, rule, tally), None):
+            if _contained(partial(asked, rule, tally), time_limit):
                 break
         return sorted(finished, key=lambda p: p.index)
+
+    def growing(self, phase: str) -> Callable[[Sequence[Path], int], list[Path]]:
+        """What generates paths to a length, on the clock of a phase."""
+        return lambda paths, length: self.clock.time(phase, partial(self.meter.resume, paths, length))
 
     def _resumed(self, paths: Sequence[Path]) -> list[Path]:
         return self.clock.time("resume", lambda: self.meter.resume(paths, self.spec.limit))
@@ -166,17 +170,19 @@ def _cut(
     """(the paths that the last stage leaves, their scores, every stage)."""
     spec, clock, rounds = run.spec, run.clock, list[Round]()
     known: dict[Any, Any] = {}
+    placer = Placer(run.task, engine, partial(clock.time, "check"))
     alive = clock.time("launch", lambda: run.meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
-    for stage in spec.stages:
-        if rounds:
-            alive = clock.time("resume", partial(run.meter.resume, alive, stage.prefix))
+    for stage, cut in zip(spec.stages, spec.cuts, strict=True):
+        reached = placer.reach(cut, alive, run.growing("resume" if rounds else "launch"))
+        prefixes = reached.prefixes(engine.decode)
         scores, spent = clock.time(
-            "check", partial(check, pruner, alive, engine, run.task, spec.seed, time_limit, known)
+            "check", partial(check, pruner, prefixes, engine, run.task, spec.seed, time_limit, known)
         )
-        on = select(scores, [p.finish == "stop" for p in alive], stage.keep, spec.ended)
-        scored = tuple(p.index for p in alive)
-        alive, scores_on = [alive[i] for i in on], scores[list(on)]
-        rounds.append(Round(scored, scores, tuple(p.index for p in alive), spent.cost))
+        on = select(scores, [p.finish == "stop" for p in prefixes], stage.keep, spec.ended)
+        scored = tuple(p.index for p in prefixes)
+        alive, scores_on = [reached.grown[i] for i in on], scores[list(on)]
+        cost = placer.spent(problem.id).cost + spent.cost
+        rounds.append(Round(scored, scores, tuple(p.index for p in alive), cost))
     return alive, scores_on, rounds
 
 
@@ -209,6 +215,19 @@ class Spent:
     once: Cost = field(default_factory=Cost)
     cold: int | None = None
     cold_each: Mapping[int, int] = field(default_factory=dict)
+
+
+def placed(spent: Spent, placing: Check) -> Spent:
+    """What a Check cost with what it cost to find the places at which it is made."""
+    if not placing.each:
+        return spent
+    each = {i: spent.each.get(i, Cost()) + placing.each.get(i, Cost()) for i in spent.each.keys() | placing.each.keys()}
+    if spent.cold is None:
+        return replace(spent, cost=spent.cost + placing.cost, each=each)
+    cold = {i: spent.cold_each.get(i, 0) + placing.each.get(i, Cost()).tokens for i in each}
+    return replace(
+        spent, cost=spent.cost + placing.cost, each=each, cold=spent.cold + placing.cost.tokens, cold_each=cold
+    )
 
 
 def prepare(pruner: Any, engine: Any, task: Task) -> None:
@@ -264,8 +283,11 @@ def decide(
     task: Task,
     seed: int,
     time_limit: float | None = None,
+    scorer: Pruner | None = None,
 ) -> tuple[Decision, Spent]:
     """What a method's own rule does to one problem's finished paths, and what it cost besides generating them.
+
+    ``scorer``: whom the rule may ask for scores, the pruner that its member of that name stands for.
 
     Raises:
         ScoringError: as ``check``; a decision that breaks ``harness.api.Streaming``.
@@ -278,6 +300,8 @@ def decide(
         ledger, seen = opened(streaming, paths, engine, task, seed)
         if not frozenset(streaming.needs) & ASKED:
             seen = [_drawn_alone(p) for p in seen]
+        if scorer is not None:
+            ledger.score = partial(_scored_by, ledger, scorer, paths, engine, task, seed)
         given = streaming.decide(seen, ledger)
         if not (hasattr(given, "spent") and hasattr(given, "weights")):
             raise ScoringError(f"gave {shown(given)}, not a Decision")
@@ -378,6 +402,32 @@ def opened(
     return ledger, [_declared(p, frozenset(method.needs)) for p in paths]
 
 
+def _scored_by(
+    ledger: Check,
+    scorer: Pruner,
+    paths: Sequence[Path],
+    engine: Any,
+    task: Task,
+    seed: int,
+    asked: Sequence[Path],
+    length: int,
+) -> np.ndarray:
+    """What a rule's scorer says of the first ``length`` tokens of some of its paths, charged to the rule."""
+    whole = {p.index: p for p in paths}
+    prefixes = [whole[p.index].cut(length, engine.decode) for p in asked]
+    if not prefixes:
+        return np.zeros(0, dtype=np.float32)
+    inner, seen = opened(scorer, prefixes, engine, task, seed)
+    inner.known = ledger.known
+    scores = _real(scorer.score(seen, inner), "scores", len(prefixes))
+    ledger.cost, ledger.once = ledger.cost + inner.cost, ledger.once + inner.once
+    for index, cost in inner.each.items():
+        ledger.each[index] = ledger.each.get(index, Cost()) + cost
+    if inner.cold is not None:
+        ledger.cold = (ledger.cold or 0) + inner.cold
+    return _recorded(scores, type(scorer).__name__)
+
+
 def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     """What a method may use besides its paths, by what it needs."""
     needs = frozenset(method.needs)
@@ -399,7 +449,7 @@ def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     ledger.decode = lambda tokens: str(engine.decode(tokens))
     ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
     if "forced" in method.needs:  # of no other: asking an engine for its own would load it
-        ledger.closing = _closing(task.defaults.closing, getattr(engine, "closing", ""))
+        ledger.closing = closing_of(task, engine)
     ledger.reader = partial(open_reader, ledger)
 
 
@@ -407,11 +457,6 @@ def _rewards(engine: Any, path: Path) -> dict[str, list[Reward]]:
     """What reward models said of a path up to its end: a score of what comes behind a prefix is none of its."""
     known = engine.rewards(path)
     return {name: [r for r in scores if r.position <= len(path.tokens)] for name, scores in known.items()}
-
-
-def _closing(said: str, own: str) -> str:
-    """What makes a path state its answer: in place of the usual end of thinking the model's own, where it has one."""
-    return own + said.removeprefix(END_OF_THINKING) if own else said
 
 
 def _declared(path: Path, needs: frozenset[str]) -> Path:

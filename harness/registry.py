@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.plugins.contracts import complete as complete
 from harness.plugins.contracts import complete_task as complete_task
 from harness.plugins.declared import Method as Method
 from harness.plugins.declared import Plugin as Plugin
-from harness.plugins.declared import traits_of
+from harness.plugins.declared import member, traits_of
 from harness.plugins.guard import OURS, PluginError, blamed, contained, is_ours
 from harness.plugins.objects import told_apart
 from harness.public import named
@@ -149,15 +150,20 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
     """The pruner that a spec names, made of its class."""
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={named(v)}" for k, v in sorted(options.items()))
+    built = _build("pruner", head, plugin_class, [], options)
+    scorer = _scorer_of(built, head, checkpoint)
     plugin = Plugin(
-        pruner=_build("pruner", head, plugin_class, [], options),
+        pruner=built,
         name=f"{name}:{shown}" if shown else name,
         options=options,
         source=source,
         code=code_digest(plugin_class),
         checkpoint=None if checkpoint is None else str(checkpoint),
         spec=spec,
+        scorer=scorer,
     )
+    if scorer is not None:
+        return plugin
     if checkpoint is not None and not plugin.traits.learns:
         raise _unknown_option(head, "checkpoint", _known(_parameters("pruner", head, plugin_class)))
     if checkpoint is not None and not plugin.needs_checkpoint:
@@ -165,6 +171,28 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
             f"{head} reads with the model that model= names, not with a checkpoint; leave out one of them"
         )
     return plugin
+
+
+def _scorer_of(rule: Any, name: str, checkpoint: Any = None) -> Plugin | None:
+    """Whom a decision rule asks for scores, opened; None for what asks nobody.
+
+    Raises:
+        PathpruneError: what is no pruner that scores paths one by one.
+    """
+    asked = member(rule, "scorer", None, name) if callable(member(rule, "decide", None, name)) else None
+    if asked is None:
+        return None
+    scorer = pruner(asked) if isinstance(asked, str) else of_object(asked)
+    if scorer.traits.decides or not scorer.traits.pointwise:
+        does = "decides by a rule of its own" if scorer.traits.decides else "scores a path by those beside it"
+        raise PathpruneError(
+            f"{name}: scorer {scorer.name} {does}; name one that scores each path on its own, as stop does"
+        )
+    if checkpoint is not None:
+        if not scorer.needs_checkpoint:
+            raise PathpruneError(f"{name}: scorer {scorer.name} reads no checkpoint; leave out checkpoint")
+        scorer = replace(scorer, checkpoint=str(checkpoint))
+    return scorer
 
 
 def of_object(given: Any) -> Plugin:
@@ -186,7 +214,8 @@ def _of_object(given: Any, is_class: bool) -> Plugin:
     options = told_apart(built, name)
     shown = ",".join(f"{k}={v}" for k, v in options.items())
     code = live_digest(type(built))
-    return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code)
+    scorer = _scorer_of(built, name)
+    return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code, scorer=scorer)
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:

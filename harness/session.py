@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import advice, registry
 from harness.api import PathpruneError, Sampling, UnavailableError
@@ -28,26 +28,30 @@ from harness.runners.bench import check_signals
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
-from harness.spec import LARGEST, Ended, Stage, parse_stages, stages_of
+from harness.spec import LARGEST, Ended, Pair, Stage, parse_stages, stages_of
 from harness.store.records import Record
 from harness.text import is_utf8, shown, unknown
 from harness.vote import VOTES
 from harness.where import Where, given
 
-RESULTS, BANK = FilePath("results/local"), FilePath("results/bank")
+if TYPE_CHECKING:
+    from harness.report.frontier import Frontiers
+    from harness.report.lanes import Table as Lanes
+    from harness.report.recommend import Recommendation
+
+RESULTS, BANK, LAW = FilePath("results/local"), FilePath("results/bank"), FilePath("results/law.json")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result(Table):
     """The table of a bench, and what the bench did.
 
-    ``sampled``: tokens generated now, 0 where everything was stored. ``failures``: methods that failed on problems, each
-    with how many and the first reason. ``left_out``: methods of ``all-registered`` that cannot run here, and why.
+    ``sampled``: tokens generated now, 0 where everything was stored. ``left_out``: methods of ``all-registered`` that cannot
+    run here, and why.
     """
 
     run: Run | None = None
     sampled: int = 0
-    failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,7 +90,7 @@ def bench(
     n: int | None = None,
     keep: int | None = None,
     prefix: Any = None,
-    stages: str | Sequence[tuple[int, int]] | None = None,
+    stages: str | Sequence[Pair] | None = None,
     limit: int | None = None,
     problems: int | None = None,
     seed: int = 0,
@@ -115,7 +119,8 @@ def bench(
         prefix: prefix length L in tokens; by default the task's first. Of an imported pool also a share of the mean length (0.2),
             words ("30words") or tokens of a tokenizer ("22tokens:FOLDER"); by default a fifth of the mean length.
         stages: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``, several cuts in place of ``prefix`` and ``keep``; replayed from the scores
-            of methods that score paths one by one.
+            of methods that score paths one by one. ``(43, 8, "step")`` or ``"step@43:8"`` cuts each path at the first end of a
+            reasoning step from 43 tokens on, ``"forced@43:8"`` at the first multiple of 43 at which it can answer.
         limit: longest path in tokens; by default the task's.
         problems: test problems; by default the task's number.
         seed: of the paths' random streams; other problems of an endless task are an option of it, "reasoning_gym:chain_sum,seed=1".
@@ -153,8 +158,9 @@ def bench(
     with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
     pairs = [method for method in methods if len(method.plugins) > 1]
-    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank, pairs)
-    return Result(**vars(table), run=run, sampled=done.sampled, failures=done.failures, left_out=left_out)
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank, pairs, time_limit)
+    told = vars(table) | {"failures": {**done.failures, **table.failures}}
+    return Result(**told, run=run, sampled=done.sampled, left_out=left_out)
 
 
 def live(
@@ -167,7 +173,7 @@ def live(
     n: int = 64,
     keep: int = 8,
     prefix: int | None = None,
-    stages: str | Sequence[tuple[int, int]] | None = None,
+    stages: str | Sequence[Pair] | None = None,
     limit: int | None = None,
     problems: int | None = None,
     seed: int = 0,
@@ -179,7 +185,7 @@ def live(
 ) -> Live:
     """Launch, Check, Resume and Vote for real: only the kept paths are finished, and each stage is timed.
 
-    Arguments are those of ``bench``; ``vote`` decides. Sequential stopping rules run live, alone or behind a scorer; other
+    Arguments are those of ``bench``; ``vote`` decides, or the majority where a stopping rule is asked. Sequential stopping rules run live, alone or behind a scorer; other
     methods with a decision rule of their own are replayed, never run live.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
@@ -271,11 +277,115 @@ def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", ba
         only: which tables, such as ``"task=hands,prefix=22"`` or a glob over their names.
         bank: folder of the sampled paths, for ``paths()``.
     """
-    if not isinstance(only, str):
-        raise PathpruneError(f"only is terms such as 'task=hands' or a glob, not {shown(only)}")
-    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-        raise PathpruneError(f"keep is a whole number, 1 or more, not {shown(keep)}")
+    _check_only(only)
+    _whole("keep", keep)
     return Results.read(_folder("folder", folder), keep, only, _folder("bank", bank))
+
+
+def frontier(
+    results: str | FilePath = RESULTS,
+    *,
+    only: str = "*",
+    scorers: str | Sequence[str] | None = None,
+    rules: Any = "asc",
+    draws: int = 16,
+    progress: bool = True,
+) -> Frontiers:
+    """Accuracy, tokens and latency of every policy that a results folder's records allow; nothing is sampled.
+
+    A policy is a number of paths with cuts, a stopping rule, or both. Within a budget each kind of policy (a lane) uses the
+    settings that are best on other problems.
+
+    Args:
+        results: what ``bench`` wrote, or results/published of the repository.
+        only: which pools and prefix lengths, such as ``"task=hands,engine=hf"`` or a glob over their tables' names.
+        scorers: methods that are also cut twice and three times, and get stopping rules behind them: names in one string or a
+            sequence. By default stop, where it was benched. All methods are cut once.
+        rules: stopping rules that stand behind scorers and alone: specs in one string (``"asc,./mine.py@Mine"``), or a sequence of
+            specs, objects and classes. A rule without options is tried at every value of its ``grid``. The registered ones stand alone
+            in any case.
+        draws: random launches per setting.
+        progress: show a bar.
+
+    Returns:
+        One frontier per pool, each with ``frame()`` and ``plot()``.
+
+    Raises:
+        PathpruneError: whatever a user can mend, in one line.
+    """
+    from harness.report.frontier import frontiers
+
+    tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
+    with bar("frontier", 1000) if progress else nullcontext(_silent) as step:
+        return frontiers(tables, chosen, behind, draws, progress=step)
+
+
+def recommend(
+    budget: float,
+    results: str | FilePath = RESULTS,
+    *,
+    latency: float | None = None,
+    only: str = "*",
+    scorers: str | Sequence[str] | None = None,
+    rules: Any = "asc",
+    draws: int = 16,
+    law: str | FilePath = LAW,
+    progress: bool = True,
+) -> Recommendation:
+    """A policy for a budget, from the records of one pool: method, numbers of paths, cuts, stopping rule, and what to expect of it.
+
+    Args:
+        budget: tokens per problem; up to 1 a share of what finishing all paths takes.
+        latency: serial tokens per problem, at most.
+        law: a file of ``pathprune law fit``; its plan for the budget is shown too where its method was benched.
+
+    The other arguments are those of ``frontier``.
+
+    Raises:
+        PathpruneError: whatever a user can mend, in one line; budgets that no policy keeps.
+    """
+    from harness.report.lanes import lanes, without_lane
+    from harness.report.recommend import recommend as best_of
+    from harness.studies.law_plans import law_plans
+
+    _above_zero("budget", budget)
+    _above_zero("latency", 1.0 if latency is None else latency)
+    tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
+    if len(tables) > 1:
+        folders = ", ".join(table.group.folder.name for table in tables)
+        raise PathpruneError(f"{only} names {len(tables)} pools under {results}: {folders}; add a term, e.g. task=")
+    table = tables[0]
+    full = float(table.pool.lengths.sum(1).mean())
+    tokens = budget * full if budget <= 1 else budget
+    with steps("lanes") if progress else nullcontext(_silent) as step:
+        played = lanes(table, chosen[0], behind, draws, step)
+    advised = best_of(played, tokens, float("inf") if latency is None else latency)
+    notes = (*without_lane(table.left_out), *law_plans(_folder("law", law), table, tokens, draws))
+    return replace(advised, full=full, title=table.group.title.partition(", L =")[0], notes=notes)
+
+
+def _policies(
+    results: Any, only: Any, scorers: Any, rules: Any, draws: Any, progress: Any
+) -> tuple[list[Lanes], list[list[str]], list[Plugin]]:
+    """What a frontier and a recommendation are asked for: what is recorded of each pool, scorers of each, and rules."""
+    from harness.report import selected
+    from harness.report.lanes import rules_of, scorers_of, tables_of
+
+    _check_flag("progress", progress)
+    _whole("draws", draws)
+    _check_only(only)
+    names = split_specs(scorers) if isinstance(scorers, str) else scorers
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)):
+        raise PathpruneError(f"scorers are names of methods, not {shown(scorers)}")
+    listed = split_specs(rules) if issubclass(type(rules), str) else rules
+    listed = listed if issubclass(type(listed), Sequence) else [listed]
+    behind = {plugin.name: plugin for plugin in rules_of(listed)}
+    tables = tables_of(selected(_folder("results", results), only))
+    return tables, scorers_of(tables, names), list(behind.values())
+
+
+def _silent(*told: Any) -> None:
+    """No bar."""
 
 
 def run_of(
@@ -323,6 +433,7 @@ def _lacks_nothing(plugin: Plugin) -> str:
 
 def _trained_on(run: Run, plugin: Plugin) -> str:
     """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return ""
     card = checkpoints.read_card(checkpoints.locate(plugin, run.engine.fingerprint))
@@ -349,7 +460,7 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     paths = run.engine.view.get(run.chosen()[0], run.spec.seed)[:2]
     try:
         if plugin.traits.decides:
-            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit)
+            decide(plugin.pruner, paths, run.engine, run.task, run.spec.seed, run.time_limit, plugin.scores_by)
         else:
             cut = [p.cut(run.spec.prefixes[0], run.engine.decode) for p in paths]
             check(plugin.pruner, cut, run.engine, run.task, run.spec.seed, run.time_limit)
@@ -369,6 +480,21 @@ def _one_of(name: str, given: Any, known: Collection[str]) -> None:
         raise PathpruneError(unknown(name, given if isinstance(given, str) else shown(given), list(known)))
 
 
+def _check_only(only: Any) -> None:
+    if not isinstance(only, str):
+        raise PathpruneError(f"only is terms such as 'task=hands' or a glob, not {shown(only)}")
+
+
+def _whole(name: str, given: Any) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise PathpruneError(f"{name} is a whole number, 1 or more, not {shown(given)}")
+
+
+def _above_zero(name: str, given: Any) -> None:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not 0 < given < float("inf"):
+        raise PathpruneError(f"{name} is a number above 0, not {shown(given)}")
+
+
 def _check_flag(name: str, given: Any) -> None:
     if not isinstance(given, bool):
         raise PathpruneError(f"{name} is True or False, not {shown(given)}")
@@ -383,7 +509,7 @@ def _remembered(plugins: Sequence[Plugin]) -> Iterator[None]:
         remember(plugins)
 
 
-def schedule(where: Where, keep: int, stages: str | Sequence[tuple[int, int]] | None) -> tuple[Stage, ...]:
+def schedule(where: Where, keep: int, stages: str | Sequence[Pair] | None) -> tuple[Stage, ...]:
     """The stages asked for, or the one of ``prefix`` and ``keep``."""
     if not stages:
         return (Stage(where.prefix, keep),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal, NamedTuple, get_args
@@ -16,6 +16,8 @@ from harness.text import shown, unknown
 from harness.vote import VOTES
 
 Ended = Literal["count", "bypass"]
+At = Literal["token", "step", "forced"]
+Pair = tuple[int, int] | tuple[int, int, At]
 WHOLE = re.compile(r"[0-9]{1,12}")
 LARGEST = {
     "n": 2**20,
@@ -25,11 +27,45 @@ LARGEST = {
 }  # seeds fill 64 bits, lengths what records hold
 
 
+STRIDE = 16  # tokens that are generated at a time while the end of a step is looked for
+PROBE = 16  # tokens that a forced answer may have
+
+
 class Stage(NamedTuple):
-    """Paths are cut at ``prefix`` tokens, and the best ``keep`` of them go on."""
+    """Paths are cut at ``prefix`` tokens or behind them, and the best ``keep`` of them go on.
+
+    ``at``: where from ``prefix`` on a path is cut: there ("token"), at the first end of a reasoning step ("step"), or at the
+    first multiple of ``prefix`` at which it answers when it has to ("forced"). See ``harness.places``.
+    """
 
     prefix: int
     keep: int
+    at: At = "token"
+
+    @property
+    def where(self) -> str:
+        """``16`` or ``step@16``."""
+        return str(self.prefix) if self.at == "token" else f"{self.at}@{self.prefix}"
+
+
+class Cut(NamedTuple):
+    """Where a stage of a run cuts paths: from ``prefix`` on, and at ``cap`` tokens those that have no better place by then."""
+
+    prefix: int
+    at: At
+    cap: int
+
+    @property
+    def looks(self) -> Iterator[int]:
+        """Lengths to which paths are generated to look for their place, ascending; the last is ``cap``."""
+        yield from range(self.prefix, self.cap, STRIDE if self.at == "step" else self.prefix)
+        yield self.cap
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides the places besides ``prefix``; nothing for a cut at a length, as records had it before there were others."""
+        own = {"token": {}, "step": {"stride": STRIDE}, "forced": {"probe": PROBE}}[self.at]
+        return {"at": self.at, "until": self.cap} | own if own else {}
 
 
 @dataclass(frozen=True)
@@ -63,7 +99,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", stages_of(self.stages))
         numbers = {"n": self.n, "limit": self.limit, "seed": self.seed}
-        numbers |= {f"stage {i} {f}": v for i, s in enumerate(self.stages, 1) for f, v in s._asdict().items()}
+        numbers |= {f"stage {i} {f}": getattr(s, f) for i, s in enumerate(self.stages, 1) for f in ("prefix", "keep")}
         for name, value in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise PathpruneError(f"{name} is a whole number, not {shown(value)}")
@@ -91,6 +127,8 @@ class RunSpec:
             raise PathpruneError(
                 "a run has one stage or more: a prefix and how many to keep, or stages such as 16:32,43:8"
             )
+        for stage in self.stages:
+            _hold_at(stage.at)
         if self.vote not in VOTES:
             raise PathpruneError(unknown("vote", self.vote, list(VOTES)))
         before = Stage(0, self.n)
@@ -99,16 +137,28 @@ class RunSpec:
             before = stage
 
     @classmethod
-    def of(
-        cls, task: Task, engine: Engine, n: int, limit: int, stages: Sequence[tuple[int, int]], **rest: Any
-    ) -> RunSpec:
+    def of(cls, task: Task, engine: Engine, n: int, limit: int, stages: Sequence[Pair], **rest: Any) -> RunSpec:
         """The spec of a run on these opened objects."""
-        return cls(task.name, task.version, dict(engine.spec), n, limit, tuple(Stage(*s) for s in stages), **rest)
+        return cls(task.name, task.version, dict(engine.spec), n, limit, stages_of(stages), **rest)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
         """Lengths in tokens at which paths are scored, ascending."""
         return tuple(stage.prefix for stage in self.stages)
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Where each stage cuts paths: before the next stage begins, so that none is cut twice at once."""
+        caps = [*(stage.prefix for stage in self.stages[1:]), self.limit]
+        return tuple(
+            Cut(s.prefix, s.at, s.prefix if s.at == "token" else cap - 1)
+            for s, cap in zip(self.stages, caps, strict=True)
+        )
+
+    @property
+    def is_schedule(self) -> bool:
+        """Does a path's place depend on the path, or are there several?"""
+        return len(self.stages) > 1 or any(stage.at != "token" for stage in self.stages)
 
     @property
     def keep(self) -> int:
@@ -126,15 +176,18 @@ class RunSpec:
         return self.bank | {"n": self.n}
 
     def scored_at(self, prefix: int) -> dict[str, Any]:
-        """What decides a method's scores; 0 is the whole path, for decision rules of a method's own."""
-        return self.pool | {"prefix": prefix}
+        """What decides a method's scores at the stage of a prefix; 0 is the whole path, for decision rules of a method's own."""
+        key = next((cut.key for cut in self.cuts if cut.prefix == prefix), {})
+        return self.pool | {"prefix": prefix} | key
 
     @property
     def live(self) -> dict[str, Any]:
-        """What decides a live run. One stage has the keys that it had before there were several."""
-        schedule: dict[str, Any] = {"stages": [list(stage) for stage in self.stages]}
+        """What decides a live run. One stage has the keys that it had before there were several, and so has a cut at a length."""
+        pairs = [list(stage[:2] if stage.at == "token" else stage) for stage in self.stages]
+        schedule: dict[str, Any] = {"stages": pairs}
         if len(self.stages) == 1:
-            schedule = {"prefix": self.stages[0].prefix, "keep": self.stages[0].keep}
+            schedule = dict(zip(("prefix", "keep", "at"), pairs[0], strict=False))
+        schedule |= {k: v for cut in self.cuts for k, v in cut.key.items() if k in ("stride", "probe")}
         return self.pool | schedule | {"ended": self.ended, "vote": self.vote, "live": True}
 
     def folder(self, results: FilePath) -> FilePath:
@@ -143,11 +196,16 @@ class RunSpec:
 
     def keeping_all(self) -> RunSpec:
         """The same paths, none of them dropped, each with one vote."""
-        return replace(self, stages=tuple(Stage(s.prefix, self.n) for s in self.stages), vote="majority")
+        return replace(self, stages=tuple(s._replace(keep=self.n) for s in self.stages), vote="majority")
 
     def __str__(self) -> str:
-        """``64 -> 32 at 16 -> 8 at 43``"""
-        return " -> ".join([str(self.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)])
+        """``64 -> 32 at 16 -> 8 at step@43``"""
+        return schedule_text(self.n, self.stages)
+
+
+def schedule_text(n: int, stages: Sequence[Stage]) -> str:
+    """``64 -> 32 at 16 -> 8 at step@43``"""
+    return " -> ".join([str(n), *(f"{s.keep} at {s.where}" for s in stages)])
 
 
 def bank_spec(task: Task, engine: Engine, seed: int, limit: int) -> dict[str, Any]:
@@ -173,28 +231,40 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
         )
 
 
-def stages_of(pairs: Any) -> tuple[Stage, ...]:
-    """Pairs of a prefix length and a number kept as stages.
+def _hold_at(at: Any) -> None:
+    if not isinstance(at, str):
+        raise PathpruneError(f"the place of a cut is one of {', '.join(get_args(At))}, not {shown(at)}")
+    if at not in get_args(At):
+        raise PathpruneError(unknown("place of a cut", at, list(get_args(At))))
+
+
+def stages_of(parts: Any) -> tuple[Stage, ...]:
+    """Pairs of a prefix length and a number kept as stages; a third member says where from there on paths are cut.
 
     Raises:
-        PathpruneError: what is no sequence of pairs.
+        PathpruneError: what is no sequence of such pairs.
     """
     try:
-        return tuple(Stage(*pair) for pair in pairs)
+        return tuple(Stage(*part) for part in parts)
     except TypeError as error:
-        raise PathpruneError(f"stages are pairs of a prefix length and a number kept, not {shown(pairs)}") from error
+        raise PathpruneError(
+            f"stages are pairs of a prefix length and a number kept, and a place if any, not {shown(parts)}"
+        ) from error
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
-    """``16:32,43:8`` to stages.
+    """``16:32,step@43:8`` to stages.
 
     Raises:
-        PathpruneError: a part that is not two whole numbers.
+        PathpruneError: a part that is not two whole numbers, or has a place that nobody knows.
     """
     stages = []
     for part in filter(None, text.split(",")):
-        prefix, colon, keep = part.partition(":")
+        where, colon, keep = part.partition(":")
+        at, sign, prefix = where.rpartition("@")
         if not (colon and WHOLE.fullmatch(prefix.strip()) and WHOLE.fullmatch(keep.strip())):
-            raise PathpruneError(f"stages {text!r}: {part!r} is not PREFIX:KEEP, as in 16:32,43:8")
-        stages.append(Stage(int(prefix), int(keep)))
+            raise PathpruneError(f"stages {text!r}: {part!r} is not PREFIX:KEEP, as in 16:32,43:8 or step@43:8")
+        place: Any = at.strip() if sign else "token"
+        _hold_at(place)
+        stages.append(Stage(int(prefix), int(keep), place))
     return tuple(stages)

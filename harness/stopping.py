@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from harness.api import Order, PathpruneError, Stopping, Tally
-from harness.text import shown
+from harness.plugins.guard import is_ours
+from harness.text import reason, shown
 
 
 def is_rule(pruner: Any) -> bool:
@@ -24,6 +27,27 @@ def order_of(rule: Any) -> Order:
 def batch_of(rule: Any) -> int:
     """How many paths a sequential rule has generated at a time."""
     return int(getattr(rule, "batch", Stopping.batch))
+
+
+def fresh(rule: Any) -> Any:
+    """A rule for one problem: what others' rules keep in themselves does not reach the next problem; ours keep nothing.
+
+    Raises:
+        PathpruneError: a rule that cannot be copied.
+    """
+    if _keeps_nothing(rule.__class__):
+        return rule
+    try:
+        return deepcopy(rule)
+    except Exception as error:
+        raise PathpruneError(
+            f"{type(rule).__name__} cannot be copied for each problem ({reason(error)}); let it hold plain values only"
+        ) from error
+
+
+@cache
+def _keeps_nothing(kind: type) -> bool:
+    return is_ours(kind)
 
 
 def walk(rule: Any, answers: Sequence[Hashable], lengths: Sequence[int]) -> np.ndarray:
@@ -49,18 +73,24 @@ def finishing(rule: Any, lengths: np.ndarray) -> tuple[np.ndarray, list[int]]:
         count, batch = len(lengths), batch_of(rule)
         return np.arange(count), [*range(batch, count, batch), count] if count else []
     order = np.argsort(lengths, kind="stable")
-    last_of_its_length = np.flatnonzero(np.diff(lengths[order], append=-1))
-    return order, (last_of_its_length + 1).tolist()
+    ends: list[int] = (np.flatnonzero(is_last(lengths[order])) + 1).tolist()
+    return order, ends
+
+
+def is_last(lengths: np.ndarray) -> np.ndarray:
+    """Of ascending ``lengths`` ``[..., n]``, which are the last of their value: there the rule is asked."""
+    return np.diff(lengths, axis=-1, append=-1) != 0
 
 
 def enough(rule: Any, answers: Sequence[Hashable], ends: Iterable[int]) -> int:
     """How many paths have finished when the rule stops; all of them where it never does.
 
     Args:
+        rule: is copied first, so that problems and draws do not depend on each other.
         answers: in the order in which the paths finish.
         ends: numbers of finished paths at which the rule is asked, ascending.
     """
-    tally, begin = Tally(), 0
+    rule, tally, begin = fresh(rule), Tally(), 0
     for end in ends:
         for answer in answers[begin:end]:
             tally.add(answer)
@@ -77,6 +107,8 @@ def asked(rule: Any, tally: Tally) -> bool:
         PathpruneError: what is neither true nor false.
     """
     said = rule.stops(tally)
+    if said is True or said is False:  # which takes a third of the time
+        return said
     if not isinstance(said, bool | np.bool_):
         raise PathpruneError(f"{type(rule).__name__}.stops() gave {shown(said)}, not True or False")
     return bool(said)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import ASKED, Check, Cost, Engine, Path, PathpruneError, Problem, Stopping, Streaming, Task
+from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Stopping, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Plugin
@@ -110,6 +110,10 @@ def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> l
 
 def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
     method: Streaming | Stopping = plugin.pruner
+
+    def decided(paths: Sequence[Path]) -> Decision:
+        return decide(method, paths, engine, task, seed, scorer=plugin.scores_by)[0]
+
     warmup = plugin.traits.warmup or 0
     n = warmup + 2 * PATHS
     prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
@@ -117,7 +121,7 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     same_until = n - PATHS if plugin.traits.sequential else warmup
     other = one[:same_until] + other[same_until:]
     try:
-        first, again, second = (decide(method, paths, engine, task, seed)[0] for paths in (one, one, other))
+        first, again, second = (decided(paths) for paths in (one, one, other))
     except ScoringError as error:
         yield "decides on every path, from its declared signals alone", str(error)
         return
@@ -125,7 +129,7 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     same = np.array_equal(first.spent, again.spent) and np.array_equal(first.weights, again.weights)
     yield "is deterministic", None if same else "two calls differ"
     order = np.random.default_rng(seed).permutation(n)
-    shuffled = decide(method, [one[i] for i in order], engine, task, seed)[0]
+    shuffled = decided([one[i] for i in order])
     wrong = int(((first.spent[order] != shuffled.spent) | (first.weights[order] != shuffled.weights)).sum())
     yield "permuting the paths permutes the decision", f"{wrong} paths differ" if wrong else None
     if plugin.traits.sequential:

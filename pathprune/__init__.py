@@ -26,13 +26,26 @@ if TYPE_CHECKING:
         Problem,
         Pruner,
         Sampling,
+        Stopping,
         Streaming,
+        Tally,
         Task,
         TaskDefaults,
         TokenStats,
     )
     from harness.imports.pool import Pool
-    from harness.session import Live, Result, bench, check_pool, import_pool, live, open_pool, results
+    from harness.session import (
+        Live,
+        Result,
+        bench,
+        check_pool,
+        frontier,
+        import_pool,
+        live,
+        open_pool,
+        recommend,
+        results,
+    )
     from harness.spec import RunSpec, Stage
 
 __all__ = [
@@ -53,21 +66,37 @@ __all__ = [
     "RunSpec",
     "Sampling",
     "Stage",
+    "Stopping",
     "Streaming",
+    "Tally",
     "Task",
     "TaskDefaults",
     "TokenStats",
     "bench",
     "check_pool",
+    "frontier",
     "import_pool",
     "live",
     "open_pool",
+    "recommend",
     "results",
 ]
 
 HOMES = {
     **dict.fromkeys(
-        ("Live", "Result", "bench", "check_pool", "import_pool", "live", "open_pool", "results"), "harness.session"
+        (
+            "Live",
+            "Result",
+            "bench",
+            "check_pool",
+            "frontier",
+            "import_pool",
+            "live",
+            "open_pool",
+            "recommend",
+            "results",
+        ),
+        "harness.session",
     ),
     "Pool": "harness.imports.pool",
     **dict.fromkeys(("RunSpec", "Stage"), "harness.spec"),

@@ -334,7 +334,7 @@ def test_a_sampling_is_made_of_numbers_in_range(options: dict[str, Any]) -> None
     ("spec", "says"),
     [
         ("stop:tokens=0", "tokens is 1 or more"),
-        ("stop:rank=-1", "rank 0 or more"),
+        ("stop:rank=-2", "rank 0 or more"),
         ("stop:tokens=nan", "'tokens=nan' is no finite number"),
         ("stop:tokens=2.5", "tokens=2.5 is not a whole number"),
         ("stop:tokens=true", "tokens=True is not a whole number"),

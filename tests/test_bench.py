@@ -88,7 +88,7 @@ def test_replay_is_live(name: str, ended: Any, toy_run: Make) -> None:
 
 def test_live_records_hold_every_stage(toy_run: Make) -> None:
     run = toy_run()
-    records = run_live(run, plugins("logprob", "all"), quiet)
+    records = run_live(run, [*map(registry.method, ("logprob", "all"))], quiet)
     for record, kept in zip(records, (3, run.spec.n), strict=True):
         rows = list(record.lines.values())
         assert len(rows) == run.problems

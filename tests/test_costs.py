@@ -144,8 +144,12 @@ class Talkative(Toy):
         return text
 
 
-# But for those that read what was recorded: they feed nothing.
-FEEDING = [n for n in registry.names("pruners") if "rewards" not in registry.pruner(n).traits.needs]
+# But for those that read what was recorded, which feed nothing, and rules that ask a scorer (``test_watch.py``).
+FEEDING = [
+    n
+    for n in registry.names("pruners")
+    if "rewards" not in (plugin := registry.pruner(n)).traits.needs and plugin.scorer is None
+]
 
 
 def spent_by(pruner: Any, paths: Sequence[Path], engine: Any) -> tuple[int, loop.Spent]:

@@ -268,12 +268,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 def test_overhead_of_live_records(toy_run: Callable[..., Run], tmp_path: Path) -> None:
     """Stages are those of the records, of this L alone; plain generation has no Check to speak of."""
     made = toy_run()
-    plugins = [registry.pruner(name) for name in ("all", "shortest", "random")]
-    bench(made, plugins, lambda *_: None)
+    methods = [registry.method(name) for name in ("all", "shortest", "random")]
+    bench(made, [plugin for method in methods for plugin in method.plugins], lambda *_: None)
     group = next(iter(groups_of(made.folder)))
     assert FIGURES["overhead"](group, tmp_path / "before") is None
-    records = run_live(toy_run(keep=2), plugins, lambda *_: None)
-    run_live(toy_run(keep=2, prefix=6), plugins[1:2], lambda *_: None)
+    records = run_live(toy_run(keep=2), methods, lambda *_: None)
+    run_live(toy_run(keep=2, prefix=6), methods[1:2], lambda *_: None)
     data = FIGURES["overhead"](group, tmp_path / "after")
     assert data is not None and (tmp_path / "after.pdf").exists()
     assert sorted(data.pruner) == ["all", "random", "shortest"]

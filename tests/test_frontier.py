@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,19 +13,28 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
-from harness import registry, report
+from harness import registry, report, session
 from harness.api import PathpruneError
-from harness.replay.policy import Policy, play, play_keeps
+from harness.replay.policy import Policy, play, play_keeps, play_sizes
 from harness.replay.pool import kept_mask, replay
 from harness.report import frontier as frontiers
 from harness.report.frontier import crossfitted, folds_of, mixture
-from harness.report.lanes import WHOLE, Lane, lanes, tables_of
+from harness.report.lanes import WHOLE, Lane, lanes, rules_of, scorers_of, tables_of
 from harness.report.recommend import recommend
 from harness.runners.bench import bench
 from harness.runners.run import Run
 from harness.spec import Stage
 from tests.test_policies import Never, a_pool, some_checks
+
+RULES = [
+    *(
+        registry.pruner(spec).pruner
+        for spec in ("asc:threshold=0.7", "asc:order=parallel,threshold=0.7", "esc:window=3")
+    ),
+    Never(batch=2),
+]
 
 
 def a_lane(seed: int, settings: int = 6, problems: int = 20, name: str = "lane", kind: Any = "one cut") -> Lane:
@@ -35,28 +46,26 @@ def a_lane(seed: int, settings: int = 6, problems: int = 20, name: str = "lane",
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.floats(5, 120), st.floats(5, 300))
-def test_a_mixture_keeps_to_its_budgets(seed: int, budget: float, serial: float) -> None:
-    lane, some = a_lane(seed), np.random.default_rng(seed).random(20) < 0.7
-    weights = mixture(lane, some, budget, serial)
-    means = [values[:, some].mean(1) for values in (lane.tokens, lane.serial, lane.voted)]
-    if weights is None:
-        assert (
-            not some.any()
-            or not ((means[0] <= budget) & (means[1] <= serial)).any()
-            or _mixes_never(means, budget, serial)
-        )
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10_000), st.floats(5, 120), st.integers(1, 9))
+def test_a_mixture_is_the_best_that_keeps_to_its_budget(seed: int, budget: float, count: int) -> None:
+    """As a linear program has it, which is another way to the same optimum."""
+    lane, some = a_lane(seed, count), np.random.default_rng(seed).random(20) < 0.7
+    lane = replace(lane, voted=lane.voted.round(1))  # ties
+    weights = mixture(lane, some, budget)
+    if not some.any():
+        assert weights is None
         return
-    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    assert weights @ means[0] <= budget * (1 + 1e-6) and weights @ means[1] <= serial * (1 + 1e-6)
-    alone = (means[0] <= budget) & (means[1] <= serial)
-    if alone.any():
-        assert weights @ means[2] >= means[2][alone].max() - 1e-6, "a mixture is worse than a setting that fits alone"
-
-
-def _mixes_never(means: list[np.ndarray], budget: float, serial: float) -> bool:
-    return bool(means[0].min() > budget or means[1].min() > serial)
+    voted, tokens = lane.voted[:, some].mean(1), lane.tokens[:, some].mean(1)
+    if weights is None:
+        assert tokens.min() > budget
+        return
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all() and weights @ tokens <= budget * (1 + 1e-9)
+    best = linprog(-voted, A_ub=[tokens], b_ub=[budget], A_eq=np.ones((1, count)), b_eq=[1.0])
+    assert weights @ voted == pytest.approx(-best.fun)
+    # As many right votes for fewer tokens there are not.
+    dear = linprog(tokens, A_ub=[-voted], b_ub=[-(weights @ voted)], A_eq=np.ones((1, count)), b_eq=[1.0])
+    assert weights @ tokens <= dear.fun * (1 + 1e-6) + 1e-6
 
 
 def test_a_problem_has_no_part_in_what_is_chosen_for_it() -> None:
@@ -86,11 +95,21 @@ def test_what_no_setting_affords_has_no_number() -> None:
 @given(st.integers(0, 10_000), st.integers(4, 10), st.integers(1, 20), st.data())
 def test_numbers_kept_that_are_played_at_once_are_those_played_alone(seed: int, n: int, prefix: int, data: Any) -> None:
     pool, checks = a_pool(seed, 10), [some_checks(seed, 10)]
-    rule = data.draw(st.sampled_from([None, registry.pruner("asc:threshold=0.7").pruner, Never(batch=2)]))
+    rule = data.draw(st.sampled_from([None, *RULES]))
     keeps = [k for k in (1, 2, 3, 5, 8) if k <= n]
     together = play_keeps(pool, Policy(n, (Stage(prefix, keeps[0]),), rule), keeps, checks, 4)
     for keep, one in zip(keeps, together, strict=True):
         alone = play(pool, Policy(n, (Stage(prefix, keep),), rule), checks, 4)
+        for name in ("voted", "tokens", "serial", "rounds"):
+            np.testing.assert_allclose(getattr(one, name), getattr(alone, name))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 10), st.sampled_from(RULES))
+def test_numbers_launched_that_are_played_at_once_are_those_played_alone(seed: int, n: int, rule: Any) -> None:
+    pool, sizes = a_pool(seed, 10), sorted({1, n, 10})
+    for size, one in zip(sizes, play_sizes(pool, rule, sizes, 4), strict=True):
+        alone = play(pool, Policy(size, (), rule), (), 4)
         for name in ("voted", "tokens", "serial", "rounds"):
             np.testing.assert_allclose(getattr(one, name), getattr(alone, name))
 
@@ -106,7 +125,7 @@ def table(toy_run: Callable[..., Run]) -> Any:
 
 
 def test_every_lane_is_there_once_and_says_what_replay_says(table: Any) -> None:
-    played = {lane.name: lane for lane in lanes(table, ["logprob"], ["asc"], 4)}
+    played = {lane.name: lane for lane in lanes(table, ["logprob"], rules_of(["asc"]), 4)}
     assert {
         WHOLE,
         "asc",
@@ -174,5 +193,101 @@ def test_the_verbs_write_and_speak(
 
 
 def test_a_pool_without_the_scorer_has_the_other_lanes(table: Any) -> None:
-    found = frontiers.frontiers([table.group], ["stop"], ["asc"], 2)[0]
+    found = frontiers.frontiers([table], scorers_of([table], None), rules_of(["asc"]), 2)[0]
     assert found.pairs == (("asc", WHOLE),) and "frontier" not in frontiers.markdown(found)[:4]
+
+
+TWO_AHEAD = """
+class TwoAhead:
+    quadrant = "control"
+    grid = {grid}
+
+    def __init__(self, lead: int = 2):
+        self.lead = lead
+
+    def stops(self, tally):
+        return {stops}
+"""
+
+
+def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) -> None:
+    (tmp_path / "mine.py").write_text(
+        TWO_AHEAD.format(grid={"lead": (1, 2)}, stops="tally.first - tally.second >= self.lead")
+    )
+    rules = rules_of([f"{tmp_path}/mine.py@TwoAhead", "asc:threshold=0.9", "short"])
+    found = frontiers.frontiers([table], [["logprob"]], rules, 2)[0]
+    played = {lane.name: lane for lane in found.lanes}
+    assert {s.rpartition(":")[2] for s in played["mine@TwoAhead"].settings} == {"lead=1", "lead=2"}
+    for rule in ("mine@TwoAhead", "asc:threshold=0.9", "short"):
+        behind = played[f"logprob+{rule}"].settings
+        assert (f"logprob+{rule}", rule) in found.pairs and any(rule.partition(":")[0] in setting for setting in behind)
+
+
+@pytest.mark.parametrize(
+    ("grid", "stops", "told"),
+    [
+        ([1], "True", "has to name options with their values"),
+        ({"lead": 3}, "True", "has to name options with their values"),
+        ({"led": [3]}, "True", "did you mean lead"),
+        ({"lead": range(10**9)}, "True", "1,000 at most"),
+        ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),
+        ({}, "7", "gave 7, not True or False"),
+    ],
+)
+def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any, tmp_path: FilePath) -> None:
+    (tmp_path / "mine.py").write_text(TWO_AHEAD.format(grid=grid, stops=stops))
+    with pytest.raises(PathpruneError, match=told) as caught:
+        lanes(table, ["logprob"], rules_of([f"{tmp_path}/mine.py@TwoAhead"]), 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule and no scorer"), ({"scorers": 3}, "names of methods"),
+        ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws is a whole number"),
+        ({"only": 3}, "only is terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", [session.frontier, partial(session.recommend, 0.5)])
+def test_what_the_front_is_asked_is_checked(verb: Any, wanted: Any, told: str, table: Any) -> None:
+    with pytest.raises(PathpruneError, match=told):
+        verb(**({"results": table.group.folder.parents[1], "progress": False} | wanted))
+
+
+@pytest.mark.parametrize(("budget", "latency"), [(0, None), (float("nan"), None), ("1", None), (1, -1), (1, True)])
+def test_a_budget_is_a_number_above_zero(budget: Any, latency: Any) -> None:
+    with pytest.raises(PathpruneError, match="is a number above 0"):
+        session.recommend(budget, latency=latency)
+
+
+@pytest.mark.parametrize(("n", "problems", "told"), [(6, 1, "holds one problem"), (1, 4, "holds one path per problem")])
+def test_where_nothing_can_be_chosen_that_is_said(
+    n: int, problems: int, told: str, toy_run: Callable[..., Run]
+) -> None:
+    run = toy_run(n=n, stages=[(4, 1)], problems=problems)
+    bench(run, [registry.pruner("logprob")], lambda done, note: None)
+    with pytest.raises(PathpruneError, match=told):
+        session.frontier(run.results, progress=False)
+
+
+def test_the_front_gives_frames_and_figures(table: Any, tmp_path: FilePath) -> None:
+    folder = table.group.folder.parents[1]
+    found = session.frontier(folder, scorers="logprob", draws=2, progress=False)
+    assert len(found) == 1 and set(found.frame().lane) >= {WHOLE, "asc", "logprob", "logprob+asc - asc"}
+    assert found[0].plot(tmp_path / "figure.png").png.stat().st_size > 1000
+    assert "settings tried" in repr(found[0]) and "<table" in found._repr_html_()
+    advised = session.recommend(0.5, folder, scorers="logprob", draws=2, progress=False)
+    frame = advised.frame()
+    assert frame.recommended.tolist() == [True] + [False] * (len(frame) - 1) and frame.kind.iloc[-1] == WHOLE
+    assert (frame.share <= 0.5).all() and advised.best is advised.by_kind[0]
+
+
+def test_methods_without_a_lane_are_named(table: Any) -> None:
+    group = table.group
+    stale = replace(group, judged=[replace(m, stale=m.name == "shortest") for m in group.judged])
+    (other,) = tables_of([stale])
+    assert other.left_out == {"shortest": "scored by older code; bench it again"}
+    with pytest.raises(PathpruneError, match=r"shortest has no lanes .* older code"):
+        lanes(other, ["shortest"], [], 2)
+    assert "Left out: shortest (scored by older code" in frontiers.markdown(frontiers.frontier(other, [], [], 2))

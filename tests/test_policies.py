@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,19 @@ from hypothesis import strategies as st
 
 from harness import registry
 from harness.api import FlopModel, PathpruneError
-from harness.loop import prune
+from harness.loop import ScoringError, prune
 from harness.replay.latency import Latency, expected_longest, of_rule
 from harness.replay.policy import Policy, play
-from harness.replay.pool import Pool, no_pruning
+from harness.replay.pool import Pool, no_pruning, random_latency
 from harness.replay.stages import Checks, replay_stages
 from harness.report.paired import paired
 from harness.report.schedule import schedule_of
 from harness.report.table import Table
 from harness.runners.bench import bench
+from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.spec import RunSpec, Stage
+from harness.vote import majority
 from tasks.embedded.hands import Hands
 
 RULES = ["asc:threshold=0.7", "asc:threshold=0.8,batch=2"]
@@ -57,6 +61,90 @@ def _voted(method: Any) -> np.ndarray:
 @pytest.mark.parametrize("rule", RULES)
 def test_live_is_replay(scorer: str, rule: str, stages: Any, toy_run: Callable[..., Run]) -> None:
     agrees(toy_run(n=10, stages=stages), f"{scorer}+{rule}")
+
+
+MINE = """
+class Third:
+    quadrant = "control"
+
+    def __init__(self):
+        self.asked = []
+
+    def stops(self, tally):
+        self.asked.append(len(tally.answers))
+        return len(self.asked) == 3
+
+class Fails(Third):
+    def stops(self, tally):
+        return 1 / (3 - len(tally.answers)) < 0
+
+class Locked(Third):
+    def __init__(self):
+        self.lines = (line for line in "abc")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: FilePath) -> str:
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path}/mine.py"
+
+
+@pytest.mark.parametrize("stages", [[(9, 6)], [(4, 7), (8, 5)]])
+def test_what_a_rule_keeps_does_not_reach_the_next_problem(stages: Any, mine: str, toy_run: Callable[..., Run]) -> None:
+    run = toy_run(n=10, stages=stages)
+    agrees(run, f"logprob+{mine}@Third")
+    method = registry.method(f"logprob+{mine}@Third")
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], None, run.bank, [method])
+    assert [int(w.sum()) for w in table.group.judged[-1].values] == [3] * len(run.chosen())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("Fails", "ZeroDivisionError"), ("Locked", "cannot be copied for each problem")]
+)
+def test_a_rule_that_fails_behind_a_scorer_leaves_the_table(
+    name: str, told: str, mine: str, toy_run: Callable[..., Run]
+) -> None:
+    """Replayed as live: the problems have errors, and all else its results."""
+    run, method = toy_run(n=10, stages=[(9, 6)]), registry.method(f"logprob+{mine}@{name}")
+    bench(run, [method.plugins[0]], lambda done, note: None)
+    problems = run.chosen()
+    table = Table.of(run.folder, run.spec, [p.id for p in problems], None, run.bank, [method])
+    count, why = table.failures[method.name]
+    assert count == len(problems) and told in why and "\n" not in why
+    assert {row.name: row.note for row in table.rows}[method.name] == f"{count} errors"
+    assert any(row.name == "logprob" and row.problems == count for row in table.rows)
+    (scorer, rule) = method.plugins
+    with pytest.raises(ScoringError, match=told):
+        prune(problems[0], run.task, run.engine, scorer.pruner, run.spec, None, rule.pruner)
+
+
+@pytest.mark.parametrize("stages", [[(9, 4)], [(4, 5), (8, 3)]])
+@pytest.mark.parametrize("spec", ["all+asc:threshold=0.8", "answered+asc:threshold=0.8"])
+def test_a_scorer_that_keeps_all_keeps_all_in_front_of_a_rule(
+    spec: str, stages: Any, toy_run: Callable[..., Run]
+) -> None:
+    run = toy_run(n=10, stages=stages)
+    method = registry.method(spec)
+    if len(stages) > 1 and not method.plugins[0].traits.pointwise:
+        return
+    bench(run, [method.plugins[0]], lambda done, note: None)
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], None, run.bank, [method])
+    replayed = next(m for m in table.group.judged if m.name == method.name)
+    for record in run_live(run, [method], lambda done, note: None):
+        for q, problem in enumerate(run.chosen()):
+            row = record.lines[problem.id]
+            assert row["kept"] == np.flatnonzero(replayed.values[q]).tolist()
+            assert row["cost"]["generated"] == replayed.spent[q].sum()  # type: ignore[index]
+
+
+def test_paths_that_a_rule_lets_finish_have_one_vote_each(toy_run: Callable[..., Run]) -> None:
+    run = toy_run(n=10, stages=[(9, 6)])
+    weighing, method = replace(run, spec=replace(run.spec, vote="borda")), registry.method("logprob+asc:threshold=0.7")
+    (record,) = run_live(weighing, [method], lambda done, note: None)
+    assert record.header["spec"]["vote"] == "majority"
+    for row in record.lines.values():
+        assert row["voted"] == majority(row["answers"])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -157,6 +245,20 @@ def test_the_longest_of_a_random_subset_has_its_expectation(seed: int, n: int, d
     count, values = data.draw(st.integers(1, n)), np.random.default_rng(seed).integers(0, 9, (2, n))
     every = [values[:, list(chosen)].max(1) for chosen in combinations(range(n), count)]
     np.testing.assert_allclose(expected_longest(values, count), np.mean(every, axis=0))
+
+
+def test_where_nobody_goes_on_there_is_no_further_round() -> None:
+    """Of four paths three have ended at the cut: keeping one, somebody goes on in a quarter of the draws."""
+    pool = a_pool(1, 4)
+    pool = replace(pool, lengths=np.array([[3, 4, 5, 9]] * 3))
+    assert random_latency(pool, [5], [1]).rounds == pytest.approx([1.25] * 3)
+    for scores, rounds, serial in (([4, 3, 2, 1], 1, 5), ([1, 2, 3, 4], 2, 9)):
+        checks = [replace(some_checks(1, 4), scores=np.array([scores] * 3, np.float32))]
+        played, (staged, _) = play(pool, Policy(4, (Stage(5, 1),)), checks), replay_stages(pool, checks, (Stage(5, 1),))
+        stopped = play(pool, Policy(4, (Stage(5, 1),), Never()), checks)
+        assert staged.latency is not None
+        for one in (played, stopped, staged.latency):
+            assert (one.rounds == rounds).all() and (one.serial == serial).all()
 
 
 @pytest.mark.parametrize(

@@ -558,6 +558,6 @@ def test_records_name_no_home_and_no_password(monkeypatch: pytest.MonkeyPatch, t
 
 def test_live_runs_of_several_stages_are_shown(toy_run: Callable[..., Run]) -> None:
     run = toy_run(stages=[(3, 6), (8, 2)])
-    run_live(run, [registry.pruner("first")], lambda *_: None)
+    run_live(run, [registry.method("first")], lambda *_: None)
     ((setting, _),) = overhead.stored(run.folder)
     assert setting.startswith("L = 3, 8, 2 of 8 finished")

@@ -127,9 +127,7 @@ def pools(seed: int, n: int) -> Pool:
 def test_one_stage_costs_what_one_cut_did(seed: int, n: int, prefix: int) -> None:
     pool = pools(seed, n)
     mask = np.random.default_rng(seed + 1).random(pool.correct.shape)
-    for one, other in zip(
-        generation(pool, [Stage(prefix, 1)], [mask])[::2], generation_cost(pool, mask, prefix), strict=True
-    ):
+    for one, other in zip(generation(pool, [prefix], [mask])[::2], generation_cost(pool, mask, prefix), strict=True):
         assert one == pytest.approx(other)
 
 

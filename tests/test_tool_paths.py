@@ -200,7 +200,7 @@ def test_a_replay_costs_and_keeps_what_a_live_run_does(sandbox: Sandbox, tmp_pat
         replayed = replay(pool, mask, 49, [outcome.rounds[0].cost])
         assert replayed.tokens[0] == outcome.cost.tokens and replayed.generated[0] == outcome.cost.generated
         assert replayed.flops[0] == pytest.approx(outcome.cost.flops)
-        drawn, given, flops = generation(pool, [Stage(49, 2)], [mask])
+        drawn, given, flops = generation(pool, [49], [mask])
         assert drawn[0] + given[0] == outcome.cost.generated + outcome.cost.probed
         assert flops[0] == pytest.approx(outcome.cost.flops - outcome.rounds[0].cost.flops)
         row = live.lines[problem.id]

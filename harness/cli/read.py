@@ -13,10 +13,11 @@ import click
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import LOCAL, VENUE, asked, bar, cli, comparison, console, published
+from harness.cli.base import LOCAL, PUBLISHED, VENUE, asked, bar, cli, comparison, console, published
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf, Text, Whole, out_file
 
-ONE = "task=hands,model=hands,engine=hf,prefix=22"  # the table that the README shows
+HANDS = "task=hands,model=hands,engine=hf"
+ONE = f"{HANDS},prefix=22"  # the table that the README shows
 
 
 # What a frontier plays besides the lanes that every table has.
@@ -24,12 +25,15 @@ SCORERS = click.option(
     "--scorer",
     "scorers",
     type=TEXT,
-    default="stop",
-    show_default=True,
-    help="a,b,c: also cut twice and three times, and with a stopping rule behind",
+    help="a,b,c: also cut twice and three times, and with a stopping rule behind  [default: stop, where it was benched]",
 )
 RULES = click.option(
-    "--rule", "rules", type=TEXT, default="asc", show_default=True, help="a,b,c: stopping rules behind the scorers"
+    "--rule",
+    "rules",
+    type=TEXT,
+    default="asc",
+    show_default=True,
+    help="a,b,c: stopping rules behind the scorers, and alone",
 )
 DRAWS = click.option("--draws", type=Whole(1, 10**4), default=16, show_default=True, help="random launches per setting")
 
@@ -54,10 +58,10 @@ def _figures() -> list[str]:
     return list(FIGURES)
 
 
-def only_option(default: str = "*") -> Callable[[Any], Any]:
-    """Which tables: shared by every verb that reads records."""
+def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
+    """Which tables: shared by every verb that reads records. ``told``: what the default is, where it is none of a fixed text."""
     shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
-    only = click.option("--only", type=TEXT, default=default, show_default=True, help=shown)
+    only = click.option("--only", type=TEXT, default=default, show_default=told or True, help=shown)
     return lambda command: only(_pool_option(command))
 
 
@@ -201,23 +205,16 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True)
 @VENUE
 def frontier(
-    results: Path, only: str, scorers: str, rules: str, draws: int, out: Path, figures: Path, venue: str
+    results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path, figures: Path, venue: str
 ) -> None:
     """Pruning once or more, stopping in time, and both: cons, tokens and latency within budgets; .md, .csv and a figure."""
-    from harness import report, session
-    from harness.report import frontier as policies
-    from harness.report.figures.frontier import frontier_figure
+    from harness import session
 
-    names, behind = session.split_specs(scorers), session.split_specs(rules)
-    chosen = report.selected(results, only)
-    with bar("frontier", 1000) as progress:
-        found = policies.frontiers(chosen, names, behind, draws, progress=progress)
-    policies.write(found, out)
+    found = session.frontier(results, only=only, scorers=scorers, rules=rules, draws=draws)
+    found.write(out)
     console.print(f"wrote {out}")
     for one in found:
-        stem = figures / f"{one.group.spec['task']}-{one.group.folder.name}-frontier"
-        frontier_figure(one, stem, venue)
-        console.print(f"wrote {stem}.png, .pdf, .csv")
+        console.print(f"wrote {one.plot(figures / one.slug, venue).stem}.png, .pdf, .csv")
 
 
 @cli.command()
@@ -303,7 +300,7 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 
 @cli.command()
 @published
-@only_option("task=hands,model=hands,engine=hf")
+@only_option(None, "the one pool that is there; of results/published hands")
 @click.option("--budget", type=Amount(1e-3, 1e12), required=True, help="tokens per problem, or up to 1 a share of all")
 @click.option("--latency", type=Amount(1, 1e12), help="serial tokens per problem, at most  [default: any]")
 @SCORERS
@@ -311,65 +308,24 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 @DRAWS
 @click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
 def recommend(
-    results: Path, only: str, budget: float, latency: float | None, scorers: str, rules: str, draws: int, file: Path
+    results: Path,
+    only: str,
+    budget: float,
+    latency: float | None,
+    scorers: str | None,
+    rules: str,
+    draws: int,
+    file: Path,
 ) -> None:
     """A policy for a budget, from a results folder: method, numbers of paths, cuts, stopping rule, and what to expect of it."""
-    from harness import report, session
-    from harness.report import recommend as policies
-    from harness.report.lanes import lanes, tables_of
+    from harness import session
 
-    tables = tables_of(report.selected(results, only))
-    if len(tables) > 1:
-        folders = ", ".join(table.group.folder.name for table in tables)
-        raise PathpruneError(
-            f"--only {only} names {len(tables)} pools under {results}: {folders}; add a term, e.g. task="
+    only = only or (HANDS if results == Path(PUBLISHED) else "*")
+    console.print(
+        session.recommend(
+            budget, results, latency=latency, only=only, scorers=scorers, rules=rules, draws=draws, law=file
         )
-    table, names = tables[0], session.split_specs(scorers)
-    full = float(table.pool.lengths.sum(1).mean())
-    tokens = budget * full if budget <= 1 else budget
-    with bar("lanes", 1000) as progress:
-        played = lanes(
-            table, names, session.split_specs(rules), draws, lambda done, of, name: progress(1000 * done // of, name)
-        )
-    advised = policies.recommend(played, tokens, latency or float("inf"))
-    console.print(_plans(table.group.title, advised, full))
-    console.print("\n".join(_by_law(table, file, tokens, draws)), highlight=False)
-
-
-def _plans(title: str, advised: Any, full: float) -> Any:
-    """The best plan of each kind, the best of all first, as a table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(title=Text(title.partition(", L =")[0]), title_justify="left")
-    for head in ("", "kind", "policy", "cons, held out", "tokens", "of all", "serial tokens"):
-        shown.add_column(head)
-    for plan in advised.by_kind:
-        mark = "recommended" if (plan.lane, plan.setting) == (advised.best.lane, advised.best.setting) else ""
-        cells = (mark, plan.kind, str(plan), str(plan.expected), f"{plan.tokens:,.0f}", f"{plan.tokens / full:.1%}")
-        shown.add_row(*map(Text, (*cells, f"{plan.serial:,.0f}")))
-    return shown
-
-
-def _by_law(table: Any, file: Path, budget: float, draws: int) -> list[str]:
-    """What the retention law would launch and finish within the same budget, and what that gives on these problems."""
-    from harness.replay.policy import Policy, play
-    from harness.replay.stats import bootstrap
-    from harness.spec import Stage
-    from harness.studies import law as laws
-
-    stop = next((scorer for scorer in table.scorers if scorer.name == "stop"), None)
-    if stop is None or not file.exists():
-        return []
-    fitted, length, lines = laws.read(file), float(table.pool.lengths.mean()), list[str]()
-    for prefix, check in stop.cuts.items():
-        plan = laws.recommend(fitted, budget, prefix, length)
-        told = f"the retention law at L = {prefix}: launch {plan.n}, finish {plan.k}"
-        if plan.n <= table.pool.n:
-            gave = play(table.pool, Policy(plan.n, (Stage(prefix, plan.k),)), [check], draws)
-            told += f": stop's cons {bootstrap(gave.voted)} for {gave.tokens.mean():,.0f} tokens"
-        lines += [told, *(f"  warning: {warning}" for warning in plan.warnings)]
-    return lines
+    )
 
 
 @cli.command()

@@ -33,7 +33,11 @@ BANK = click.option("--bank", default="results/bank", show_default=True, type=FO
 )
 @click.option("--n", type=PATHS, help="paths per problem  [default: 64; of a pool what most problems have]")
 @click.option("--keep", type=PATHS, help="paths finished per problem  [default: 8; of a pool an eighth of n]")
-@click.option("--stages", type=TEXT, help="several cuts, PREFIX:KEEP each, e.g. 16:32,43:8  [default: --prefix:--keep]")
+@click.option(
+    "--stages",
+    type=TEXT,
+    help="several cuts, [step@|forced@]PREFIX:KEEP each, e.g. 16:32,step@43:8  [default: --prefix:--keep]",
+)
 @click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
 @click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")

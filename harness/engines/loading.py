@@ -204,6 +204,9 @@ def complete(where: str, info: Mapping[str, Any], expected: Collection[str]) -> 
         )
 
 
+KEEPS_NOTHING = "dummy"  # a layer that reads another one's keys and values, from transformers 5.20 on
+
+
 def attention_only(where: str, config: Any) -> None:
     """Refuse a model of which a layer keeps something else than keys and values of every token.
 
@@ -218,7 +221,7 @@ def attention_only(where: str, config: Any) -> None:
     with refusing(where):
         kinds = set(get_layer_types_and_kwargs(text)[0])
     whole = {k for k, v in DYNAMIC_LAYER_TYPE_MAPPING.items() if v in (DynamicLayer, DynamicSlidingWindowLayer)}
-    if other := sorted(kinds - whole):
+    if other := sorted(kinds - whole - {KEEPS_NOTHING}):
         raise PathpruneError(
             f"{where} ({config.model_type}) has layers of the kind {' and '.join(other)}, which keep more than keys and values "
             "of each token: its prefixes cannot be cut and resumed; give a decoder of attention layers alone, such as Llama or Qwen3"

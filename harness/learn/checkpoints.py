@@ -50,6 +50,9 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
     Raises PathpruneError where there is no checkpoint, where it is damaged, and where it was trained for another model,
     dtype or pruner.
     """
+    if plugin.scorer is not None:
+        asked = {"scorer": plugin.scorer.name, "scorer_code": plugin.scorer.code}
+        return plugin.identity() | attach(plugin.scorer, engine) | asked
     external = plugin.identity()
     if not plugin.needs_checkpoint:
         return external
@@ -81,6 +84,7 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
     """What the training labels of a learned pruner cost, once, in generated tokens; None where its card does not say."""
+    plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return None
     cost: int | None = read_card(locate(plugin, engine.fingerprint)).get("labels", {}).get("tokens")
@@ -106,6 +110,7 @@ def unavailable(plugin: Plugin, engine: Any) -> str:
         return lacking
     if plugin.traits.on_request:
         return plugin.traits.on_request
+    plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return ""
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import prod
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
@@ -35,6 +36,12 @@ RESERVED = frozenset(
         "max_tokens",
         "n",
         "prefix",
+        "at",
+        "until",
+        "stride",
+        "probe",
+        "scorer",
+        "scorer_code",
         "keep",
         "stages",
         "ended",
@@ -47,6 +54,7 @@ RESERVED = frozenset(
     }
 )
 LABELS = ("monte-carlo", "single", "outcome")
+MOST_SETTINGS = 1000  # of a stopping rule's grid
 CLOSED_FORMS = ("all", "random")
 
 
@@ -69,6 +77,7 @@ class Traits:
     batch: int = Streaming.batch
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
     stops: bool = False  # is it asked when to stop sampling?
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of a stopping rule: values that a frontier tries
 
     @property
     def decides(self) -> bool:
@@ -108,12 +117,23 @@ class Plugin:
     code: str  # digest of the code that defines it: a row of older code is marked stale
     checkpoint: str | None = None  # folder asked for with checkpoint=
     spec: str = ""  # as it was asked for; empty for an object that has no name elsewhere
+    scorer: Plugin | None = None  # whom a decision rule of its own asks for scores
     traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():
             raise PathpruneError(f"{self.name!r} cannot name a row: it holds characters that cannot be shown")
-        object.__setattr__(self, "traits", traits_of(self.pruner, self.name))
+        traits = traits_of(self.pruner, self.name)
+        if self.scorer is not None:
+            theirs = self.scorer.traits
+            needs = traits.needs | theirs.needs
+            traits = replace(traits, needs=needs, quadrant=theirs.quadrant, cost_class=theirs.cost_class)
+        object.__setattr__(self, "traits", traits)
+
+    @property
+    def scores_by(self) -> Any:
+        """The pruner that its rule asks for scores; None where it asks nobody."""
+        return None if self.scorer is None else self.scorer.pruner
 
     @property
     def adapter_folder(self) -> FilePath | None:
@@ -252,7 +272,7 @@ def traits_of(pruner: Any, name: str) -> Traits:
     given: dict[str, Any] = {
         f.name: member(pruner, f.name, f.default, name)
         for f in fields(Traits)
-        if f.name not in ("labels", "warmup", "stops")
+        if f.name not in ("labels", "warmup", "stops", "grid")
     }
     given["needs"] = _signals(name, given["needs"])
     given["fidelity"] = _fidelity(pruner, name, given["fidelity"])
@@ -279,9 +299,25 @@ def _of_stopping(rule: Any, name: str) -> Traits:
         "sequential": order == "sequential",
         "warmup": 0,
         "stops": True,
+        "grid": _grid(name, member(rule, "grid", Stopping.grid, name)),
     }
     _check(name, vars(Traits("control", frozenset())) | given)
     return Traits(**given)
+
+
+def _grid(name: str, grid: Any) -> dict[str, Sequence[Any]]:
+    """Values by option, as a stopping rule declares them."""
+
+    def is_values(values: Any) -> bool:
+        return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
+
+    if not isinstance(grid, Mapping) or not all(isinstance(k, str) and is_values(v) for k, v in grid.items()):
+        raise PathpruneError(
+            f"{name!r}: grid is {shown(grid)}, and has to name options with their values, such as {{'threshold': (0.8, 0.9)}}"
+        )
+    if (settings := prod(map(len, grid.values()))) > MOST_SETTINGS:
+        raise PathpruneError(f"{name!r}: grid has {settings:,} settings, and may have {MOST_SETTINGS:,} at most")
+    return dict(grid)
 
 
 def _fidelity(pruner: Any, name: str, typed: Any) -> Any:

@@ -47,6 +47,11 @@ def expected_longest(values: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(-np.sort(-values, axis=1) @ share)
 
 
+def expected_some(values: np.ndarray, count: int) -> np.ndarray:
+    """Probability that one or more of ``count`` of the N values of each row, drawn without replacement, lie above 0: ``[Q]``."""
+    return expected_longest((values > 0).astype(float), count)
+
+
 def recorded(header: Any, spent: np.ndarray) -> Latency | None:
     """Of a decision rule's record; None for one from before records said in which order a rule generates."""
     if "warmup" not in header:

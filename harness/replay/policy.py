@@ -7,7 +7,7 @@ policy. Where all N are launched and nothing else is random, there is one draw.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy as np
 from harness.replay.pool import Pool, vote_correct, votes_right
 from harness.replay.stages import Checks
 from harness.replay.sweep import orders, ranks_of
-from harness.spec import Stage
-from harness.stopping import batch_of, enough, finishing, order_of
+from harness.spec import Stage, schedule_text
+from harness.stopping import batch_of, enough, finishing, is_last, order_of
 
 DRAWS = 16
 
@@ -32,8 +32,7 @@ class Policy:
 
     def __str__(self) -> str:
         """``64 -> 8 at 22, asc:threshold=0.95``"""
-        cuts = " -> ".join([str(self.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)])
-        return ", ".join(filter(None, [cuts, self.rule_name]))
+        return ", ".join(filter(None, [schedule_text(self.n, self.stages), self.rule_name]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,9 @@ class Played:
     voted: np.ndarray  # is the majority of the finished paths right
     tokens: np.ndarray  # all of them, the Checks' included
     serial: np.ndarray  # generated tokens on the longest chain that must come one after another
-    rounds: np.ndarray  # how often generation has to wait for a decision, and the first start
+    rounds: (
+        np.ndarray
+    )  # how often paths are generated side by side: the start, and behind each decision that lets some go on
 
 
 @dataclass(eq=False)
@@ -55,6 +56,7 @@ class _State:
     reached: np.ndarray  # int [Q, R, m] tokens that each has
     tokens: np.ndarray  # float [Q, R]
     serial: np.ndarray  # int [Q, R]
+    rounds: np.ndarray  # int [Q, R]
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Values of the alive paths, of ``[Q, N]``."""
@@ -74,8 +76,9 @@ class _State:
 
     def grow(self, ends: np.ndarray) -> None:
         """Generate all alive paths at once, to these lengths."""
+        longest = (ends - self.reached).max(2)
         self.tokens = self.tokens + self.spends(ends).sum(2)
-        self.serial = self.serial + (ends - self.reached).max(2)
+        self.serial, self.rounds = self.serial + longest, self.rounds + (longest > 0)
         self.reached = ends
 
     def keep(self, ranks: np.ndarray, count: int) -> None:
@@ -86,10 +89,10 @@ class _State:
 
 def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int = DRAWS) -> Played:
     """Replay a policy; ``checks`` are a method's scores on the whole pool at each of its stages' prefix lengths."""
-    state, stages = _cut(pool, policy, checks, draws), len(policy.stages)
+    state = _cut(pool, policy, checks, draws)
     if policy.rule is not None and order_of(policy.rule) == "parallel":
-        return _side_by_side(state, policy.rule, stages)
-    return _in_order(state, [state.paths.shape[2]], policy.rule, stages)[0]
+        return _side_by_side(state, policy.rule)
+    return _in_order(state, [state.paths.shape[2]], policy.rule)[0]
 
 
 def play_keeps(
@@ -97,35 +100,51 @@ def play_keeps(
 ) -> list[Played]:
     """``play`` where the last stage keeps each of ``keeps``: ranked, drawn, and walked once for all of them.
 
-    For no rule and for sequential ones, which see the same paths in the same order however many are kept.
+    A sequential rule sees the same paths in the same order however many are kept; a parallel one is walked for each.
     """
-    last = Stage(policy.stages[-1].prefix, max(keeps))
-    state = _cut(pool, Policy(policy.n, (*policy.stages[:-1], last)), checks, draws)
-    return _in_order(state, keeps, policy.rule, len(policy.stages))
+    *earlier, last = policy.stages
+    if policy.rule is not None and order_of(policy.rule) == "parallel":
+        each = (replace(policy, stages=(*earlier, last._replace(keep=keep))) for keep in keeps)
+        return [play(pool, one, checks, draws) for one in each]
+    most = replace(policy, stages=(*earlier, last._replace(keep=max(keeps))))
+    return _in_order(_cut(pool, most, checks, draws), keeps, policy.rule)
+
+
+def play_sizes(pool: Pool, rule: Any, sizes: Sequence[int], draws: int = DRAWS) -> list[Played]:
+    """``play`` of a rule alone on each of these numbers of paths.
+
+    Of a sequential one a smaller launch is the beginning of a larger, so that it is walked once for all of them.
+    """
+    if order_of(rule) == "parallel":
+        return [play(pool, Policy(n, (), rule), (), draws) for n in sizes]
+    return _in_order(_launched(pool, Policy(max(sizes), (), rule), draws), sizes, rule)
 
 
 def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _State:
     """What the stages of a policy leave, the best first."""
     state = _launched(pool, policy, draws)
     for number, (stage, check) in enumerate(zip(policy.stages, checks, strict=True)):
-        state.grow(np.minimum(state.of(pool.lengths), stage.prefix))
+        end = check.end(stage)
+        state.grow(np.minimum(state.of(pool.lengths), end if isinstance(end, int) else state.of(end)))
         once = check.once_tokens if number else 0.0  # the first check has paid it
         state.tokens += state.of(check.path_tokens).sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
         state.keep(_ranks(check), stage.keep)
     return state
 
 
-def _in_order(state: _State, keeps: Sequence[int], rule: Any, stages: int) -> list[Played]:
+def _in_order(state: _State, keeps: Sequence[int], rule: Any) -> list[Played]:
     """Finish the first of the alive paths, so many of them, side by side or until a sequential rule stops."""
     rest = state.of(state.pool.lengths) - state.reached
     if rule is not None:
         seen, batch = _seen(state, rule, rest), batch_of(rule)
-        return [_stopped(state, rest, np.minimum(seen, keep), batch, stages) for keep in keeps]
+        return [_stopped(state, rest, np.minimum(seen, keep), batch) for keep in keeps]
     tokens, serial = state.spends(state.reached + rest).cumsum(2), np.maximum.accumulate(rest, axis=2)
     votes = votes_right(state.pool, slice(None), state.paths, keeps)
-    rounds = np.full(rest.shape[:2], 1 + stages)
-    spent = ((state.tokens + tokens[:, :, k - 1], state.serial + serial[:, :, k - 1]) for k in keeps)
-    return [_means(voted, *costs, rounds) for voted, costs in zip(votes, spent, strict=True)]
+    last = [(tokens[:, :, k - 1], serial[:, :, k - 1]) for k in keeps]
+    return [
+        _means(voted, state.tokens + more, state.serial + longest, state.rounds + (longest > 0))
+        for voted, (more, longest) in zip(votes, last, strict=True)
+    ]
 
 
 def _means(*of_draws: np.ndarray) -> Played:
@@ -133,9 +152,8 @@ def _means(*of_draws: np.ndarray) -> Played:
     return Played(*(np.asarray(values, float).mean(1) for values in of_draws))
 
 
-def _answers(state: _State) -> list[list[list[Any]]]:
-    """The answers of alive paths, None where there is none."""
-    codes = state.of(state.pool.answers)
+def _answers(codes: np.ndarray) -> list[list[list[Any]]]:
+    """Answers by their codes ``[Q, R, m]``, None where there is none."""
     coded = codes.astype(object)
     coded[codes < 0] = None
     answers: list[list[list[Any]]] = coded.tolist()
@@ -145,44 +163,47 @@ def _answers(state: _State) -> list[list[list[Any]]]:
 def _seen(state: _State, rule: Any, rest: np.ndarray) -> np.ndarray:
     """How many paths have finished when a sequential rule stops, int ``[Q, R]``."""
     ends = finishing(rule, rest[0, 0])[1]
-    return np.array([[enough(rule, draw, ends) for draw in problem] for problem in _answers(state)])
+    answers = _answers(state.of(state.pool.answers))
+    return np.array([[enough(rule, draw, ends) for draw in problem] for problem in answers])
 
 
-def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int, stages: int) -> Played:
+def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int) -> Played:
     """The first ``seen`` alive paths finish, ``batch`` at a time."""
     finished = np.arange(rest.shape[2]) < seen[:, :, None]
     added = rest * finished
     longest = np.maximum.reduceat(added, np.arange(0, rest.shape[2], batch), axis=2)
     voting = np.zeros((*rest.shape[:2], state.pool.n), dtype=bool)
     np.put_along_axis(voting, state.paths, finished, 2)
-    rounds = stages + -(-seen // batch)
-    voted = vote_correct(state.pool, voting)
+    voted, rounds = vote_correct(state.pool, voting), state.rounds + (longest > 0).sum(2)
     spent = (state.spends(state.reached + rest) * finished).sum(2)
     return _means(voted, state.tokens + spent, state.serial + longest.sum(2), rounds)
 
 
-def _side_by_side(state: _State, rule: Any, stages: int) -> Played:
+def _side_by_side(state: _State, rule: Any) -> Played:
     """All alive paths run at once, and the rule stops those that still do."""
-    rest, answers = state.of(state.pool.lengths) - state.reached, _answers(state)
+    rest = state.of(state.pool.lengths) - state.reached
+    order = np.argsort(rest, axis=2, kind="stable")
+    ends = np.take_along_axis(rest, order, 2)
+    answers = _answers(np.take_along_axis(state.of(state.pool.answers), order, 2))
+    last = np.zeros(rest.shape[:2], dtype=int)  # the token at which the rule stops
+    counts, asked_at = np.arange(1, rest.shape[2] + 1), is_last(ends)
+    for q, r in np.ndindex(*last.shape):
+        last[q, r] = ends[q, r, enough(rule, answers[q][r], counts[asked_at[q, r]].tolist()) - 1]
     voting = np.zeros((*rest.shape[:2], state.pool.n), dtype=bool)
-    last = np.zeros(rest.shape[:2], dtype=int)
-    for q, r in np.ndindex(*rest.shape[:2]):
-        order, ends = finishing(rule, rest[q, r])
-        seen = enough(rule, [answers[q][r][i] for i in order], ends)
-        voting[q, r, state.paths[q, r, order[:seen]]] = True
-        last[q, r] = rest[q, r, order[seen - 1]]
+    np.put_along_axis(voting, state.paths, rest <= last[:, :, None], 2)
     tokens = state.tokens + state.spends(state.reached + np.minimum(rest, last[:, :, None])).sum(2)
-    return _means(vote_correct(state.pool, voting), tokens, state.serial + last, np.full(rest.shape[:2], 1 + stages))
+    return _means(vote_correct(state.pool, voting), tokens, state.serial + last, state.rounds + (last > 0))
 
 
 def _launched(pool: Pool, policy: Policy, draws: int) -> _State:
     if not 1 <= policy.n <= pool.n:
         raise ValueError(f"{policy.n} of {pool.n} paths cannot be launched")
-    is_drawn = policy.n < pool.n or (policy.rule is not None and not policy.stages)
+    in_order = policy.rule is not None and order_of(policy.rule) == "sequential" and not policy.stages
+    is_drawn = policy.n < pool.n or in_order
     launched = orders(pool.n, draws)[:, : policy.n] if is_drawn else np.arange(pool.n)[None]
     paths = np.broadcast_to(launched, (len(pool.problems), *launched.shape))
     zeros = np.zeros(paths.shape[:2], dtype=int)
-    return _State(pool, paths, np.zeros(paths.shape, dtype=int), zeros.astype(float), zeros)
+    return _State(pool, paths, np.zeros(paths.shape, dtype=int), zeros.astype(float), zeros, zeros)
 
 
 def _ranks(check: Checks) -> np.ndarray:

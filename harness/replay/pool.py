@@ -12,7 +12,7 @@ import numpy as np
 from harness import vote
 from harness.api import Cost, FlopModel
 from harness.loop import Ended, select
-from harness.replay.latency import Latency, expected_longest, of_cut
+from harness.replay.latency import Latency, expected_longest, expected_some, of_cut
 from harness.replay.votes import leaders, small
 from harness.rng import generator
 
@@ -196,13 +196,14 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
     )
 
 
-def random_latency(pool: Pool, prefixes: Sequence[int], keeps: Sequence[int]) -> Latency:
-    """Expectation where random paths go on at each prefix length, so many of them; exact."""
-    ends = [np.minimum(pool.lengths, prefix) for prefix in prefixes] + [pool.lengths]
-    serial = ends[0].max(1).astype(float)
+def random_latency(pool: Pool, cuts: Sequence[int | np.ndarray], keeps: Sequence[int]) -> Latency:
+    """Expectation where random paths go on at each cut, a length or one for each path ``[Q, N]``, so many of them; exact."""
+    ends = [np.minimum(pool.lengths, cut) for cut in cuts] + [pool.lengths]
+    serial, rounds = ends[0].max(1).astype(float), np.ones(len(ends[0]))
     for before, after, keep in zip(ends[:-1], ends[1:], keeps, strict=True):
         serial = serial + expected_longest(after - before, keep)
-    return Latency(serial, np.full(len(serial), 1.0 + len(prefixes)))
+        rounds = rounds + expected_some(after - before, keep)
+    return Latency(serial, rounds)
 
 
 def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:

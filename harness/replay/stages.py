@@ -31,6 +31,12 @@ class Checks:
     once_tokens: np.ndarray | float = 0.0  # [Q], what of the shared a later check of the problem does not pay again
     once_flops: np.ndarray | float = 0.0  # [Q]
     cold: np.ndarray | None = None  # [Q, N] tokens of each path if nothing were shared; None: not recorded
+    places: np.ndarray | None = None  # int [Q, N] where each path is cut; None: all at the stage's prefix length
+    reached: np.ndarray | None = None  # int [Q, N] and how far it was generated to find that
+
+    def end(self, stage: Stage) -> int | np.ndarray:
+        """To how many tokens the stage generates paths: one number, or ``[Q, N]``."""
+        return stage.prefix if self.reached is None else self.reached
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
@@ -54,7 +60,16 @@ def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
         np.array([c.tokens for c in once], dtype=float),
         np.array([c.flops for c in once], dtype=float),
         _cold(rows, n),
+        _lengths(rows, "places", n),
+        _lengths(rows, "reached", n),
     )
+
+
+def _lengths(rows: Sequence[Mapping[str, Any]], name: str, n: int) -> np.ndarray | None:
+    """Lengths of paths that the rows of a record state, int ``[Q, N]``; None where paths are cut at one length."""
+    if not any(name in row for row in rows):
+        return None
+    return np.array([row[name][:n] for row in rows], dtype=int).reshape(len(rows), n)
 
 
 def _cold(rows: Sequence[Mapping[str, Any]], n: int) -> np.ndarray | None:
@@ -72,7 +87,8 @@ def survivors(
     alive = np.ones(pool.correct.shape, dtype=bool)
     masks = []
     for check, stage in zip(checks, stages, strict=True):
-        stopped = (pool.lengths <= stage.prefix) & pool.stopped
+        places = stage.prefix if check.places is None else check.places
+        stopped = (pool.lengths <= places) & pool.stopped
         on = np.zeros_like(alive)
         for q, here in enumerate(alive):
             paths = np.flatnonzero(here)
@@ -84,22 +100,21 @@ def survivors(
 
 
 def generation(
-    pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]
+    pool: Pool, ends: Sequence[int | np.ndarray], masks: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens drawn and given, and FLOPs, of every path as far as it goes, ``[Q]`` each; masks may be probabilities.
 
-    Linear in the masks, so expectations are exact. The prompt is computed once, however many paths there are.
+    ``ends``: to how many tokens each stage generates its paths, one number or ``[Q, N]``. Linear in the masks, so expectations are exact. The prompt is computed once, however many paths there are.
     """
     start = pool.prompts[:, None]
-    reached = np.minimum(pool.lengths, stages[0].prefix)
+    reached = np.minimum(pool.lengths, ends[0])
     tokens = reached.sum(1).astype(float)
     given = pool.read(reached).sum(1).astype(float)
     flops = pool.flops(0, pool.prompts) + pool.flops(start, start + reached + pool.read(reached)).sum(1)
-    ends = [*(s.prefix for s in stages[1:]), int(pool.lengths.max(initial=0))]
-    for mask, end in zip(masks, ends, strict=True):
+    for mask, end in zip(masks, [*ends[1:], pool.lengths], strict=True):
         further = np.maximum(np.minimum(pool.lengths, end), reached)
         tokens = tokens + ((further - reached) * mask).sum(1)
-        before, after = (ends + pool.read(ends) for ends in (reached, further))
+        before, after = (length + pool.read(length) for length in (reached, further))
         given = given + ((pool.read(further) - pool.read(reached)) * mask).sum(1)
         flops = flops + (pool.flops(start + before, start + after) * mask).sum(1)
         reached = further
@@ -117,11 +132,11 @@ def check_costs(checks: Sequence[Checks], scored: Sequence[np.ndarray]) -> tuple
     return tokens, flops
 
 
-def latency_of(pool: Pool, stages: Sequence[Stage], masks: Sequence[np.ndarray]) -> Latency:
-    """Of survivors ``masks`` bool ``[Q, N]`` of each stage."""
-    ends = [np.minimum(pool.lengths, stage.prefix) for stage in stages] + [pool.lengths]
-    grown = [(after - before) * mask for before, after, mask in zip(ends[:-1], ends[1:], masks, strict=True)]
-    longest = np.array([ends[0].max(1), *(part.max(1) for part in grown)], dtype=float)
+def latency_of(pool: Pool, ends: Sequence[int | np.ndarray], masks: Sequence[np.ndarray]) -> Latency:
+    """Of survivors ``masks`` bool ``[Q, N]`` of each stage; ``ends`` as in ``generation``."""
+    lengths = [np.minimum(pool.lengths, end) for end in ends] + [pool.lengths]
+    grown = [(after - before) * mask for before, after, mask in zip(lengths[:-1], lengths[1:], masks, strict=True)]
+    longest = np.array([lengths[0].max(1), *(part.max(1) for part in grown)], dtype=float)
     return Latency(longest.sum(0), (longest > 0).sum(0).astype(float))
 
 
@@ -130,7 +145,8 @@ def replay_stages(
 ) -> tuple[PerProblem, np.ndarray]:
     """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
     masks = survivors(pool, checks, stages, ended)
-    generated, given, flops = generation(pool, stages, masks)
+    ends = [check.end(stage) for check, stage in zip(checks, stages, strict=True)]
+    generated, given, flops = generation(pool, ends, masks)
     cold, scored = generated + given, [np.ones_like(masks[0]), *masks[:-1]]
     spent = check_costs(checks, scored)
     tokens, flops = generated + given + spent[0], flops + spent[1]
@@ -147,15 +163,18 @@ def replay_stages(
         kept_length=(pool.lengths * mask).sum(1) / kept,
         truncated=(~pool.stopped * mask).sum(1) / kept,
         cold=None if np.isnan(cold).any() else cold,
-        latency=latency_of(pool, stages, masks),
+        latency=latency_of(pool, ends, masks),
     )
     return result, mask
 
 
-def random_stages(pool: Pool, stages: Sequence[Stage]) -> PerProblem:
-    """Expectation over uniformly random survivors at every stage; exact, except the vote (see ``random_pruning``)."""
+def random_stages(pool: Pool, stages: Sequence[Stage], ends: Sequence[int | np.ndarray] = ()) -> PerProblem:
+    """Expectation over uniformly random survivors at every stage; exact, except the vote (see ``random_pruning``).
+
+    ``ends``: to how many tokens each stage generates its paths, where that is not its prefix length."""
+    ends = ends or [stage.prefix for stage in stages]
     masks = [np.full(pool.correct.shape, stage.keep / pool.n) for stage in stages]
-    tokens, given, flops = generation(pool, stages, masks)
+    tokens, given, flops = generation(pool, ends, masks)
     last = vars(random_pruning(pool, stages[-1].keep, stages[-1].prefix))
-    latency = random_latency(pool, [s.prefix for s in stages], [s.keep for s in stages])
+    latency = random_latency(pool, ends, [s.keep for s in stages])
     return PerProblem(**(last | {"generated": tokens, "tokens": tokens + given, "flops": flops, "latency": latency}))

@@ -19,7 +19,7 @@ from harness.replay.latency import Latency
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
-from harness.spec import Stage
+from harness.spec import Stage, schedule_text
 from harness.store import records
 from harness.store.blame import damaged
 from harness.store.records import Record
@@ -30,6 +30,9 @@ TERMS = (
     "task", "version", "model", "engine", "dtype", "fingerprint", "revision", "temperature", "top_p", "top_k", "seed", "max_tokens", "n",
     "prefix",
 )  # fmt: skip
+
+CUT_KEYS = ("at", "until", "stride", "probe")  # of a record's spec, as ``harness.spec.Cut.key`` has them
+AT_A_LENGTH: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,23 @@ class Group:
     origin: Mapping[str, Any] = field(
         default_factory=dict
     )  # where imported paths come from; empty where they were sampled here
+    reached: Mapping[int, Mapping[str, Sequence[int]]] = field(
+        default_factory=dict
+    )  # by prefix length and problem, how far each path was generated, of stages that do not cut all at one length
+
+    def ends(self, pool: Pool) -> list[int | np.ndarray]:
+        """To how many tokens each stage generates paths, on the problems of ``pool``: one number, or int ``[Q, N]``."""
+        return [
+            np.array([self.reached[s.prefix][p] for p in pool.problems], dtype=int).reshape(pool.lengths.shape)
+            if s.prefix in self.reached
+            else s.prefix
+            for s in self.stages
+        ]
 
     @property
     def slug(self) -> str:
         """The name of its figure."""
-        where = "-".join(f"{s.keep}at{s.prefix}" for s in self.stages) or f"L{self.prefix}"
+        where = "-".join(f"{s.keep}at{s.where.replace('@', '')}" for s in self.stages) or f"L{self.prefix}"
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
     def matches(self, only: str) -> bool:
@@ -108,7 +123,7 @@ class Group:
         share = self.prefix / self.pool.lengths.mean()
         where = f"L = {self.prefix} {unit} ({share:.0%} of the mean length)"
         if self.stages:
-            where = " -> ".join([str(self.pool.n), *(f"{s.keep} at {s.prefix}" for s in self.stages)]) + f" {unit}"
+            where = f"{schedule_text(self.pool.n, self.stages)} {unit}"
         if engine["engine"] == IMPORTED:
             reader = (
                 f", read by model {engine['model']} ({engine['fingerprint'][:8]}){dtype}" if "reader" in engine else ""
@@ -168,11 +183,16 @@ def groups(root: Path, n: int | None = None) -> Iterator[Group]:
 
 
 def groups_of(
-    folder: Path, n: int | None = None, problems: Sequence[str] | None = None, prefix: int | None = None
+    folder: Path,
+    n: int | None = None,
+    problems: Sequence[str] | None = None,
+    prefix: int | None = None,
+    key: Mapping[str, Any] = AT_A_LENGTH,
 ) -> Iterator[Group]:
     """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none.
 
-    Methods with a rule of their own stand at every prefix length that has a record, and at ``prefix``."""
+    Methods with a rule of their own stand at every prefix length that has a record, and at ``prefix``. ``key`` (of
+    ``harness.spec.Cut``): where from a prefix length on paths are cut, in all groups."""
     record = records.pool_of(folder)
     spec = record.header["spec"]
     size = n or spec["n"]
@@ -185,7 +205,9 @@ def groups_of(
     by_prefix: dict[int, list[Method]] = {}
     for judged in judged_records(folder):
         _of_this_pool(judged, record)
-        by_prefix.setdefault(judged.header["spec"]["prefix"], []).extend(_judged(judged, pool))
+        where = judged.header["spec"]
+        if where["prefix"] == 0 or {k: where[k] for k in CUT_KEYS if k in where} == key:
+            by_prefix.setdefault(where["prefix"], []).extend(_judged(judged, pool))
     if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
         by_prefix[prefix or 1] = []
     own_rules = [m for m in by_prefix.pop(0, []) if size == spec["n"]]  # decided on the whole pool

@@ -7,19 +7,21 @@ setting on. Which settings are mixed is chosen on the other folds of problems an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linprog
 
+from harness.plugins.declared import Plugin
 from harness.replay.stats import Interval, bootstrap, holm
 from harness.report import Group
-from harness.report.lanes import WHOLE, Lane, Table, lanes, tables_of
+from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
+from harness.report.table import DRAWINGS, Drawing, stem_of
 from harness.report.tables import line, notes, plain, shown, write_part
 from harness.rng import generator
 from harness.store.files import writable
@@ -27,7 +29,8 @@ from harness.store.files import writable
 SHARES = (0.05, 0.125, 0.25, 0.5)
 FOLDS = 5
 DIGITS = 9  # beyond which mixtures of equal numbers differ
-LEAST = 1e-6  # a setting with a smaller part in a mixture has none
+SHOWN = 0.005  # parts of a mixture that a table names
+OVER = 0.02  # by which held-out problems may spend more than a budget before a table says so
 Progress = Callable[[int, str], None]
 
 
@@ -41,34 +44,100 @@ class Reached:
     settings: tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
-    """Every lane of a pool at some budgets. ``reached``: by share of ``full`` tokens and by lane; a lane that is too dear is absent."""
+    """Every lane of a pool at some budgets.
+
+    ``reached``: by share of ``full`` tokens and by lane; a lane that is too dear is absent. ``pairs``: lanes that are compared.
+    ``left_out``: why methods that are recorded have no lane, by name.
+    """
 
     group: Group
     full: float
     lanes: tuple[Lane, ...]
     reached: dict[float, dict[str, Reached]]
     pairs: tuple[tuple[str, str], ...] = field(default=())
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Task, model, engine and sampling in one line."""
+        return self.group.title.partition(", L =")[0]
 
     def difference(self, share: float, one: str, other: str) -> Interval | None:
         """Paired difference of two lanes in cons; None where one of them is too dear."""
         here = self.reached[share]
         return bootstrap(here[one].voted - here[other].voted) if one in here and other in here else None
 
+    def frame(self) -> pd.DataFrame:
+        """One line per budget and lane, and per pair (``kind`` "difference"): cons with its interval, tokens, serial tokens."""
+        return sheet([self])
+
+    def plot(self, file: str | Path | None = None, venue: str = "neurips") -> Drawing:
+        """Draw cons against tokens and against serial tokens to ``file``.png, .pdf and .csv; by default under results/figures.
+
+        Args:
+            venue: widths and fonts: neurips, icml, acl or slides.
+        """
+        from harness.report.figures.frontier import frontier_figure
+
+        stem = stem_of(file, DRAWINGS / self.slug)
+        return Drawing(stem, frontier_figure(self, stem, venue))
+
+    @property
+    def slug(self) -> str:
+        """The name of its figure."""
+        return f"{self.group.spec['task']}-{self.group.folder.name}-frontier"
+
+    def __repr__(self) -> str:
+        return markdown(self)
+
+    def _repr_html_(self) -> str:
+        heads, *cells = [_heads(self), *(_cells(self, lane) for lane in ordered(self))]
+        return f"<p>{escape(self.title)}</p>{pd.DataFrame(cells, columns=heads).to_html(index=False)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Frontiers(Sequence[Frontier]):
+    """The frontiers of a results folder, one per pool."""
+
+    frontiers: tuple[Frontier, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """All numbers below each other; the column ``pool`` tells them apart."""
+        return sheet(self.frontiers)
+
+    def write(self, file: str | Path) -> None:
+        """All tables as Markdown, or between a README's ``frontier`` markers, with the numbers as CSV beside it."""
+        write(self.frontiers, Path(file))
+
+    @overload
+    def __getitem__(self, which: int) -> Frontier: ...
+    @overload
+    def __getitem__(self, which: slice) -> Frontiers: ...
+    def __getitem__(self, which: int | slice) -> Frontier | Frontiers:
+        return Frontiers(self.frontiers[which]) if isinstance(which, slice) else self.frontiers[which]
+
+    def __len__(self) -> int:
+        return len(self.frontiers)
+
+    def __iter__(self) -> Iterator[Frontier]:
+        return iter(self.frontiers)
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.frontiers)
+
 
 def frontiers(
-    groups: Sequence[Group], scorers: Sequence[str], rules: Sequence[str], draws: int, shares: Sequence[float] = SHARES,
-    progress: Progress = lambda done, note: None,
-) -> list[Frontier]:  # fmt: skip
-    """One frontier for each pool that the groups are of; a scorer that a pool lacks has no lane there."""
-    out = []
-    tables = tables_of(groups)
-    for number, table in enumerate(tables):
-        here = [name for name in scorers if any(s.name == name for s in table.scorers)]
+    tables: Sequence[Table], scorers: Sequence[Sequence[str]], rules: Sequence[Plugin], draws: int,
+    shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None,
+) -> Frontiers:  # fmt: skip
+    """One frontier for each table; ``scorers``: of each table those that are cut more than once, and stopped behind."""
+    out = list[Frontier]()
+    for number, (table, here) in enumerate(zip(tables, scorers, strict=True)):
         at = partial(_share_of_pool, progress, number, len(tables))
         out.append(frontier(table, here, rules, draws, shares, at))
-    return out
+    return Frontiers(tuple(out))
 
 
 def _share_of_pool(progress: Progress, number: int, count: int, done: int, total: int, name: str) -> None:
@@ -77,7 +146,7 @@ def _share_of_pool(progress: Progress, number: int, count: int, done: int, total
 
 
 def frontier(
-    table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int, shares: Sequence[float] = SHARES,
+    table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, shares: Sequence[float] = SHARES,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Frontier:  # fmt: skip
     """Play every lane of a table and choose its settings for every budget."""
@@ -87,7 +156,8 @@ def frontier(
     for share in shares:
         within = {lane.name: crossfitted(lane, share * full) for lane in played}
         reached[share] = {name: one for name, one in within.items() if one is not None}
-    return Frontier(table.group, full, tuple(played), reached, tuple(_pairs(played, scorers, rules)))
+    pairs = tuple(_pairs(played, scorers, [rule.name for rule in rules]))
+    return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out)
 
 
 def folds_of(problems: int) -> np.ndarray:
@@ -95,41 +165,60 @@ def folds_of(problems: int) -> np.ndarray:
     return generator("cross-fit", problems).permutation(problems) % min(FOLDS, problems)
 
 
-def crossfitted(lane: Lane, budget: float, serial: float = np.inf) -> Reached | None:
-    """A lane within a budget of tokens, and of serial tokens; None where it is too dear, or there is but one problem."""
+def crossfitted(lane: Lane, budget: float) -> Reached | None:
+    """A lane within a budget of tokens; None where it is too dear, or there is but one problem."""
     folds, out = folds_of(lane.voted.shape[1]), np.full((3, lane.voted.shape[1]), np.nan)
     for fold in np.unique(folds):
         held = folds == fold
-        weights = mixture(lane, ~held, budget, serial)
+        weights = mixture(lane, ~held, budget)
         if weights is None:
             return None
         out[:, held] = [(weights @ values[:, held]).round(DIGITS) for values in (lane.voted, lane.tokens, lane.serial)]
-    weights = mixture(lane, np.ones(len(folds), dtype=bool), budget, serial)
+    weights = mixture(lane, np.ones(len(folds), dtype=bool), budget)
     if weights is None:
         return None
-    named = sorted(((w, s) for w, s in zip(weights, lane.settings, strict=True) if w > LEAST), reverse=True)
+    named = sorted(((w, s) for w, s in zip(weights, lane.settings, strict=True) if w > 0), reverse=True)
     voted, tokens, chain = out
     return Reached(voted, tokens, chain, tuple((setting, float(weight)) for weight, setting in named))
 
 
-def mixture(lane: Lane, problems: np.ndarray, budget: float, serial: float = np.inf) -> np.ndarray | None:
-    """How often each setting is used, ``[S]``: the best vote on these problems within the budgets; None where nothing fits."""
+def mixture(lane: Lane, problems: np.ndarray, budget: float) -> np.ndarray | None:
+    """How often each setting is used, ``[S]``: the best vote on these problems within the budget; None where nothing fits.
+
+    That is one setting, or the two beside the budget on the concave hull of votes against tokens.
+    """
     if not problems.any():
         return None
-    voted, tokens, chain = (values[:, problems].mean(1) for values in (lane.voted, lane.tokens, lane.serial))
-    limits = [(tokens, budget)] + [(chain, serial)] * bool(np.isfinite(serial))
-    solved = linprog(
-        -voted,
-        A_ub=np.stack([row / most for row, most in limits]),
-        b_ub=np.ones(len(limits)),
-        A_eq=np.ones((1, len(voted))),
-        b_eq=[1.0],
-        method="highs-ds",
-    )
-    if solved.status != 0:
+    voted, tokens = lane.voted[:, problems].mean(1), lane.tokens[:, problems].mean(1)
+    corners = hull(tokens, voted)
+    behind = int(np.searchsorted(tokens[corners], budget, side="right"))
+    if not behind:
         return None
-    weights = np.where(solved.x > LEAST, solved.x, 0.0)
-    return np.asarray(weights / weights.sum())
+    weights = np.zeros(len(voted))
+    below, above = corners[behind - 1], corners[min(behind, len(corners) - 1)]
+    gap = tokens[above] - tokens[below]
+    part = (budget - tokens[below]) / gap if gap > 0 else 0.0
+    weights[below], weights[above] = 1 - part, part if gap > 0 else 1.0
+    return weights
+
+
+def hull(tokens: np.ndarray, voted: np.ndarray) -> np.ndarray:
+    """Settings on the rising part of the concave hull of votes against tokens, the cheapest first; of equals the first."""
+    voted = voted.round(DIGITS)
+    corners: list[int] = []
+    for setting in np.lexsort((-voted, tokens)):
+        if corners and voted[setting] <= voted[corners[-1]]:
+            continue  # dearer and no better
+        while len(corners) > 1 and _bends_up(tokens, voted, corners[-2], corners[-1], setting):
+            corners.pop()
+        corners.append(setting)
+    return np.array(corners)
+
+
+def _bends_up(tokens: np.ndarray, voted: np.ndarray, first: int, middle: int, last: int) -> bool:
+    """Does the middle one of three settings give no more than a mixture of the others?"""
+    before, after = tokens[middle] - tokens[first], tokens[last] - tokens[middle]
+    return bool((voted[middle] - voted[first]) * after <= (voted[last] - voted[middle]) * before)
 
 
 def _pairs(played: Sequence[Lane], scorers: Sequence[str], rules: Sequence[str]) -> list[tuple[str, str]]:
@@ -153,34 +242,66 @@ def write(found: Sequence[Frontier], file: Path) -> None:
 
 def markdown(one: Frontier) -> str:
     """Lanes by what they reach at a quarter of the tokens, and the paired differences."""
-    middle = min(one.reached, key=lambda share: abs(share - 0.25))
-    heads = ["lane", "kind", *(f"cons at {100 * share:g}%" for share in one.reached)]
-    heads += [f"spent at {100 * middle:g}%, 10 to 90 % of problems", "serial tokens", "settings"]
-    order = sorted(
-        one.lanes,
-        key=lambda lane: -one.reached[middle][lane.name].voted.mean() if lane.name in one.reached[middle] else 1,
-    )
-    title = one.group.title.partition(", L =")[0]
     lines = [
-        f"#### {plain(title)}", "",
+        f"#### {plain(one.title)}", "",
         f"cons within a budget of tokens, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
         f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.", "",
-        line(heads), "|" + "---|" * len(heads), *(line(_cells(one, lane, middle)) for lane in order), "",
-        *_differences(one), "", *notes(one.group)[1:], "",
+        line(_heads(one)), "|" + "---|" * len(_heads(one)), *(line(_escaped(_cells(one, lane))) for lane in ordered(one)), "",
+        *_warnings(one), *_differences(one), "", *notes(one.group)[1:], "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _cells(one: Frontier, lane: Lane, middle: float) -> list[str]:
-    values = [within.get(lane.name) for within in one.reached.values()]
-    cells = [plain(lane.name), lane.kind, *("-" if v is None else shown(bootstrap(v.voted)) for v in values)]
+def _middle(one: Frontier) -> float:
+    """The budget by which lanes are sorted, and of which more is told."""
+    return min(one.reached, key=lambda share: abs(share - 0.25))
+
+
+def ordered(one: Frontier) -> list[Lane]:
+    """The lanes by what they reach, the best first."""
+    within = one.reached[_middle(one)]
+    return sorted(one.lanes, key=lambda lane: -within[lane.name].voted.mean() if lane.name in within else 1)
+
+
+def _heads(one: Frontier) -> list[str]:
+    told = f"spent at {100 * _middle(one):g}%, 10 to 90 % of problems"
+    budgets = (f"cons at {100 * share:g}%" for share in one.reached)
+    return ["lane", "kind", "settings tried", *budgets, told, "serial tokens", "settings"]
+
+
+def _cells(one: Frontier, lane: Lane) -> list[str]:
+    values = [_cell(one, share, lane.name) for share in one.reached]
+    cells, middle = [lane.name, lane.kind, str(len(lane.settings)), *values], _middle(one)
     here = one.reached[middle].get(lane.name)
     if here is None:
         return [*cells, "-", "-", "-"]
     low, high = np.quantile(here.tokens, [0.1, 0.9]) / one.full
     spent = f"{here.tokens.mean() / one.full:.1%} [{low:.1%}, {high:.1%}]"
-    named = "; ".join(f"{weight:.0%} {setting}" if weight < 0.995 else setting for setting, weight in here.settings[:2])
-    return [*cells, spent, f"{here.serial.mean():,.0f}", plain(named)]
+    mixed = [(setting, weight) for setting, weight in here.settings if weight >= SHOWN]
+    named = "; ".join(setting if len(mixed) == 1 else f"{weight:.0%} {setting}" for setting, weight in mixed)
+    return [*cells, spent, f"{here.serial.mean():,.0f}", named]
+
+
+def _cell(one: Frontier, share: float, name: str) -> str:
+    """cons of a lane within a budget, marked where held-out problems spend more than that."""
+    value = one.reached[share].get(name)
+    return "-" if value is None else shown(bootstrap(value.voted)) + " (over)" * _overspends(one, share, value)
+
+
+def _escaped(cells: Sequence[str]) -> list[str]:
+    """Cells of a Markdown table, of which the first and the last hold names of others."""
+    return [plain(cells[0]), *cells[1:-1], plain(cells[-1])]
+
+
+def _overspends(one: Frontier, share: float, value: Reached) -> bool:
+    return bool(value.tokens.mean() > (1 + OVER) * share * one.full)
+
+
+def _warnings(one: Frontier) -> list[str]:
+    """What a reader has to know of the table: lanes that spend too much, and methods without a lane."""
+    marked = any(_overspends(one, share, v) for share, within in one.reached.items() for v in within.values())
+    lines = [f"(over): spends over {OVER:.0%} more than the budget on the held-out problems.", ""] if marked else []
+    return lines + [part for told in without_lane(one.left_out) for part in (plain(told), "")]
 
 
 def _differences(one: Frontier) -> list[str]:
@@ -211,11 +332,20 @@ def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
     for one in found:
         for share, within in one.reached.items():
             about = {"pool": one.group.folder.name, "task": one.group.spec["task"], "share": share}
-            kinds = {lane.name: lane.kind for lane in one.lanes}
+            known = {lane.name: lane for lane in one.lanes}
             for name, value in within.items():
                 setting = "; ".join(f"{weight:.3f} {setting}" for setting, weight in value.settings)
-                numbers = {"lane": name, "kind": kinds[name], "settings": setting, **_spread("cons", value.voted)}
-                numbers |= {"spent": value.tokens.mean() / one.full, "serial": value.serial.mean()}
+                numbers = {
+                    "lane": name,
+                    "kind": known[name].kind,
+                    "tried": len(known[name].settings),
+                    "settings": setting,
+                }
+                numbers |= {
+                    **_spread("cons", value.voted),
+                    "spent": value.tokens.mean() / one.full,
+                    "serial": value.serial.mean(),
+                }
                 lines.append(about | numbers)
             for first, second in one.pairs:
                 value_of = one.difference(share, first, second)

@@ -6,8 +6,9 @@ and which bar a stopping rule has. Everything is replayed from records; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, pairwise, product
 from pathlib import Path
@@ -18,18 +19,21 @@ import numpy as np
 from harness import registry
 from harness.api import PathpruneError
 from harness.plugins.declared import Plugin
-from harness.replay.policy import Played, Policy, play, play_keeps
-from harness.replay.pool import Pool, own_rule
+from harness.plugins.guard import blamed, is_ours
+from harness.replay.policy import Played, Policy, play, play_keeps, play_sizes
+from harness.replay.pool import Pool, own_rule, weighted_vote
 from harness.replay.stages import Checks, from_rows
 from harness.report import Group, Method, judged_records
-from harness.report.parallel import each
+from harness.report.parallel import each_table
 from harness.spec import Stage
 from harness.text import unknown
 
 Kind = Literal["no pruning", "stopping", "one cut", "two cuts", "three cuts", "cut, then stopping", "own rule"]
 LAUNCHED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)  # numbers of paths that are tried
+LEAST = 8  # paths that a stopping rule has to choose from
 BEHIND = 4  # a stopping rule behind a cut has so many paths at least to choose from
 WHOLE = "no pruning"
+USUAL = "stop"  # the scorer that is cut more than once, and stopped behind, where none is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +67,15 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Everything recorded on one pool: its scorers, and the methods with a rule of their own."""
+    """Everything recorded on one pool: its scorers, and the methods with a rule of their own.
+
+    ``left_out``: why methods that are recorded have no lane, by name.
+    """
 
     group: Group
     scorers: tuple[Scorer, ...]
     rules: tuple[Method, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pool(self) -> Pool:
@@ -76,9 +84,22 @@ class Table:
 
 
 def tables_of(groups: Sequence[Group]) -> list[Table]:
-    """One table for each pool that the groups are of, with its scores at all prefix lengths among them."""
+    """One table for each pool that the groups are of, with its scores at all prefix lengths among them.
+
+    Raises:
+        PathpruneError: a pool of a single problem or path, where nothing can be chosen on other problems, or at all.
+    """
     folders: dict[Path, list[Group]] = {}
     for group in groups:
+        if len(group.pool.problems) < 2:
+            raise PathpruneError(
+                f"{group.folder} holds one problem, and settings are chosen on other problems than they are judged on; bench "
+                "two or more"
+            )
+        if group.pool.n < 2:
+            raise PathpruneError(
+                f"{group.folder} holds one path per problem, so there is nothing to choose; bench more"
+            )
         folders.setdefault(group.folder, []).append(group)
     return [_table(folder, same) for folder, same in folders.items()]
 
@@ -87,9 +108,12 @@ def _table(folder: Path, groups: Sequence[Group]) -> Table:
     pool = groups[0].pool
     lines = {(r.file.stem.rpartition("-")[2], r.header["spec"]["prefix"]): r.lines for r in judged_records(folder)}
     found: dict[str, list[tuple[int, Method]]] = {}
+    left_out: dict[str, str] = {}
     for group in groups:
         for method in group.judged:
-            if method.ranks and method.pool.problems == pool.problems and not method.stale:
+            if why := _lacks(method, pool):
+                left_out[method.name] = why
+            elif method.ranks:
                 found.setdefault(method.name, []).append((group.prefix, method))
     scorers = [
         Scorer(
@@ -98,8 +122,18 @@ def _table(folder: Path, groups: Sequence[Group]) -> Table:
         )
         for name, methods in found.items()
     ]  # fmt: skip
-    rules = [m for m in groups[0].judged if m.role == "own-rule" and m.pool.problems == pool.problems and not m.stale]
-    return Table(groups[0], tuple(scorers), tuple(rules))
+    rules = [m for m in groups[0].judged if m.role == "own-rule" and m.name not in left_out]
+    return Table(groups[0], tuple(scorers), tuple(rules), {n: why for n, why in left_out.items() if n not in found})
+
+
+def _lacks(method: Method, pool: Pool) -> str:
+    """Why a recorded method cannot stand beside others, "" where it can."""
+    if not (method.ranks or method.role == "own-rule" or method.errors):
+        return ""  # controls with a closed form, and oracles
+    if method.stale:
+        return "scored by older code; bench it again"
+    judged, total = len(method.pool.problems), len(pool.problems)
+    return f"scored on {judged} of {total} problems; bench it on all" if judged < total else ""
 
 
 def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
@@ -112,10 +146,18 @@ def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
     return Checks(method.values, np.broadcast_to(tokens, shape), np.broadcast_to(flops, shape), zeros, zeros)
 
 
+def without_lane(left_out: Mapping[str, str]) -> list[str]:
+    """Which methods have no lane, and why: a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in sorted(left_out.items()):
+        by_reason.setdefault(why, []).append(name)
+    return [f"Left out: {', '.join(names)} ({why})." for why, names in by_reason.items()]
+
+
 def lanes(
     table: Table,
     scorers: Sequence[str],
-    rules: Sequence[str],
+    rules: Sequence[Plugin],
     draws: int,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> list[Lane]:
@@ -123,45 +165,65 @@ def lanes(
 
     Args:
         scorers: those that get lanes of several cuts and of stopping rules behind them; the others are cut once.
-        rules: stopping rules that stand behind scorers.
+        rules: stopping rules that stand behind scorers, and alone.
         draws: random launches per setting.
         progress: told how many lanes of how many are done, and which was the last.
 
     Raises:
         PathpruneError: a scorer that has no scores here.
     """
-    wanted = list(_wanted(table, scorers, rules, draws))
-    done: list[str] = []
+    wanted, played = list(_wanted(table, scorers, rules, draws)), list[Lane]()
 
-    def played(make: Callable[[], Lane]) -> Lane:
-        lane = make()
-        done.append(lane.name)
-        progress(len(done), len(wanted), lane.name)
-        return lane
+    def done(lane: Lane) -> None:
+        played.append(lane)
+        progress(len(played), len(wanted), lane.name)
 
-    return [*each(played, wanted), *_own_rules(table)]
+    progress(0, len(wanted), "")
+    return [*each_table(_made, wanted, done), *_own_rules(table)]
 
 
-def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[str], draws: int) -> Iterator[Callable[[], Lane]]:
+def _made(make: Callable[[], Lane]) -> Lane:
+    return make()
+
+
+def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int) -> Iterator[Callable[[], Lane]]:
     """What makes each lane, the dearest first, so that no core is left with it at the end."""
     pool, chosen = table.pool, [_named(table, name) for name in scorers]
-    behind = _by_name(rule for name in rules for rule in _swept(registry.pruner(name)))
+    possible = [cuts for cuts in (3, 2) if next(_falling(pool.n, cuts), None)]  # not of a few paths
     for scorer in chosen:
-        for name, swept in behind:
-            yield partial(_cut_then_stopped, pool, scorer, name, swept, draws)
-        for cuts in (3, 2):
+        for rule in rules:
+            yield partial(_cut_then_stopped, pool, scorer, rule, draws)
+        for cuts in possible:
             if scorer.pointwise and len(scorer.cuts) >= cuts:
                 yield partial(_cut, pool, scorer, cuts, draws)
-    yield from (partial(_stopping, pool, rule, draws) for rule in _stopping_rules())
+    alone = {rule.name: rule for rule in (*rules, *_stopping_rules())}
+    yield from (partial(_stopping, pool, rule, draws) for rule in alone.values())
     yield from (partial(_cut, pool, scorer, 1, draws) for scorer in table.scorers)
     yield partial(no_pruning, pool, draws)
 
 
+def scorers_of(tables: Sequence[Table], wanted: Sequence[str] | None) -> list[list[str]]:
+    """Which of the scorers asked for each table has; None: stop, where it was benched.
+
+    Raises:
+        PathpruneError: a scorer that no table has.
+    """
+    names = [USUAL] if wanted is None else list(dict.fromkeys(wanted))
+    chosen = [[name for name in names if any(s.name == name for s in table.scorers)] for table in tables]
+    if lacking := [name for name in names if wanted is not None and not any(name in here for here in chosen)]:
+        _named(tables[0], lacking[0])
+    return chosen
+
+
 def _named(table: Table, name: str) -> Scorer:
     known = {s.name: s for s in table.scorers}
-    if name not in known:
-        raise PathpruneError(unknown("scorer with scores of all problems", name, list(known)))
-    return known[name]
+    if name in known:
+        return known[name]
+    if name in table.left_out:
+        raise PathpruneError(f"{name} has no lanes on {table.group.folder.name}: it was {table.left_out[name]}")
+    if is_stopping(name):
+        raise PathpruneError(f"{name} is a stopping rule and no scorer; name it as a rule")
+    raise PathpruneError(unknown(f"scorer of {table.group.folder.name}", name, list(known)))
 
 
 def sizes(n: int) -> list[int]:
@@ -175,42 +237,63 @@ def no_pruning(pool: Pool, draws: int) -> Lane:
     return Lane.of(WHOLE, "no pruning", "control", {str(p): play(pool, p, draws=4 * draws) for p in policies})
 
 
+def rules_of(specs: Sequence[Any]) -> list[Plugin]:
+    """Stopping rules by their specs, or made in Python.
+
+    Raises:
+        PathpruneError: what is no stopping rule.
+    """
+    plugins = [_rule_of(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
+    for plugin in plugins:
+        if not plugin.traits.stops:
+            raise PathpruneError(f"{plugin.name} is no stopping rule; a rule says when to stop, as asc does")
+    return plugins
+
+
+def _rule_of(spec: str) -> Plugin:
+    head, known = spec.partition(":")[0], registry.names("pruners")
+    if "@" in spec or head in known or head.endswith(".py"):
+        return registry.pruner(spec)
+    raise PathpruneError(unknown("stopping rule", head, list(filter(is_stopping, known))))
+
+
 def _stopping_rules() -> list[Plugin]:
     plugins = [registry.pruner(name) for name in registry.names("pruners")]
     return [p for p in plugins if p.traits.stops and not p.traits.on_request]
 
 
 def _swept(plugin: Plugin) -> list[Plugin]:
-    """A rule at every value of its ``grid``; one that is given options, or has no grid, as it is."""
-    grid = getattr(plugin.pruner, "grid", None)
-    if not grid or plugin.options:
+    """A rule at every value of its ``grid``; one that is given options, has no grid, or was made in Python, as it is."""
+    grid = plugin.traits.grid
+    if not grid or plugin.options or not plugin.spec:
         return [plugin]
-    values = product(*grid.values())
-    return [
-        registry.pruner(f"{plugin.name}:{','.join(f'{k}={v}' for k, v in zip(grid, v, strict=True))}") for v in values
-    ]
+    every = [zip(grid, values, strict=True) for values in product(*grid.values())]
+    return [registry.pruner(f"{plugin.spec}:{','.join(f'{k}={v}' for k, v in values)}") for values in every]
 
 
-def _by_name(plugins: Iterable[Plugin]) -> list[tuple[str, list[Plugin]]]:
-    named: dict[str, list[Plugin]] = {}
-    for plugin in plugins:
-        named.setdefault(plugin.name.partition(":")[0], []).append(plugin)
-    return [*named.items()]
+def _blamed(rule: Plugin) -> AbstractContextManager[None]:
+    """What a rule of others raises is one line that names it."""
+    return nullcontext() if is_ours(rule.pruner) else blamed(f"stopping rule {rule.name!r}")
 
 
 def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Lane:
     """A rule alone, on every number of paths."""
-    policies = [
-        Policy(n, (), rule.pruner, rule.name) for rule in _swept(plugin) for n in sizes(pool.n) if n >= min(8, pool.n)
-    ]
-    return Lane.of(
-        plugin.name, "stopping", plugin.traits.quadrant, {str(p): play(pool, p, draws=draws) for p in policies}
-    )
+    launched, played = [n for n in sizes(pool.n) if n >= min(LEAST, pool.n)], dict[str, Played]()
+    with _blamed(plugin):
+        for rule in _swept(plugin):
+            gave = play_sizes(pool, rule.pruner, launched, draws)
+            played |= {str(Policy(n, (), rule.pruner, rule.name)): one for n, one in zip(launched, gave, strict=True)}
+    return Lane.of(plugin.name, "stopping", plugin.traits.quadrant, played)
 
 
 def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
     """A scorer with so many cuts, at every choice of its prefix lengths and of the numbers kept."""
     kinds: dict[int, Kind] = {1: "one cut", 2: "two cuts", 3: "three cuts"}
+    name = scorer.name if cuts == 1 else f"{scorer.name}, {kinds[cuts]}"
+    return Lane.of(name, kinds[cuts], scorer.quadrant, _cuts_played(pool, scorer, cuts, draws))
+
+
+def _cuts_played(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> dict[str, Played]:
     played: dict[str, Played] = {}
     for prefixes in combinations(sorted(scorer.cuts), cuts):
         checks = [scorer.cuts[p] for p in prefixes]
@@ -218,8 +301,7 @@ def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
             stages = [tuple(map(Stage, prefixes, (*earlier, keep))) for keep in last]
             gave = play_keeps(pool, Policy(n, stages[0]), last, checks, draws)
             played |= {str(Policy(n, s)): one for s, one in zip(stages, gave, strict=True)}
-    name = scorer.name if cuts == 1 else f"{scorer.name}, {kinds[cuts]}"
-    return Lane.of(name, kinds[cuts], scorer.quadrant, played)
+    return played
 
 
 def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[int]]]:
@@ -232,40 +314,46 @@ def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[
                 yield n, earlier, last
 
 
-def _cut_then_stopped(pool: Pool, scorer: Scorer, name: str, rules: Sequence[Plugin], draws: int) -> Lane:
-    """One cut, and a sequential rule at every bar among what is kept; no rule is one more setting of it."""
-    by_setting: dict[str, Played] = {}
-    for rule in rules:
-        for prefix, (n, _, kept) in product(sorted(scorer.cuts), _falling(pool.n, 1)):
-            keeps = [keep for keep in kept if keep >= BEHIND]
-            if not keeps or not rule.traits.sequential:
-                continue
-            policies = [Policy(n, (Stage(prefix, keep),), rule.pruner, rule.name) for keep in keeps]
-            played = play_keeps(pool, policies[0], keeps, [scorer.cuts[prefix]], draws)
-            by_setting |= dict(zip(map(str, policies), played, strict=True))
-    whole = _cut(pool, scorer, 1, draws)
-    for setting, voted, tokens, serial in zip(whole.settings, whole.voted, whole.tokens, whole.serial, strict=True):
-        by_setting[setting] = Played(voted, tokens, serial, np.full(len(voted), 2.0))
-    return Lane.of(f"{scorer.name}+{name}", "cut, then stopping", scorer.quadrant, by_setting)
+def _cut_then_stopped(pool: Pool, scorer: Scorer, plugin: Plugin, draws: int) -> Lane:
+    """One cut, and a rule at every bar among what is kept; no rule is one more setting of it."""
+    played = _cuts_played(pool, scorer, 1, draws)
+    with _blamed(plugin):
+        for rule, prefix, (n, _, kept) in product(_behind(plugin), sorted(scorer.cuts), _falling(pool.n, 1)):
+            policies = [Policy(n, (Stage(prefix, k),), rule.pruner, rule.name) for k in kept if k >= BEHIND]
+            if policies:
+                keeps = [policy.stages[0].keep for policy in policies]
+                gave = play_keeps(pool, policies[0], keeps, [scorer.cuts[prefix]], draws)
+                played |= dict(zip(map(str, policies), gave, strict=True))
+    return Lane.of(f"{scorer.name}+{plugin.name}", "cut, then stopping", scorer.quadrant, played)
+
+
+def _behind(plugin: Plugin) -> list[Plugin]:
+    """A rule as it stands behind a scorer: one after another where it can, which is what the scores' order is for."""
+    swept = _swept(plugin)
+    return [rule for rule in swept if rule.traits.sequential] or swept
 
 
 def _own_rules(table: Table) -> Iterator[Lane]:
-    """Methods with a rule of their own, as they were recorded: a method's variants are the settings of one lane."""
+    """Methods with a rule of their own, as they were recorded: a method's variants are the settings of one lane.
+
+    Their paths vote with the weights that the method gives them.
+    """
     named: dict[str, dict[str, Played]] = {}
     quadrants = {}
     for method in table.rules:
-        if method.spent is None or method.latency is None or _is_stopping(method.name):
+        if method.spent is None or method.latency is None or is_stopping(method.name):
             continue
         result = own_rule(method.pool, method.spent, method.values, method.checks)
         head = method.name.partition(":")[0]
-        played = Played(result.voted, result.tokens, method.latency.serial, method.latency.rounds)
+        voted = weighted_vote(method.pool, method.values)
+        played = Played(voted, result.tokens, method.latency.serial, method.latency.rounds)
         named.setdefault(head, {})[method.name] = played
         quadrants[head] = method.quadrant
     for name, variants in named.items():
         yield Lane.of(name, "own rule", quadrants[name], variants)
 
 
-def _is_stopping(name: str) -> bool:
-    """Is it a rule that has a lane of its own already?"""
+def is_stopping(name: str) -> bool:
+    """Is it a registered stopping rule, which has a lane of its own?"""
     head = name.partition(":")[0]
     return head in registry.names("pruners") and registry.pruner(head).traits.stops

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from harness.api import Cost
 from harness.loop import STAGES
+from harness.spec import stages_of
 from harness.store.records import Record, records
 
 HEADS = ("pruner", *STAGES, "check / generation", "avg of kept", "vote", "tokens", "problems", "errors")
@@ -31,9 +32,10 @@ def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
     tables: dict[str, list[list[str]]] = {}
     for record in records(folder, "live"):
         spec, device = record.header["spec"], record.header["device"]["device"]
-        prefixes, kept = zip(*spec["stages"], strict=True) if "stages" in spec else ([spec["prefix"]], [spec["keep"]])
-        cuts = ", ".join(map(str, prefixes))
-        setting = f"L = {cuts}, {kept[-1]} of {spec['n']} finished, on {device}"
+        pairs = spec.get("stages") or [[spec[key] for key in ("prefix", "keep", "at") if key in spec]]
+        stages = stages_of(pairs)
+        cuts = ", ".join(stage.where for stage in stages)
+        setting = f"L = {cuts}, {stages[-1].keep} of {spec['n']} finished, on {device}"
         tables.setdefault(setting, []).append(_cells(record))
     return list(tables.items())
 

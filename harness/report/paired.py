@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from harness.api import Cost
 from harness.plugins.declared import Method as Asked
+from harness.plugins.guard import PluginError, contained
+from harness.public import public
 from harness.replay.latency import Latency, of_rule
 from harness.replay.pool import Pool, kept_mask
 from harness.replay.stages import check_costs, latency_of, survivors
@@ -17,21 +21,34 @@ from harness.spec import RunSpec
 from harness.stopping import batch_of, enough, finishing, order_of, spent_of
 
 
-def paired(asked: Asked, group: Group, spec: RunSpec) -> Method | None:
-    """The method of ``stop+asc`` on a group that holds the scorer's; None where the scorer has no scores there.
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """The method that a scorer and a rule are together. ``failures``: why the rule failed, by problem."""
+
+    method: Method
+    failures: Mapping[str, str]
+
+
+def paired(asked: Asked, group: Group, spec: RunSpec, time_limit: float | None = None) -> Paired | None:
+    """What ``stop+asc`` is on a group that holds the scorer's scores; None where it holds none.
 
     What the scorer keeps is finished from the highest score down, ties to the lower index, until the rule says enough. Paths
     that finish have one vote each.
+
+    Args:
+        time_limit: seconds that the rule may take for one problem.
     """
     scorer, rule = asked.plugins
     method = next((m for m in group.judged if m.name == scorer.name and m.top_k and len(m.pool.problems)), None)
     if method is None:
         return None
-    pool = method.pool
+    spec = spec.keeping_all() if scorer.traits.keeps_all else spec
     masks, checks = _cuts(method, group, spec)
-    reached = np.minimum(pool.lengths, _cut_at(masks, spec))
-    spent, voting, behind = _finished(rule.pruner, pool, method.values, masks[-1], reached)
-    return replace(
+    ends = group.ends(method.pool) if group.stages else list(spec.prefixes)
+    reached = np.minimum(method.pool.lengths, _cut_at(masks, ends))
+    seen, failures = _seen(rule.pruner, method, masks[-1], reached, time_limit)
+    spent, voting, behind = _finished(rule.pruner, method, masks[-1], reached, seen)
+    together = replace(
         method,
         name=asked.name,
         fidelity=" + ".join(dict.fromkeys((method.fidelity, rule.traits.fidelity))),
@@ -43,7 +60,25 @@ def paired(asked: Asked, group: Group, spec: RunSpec) -> Method | None:
         shared=None,
         cold=None,
         cuts=(),
-        latency=_latency(pool, spec, masks, behind),
+        latency=_latency(method.pool, ends, masks, behind),
+    )
+    return Paired(_without(together, failures), failures)
+
+
+def _without(method: Method, failures: Mapping[str, str]) -> Method:
+    """The method on the problems on which its rule did not fail."""
+    if not failures:
+        return method
+    rows = [q for q, problem in enumerate(method.pool.problems) if problem not in failures]
+    assert method.spent is not None and method.latency is not None
+    return replace(
+        method,
+        pool=method.pool.subset([method.pool.problems[q] for q in rows]),
+        values=method.values[rows],
+        spent=method.spent[rows],
+        checks=[method.checks[q] for q in rows],
+        latency=Latency(*(of_problems[rows] for of_problems in method.latency)),
+        errors=method.errors + len(failures),
     )
 
 
@@ -51,41 +86,59 @@ def _cuts(method: Method, group: Group, spec: RunSpec) -> tuple[list[np.ndarray]
     """(who is left after each cut, bool ``[Q, N]`` each; what scoring cost each problem)."""
     if not group.stages:
         return [kept_mask(method.pool, method.values, spec.keep, group.prefix, spec.ended)], method.checks
-    masks = survivors(method.pool, method.cuts, group.stages, spec.ended)
+    masks = survivors(method.pool, method.cuts, spec.stages, spec.ended)
     tokens, flops = check_costs(method.cuts, [np.ones_like(masks[0]), *masks[:-1]])
     return masks, [Cost(probed=int(t), flops=float(f)) for t, f in zip(tokens, flops, strict=True)]
 
 
-def _cut_at(masks: list[np.ndarray], spec: RunSpec) -> np.ndarray:
-    """The last prefix length to which each path was generated, int ``[Q, N]``."""
+def _cut_at(masks: list[np.ndarray], ends: Sequence[int | np.ndarray]) -> np.ndarray:
+    """The last length to which each path was generated for a cut, int ``[Q, N]``."""
     alive_at = [np.ones_like(masks[0]), *masks[:-1]]
-    ends = [here * stage.prefix for here, stage in zip(alive_at, spec.stages, strict=True)]
-    return np.max(ends, axis=0)
+    return np.max([here * end for here, end in zip(alive_at, ends, strict=True)], axis=0)
+
+
+def _ranked(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Indices of the kept paths of one problem, from the highest score down, ties to the lower index."""
+    paths = np.flatnonzero(kept)
+    return np.asarray(paths[np.argsort(-scores[paths], kind="stable")])
+
+
+def _seen(
+    rule: Any, method: Method, mask: np.ndarray, reached: np.ndarray, time_limit: float | None
+) -> tuple[list[int], dict[str, str]]:
+    """(how many of each problem's kept paths have finished when the rule stops, why it failed on problems)."""
+    pool, counts, failures = method.pool, list[int](), dict[str, str]()
+    for q, problem in enumerate(pool.problems):
+        paths = _ranked(method.values[q], mask[q])
+        order, ends = finishing(rule, pool.lengths[q, paths] - reached[q, paths])
+        answers = [None if code < 0 else code for code in pool.answers[q, paths[order]].tolist()]
+        try:
+            counts.append(contained(partial(enough, rule, answers, ends), time_limit))
+        except PluginError as error:
+            counts.append(len(paths))
+            failures[problem] = public(str(error))
+    return counts, failures
 
 
 def _finished(
-    rule: Any, pool: Pool, scores: np.ndarray, mask: np.ndarray, reached: np.ndarray
+    rule: Any, method: Method, mask: np.ndarray, reached: np.ndarray, seen: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, Latency]:
-    """(tokens of each path, who finishes, the latency behind the cuts) where the rule says when it is enough."""
-    spent, voting = reached.copy(), np.zeros_like(mask)
+    """(tokens of each path, who finishes, the latency behind the cuts) where so many paths finish."""
+    lengths, spent, voting = method.pool.lengths, reached.copy(), np.zeros_like(mask)
     added = np.zeros_like(reached)  # in the order of finishing, so that batches lie side by side
-    for q, kept in enumerate(mask):
-        paths = np.flatnonzero(kept)
-        paths = paths[np.argsort(-scores[q, paths], kind="stable")]
-        rest = pool.lengths[q, paths] - reached[q, paths]
-        order, ends = finishing(rule, rest)
-        codes = pool.answers[q, paths[order]]
-        seen = enough(rule, [None if code < 0 else code for code in codes.tolist()], ends)
-        more = spent_of(rule, rest, order, seen)
+    for q, count in enumerate(seen):
+        paths = _ranked(method.values[q], mask[q])
+        rest = lengths[q, paths] - reached[q, paths]
+        order, _ = finishing(rule, rest)
+        more = spent_of(rule, rest, order, count)
         spent[q, paths] += more
         added[q, : len(more)] = more
-        voting[q, paths[order[:seen]]] = True
+        voting[q, paths[order[:count]]] = True
     return spent, voting, of_rule(added, 0, order_of(rule) == "sequential", batch_of(rule))
 
 
-def _latency(pool: Pool, spec: RunSpec, masks: list[np.ndarray], behind: Latency) -> Latency:
-    """Of the cuts, up to the last prefix length, and of what the rule has generated behind them."""
-    last = spec.prefixes[-1]
-    short = replace(pool, lengths=np.minimum(pool.lengths, last))
-    cuts = latency_of(short, spec.stages, masks)
+def _latency(pool: Pool, ends: Sequence[int | np.ndarray], masks: list[np.ndarray], behind: Latency) -> Latency:
+    """Of the cuts, up to the last of them, and of what the rule has generated behind them."""
+    short = replace(pool, lengths=np.minimum(pool.lengths, ends[-1]))
+    cuts = latency_of(short, ends, masks)
     return Latency(cuts.serial + behind.serial, cuts.rounds + behind.rounds)

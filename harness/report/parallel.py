@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -26,15 +26,34 @@ def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Resu
         return list(pool.map(function, items))
 
 
-def each_table(function: Callable[[Item], Result], tables: Sequence[Item]) -> list[Result]:
-    """The same in processes of their own, the first tables first; ``function`` and what it returns are picklable."""
+def each_table(
+    function: Callable[[Item], Result],
+    tables: Sequence[Item],
+    done: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """The same in processes of their own, the first tables first; ``function`` and what it returns are picklable.
+
+    Args:
+        done: told each result as soon as it is there, in any order.
+    """
     workers = min(_workers(), len(tables))
     if workers < 2:
-        return [function(table) for table in tables]
+        return [_told(function(table), done) for table in tables]
     with ProcessPoolExecutor(workers, initializer=_begin) as pool:
         with deferred():
-            results = pool.map(function, tables)
-        return list(results)
+            futures = [pool.submit(function, table) for table in tables]
+        try:
+            for future in as_completed(futures):
+                done(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what runs is waited for, and nothing else begun
+            raise
+        return [future.result() for future in futures]
+
+
+def _told(result: Result, done: Callable[[Result], None]) -> Result:
+    done(result)
+    return result
 
 
 def _workers() -> int:

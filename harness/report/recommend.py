@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
@@ -32,12 +34,43 @@ class Plan:
         return f"{self.lane}: {self.setting}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recommendation:
-    """The best plan of all, and the best of each kind of lane, no pruning among them."""
+    """``best``: the best plan of all; ``by_kind``: the best of each kind of lane, ``best`` and no pruning among them.
+
+    ``full``: what finishing all paths takes per problem; ``title``: on what. ``notes``: methods that were left
+    out, and what the retention law says, a line each.
+    """
 
     best: Plan
     by_kind: tuple[Plan, ...]
+    full: float = np.nan
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """One line per kind of lane, the best first, no pruning last."""
+        rows = [
+            {"recommended": plan is self.best, "kind": plan.kind, "lane": plan.lane, "setting": plan.setting}
+            | {"cons": plan.expected.mean, "cons_low": plan.expected.low, "cons_high": plan.expected.high}
+            | {"tokens": plan.tokens, "share": plan.tokens / self.full, "serial": plan.serial}
+            for plan in self.by_kind
+        ]
+        return pd.DataFrame(rows)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        shown = Table(title=Text(self.title), title_justify="left")
+        for head in ("", "kind", "policy", "cons, held out", "tokens", "of all", "serial tokens"):
+            shown.add_column(head)
+        for plan in self.by_kind:
+            mark = "recommended" if plan is self.best else ""
+            spent = f"{plan.tokens:,.0f}", f"{plan.tokens / self.full:.1%}", f"{plan.serial:,.0f}"
+            shown.add_row(*map(Text, (mark, plan.kind, str(plan), str(plan.expected), *spent)))
+        return Group(shown, *map(Text, self.notes))
 
 
 def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:
@@ -50,15 +83,18 @@ def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> R
     if best is None:
         cheapest = min(float(lane.tokens.mean(1).min()) for lane in lanes)
         fastest = min(float(lane.serial.mean(1).min()) for lane in lanes)
+        within = f"{budget:,.10g} tokens" + f" and {serial:,.10g} serial tokens" * bool(np.isfinite(serial))
         raise PathpruneError(
-            f"no policy of these records keeps to {budget:,.0f} tokens and {serial:,.0f} serial tokens per problem; the cheapest "
-            f"takes {cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens"
+            f"no policy of these records keeps to {within} per problem on every fold of problems; the cheapest takes "
+            f"{cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens; give more"
         )
     kinds: dict[Kind, list[Lane]] = {}
     for lane in lanes:
         kinds.setdefault(lane.kind, []).append(lane)
     plans = [plan for same in kinds.values() if (plan := _best(same, budget, serial)) is not None]
-    return Recommendation(best, tuple(sorted(plans, key=lambda p: (p.kind == WHOLE, -p.expected.mean))))
+    # What to expect of the best is what choosing among all kinds gives, not among its own.
+    plans = [best if plan.kind == best.kind else plan for plan in plans]
+    return Recommendation(best, tuple(sorted(plans, key=lambda p: (p is not best, p.kind == WHOLE, -p.expected.mean))))
 
 
 def _best(lanes: Sequence[Lane], budget: float, serial: float) -> Plan | None:

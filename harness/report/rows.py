@@ -83,6 +83,11 @@ class Replayed:
         return self.method.ranked_by == "votes"
 
     @property
+    def has_gain(self) -> bool:
+        """Can it be compared with random's survivors? Not the votes of a rule that spends as many tokens as it likes."""
+        return self.method.top_k or not self.by_votes
+
+    @property
     def gain(self) -> np.ndarray:
         """Over random's expectation, ``[Q]``: of avg@k, or of cons@k for what is ranked by votes."""
         if self.by_votes:
@@ -178,7 +183,9 @@ def _named(row: Row, same: Sequence[Replayed]) -> Row:
 def _chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
     """The expectation of random survivors, on the group's problems or on those of a pool of its own."""
     pool = pool or group.pool
-    return random_stages(pool, group.stages) if group.stages else random_pruning(pool, keep, group.prefix)
+    if group.stages:
+        return random_stages(pool, group.stages, group.ends(pool))
+    return random_pruning(pool, keep, group.prefix)
 
 
 def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
@@ -212,9 +219,11 @@ def _row(
         method.name,
         method.quadrant,
         method.fidelity,
-        gain=bootstrap(replayed.gain),
+        gain=bootstrap(replayed.gain) if replayed.has_gain else None,
         adjusted_p=adjusted,
-        matched=bootstrap(replayed.result.accuracy - length_matched(pool, replayed.mask)),
+        matched=bootstrap(replayed.result.accuracy - length_matched(pool, replayed.mask))
+        if replayed.has_gain
+        else None,
         behind=bootstrap(behind[0] - behind[1]) if behind and len(behind[0]) else None,
         oracle_share=ratio(*share) if share and share[1].sum() > 0 else None,
         own_vote=_own_vote(replayed, vote),
@@ -281,7 +290,7 @@ def _note(method: Method, group: Group, replayed: Replayed | None) -> str:
     total, count = len(group.pool.problems), len(method.pool.problems)
     notes = [f"{method.errors} errors"] * bool(method.errors) + ["stale"] * method.stale
     notes += [f"{count} of {total} problems"] * (0 < count < total)
-    notes += ["gain of votes"] * (method.ranked_by == "votes")
+    notes += ["gain of votes"] * (method.ranked_by == "votes" and method.top_k)
     if replayed and not method.top_k:
         kept = replayed.mask.sum(1)
         notes.append(f"own rule: {kept.mean():.1f} of {group.pool.n} paths vote")
@@ -295,7 +304,8 @@ def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
     shortness = -pool.lengths.astype(float)
     if group.stages:
         free = Checks(shortness, *[np.zeros_like(shortness)] * 2, *[np.zeros(len(shortness))] * 2)
-        result, _ = replay_stages(pool, [free] * len(group.stages), group.stages)
+        lengths = [None if isinstance(end, int) else end for end in group.ends(pool)]
+        result, _ = replay_stages(pool, [replace(free, places=at, reached=at) for at in lengths], group.stages)
     else:
         result = replay(pool, kept_mask(pool, shortness, keep, group.prefix), group.prefix)
     gain = bootstrap(result.accuracy - pool.correct.mean(1))

@@ -11,8 +11,10 @@ from harness.plugins.code import code_digest, is_present
 
 def is_stale(header: dict[str, Any]) -> bool:
     """Is a record of other code than its pruner's present one? Those of pruners that are not installed cannot be judged."""
-    pruner = _registered(header["spec"]["pruner"].partition(":")[0])
-    return pruner is not None and not is_present(header["spec"]["code"], pruner)
+    spec = header["spec"]
+    parts = [("pruner", "code"), *([("scorer", "scorer_code")] if "scorer_code" in spec else [])]
+    pruners = [(spec[code], _registered(spec[name].partition(":")[0])) for name, code in parts]
+    return any(pruner is not None and not is_present(code, pruner) for code, pruner in pruners)
 
 
 def restated(header: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ class Table:
 
     ``rows`` are the lines, the exact controls first; ``bank`` is where the paths lie; ``as_sets`` names methods that a
     schedule leaves out, since they score a path by those beside it or were recorded without costs per path.
+    ``failures``: methods that failed on problems, each with how many and the first reason.
     """
 
     group: Group
@@ -43,6 +44,7 @@ class Table:
     keep: int
     bank: FilePath
     as_sets: tuple[str, ...] = ()
+    failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,15 +55,17 @@ class Table:
         vote: str | None,
         bank: FilePath,
         pairs: Sequence[plugins.Method] = (),
+        time_limit: float | None = None,
     ) -> Table:
         """The table of a run whose records lie in ``folder``, on these problems; ``pairs`` are scorers with a rule behind them."""
-        if len(spec.stages) > 1:
+        if spec.is_schedule:
             group, left_out = schedule_of(folder, spec, problems)
         else:
             group, left_out = _group_of(folder, spec, problems), []
-        behind = [m for pair in pairs if (m := paired(pair, group, spec)) is not None]
-        group = replace(group, judged=[*group.judged, *behind])
-        return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank, tuple(left_out))
+        behind = [one for pair in pairs if (one := paired(pair, group, spec, time_limit)) is not None]
+        group = replace(group, judged=[*group.judged, *(one.method for one in behind)])
+        failed = {o.method.name: (len(o.failures), next(iter(o.failures.values()))) for o in behind if o.failures}
+        return cls(group, rows(group, spec.keep, spec.ended, vote), spec.keep, bank, tuple(left_out), failed)
 
     @property
     def title(self) -> str:
@@ -90,11 +94,10 @@ class Table:
         from harness.report.figures import FIGURES
 
         if self.group.stages:
-            raise PathpruneError("figures are of one cut; bench each stage's prefix by itself to draw it")
+            raise PathpruneError("figures are of one cut at one length; bench each stage's prefix by itself to draw it")
         if kind not in FIGURES:
             raise PathpruneError(unknown("kind of figure", kind, list(FIGURES)))
-        stem = FilePath(file) if file else DRAWINGS / f"{self.group.slug}-{kind}"
-        stem = stem.with_suffix("") if stem.suffix in (".png", ".pdf", ".csv") else stem
+        stem = stem_of(file, DRAWINGS / f"{self.group.slug}-{kind}")
         data = FIGURES[kind](self.group, stem, venue=venue)
         if data is None:
             raise PathpruneError(f"{self.group.slug}: these records have nothing to draw for {kind}")
@@ -184,6 +187,12 @@ def _group_of(folder: FilePath, spec: RunSpec, problems: Sequence[str]) -> Group
         if group.prefix == prefix:
             return group
     raise PathpruneError(f"{folder} has no record at L = {prefix} for n = {spec.n}; bench a pruner there first")
+
+
+def stem_of(file: str | FilePath | None, usual: FilePath) -> FilePath:
+    """Where a figure's files lie, without a suffix: as asked for, or in the usual place."""
+    stem = FilePath(file) if file else usual
+    return stem.with_suffix("") if stem.suffix in (".png", ".pdf", ".csv") else stem
 
 
 @dataclass(frozen=True, eq=False)

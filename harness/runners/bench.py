@@ -134,8 +134,9 @@ def _fit(record: Record, row: Row) -> Row:
 def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
     """The record of a method's scores at a prefix length; of a decision rule of its own at none (``WHOLE``)."""
     identity = checkpoints.attach(plugin, run.engine)
-    stem = "own-rule" if plugin.traits.decides else f"L{prefix}"
-    spec = run.spec.scored_at(prefix) | {"pruner": plugin.name, "code": plugin.code} | identity
+    place = run.spec.scored_at(prefix)
+    stem = "own-rule" if plugin.traits.decides else f"{place.get('at', 'L')}{prefix}"
+    spec = place | {"pruner": plugin.name, "code": plugin.code} | identity
     name = f"{stem}-{checkpoints.slug(plugin.name)}-{digest(spec, 8)}.jsonl"
     about: dict[str, Any] = {
         "role": plugin.traits.role,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from harness import grading
@@ -55,15 +55,17 @@ def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], 
 def _open(run: Run, method: Method) -> Record:
     identity = {name: value for p in method.plugins for name, value in checkpoints.attach(p, run.engine).items()}
     spec = _spec(run, method).live | {"pruner": method.name, "code": method.code} | identity
-    stem = "-".join(f"L{prefix}" for prefix in run.spec.prefixes)
+    stem = "-".join(f"{'L' if stage.at == 'token' else stage.at}{stage.prefix}" for stage in run.spec.stages)
     file = run.folder / "live" / f"{stem}-{checkpoints.slug(method.name)}-{digest(spec, 8)}.jsonl"
     about = {"role": method.role, "source": method.source, "device": run.engine.describe()}
     return Record.open(file, spec, **about).checked()
 
 
 def _spec(run: Run, method: Method) -> RunSpec:
-    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all."""
-    return run.spec if method.scorer else run.spec.keeping_all()
+    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all. Paths that a rule lets finish have one vote each."""
+    if method.scorer is None:
+        return run.spec.keeping_all()
+    return replace(run.spec, vote=RunSpec.vote) if method.rule else run.spec
 
 
 def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.api import PathpruneError, Problem, Task
 from harness.ledger import IMPORTED
+from harness.places import feasible
 from harness.plugins.guard import require_timer
 from harness.pools.bank import Bank
 from harness.spec import RunSpec
@@ -38,6 +39,7 @@ class Run:
             if not isinstance(self.time_limit, int | float) or not 0 < self.time_limit < DAYS:
                 raise PathpruneError(f"time_limit is a number of seconds above 0, not {shown(self.time_limit)}")
             require_timer()
+        feasible(self.spec, self.task, self.engine)
 
     @property
     def folder(self) -> FilePath:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from harness import grading
-from harness.api import Engine, Path, Problem, Task, UnavailableError
+from harness.api import Check, Engine, Path, Problem, Task, UnavailableError
 from harness.imports.tokens import Tokens, content
 from harness.ledger import columns, kinds_of, per_path
-from harness.loop import ScoringError, Spent, check, decide
+from harness.loop import ScoringError, Spent, check, decide, placed
+from harness.places import Placer
 from harness.plugins.declared import Plugin
 from harness.pools.bank import Banked
-from harness.spec import RunSpec
+from harness.spec import Cut, RunSpec
 from harness.store.keys import digest
 
 WHOLE = 0  # the prefix length at which decision rules of their own stand: they see whole paths
@@ -63,6 +64,15 @@ class Held:
         self.pools[problem.id] = self.fresh[problem.id] = list(paths)
 
 
+@dataclass(frozen=True, eq=False)
+class Prefixes:
+    """One problem's paths as they are judged, what finding their places cost, and what a row says of these."""
+
+    paths: Sequence[Path]
+    placing: Check = field(default_factory=lambda: Check(np.random.default_rng()))
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Worker:
     """Samples and scores jobs with one engine and some pruners; a method found to be unavailable is not tried again."""
@@ -80,28 +90,47 @@ class Worker:
         engine = Banked(self.engine, held, spec.limit)
         judged: dict[Scoring, list[dict[str, Any]]] = {}
         groups = engine.launch(job.problems, spec.n, spec.prefixes[0], spec.seed)
-        for prefix in spec.prefixes:
-            if prefix != spec.prefixes[0]:
-                longer = iter(engine.resume([p for group in groups for p in group], prefix))
-                groups = [[next(longer) for _ in group] for group in groups]
-            scoring = [p for p in self.plugins if not p.traits.decides]
-            judged |= {(p.name, prefix): self._judge(p, prefix, groups, job) for p in scoring}
+        scoring = [p for p in self.plugins if not p.traits.decides]
+        for cut in spec.cuts:
+            if cut.at != "token" and not any(job.lacking[p.name, cut.prefix] for p in scoring):
+                continue  # places are known, and found again at a cost
+            groups, prefixes = self._placed(cut, groups, engine)
+            judged |= {(p.name, cut.prefix): self._judge(p, cut.prefix, prefixes, job) for p in scoring}
         finished = engine.finish(groups)
+        whole = [Prefixes(paths) for paths in finished]
         deciding = [p for p in self.plugins if p.traits.decides]
-        judged |= {(p.name, WHOLE): self._judge(p, WHOLE, finished, job) for p in deciding}
+        judged |= {(p.name, WHOLE): self._judge(p, WHOLE, whole, job) for p in deciding}
         rows = [_pool_row(self.task, self.engine, paths) for paths in finished]
         return Finished(rows, judged, list(held.fresh.values()), engine.sampled)
 
-    def _judge(self, plugin: Plugin, prefix: int, groups: Sequence[Sequence[Path]], job: Job) -> list[dict[str, Any]]:
+    def _placed(
+        self, cut: Cut, groups: Sequence[list[Path]], engine: Banked
+    ) -> tuple[list[list[Path]], list[Prefixes]]:
+        """Each problem's paths as far as they had to be generated for a cut, and up to their places."""
+        placer = Placer(self.task, self.engine)
+        reached = placer.reach(cut, [p for group in groups for p in group], engine.resume)
+        grown, cuts, places = iter(reached.grown), iter(reached.prefixes(self.engine.decode)), iter(reached.places)
+        longer, prefixes = list[list[Path]](), list[Prefixes]()
+        for group in groups:
+            longer.append([next(grown) for _ in group])
+            row: dict[str, Any] = {
+                "places": [next(places) for _ in group],
+                "reached": [len(p.tokens) for p in longer[-1]],
+            }
+            placing = placer.spent(group[0].problem.id)
+            prefixes.append(Prefixes([next(cuts) for _ in group], placing, row if cut.at != "token" else {}))
+        return longer, prefixes
+
+    def _judge(self, plugin: Plugin, prefix: int, groups: Sequence[Prefixes], job: Job) -> list[dict[str, Any]]:
         """A row for every problem that lacks one; a failure is a row that says why."""
         rows = []
-        for paths in groups:
-            name = paths[0].problem.id
+        for group in groups:
+            name = group.paths[0].problem.id
             if name not in job.lacking[plugin.name, prefix]:
                 continue
             row = {"error": self.unavailable[plugin.name]} if plugin.name in self.unavailable else {}
             try:
-                row = row or (self._decided if plugin.traits.decides else self._scored)(plugin, paths)
+                row = row or (self._decided if plugin.traits.decides else self._scored)(plugin, group)
             except ScoringError as error:
                 row = {"error": str(error)}
                 if isinstance(error.__cause__, UnavailableError):
@@ -109,13 +138,19 @@ class Worker:
             rows.append({"problem": name} | row)
         return rows
 
-    def _scored(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
+    def _scored(self, plugin: Plugin, group: Prefixes) -> dict[str, Any]:
         """Scores and cost; what belongs to single paths is kept where a method scores paths one by one."""
+        paths = group.paths
         scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
-        return {"scores": _short(scores), "cost": asdict(spent.cost)} | _shares(spent, paths, plugin.traits.pointwise)
+        spent = placed(spent, group.placing)
+        row = {"scores": _short(scores), **group.row, "cost": asdict(spent.cost)}
+        return row | _shares(spent, paths, plugin.traits.pointwise)
 
-    def _decided(self, plugin: Plugin, paths: Sequence[Path]) -> dict[str, Any]:
-        decision, spent = decide(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
+    def _decided(self, plugin: Plugin, group: Prefixes) -> dict[str, Any]:
+        paths = group.paths
+        decision, spent = decide(
+            plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit, plugin.scores_by
+        )
         row = {"spent": decision.spent.tolist(), "weights": _short(decision.weights), "cost": asdict(spent.cost)}
         return row | _shares(spent, paths, False)
 

@@ -44,6 +44,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "spent": INTS,
     "weights": FLOATS,
     "kept": INTS,
+    "places": INTS,
+    "reached": INTS,
     "answers": TEXTS,
     "correct": INTS,
     "lengths": INTS,

@@ -35,6 +35,7 @@ class MARS:
     """
 
     quadrant = "internal-fixed"
+    ranked_by = "votes"  # only who holds the winning answer votes
     needs = frozenset({"text", "forced", "token_stats"})
     origins = Origins("adapted", "adapted")
     cost_class = "probe"

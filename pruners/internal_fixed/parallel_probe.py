@@ -48,6 +48,7 @@ class ParallelProbe:
     """
 
     quadrant = "internal-fixed"
+    ranked_by = "votes"  # only who holds the winning answer votes
     needs = frozenset({"text", "forced"})
     origins = Origins("paper", "adapted")
     cost_class = "probe"

@@ -43,6 +43,9 @@ def state_of(layer: torch.Tensor, decoder: Any) -> torch.Tensor:
     return layer[getattr(decoder.config, "altup_active_idx", 0)] if layer.dim() == 4 else layer
 
 
+EMPTY_LAYER = "DummyLayer"  # of a layer that reads another one's keys and values, from transformers 5.20 on
+
+
 @torch.no_grad()
 def token_bytes(where: str, model: Any) -> int:
     """Bytes of keys and values that one token takes in all layers.
@@ -57,10 +60,11 @@ def token_bytes(where: str, model: Any) -> int:
             f"{where} keeps no keys and values of its tokens, so no prefix can be read or resumed; {ADVICE}"
         )
     if other := sorted(
-        {type(s).__name__ for s in cache.layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+        {type(s).__name__ for s in cache.layers}
+        - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__, EMPTY_LAYER}
     ):
         raise PathpruneError(f"{where} keeps more than keys and values of its tokens ({other[0]}); {ADVICE}")
-    held = [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
+    held = [t for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values) if t is not None]
     if not held or any(tensor.dim() != 4 or tensor.shape[-2] != ids.shape[1] for tensor in held):
         raise PathpruneError(f"{where} keeps no keys and values of each token in each layer; {ADVICE}")
     return sum(tensor.nbytes for tensor in held) // ids.shape[1]

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from harness.replay.stats import bootstrap
 from harness.report.figures import style
-from harness.report.frontier import Frontier, crossfitted
+from harness.report.frontier import Frontier, crossfitted, ordered
 from harness.report.lanes import WHOLE, Lane
 
 BUDGETS = np.geomspace(0.03, 1.0, 16)  # shares of what finishing all paths takes
@@ -41,11 +41,7 @@ def _ends(value: Any) -> tuple[float, float, float]:
 def shown_lanes(found: Frontier) -> list[Lane]:
     """No pruning, every lane that is compared in pairs, and the best lane of each quadrant that these leave out."""
     paired = {name for pair in found.pairs for name in pair} | {WHOLE}
-    middle = min(found.reached, key=lambda share: abs(share - 0.25))
-    by_value = sorted(
-        found.lanes,
-        key=lambda lane: -found.reached[middle][lane.name].voted.mean() if lane.name in found.reached[middle] else 1.0,
-    )
+    by_value = ordered(found)
     chosen = [lane for lane in by_value if lane.name in paired]
     for quadrant in dict.fromkeys(lane.quadrant for lane in by_value):
         if all(lane.quadrant != quadrant for lane in chosen):

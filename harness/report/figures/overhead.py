@@ -33,7 +33,9 @@ def _timed(group: Group) -> Iterator[tuple[Record, np.ndarray]]:
     """Live records with seconds ``[Q, 3]``; plain generation stands at every L, since it prunes at none."""
     for record in records(group.folder, "live"):
         rows = [r["seconds"] for r in record.lines.values() if "seconds" in r]
-        if rows and (record.header["spec"]["prefix"] == group.prefix or _plain(record)):
+        spec = record.header["spec"]
+        here = spec.get("prefix") == group.prefix and "at" not in spec  # a schedule has no prefix length of its own
+        if rows and (here or _plain(record)):
             yield record, np.array([[row[stage] for stage in STAGES] for row in rows], dtype=float)
 
 
