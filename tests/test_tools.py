@@ -323,7 +323,7 @@ def filtered(program: bytes, machine: int, number: int, argument: int = 0) -> in
 
 
 @needs_bwrap
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.name.replace(" ", "-"))
 def test_hostile_code_gets_nothing_and_ends_in_time(
     snippet: Snippet, sandbox: Sandbox, outside: Outside, monkeypatch: pytest.MonkeyPatch
