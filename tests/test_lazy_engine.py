@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from harness import registry
 from harness.api import Sampling
 from harness.engines import EVERYTHING, LazyEngine
 from harness.engines.toy import ToyEngine
+from harness.runners.bench import bench
+from harness.runners.run import Run
+from harness.store import records
 from tasks.toy import Toy
 
 
@@ -44,6 +49,18 @@ def test_a_copy_loads_nothing() -> None:
     engine = copy.copy(lazy(load))
     assert not hasattr(engine, "__deepcopy__") and not load.calls
     assert engine.rows == 1024
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bench_of_what_is_stored_loads_nothing(packed: bool, toy_run: Callable[..., Run]) -> None:
+    pruners = [registry.pruner("logprob"), registry.pruner("asc")]
+    stored = toy_run()
+    bench(stored, pruners, lambda done, note: None)
+    if packed:
+        records.pack(stored.folder, lambda header: header)
+    load = Opener()
+    bench(toy_run(engine=lazy(load)), pruners, lambda done, note: None)
+    assert not load.calls
 
 
 def test_a_missing_member_names_the_engine() -> None:

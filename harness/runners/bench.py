@@ -14,7 +14,7 @@ from harness.runners.work import WHOLE, Crew, Finished, Job, Jobs, Scoring, Work
 from harness.store import validate
 from harness.store.keys import digest
 from harness.store.locks import Claims
-from harness.store.packed import Row
+from harness.store.packed import SUFFIX, Row
 from harness.store.records import Record, lacks
 
 Progress = Callable[[int, str], None]
@@ -76,6 +76,8 @@ class Work:
 
     def jobs(self) -> Jobs:
         """Some problems at a time, as many as the engine likes; None while others work on all that are left."""
+        if not self.waiting:
+            return  # asking an engine how many it likes would load it
         size, ours = self.run.engine.rows // self.run.spec.n or 1, {p.id: p for p in self.problems}
         while self.waiting:
             taken = [ours[name] for name in self.claims.take((p.id for p in self.waiting), size)]
@@ -189,11 +191,11 @@ def _usable(run: Run, plugins: Sequence[Plugin]) -> tuple[list[Plugin], dict[str
 
 
 def _engine_facts(run: Run) -> dict[str, Any]:
-    return (
-        {}
-        if (run.folder / "pool.jsonl").exists()
-        else {"flops": asdict(run.engine.flops), "device": run.engine.describe()}
-    )
+    """What a new pool's record says of its engine; one that is stored, as a journal or packed, says it already."""
+    pool = run.folder / "pool.jsonl"
+    if pool.exists() or pool.with_suffix(SUFFIX).exists():
+        return {}
+    return {"flops": asdict(run.engine.flops), "device": run.engine.describe()}
 
 
 def _failures(records: Records, problems: Sequence[Problem]) -> dict[str, tuple[int, str]]:
