@@ -173,3 +173,9 @@ def costs_of(table: Mapping[str, Any], n: int) -> list[Cost]:
     """The costs of n paths from ``columns``."""
     spread = {kind: v if isinstance(v, list) else [v] * n for kind, v in table.items()}
     return [Cost(**{kind: v[i] for kind, v in spread.items()}) for i in range(n)]
+
+
+def sum_of(table: Mapping[str, Any], n: int, start: int = 0) -> Cost:
+    """The sum of the costs of paths ``start`` to n from ``columns``."""
+    kinds = {kind: v[start:n] if isinstance(v, list) else [v] * (n - start) for kind, v in table.items()}
+    return Cost(**{kind: sum(numbers) for kind, numbers in kinds.items()})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.api import Cost
+from harness.ledger import costs_of, sum_of
 from harness.replay.pool import Pool, vote_correct
-from harness.replay.stats import auroc, bootstrap, holm, within_auroc
+from harness.replay.stats import auroc, bootstrap, bootstraps, holm, within_auroc
 from harness.vote import majority
 
 ANSWERS = st.lists(st.sampled_from([None, "1", "2", "3"]), min_size=1, max_size=9)
@@ -62,6 +66,25 @@ def test_bootstrap_agrees_with_scipy() -> None:
     theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=9999, rng=1).confidence_interval
     assert ours.low == pytest.approx(theirs.low, abs=3e-3) and ours.high == pytest.approx(theirs.high, abs=3e-3)
     assert bootstrap(values + 1).p < 0.001 < bootstrap(values - values.mean()).p
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
+def test_columns_that_are_resampled_together_have_the_intervals_of_each_alone(q: int, width: int, seed: int) -> None:
+    columns = list(np.random.default_rng(seed).integers(-8, 9, (width, q)) / 8)
+    together = bootstraps(columns, resamples=200)
+    np.testing.assert_allclose(
+        [astuple(i) for i in together], [astuple(bootstrap(c, resamples=200)) for c in columns], atol=1e-12
+    )
+
+
+@given(
+    st.lists(st.integers(0, 9) | st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=2, max_size=2),
+    st.integers(0, 4),
+)
+def test_a_sum_of_costs_is_that_of_the_costs_of_each_path(columns: list[int | list[int]], start: int) -> None:
+    table = dict(zip(("generated", "probed"), columns, strict=True))
+    each = costs_of(table, 4)[start:]
+    assert sum_of(table, 4, start) == Cost(sum(c.generated for c in each), sum(c.probed for c in each))
 
 
 def test_intervals_cover_the_truth() -> None:

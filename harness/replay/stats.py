@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,6 +39,14 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
     """
     values = np.ascontiguousarray(values, dtype=float)
     return _bootstrap(values.tobytes(), level, resamples)
+
+
+def bootstraps(columns: Sequence[np.ndarray], level: float = 0.95, resamples: int = RESAMPLES) -> list[Interval]:
+    """``bootstrap`` of several columns of the same problems, ``[Q]`` each: all are resampled in one matrix product."""
+    if not len(columns) or len(columns[0]) < 2:
+        return [bootstrap(column, level, resamples) for column in columns]
+    means = np.ascontiguousarray(resampled(np.stack(columns, 1), resamples).T)
+    return [interval_of(float(c.mean()), m, len(c), level) for c, m in zip(columns, means, strict=True)]
 
 
 @lru_cache(maxsize=8192)

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness import advice
 from harness.api import Cost, PathpruneError, RankedBy, Role
-from harness.ledger import IMPORTED, costs_of
+from harness.ledger import IMPORTED, sum_of
 from harness.replay import latency
 from harness.replay.latency import Latency
 from harness.replay.pool import Pool
@@ -289,18 +289,17 @@ def _of_first(row: Mapping[str, Any], n: int) -> Cost:
     cost = Cost(**row["cost"])
     if "each" not in row or n == len(row["scores"]):
         return cost
-    each = costs_of(row["each"], len(row["scores"]))
-    return _without(cost, each[n:])
+    return _without(cost, sum_of(row["each"], len(row["scores"]), n))
 
 
 def _shared(rows: Sequence[Mapping[str, Any]]) -> list[Cost] | None:
     if not all("each" in row for row in rows):
         return None
-    return [_without(Cost(**row["cost"]), costs_of(row["each"], len(row["scores"]))) for row in rows]
+    return [_without(Cost(**row["cost"]), sum_of(row["each"], len(row["scores"]))) for row in rows]
 
 
-def _without(cost: Cost, parts: Sequence[Cost]) -> Cost:
-    rest = {name: value - sum(getattr(part, name) for part in parts) for name, value in vars(cost).items()}
+def _without(cost: Cost, part: Cost) -> Cost:
+    rest = {name: value - getattr(part, name) for name, value in vars(cost).items()}
     return Cost(**{name: max(0, value) for name, value in rest.items()})  # sums of FLOPs are rounded
 
 

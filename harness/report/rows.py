@@ -23,7 +23,7 @@ from harness.replay.pool import (
     weighted_vote,
 )
 from harness.replay.stages import Checks, random_stages, replay_stages
-from harness.replay.stats import FEW, Interval, auroc, bootstrap, holm, ratio, within_auroc
+from harness.replay.stats import FEW, Interval, auroc, bootstrap, bootstraps, holm, ratio, within_auroc
 from harness.report import Group, Method
 from harness.report.parallel import each
 from harness.spec import Ended
@@ -247,18 +247,23 @@ def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Inte
 
 def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str, Any]:
     """The columns that every row has; no FLOPs where nobody knows what a token of the generator costs."""
+    columns = {
+        "accuracy": result.accuracy,
+        "voted": result.voted,
+        "tokens": result.tokens,
+        "cold_tokens": result.cold,
+        "kept_length": result.kept_length,
+        "serial": result.latency.serial if result.latency else None,
+    }
+    there = {name: column for name, column in columns.items() if column is not None}
+    intervals = dict(zip(there, bootstraps([*there.values()]), strict=True))
     return {
         "problems": len(result.accuracy),
-        "accuracy": bootstrap(result.accuracy),
-        "voted": bootstrap(result.voted),
-        "tokens": bootstrap(result.tokens),
-        "cold_tokens": None if result.cold is None else bootstrap(result.cold),
+        **{name: intervals.get(name) for name in columns},
         "saved": float(1 - result.tokens.mean() / everything.tokens.mean()),
         "saved_generated": float(1 - result.generated.mean() / everything.generated.mean()),
         "flops": float(result.flops.mean()) if pool.flops.per_token else NAN,
-        "kept_length": bootstrap(result.kept_length),
         "truncated": float(result.truncated.mean()),
-        "serial": bootstrap(result.latency.serial) if result.latency else None,
         "rounds": float(result.latency.rounds.mean()) if result.latency else NAN,
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.replay.pool import own_rule
-from harness.replay.stats import bootstrap
+from harness.replay.stats import bootstraps
 from harness.replay.sweep import scaling
 from harness.report import Group, Method
 from harness.report.parallel import each
@@ -32,22 +33,25 @@ def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFra
         else:
             name, quadrant = method.name, method.quadrant
             curves = scaling(method.pool, method.values, gammas, group.prefix, method.checks, shared=method.shared)
-        return {
-            gamma: [_point(gamma, name, quadrant, *point) for point in zip(*curve, strict=True)]
-            for gamma, curve in curves.items()
-        }
+        return {gamma: _points(gamma, name, quadrant, *curve) for gamma, curve in curves.items()}
 
     drawn = each(points, [None, *ranked])
     rows = [row for gamma in gammas for curve in drawn for row in curve[gamma]]
     everything = scaling(group.pool, None, [1.0], group.prefix)[1.0]
-    rows += [_point(1.0, "no pruning", "control", *point) for point in zip(*everything, strict=True)]
+    rows += _points(1.0, "no pruning", "control", *everything)
     for m in shown:
         if m.spent is not None:
             result = own_rule(m.pool, m.spent, m.values, m.checks)
-            rows.append(_point(0.0, m.name, m.quadrant, group.pool.n, result.voted, result.tokens))
+            rows += _points(0.0, m.name, m.quadrant, [group.pool.n], result.voted[None], result.tokens[None])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _point(gamma: float, name: str, quadrant: str, size: int, voted: np.ndarray, tokens: np.ndarray) -> tuple[Any, ...]:
-    interval = bootstrap(voted, resamples=RESAMPLES)
-    return gamma, name, quadrant, size, tokens.mean(), interval.mean, interval.low, interval.high, len(voted)
+def _points(
+    gamma: float, name: str, quadrant: str, sizes: Sequence[int], voted: np.ndarray, tokens: np.ndarray
+) -> list[tuple[Any, ...]]:
+    """The rows of a curve; ``voted`` and ``tokens`` are ``[sizes, Q]``."""
+    intervals = bootstraps(list(voted), resamples=RESAMPLES)
+    return [
+        (gamma, name, quadrant, size, spent.mean(), interval.mean, interval.low, interval.high, voted.shape[1])
+        for size, spent, interval in zip(sizes, tokens, intervals, strict=True)
+    ]
