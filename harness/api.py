@@ -609,7 +609,8 @@ class Streaming(Protocol):
 
     ``warmup`` paths, the first by index, always finish. What happens to any other path up to token t may depend only
     on the warm-up paths and on the first t tokens of the others; of a ``sequential`` rule, which generates ``batch`` paths
-    at a time, on all of the paths of earlier batches by index. It may launch fewer paths: those have spent 0 tokens.
+    at a time, on all of the paths of earlier batches by index, and so may its vote. It may launch fewer paths: those have
+    spent 0 tokens.
     Latency follows from that: the warm-up is one round of generation, and so is each batch; of a rule that is not
     sequential all other paths are one round.
 

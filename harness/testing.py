@@ -133,7 +133,8 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     wrong = int(((first.spent[order] != shuffled.spent) | (first.weights[order] != shuffled.weights)).sum())
     yield "permuting the paths permutes the decision", f"{wrong} paths differ" if wrong else None
     if plugin.traits.sequential:
-        wrong = int((first.spent != second.spent)[:same_until].sum())
+        differ = (first.spent != second.spent) | (first.weights != second.weights)
+        wrong = int(differ[:same_until].sum())
         yield "later paths change nothing of earlier ones", f"{wrong} earlier paths differ" if wrong else None
         return
     early = np.zeros(n, dtype=bool)

@@ -21,7 +21,7 @@ from harness.replay.policy import Policy, play, play_keeps, play_sizes
 from harness.replay.pool import kept_mask, replay
 from harness.report import frontier as frontiers
 from harness.report.frontier import crossfitted, folds_of, mixture
-from harness.report.lanes import WHOLE, Lane, lanes, rules_of, scorers_of, tables_of
+from harness.report.lanes import WHOLE, Lane, _own_rules, lanes, rules_of, scorers_of, tables_of
 from harness.report.recommend import recommend
 from harness.runners.bench import bench
 from harness.runners.run import Run
@@ -102,6 +102,28 @@ def test_numbers_kept_that_are_played_at_once_are_those_played_alone(seed: int, 
         alone = play(pool, Policy(n, (Stage(prefix, keep),), rule), checks, 4)
         for name in ("voted", "tokens", "serial", "rounds"):
             np.testing.assert_allclose(getattr(one, name), getattr(alone, name))
+
+
+@pytest.mark.parametrize("options", ["warmup=4,window=2", "eta=90,warmup=8,window=2", "consensus=0,warmup=4,window=2"])
+def test_a_recorded_rule_on_fewer_paths_is_the_rule_on_those_alone(options: str, toy_run: Callable[..., Run]) -> None:
+    """Of a sequential rule; any other stands as it was recorded."""
+    spec = f"deepconf-online:{options}"
+
+    def lane_on(n: int) -> Lane:
+        run = toy_run(n=n)
+        bench(run, [registry.pruner(spec)], lambda done, note: None)
+        (table,) = tables_of([*report.groups_of(run.folder, prefix=5)])
+        (lane,) = _own_rules(table)
+        return lane
+
+    large, small = lane_on(24), lane_on(16)
+    assert large.settings[-1] == f"24, {spec}"
+    if "consensus=0" in options:
+        assert len(large.settings) == 1
+        return
+    where, alone = large.settings.index(f"16, {spec}"), small.settings.index(f"16, {spec}")
+    for name in ("voted", "tokens", "serial"):
+        np.testing.assert_array_equal(getattr(large, name)[where], getattr(small, name)[alone])
 
 
 @settings(max_examples=40, deadline=None)

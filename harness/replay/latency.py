@@ -6,6 +6,7 @@ a machine and its load, and stand in live records; these numbers depend on the m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import comb
 from typing import Any, NamedTuple
 
@@ -17,6 +18,23 @@ class Latency(NamedTuple):
 
     serial: np.ndarray
     rounds: np.ndarray
+
+
+class Batches(NamedTuple):
+    """In which order a decision rule generates paths: the first ``warmup`` at once, then ``batch`` at a time if it is
+    ``sequential``, or all others at once."""
+
+    warmup: int
+    sequential: bool
+    batch: int
+
+    def latency(self, spent: np.ndarray) -> Latency:
+        """Of paths that spend ``spent`` tokens, int ``[Q, N]``, in index order."""
+        return of_rule(spent, *self)
+
+    def begins(self, n: int) -> bool:
+        """Are the first n paths of a larger launch decided as if no others were launched?"""
+        return self.sequential and n >= self.warmup and (n - self.warmup) % self.batch == 0
 
 
 def of_cut(reached: np.ndarray, rest: np.ndarray) -> Latency:
@@ -52,8 +70,8 @@ def expected_some(values: np.ndarray, count: int) -> np.ndarray:
     return expected_longest((values > 0).astype(float), count)
 
 
-def recorded(header: Any, spent: np.ndarray) -> Latency | None:
+def recorded(header: Mapping[str, Any]) -> Batches | None:
     """Of a decision rule's record; None for one from before records said in which order a rule generates."""
     if "warmup" not in header:
         return None
-    return of_rule(spent, header["warmup"], header["sequential"], header["batch"])
+    return Batches(header["warmup"], header["sequential"], header["batch"])

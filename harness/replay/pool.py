@@ -72,6 +72,12 @@ class Pool:
         arrays |= {} if self.given is None else {"given": self.given[rows]}
         return replace(self, problems=tuple(problems), **arrays)
 
+    def first(self, n: int) -> Pool:
+        """The same pool with the first n paths of each problem."""
+        arrays = {f: getattr(self, f)[:, :n] for f in ("correct", "answers", "lengths", "stopped")}
+        arrays |= {} if self.given is None else {"given": self.given[:, :n]}
+        return replace(self, **arrays)
+
     def mixed(self, low: float = 4 / 32, high: float = 28 / 32) -> np.ndarray:
         """Problems on which selection can matter, bool ``[Q]``."""
         rate = self.correct.mean(1)

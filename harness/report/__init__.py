@@ -15,7 +15,7 @@ from harness import advice
 from harness.api import Cost, PathpruneError, RankedBy, Role
 from harness.ledger import IMPORTED, sum_of
 from harness.replay import latency
-from harness.replay.latency import Latency
+from harness.replay.latency import Batches, Latency
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
@@ -59,6 +59,7 @@ class Method:
         None  # [Q] tokens of each check if nothing were shared; None: it reads no text, or not recorded
     )
     latency: Latency | None = None  # of a decision rule of its own; None: not recorded
+    batches: Batches | None = None  # in which order such a rule generates paths; None: not recorded
     cuts: tuple[Checks, ...] = ()  # its scores and their costs at each stage of a schedule
 
     @property
@@ -259,6 +260,7 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
         return np.array([r[name][: pool.n] for r in rows.values()], dtype=kind).reshape(len(rows), pool.n)
 
     spent = column("spent", int) if own_rule else None
+    batches = latency.recorded(header) if own_rule else None
 
     return [
         Method(
@@ -270,7 +272,8 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
             pool=pool.subset(list(rows)),
             values=column("weights" if own_rule else "scores", np.float32),
             spent=spent,
-            latency=None if spent is None else latency.recorded(header, spent),
+            latency=None if spent is None or batches is None else batches.latency(spent),
+            batches=batches,
             checks=[_of_first(r, pool.n) for r in rows.values()],
             shared=_shared([*rows.values()]),
             cold=_cold([*rows.values()], pool.n),

@@ -334,23 +334,39 @@ def _behind(plugin: Plugin) -> list[Plugin]:
 
 
 def _own_rules(table: Table) -> Iterator[Lane]:
-    """Methods with a rule of their own, as they were recorded: a method's variants are the settings of one lane.
-
-    Their paths vote with the weights that the method gives them.
-    """
+    """Methods with a rule of their own: variants and numbers of paths are the settings of one lane."""
     named: dict[str, dict[str, Played]] = {}
     quadrants = {}
     for method in table.rules:
-        if method.spent is None or method.latency is None or is_stopping(method.name):
+        if method.batches is None or is_stopping(method.name):
             continue
-        result = own_rule(method.pool, method.spent, method.values, method.checks)
         head = method.name.partition(":")[0]
-        voted = weighted_vote(method.pool, method.values)
-        played = Played(voted, result.tokens, method.latency.serial, method.latency.rounds)
-        named.setdefault(head, {})[method.name] = played
+        named.setdefault(head, {}).update(_launches(method))
         quadrants[head] = method.quadrant
     for name, variants in named.items():
         yield Lane.of(name, "own rule", quadrants[name], variants)
+
+
+def _launches(method: Method) -> Iterator[tuple[str, Played]]:
+    """What a rule of its own gives on all paths, and on fewer where the record tells what it decides on those.
+
+    A sequential rule decides on the first n paths before it sees the others. What a Check of all paths cost is no smaller
+    launch's, so a rule that pays for one stands as it was recorded.
+    """
+    n, batches, free = method.pool.n, method.batches, not any(c.tokens or c.flops for c in method.checks)
+    for size in sizes(n):
+        if size == n or (free and size >= LEAST and batches and batches.begins(size)):
+            yield str(Policy(size, (), None, method.name)), _launched(method, size)
+
+
+def _launched(method: Method, n: int) -> Played:
+    """The first n paths, which vote with the weights that the rule gives them."""
+    pool, values = method.pool.first(n), method.values[:, :n]
+    if method.spent is None or method.batches is None:
+        raise ValueError(f"{method.name} has no rule of its own, or none that says in which order it generates")
+    spent = method.spent[:, :n]
+    serial, rounds = method.batches.latency(spent)
+    return Played(weighted_vote(pool, values), own_rule(pool, spent, values, method.checks).tokens, serial, rounds)
 
 
 def is_stopping(name: str) -> bool:
