@@ -214,6 +214,18 @@ class Path:
         return replace(self, tokens=tokens, text=decode(tokens), stats=stats, finish="length", given=given)
 
 
+def pieces(paths: Sequence[Path]) -> list[Sequence[Hashable]]:
+    """What each path consists of: its token ids, or the words of all paths where nobody recorded the ids of one or more.
+
+    Raises:
+        UnavailableError: imported paths with neither ids nor texts.
+    """
+    try:
+        return [tuple(p.tokens) for p in paths]
+    except UnavailableError:
+        return [getattr(p.tokens, "words", ()) for p in paths]
+
+
 @dataclass(frozen=True)
 class Reward:
     """A score that a reward model gave the first ``position`` tokens of a path, recorded with it."""

@@ -55,7 +55,7 @@ SAME = {
     "adjusted_p",
     "label_tokens",
 }  # what names the paths, not a number
-STATISTICS = "central,logprob,deepconf,jaccard:units=words,hesitation,repetition"
+STATISTICS = "central,logprob,deepconf,jaccard,jaccard:units=words,hesitation,repetition"
 
 
 class Given:
@@ -230,8 +230,9 @@ def test_text_alone_is_counted_in_words_and_no_flops_are_made_up(tmp_path: Path,
     assert pool.about["unit"] == "words" and "words (" in table.title and table.title.startswith("imported pool mine")
     assert all(row.flops != row.flops for row in table.rows)
     assert {"logprob", "stop", "consensus"} <= set(table.left_out) and "hesitation" in {r.name for r in table.rows}
-    assert "without token ids" in table.left_out["jaccard"] and "jaccard:units=words" in table.left_out["jaccard"]
-    assert bench(pool, tmp_path, "jaccard:units=words").failures == {}
+    ids, by_words = (bench(pool, tmp_path, spec) for spec in ("jaccard", "jaccard:units=words"))
+    assert ids.failures == by_words.failures == {}
+    assert ids.rows[2].accuracy == by_words.rows[2].accuracy
     assert table.sampled == 0
 
 

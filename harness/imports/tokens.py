@@ -71,6 +71,17 @@ class Tokens(Sequence[int]):
             )
         return self.document.ids[self.start : self.stop]
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Lower-cased words of the text.
+
+        Raises:
+            UnavailableError: nobody recorded a text.
+        """
+        if self.document.text is None:
+            raise UnavailableError(f"path {self.document.name} has neither token ids nor a text; import one of them")
+        return tuple(self.text.lower().split())
+
     def __len__(self) -> int:
         return self.stop - self.start
 

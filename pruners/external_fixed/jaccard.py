@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Check, Origins, Path, UnavailableError
+from harness.api import Check, Origins, Path, pieces
 from pruners.external_fixed.similarity import WordCounts, incidence, words
 
 
 class Jaccard:
     """s_i = -mean over j != i of |A_i & A_j| / |A_i | A_j|; higher = less redundant.
 
-    A_i is the set of the prefix's token ids, which every language has, or with ``units="words"`` of its lower-cased words.
+    A_i is the set of the prefix's token ids, which every language has. With ``units="words"``, and of imported texts that came
+    without token ids, it is the set of its lower-cased words.
     The paper gives neither tokenisation nor aggregation; this reading is the harness's. ``keep="central"`` turns the
     sign and keeps the most typical prefixes, which nobody published. One sparse product, O(N^2) memory whatever the vocabulary.
     """
@@ -32,15 +33,8 @@ class Jaccard:
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         if len(prefixes) == 1:
             return np.zeros(1)
-        sets = [words(p.text) if self.units == "words" else _ids(p) for p in prefixes]
+        sets = [words(p.text) for p in prefixes] if self.units == "words" else [*map(set, pieces(prefixes))]
         return self.sign * mean_similarity(sets)
-
-
-def _ids(path: Path) -> frozenset[int]:
-    try:
-        return frozenset(path.tokens)
-    except UnavailableError as error:
-        raise UnavailableError(f"{error}, or compare words: jaccard:units=words") from error
 
 
 def mean_similarity(sets: Sequence[Set[Any]]) -> np.ndarray:
