@@ -128,7 +128,7 @@ overhead: $(STAMP)
 
 SMALL = window=8
 SHARE = window=0.17
-VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:$(SHARE),deepconf-online:eta=90,$(SHARE),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9
+VARIANTS = all-registered,jaccard:keep=central,deepconf-lowest:$(SMALL),deepconf-bottom:$(SMALL),deepconf-tail:$(SMALL),deepconf-online:$(SMALL),deepconf-online:$(SHARE),deepconf-online:eta=50,$(SHARE),deepconf-online:eta=90,$(SHARE),deepconf-offline:top=0.1,slimsc:min_tokens=8,slimsc-online:min_tokens=8,threshold=0.9,slimsc-online:min_tokens=8,threshold=0.8
 SCHEDULED = stop,otv,step,linear-probe,verifier,logprob,deepconf
 CONTRAST = asc,esc,stop,linear-probe,mlp-probe,step,clue,st-bon,consensus,logprob,entropy,deepconf,self-certainty,deepconf-offline,jaccard,central,shortest
 REFERENCE = $(BIN)/pathprune bench --results results/published
