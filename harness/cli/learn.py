@@ -349,3 +349,31 @@ def export(specs: str, on: Where, out: Path) -> None:
         markup=False,
     )
     click.echo(command)
+
+
+def _arms() -> list[str]:
+    from harness.studies.rollouts import ARMS
+
+    return list(ARMS)
+
+
+@cli.command()
+@click.option("--arm", "arms", multiple=True, type=OneOf("arm", _arms), help="may be repeated  [default: all]")
+@click.option("--seeds", type=COUNT, default=3, show_default=True)
+@click.option("--steps", "count", type=COUNT, default=40, show_default=True, help="of each training")
+@click.option("--rate", type=Amount(0, 1), default=3e-4, show_default=True, help="learning rate")
+@click.option("--out", default="results/rollouts", show_default=True, type=OUT_FOLDER)
+def rollouts(arms: tuple[str, ...], seeds: int, count: int, rate: float, out: Path) -> None:
+    """Does pruning help reinforcement learning? GRPO on hands, its rollouts pruned; what is trained is not trained again."""
+    from harness.store.files import writable
+    from harness.studies import rollouts as study
+
+    terms = study.Terms(steps=count, rate=rate)
+    with steps("rollouts") as progress:
+        measured = study.run(terms, arms or _arms(), range(seeds), out, progress)
+    text = study.markdown(terms, study.table(measured))
+    with writable(out.with_suffix(".md")) as part:
+        part.write_text(f"# Pruned rollouts\n\n{text}")
+    study.figure(measured, out.with_name("figures") / out.name)
+    click.echo(text)
+    console.print(f"wrote {out.with_suffix('.md')} and the figure {out.name}.png, .pdf, .csv", highlight=False)

@@ -45,6 +45,8 @@ class HFEngine(Prompts, Engine):
         device_map: accelerate's, for a model on several devices; ``device`` is then unused.
         memory: bytes of KV per batch, and again of stored prefixes; None for a share of what is free.
         rows: paths that are computed side by side at most.
+        loaded: a causal model and its tokenizer that are in memory already, in place of those at ``where``. Nothing of them
+            is changed; whoever changes the weights calls ``forget``.
 
     Raises:
         PathpruneError: for a device that cannot be used or damaged weights.
@@ -64,12 +66,15 @@ class HFEngine(Prompts, Engine):
         device_map: str | None = None,
         memory: int | None = None,
         rows: int = 1024,
+        loaded: tuple[Any, Any] | None = None,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, tokenizer = loading.load(where, revision, spec["dtype"], str(self.device), attention, device_map)
+        self.model, tokenizer = loaded or loading.load(
+            where, revision, spec["dtype"], str(self.device), attention, device_map
+        )
         self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to
-        if attention is None:
+        if attention is None and loaded is None:
             folded.use(self.model)
         self.token_bytes = support.token_bytes(where, self.model)
         support.resumable(where, self.model)
@@ -213,6 +218,10 @@ class HFEngine(Prompts, Engine):
                     target[i, :, : lengths[i]] = source[row, :, block.width - lengths[i] :]
         assert prefix_kv is not None
         return prefix_kv
+
+    def forget(self) -> None:
+        """Drop all stored KV: the weights are others now."""
+        self.store, self._heads, self._encoded = kv.PrefixStore(self.memory), {}, None
 
     def describe(self) -> dict[str, str]:
         """Device and version of torch, for a record."""
