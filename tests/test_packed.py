@@ -19,6 +19,7 @@ from harness import registry, report
 from harness.api import PathpruneError
 from harness.report import overhead
 from harness.report.rows import rows
+from harness.report.staleness import is_stale
 from harness.runners.bench import bench
 from harness.runners.run import Run
 from harness.store import packed
@@ -215,6 +216,20 @@ def test_every_damage_is_one_line_that_names_the_file(tmp_path: Path) -> None:
             assert "L22.parquet" in str(error) and "\n" not in str(error)
             found += 1
     assert found > 50
+
+
+def test_rows_of_older_code_can_be_dropped(tmp_path: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+    """What present code scored, and what is no score, stays as it was."""
+    shutil.copytree(FIXTURES, tmp_path / "r")
+    before = contents(tmp_path / "r")
+    code, out = run_cli("pack", str(tmp_path / "r"), "--drop-stale")
+    after = contents(tmp_path / "r")
+    dropped = [line.split()[1] for line in out.splitlines() if line.startswith("dropped")]
+    assert code == 0 and dropped and len(after) == len(before) - len(dropped) < len(before)
+    assert all(before[name] == held for name, held in after.items())
+    left = [r.header for kind in ("judged", "live") for r in records(tmp_path / "r" / FOLDER, kind)]
+    assert not any(map(is_stale, left)) and any("pruner" in header["spec"] for header in left)
+    assert run_cli("pack", str(tmp_path / "r"), "--drop-stale") == (0, "")
 
 
 def test_pack_and_show_are_verbs(tmp_path: Path, run_cli: Callable[..., tuple[int, str]]) -> None:

@@ -379,16 +379,24 @@ def _counts(record: Any) -> dict[str, int]:
 
 @cli.command()
 @click.argument("folder", default="results/published", type=FOLDER)
-def pack(folder: Path) -> None:
+@click.option("--drop-stale", is_flag=True, help="leave out rows that older code of their pruner scored")
+def pack(folder: Path, drop_stale: bool) -> None:
     """Put the journals of a results folder into snapshots, one Parquet file per pool and prefix length."""
-    from harness.report.staleness import restated
+    from harness.report.staleness import is_stale, restated
     from harness.store import records
 
     pools = records.pools(folder)
     if not pools:
         raise PathpruneError(f"no records under {folder}; run: {advice.command('bench', pruner='stop')}")
+
+    def keeps(header: dict[str, Any]) -> bool:
+        stale = drop_stale and "pruner" in header["spec"] and is_stale(header)
+        if stale:
+            console.print(f"dropped {header['spec']['pruner']} of {header['spec']['task']}, which older code scored")
+        return not stale
+
     for pool in pools:
         for kind in get_args(records.Kind):
             list(records.records(pool, kind))  # nothing is sealed that reports would refuse
-        for file in records.pack(pool, restated):
+        for file in records.pack(pool, restated, keeps):
             console.print(f"wrote {file}")

@@ -225,29 +225,46 @@ def snapshot_records(file: Path) -> list[Record]:
     return [Record.read(file.parent / name) for name in packed.headers(file)]
 
 
-def pack(folder: Path, restated: Callable[[Header], Header] = lambda header: header) -> list[Path]:
+def pack(
+    folder: Path,
+    restated: Callable[[Header], Header] = lambda header: header,
+    keeps: Callable[[Header], bool] = lambda header: True,
+) -> list[Path]:
     """Put the journals of one pool's folder into its snapshots; returns the snapshots that were written.
 
-    ``restated`` may bring headers up to date. A journal goes once its snapshot is durable; nobody appends meanwhile. A
+    ``restated`` may bring headers up to date; a record whose header ``keeps`` refuses is dropped. A journal goes once its snapshot is durable; nobody appends meanwhile. A
     folder without journals, whose headers stay as they are, is not touched."""
     with writing(folder):
         journals = [f for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")) if _has_line(f)]
         snapshots = {*folder.glob(f"*{packed.SUFFIX}"), *(snapshot_of(file)[0] for file in journals)}
-        written = [snapshot for snapshot in sorted(snapshots) if _pack(folder, snapshot, journals, restated)]
+        written = [snapshot for snapshot in sorted(snapshots) if _pack(folder, snapshot, journals, restated, keeps)]
         with suppress(OSError):  # it holds something, or is not there
             (folder / LIVE).rmdir()
     return written
 
 
-def _pack(folder: Path, snapshot: Path, journals: Sequence[Path], restated: Callable[[Header], Header]) -> bool:
+def _pack(
+    folder: Path,
+    snapshot: Path,
+    journals: Sequence[Path],
+    restated: Callable[[Header], Header],
+    keeps: Callable[[Header], bool],
+) -> bool:
     """Bring one snapshot up to date; was there anything to do?"""
     old = packed.headers(snapshot)
     added = {snapshot_of(file)[1]: file for file in journals if snapshot_of(file)[0] == snapshot}
     every = [Record.read(folder / name) for name in sorted({*old, *added})]
-    new = [Packed(r.file.relative_to(folder).as_posix(), restated(r.header), [*r.lines.values()]) for r in every]
-    if not added and all(old[record.name] == record.header for record in new):
+    new = [
+        Packed(r.file.relative_to(folder).as_posix(), restated(r.header), [*r.lines.values()])
+        for r in every
+        if keeps(r.header)
+    ]
+    if not added and len(new) == len(every) and all(old[record.name] == record.header for record in new):
         return False
-    packed.write(snapshot, new)
+    if new:
+        packed.write(snapshot, new)
+    else:
+        snapshot.unlink(missing_ok=True)
     settled(folder)
     for file in added.values():
         file.unlink()
