@@ -96,9 +96,10 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--figures", default="results/figures", show_default=True, type=FOLDER)
 @only_option()
 @click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
+@click.option("--brief", is_flag=True, help="the best method of each type alone, chosen on other problems; .md")
 @comparison
 def leaderboard(
-    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, vote: str | None, ended: Any
+    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, brief: bool, vote: str | None, ended: Any
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
     from harness import report
@@ -113,14 +114,29 @@ def leaderboard(
     if len({out.absolute() for out in outs}) < len(outs):
         raise PathpruneError("--out names a file twice")
     chosen = [group for group in report.selected(results, only) if group.pool.n >= keep]
+    if not chosen:
+        raise PathpruneError(f"the pools under {results} for {only} have fewer than --keep {keep} paths")
+    if brief:
+        _brief(chosen, keep, outs)
+        return
     chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
     curved = any(out.suffix == ".html" for out in outs)
     large = each_table(partial(_table, keep=keep, ended=ended, vote=vote, curved=curved), chosen)
     large.sort(key=lambda table: (str(table[0].folder), table[0].prefix))
-    if not large:
-        raise PathpruneError(f"the pools under {results} for {only} have fewer than --keep {keep} paths")
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
+        console.print(f"wrote {out}")
+
+
+def _brief(groups: Any, keep: int, outs: tuple[Path, ...]) -> None:
+    from harness.report import brief
+
+    if others := [out for out in outs if out.suffix != ".md"]:
+        raise PathpruneError(f"--brief writes Markdown, not {others[0]}; give --out a name that ends in .md")
+    if asked("vote") or asked("ended"):
+        raise PathpruneError("--brief shows majority votes of paths that count alike; leave out --vote and --ended")
+    for out in outs:
+        brief.write(groups, keep, out)
         console.print(f"wrote {out}")
 
 

@@ -107,7 +107,7 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     """
     if not 1 <= keep <= group.pool.n:
         raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
-    everything, chance = no_pruning(group.pool), _chance(group, keep)
+    everything, drawn = no_pruning(group.pool), chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [
         Row(
@@ -123,11 +123,11 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
             "control",
             "definition",
             role="closed-form",
-            **_numbers(chance, everything, group.pool),
+            **_numbers(drawn, everything, group.pool),
         ),
     ]
     shown = [m for m in group.judged if m.role != "closed-form"]
-    replayed = each(lambda m: _judge(m, group, keep, ended), [m for m in shown if len(m.pool.problems)])
+    replayed = each(lambda m: judge(m, group, keep, ended), [m for m in shown if len(m.pool.problems)])
     competing = [r for r in replayed if r.competes]
     adjusted = _adjusted(competing)
     best = max((r for r in competing if not r.by_votes), key=lambda r: r.gain.mean(), default=None)
@@ -180,7 +180,7 @@ def _named(row: Row, same: Sequence[Replayed]) -> Row:
     return replace(row, name=names, fidelity=labels, note=note)
 
 
-def _chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
+def chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
     """The expectation of random survivors, on the group's problems or on those of a pool of its own."""
     pool = pool or group.pool
     if group.stages:
@@ -188,11 +188,12 @@ def _chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
     return random_pruning(pool, keep, group.prefix)
 
 
-def _judge(method: Method, group: Group, keep: int, ended: Ended) -> Replayed:
+def judge(method: Method, group: Group, keep: int, ended: Ended = "count") -> Replayed:
+    """What a method keeps and gives on its problems."""
     mask, result = _replayed(method, group, keep, ended)
     by_votes = method.ranked_by == "votes"
-    chance = _chance(group, keep, method.pool).voted if by_votes else np.zeros(len(method.pool.problems))
-    return Replayed(method, mask, result, chance)
+    drawn = chance(group, keep, method.pool).voted if by_votes else np.zeros(len(method.pool.problems))
+    return Replayed(method, mask, result, drawn)
 
 
 def _replayed(method: Method, group: Group, keep: int, ended: Ended) -> tuple[np.ndarray, PerProblem]:
@@ -242,7 +243,7 @@ def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Inte
     method = replayed.method
     if ended == "bypass" or not replayed.competes or group.stages or not ended_inside(method.pool, group.prefix).any():
         return None
-    return bootstrap(_judge(method, group, keep, "bypass").gain)
+    return bootstrap(judge(method, group, keep, "bypass").gain)
 
 
 def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str, Any]:

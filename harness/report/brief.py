@@ -1,0 +1,123 @@
+"""A table of one screen: no pruning, random, the best method of each type, a stopping rule, and what an oracle gives.
+
+The best of a type is chosen by cross-fitting: on each fold of problems stands the method that gains most on the others, so that
+no number profits from the choice. Its name is that of the method chosen most often.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from harness.api import PathpruneError, Quadrant
+from harness.replay.pool import PerProblem, no_pruning
+from harness.replay.stats import Interval, bootstrap
+from harness.report import Group
+from harness.report.frontier import folds_of
+from harness.report.rows import Replayed, chance, judge
+from harness.report.tables import line, plain, shown, write_part
+
+STOPPING = "asc"  # the stopping rule that is shown
+HEADS = ["method", "type", "accuracy of the kept paths", "gain over random", "majority vote", "tokens saved"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; ``gain`` None for what is compared with nothing."""
+
+    name: str
+    quadrant: str
+    accuracy: Interval
+    gain: Interval | None
+    voted: Interval
+    saved: float
+
+    def cells(self) -> list[str]:
+        """As texts, in the order of ``HEADS``."""
+        return [
+            plain(self.name),
+            self.quadrant,
+            shown(self.accuracy),
+            shown(self.gain, "+.3f"),
+            shown(self.voted),
+            f"{self.saved:.0%}",
+        ]
+
+
+def lines(group: Group, keep: int) -> list[Line]:
+    """The table's lines.
+
+    Raises:
+        PathpruneError: fewer than two problems, of which none could be chosen on others.
+    """
+    if len(group.pool.problems) < 2:
+        raise PathpruneError(f"{group.folder} holds one problem; the best of a type is chosen on other problems")
+    whole = [m for m in group.judged if m.pool.problems == group.pool.problems and not m.stale]
+    replayed = [judge(m, group, keep) for m in whole if m.role != "closed-form"]
+    return [*_controls(group, keep), *_best(group, replayed), *_others(group, replayed)]
+
+
+def _controls(group: Group, keep: int) -> Iterator[Line]:
+    everything, drawn = no_pruning(group.pool), chance(group, keep)
+    yield _line(f"no pruning: all {group.pool.n} vote", "control", group, everything, None)
+    yield _line(f"random {keep} (expected)", "control", group, drawn, None)
+
+
+def _best(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
+    """The best of each type that competes, controls of length among them, by what it gains on other problems."""
+    for quadrant in get_args(Quadrant):
+        of_type = [r for r in replayed if r.competes and not r.by_votes and r.method.quadrant == quadrant]
+        if of_type:
+            name, result, gain = _crossfitted(of_type)
+            yield _line(name, quadrant, group, result, gain)
+
+
+def _crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
+    """(the name chosen most often, results, gains ``[Q]``), each problem's from the method that is best on the other folds."""
+    gains = np.stack([r.gain for r in candidates])
+    folds = folds_of(gains.shape[1])
+    best = np.array([gains[:, folds != fold].mean(1).argmax() for fold in range(folds.max() + 1)])[folds]
+    problem = np.arange(gains.shape[1])
+
+    def picked(name: str) -> np.ndarray:
+        return np.asarray(np.stack([getattr(r.result, name) for r in candidates])[best, problem])
+
+    columns = ("accuracy", "voted", "generated", "tokens", "flops", "kept_length", "truncated")
+    result: dict[str, Any] = {column: picked(column) for column in columns}
+    name = candidates[Counter(best.tolist()).most_common(1)[0][0]].method.name
+    return name, PerProblem(**result), gains[best, problem]
+
+
+def _others(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
+    for one in replayed:
+        if one.method.name == STOPPING:
+            yield _line(f"{STOPPING}: stop sampling in time", "control", group, one.result, None)
+    for one in replayed:
+        if one.method.role == "oracle":
+            yield _line("oracle: fresh continuations", "reference", group, one.result, one.gain)
+
+
+def _line(name: str, quadrant: str, group: Group, result: PerProblem, gain: np.ndarray | None) -> Line:
+    saved = float(1 - result.tokens.mean() / no_pruning(group.pool).tokens.mean())
+    accuracy, voted = bootstrap(result.accuracy), bootstrap(result.voted)
+    return Line(name, quadrant, accuracy, None if gain is None else bootstrap(gain), voted, saved)
+
+
+def markdown(group: Group, keep: int) -> str:
+    """The table with its title, and a note on how its lines were chosen."""
+    note = (
+        f"{group.pool.n} paths sampled, {keep} finished, {len(group.pool.problems)} problems; 95 % paired bootstrap intervals. The best "
+        "method of each type is chosen on other problems than those it is shown on."
+    )
+    body = [line(HEADS), "|" + "---|" * len(HEADS), *(line(one.cells()) for one in lines(group, keep))]
+    return "\n".join([f"**{plain(group.title)}**", "", *body, "", note, ""])
+
+
+def write(groups: Sequence[Group], keep: int, file: Path) -> None:
+    """All tables into a file, or between a README's ``brief`` markers."""
+    write_part(file, "brief", "# The best of each type\n\n", "\n".join(markdown(group, keep) for group in groups))
