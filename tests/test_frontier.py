@@ -26,6 +26,7 @@ from harness.report.recommend import recommend
 from harness.runners.bench import bench
 from harness.runners.run import Run
 from harness.spec import Stage
+from tests.conftest import toy_run_in
 from tests.test_policies import Never, a_pool, some_checks
 
 RULES = [
@@ -114,9 +115,10 @@ def test_numbers_launched_that_are_played_at_once_are_those_played_alone(seed: i
             np.testing.assert_allclose(getattr(one, name), getattr(alone, name))
 
 
-@pytest.fixture
-def table(toy_run: Callable[..., Run]) -> Any:
-    run = toy_run(n=12, stages=[(4, 6), (8, 3)], problems=8)
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Benched once for all that reads it."""
+    run = toy_run_in(tmp_path_factory.mktemp("frontier"))(n=12, stages=[(4, 6), (8, 3)], problems=8)
     plugins = [
         registry.pruner(name) for name in ("logprob", "shortest", "jaccard", "deepconf-online:warmup=2,window=2")
     ]

@@ -195,7 +195,7 @@ def test_labels_predict_success(open_labels: Any) -> None:
     labels.make(lambda done, tokens: None)
     examples = labels.examples("monte-carlo")
     prefixes = [e.prefix for e in examples]
-    fresh = continue_often(labels.task, labels.engine, prefixes, 40, 48)[0] / 40
+    fresh = continue_often(labels.task, labels.engine, prefixes, 16, 48)[0] / 16
     labelled = np.array([e.success for e in examples])
     assert np.corrcoef(labelled, fresh)[0, 1] > 0.5
     assert labelled.mean() == pytest.approx(fresh.mean(), abs=0.05)
