@@ -243,7 +243,9 @@ TWICE = """
 import sys
 from pathlib import Path
 from harness.report.figures import FIGURES
+from harness.report.figures import style
 from tests.test_figures import REPEATED, everything, group_of, mixed, pool_of
+style.DPI = 40
 pool = pool_of(mixed(9))
 for name in REPEATED:
     FIGURES[name](group_of(Path(sys.argv[1]), pool, everything(pool)), Path(sys.argv[1]) / name)
@@ -251,8 +253,9 @@ for name in REPEATED:
 
 
 @pytest.mark.long
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here and in a process with another hash seed: names of font subsets and orders of sets must not depend on it."""
+    monkeypatch.setattr(style, "DPI", 40)
     here, there = tmp_path / "here", tmp_path / "there"
     there.mkdir()
     about = {**os.environ, "PYTHONHASHSEED": "1"}
