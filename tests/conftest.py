@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from harness import registry
 from harness.api import Sampling
 from harness.runners.run import Run
 from harness.spec import RunSpec
+from harness.store import provenance
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 
@@ -38,6 +40,20 @@ def toy_run_in(folder: Path) -> Callable[..., Run]:
 def toy_run(tmp_path: Path) -> Callable[..., Run]:
     """Runs on the toy engine in an empty folder."""
     return toy_run_in(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_commit() -> Iterator[None]:
+    """The commit of our own code is asked of git once, and not for every record that a test writes."""
+    asked, root = provenance._git, provenance.ROOT
+
+    @cache
+    def ours(*args: str) -> str | None:
+        return asked(root, *args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "_git", lambda at, *args: ours(*args) if at is root else asked(at, *args))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -330,9 +330,7 @@ def test_attention_does_not_depend_on_the_batch(read: Any, hands: Hands, hands_e
         assert (together.prefix[i, :, :, length:] == 0).all()
 
 
-def test_the_attention_figure(
-    read: Any, hands_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_attention_figure(read: Any, hands_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "DPI", 40)
     groups, scores, adapter = read
     data = looks.attention_figure(hands_engine, groups, scores, adapter, tmp_path / "a", venue="acl")

@@ -52,7 +52,12 @@ def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
         task, engine = task or Steps(), engine or registry.engine("toy", "toy", Sampling())
         stages = parse_stages(stages) if isinstance(stages, str) else stages
         return Run(
-            RunSpec.of(task, engine, n, 48, stages, **rest), task, engine, problems, tmp_path / "results", tmp_path / "bank"
+            RunSpec.of(task, engine, n, 48, stages, **rest),
+            task,
+            engine,
+            problems,
+            tmp_path / "results",
+            tmp_path / "bank",
         )
 
     return make
