@@ -71,7 +71,7 @@ def _around(axis: Axes, x: float, y: float, radius: float) -> Bbox:
     return Bbox([[across - radius, along - radius], [across + radius, along + radius]])
 
 
-def _shared(boxes: Sequence[Bbox], others: Sequence[np.ndarray]) -> np.ndarray:
+def _shared(boxes: Sequence[Bbox], others: Sequence[tuple[float, ...]]) -> np.ndarray:
     """Area of the overlap of each box with each of the extents, in square pixels ``[boxes, others]``."""
     one, other = np.array([b.extents for b in boxes])[:, None], np.array(others)[None]
     sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
