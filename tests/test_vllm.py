@@ -147,7 +147,7 @@ def test_a_full_cache_evicts_and_changes_nothing(hands: Hands, hands_engine: Any
     """More prefixes than the KV cache holds: Check and Resume compute them again."""
     problems = hands.problems("dev", 8)
     small = served.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks * BLOCK
-    paths = [p for g in served.launch(problems, 64, 100, seed=1) for p in g]
+    paths = [p for g in served.launch(problems, 32, 100, seed=1) for p in g]
     assert sum(len(served.sequence(p)) for p in paths) > small, "the cache is too large for this test"
     chosen = paths[::37]
     states = served.probe(chosen, served.new_adapter(STOP))[:, -1]
