@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed $(if $(WORKERS),$(VENV)/.ray)
 # DATA= goes behind the options of a task that has some.
 DATA_OF = $(if $(DATA),$(if $(findstring :,$(TASK)),$(comma),:)data=$(DATA))
 comma := ,
+# Processes that tests start by the hundred do not compile our modules again, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(ENGINE)' $(if $(MODEL),--model $(MODEL)) $(if $(L),--prefix '$(L)') $(if $(SEED),--seed $(SEED)) \
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -48,11 +49,19 @@ def stand_in(error: BaseException) -> str | None:
 
 def _hides(name: str, file: str) -> bool:
     """Does a module lie outside of where the library of its name is installed?"""
-    homes = [Path(sysconfig.get_path(home)).resolve() for home in ("stdlib", "platstdlib", "purelib", "platlib")]
-    if "." in name or any(Path(file).resolve().is_relative_to(home) for home in (*homes, ROOT)):
+    if "." in name:
         return False
-    theirs = PathFinder.find_spec(name, [str(home) for home in homes])
+    real = Path(file).resolve()
+    if any(real.is_relative_to(home) for home in (*_homes(), ROOT)):
+        return False
+    theirs = PathFinder.find_spec(name, [str(home) for home in _homes()])
     return theirs is not None and theirs.origin is not None
+
+
+@cache
+def _homes() -> tuple[Path, ...]:
+    """Where Python's own modules and installed libraries lie."""
+    return tuple(Path(sysconfig.get_path(home)).resolve() for home in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _is_ours(name: str, file: str | None) -> bool:

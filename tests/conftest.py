@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from harness import registry
 from harness.api import Sampling
 from harness.runners.run import Run
 from harness.spec import RunSpec
+from harness.store import provenance
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 
 
-@pytest.fixture
-def toy_run(tmp_path: Path) -> Callable[..., Run]:
-    """Runs on the toy engine in an empty folder; every call opens a fresh engine."""
+def toy_run_in(folder: Path) -> Callable[..., Run]:
+    """Runs on the toy engine whose records and bank lie in a folder; every call opens a fresh engine."""
 
     def make(
         n: int = 8, prefix: int = 5, keep: int = 3, limit: int = 48, seed: int = 0, ended: Any = "count", stages: Any = (), **where: Any
@@ -29,10 +30,30 @@ def toy_run(tmp_path: Path) -> Callable[..., Run]:
         task, engine = Toy(), where.pop("engine", None) or registry.engine("toy", "toy", Sampling())
         schedule = stages or [(prefix, min(keep, n))]
         spec = RunSpec.of(task, engine, n, limit, schedule, seed=seed, ended=ended)
-        folders: dict[str, Any] = {"problems": 6, "results": tmp_path / "results", "bank": tmp_path / "bank"}
+        folders: dict[str, Any] = {"problems": 6, "results": folder / "results", "bank": folder / "bank"}
         return Run(spec, task, engine, **(folders | where))
 
     return make
+
+
+@pytest.fixture
+def toy_run(tmp_path: Path) -> Callable[..., Run]:
+    """Runs on the toy engine in an empty folder."""
+    return toy_run_in(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_commit() -> Iterator[None]:
+    """The commit of our own code is asked of git once, and not for every record that a test writes."""
+    asked, root = provenance._git, provenance.ROOT
+
+    @cache
+    def ours(*args: str) -> str | None:
+        return asked(root, *args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "_git", lambda at, *args: ours(*args) if at is root else asked(at, *args))
+        yield
 
 
 @pytest.fixture(scope="session")

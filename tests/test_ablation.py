@@ -16,7 +16,7 @@ from harness.runners.run import Run
 from harness.spec import RunSpec
 from harness.studies.ablation import ABLATIONS, Study
 
-SMALL = ("--problems", "24", "--n", "8", "--test-problems", "6", "--paths", "8", "--prefix", "11")
+SMALL = ("--problems", "12", "--n", "8", "--test-problems", "3", "--paths", "8", "--prefix", "11")
 
 
 def folders(tmp_path: Path) -> list[str]:

@@ -44,7 +44,10 @@ NOT_MADE = {  # no model at all: they lack a package, a part that sees or hears,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", DOZEN)
+OFTEN = ("gpt2", "gemma2", "bloom", "qwen2:window", "gpt_oss")
+
+
+@pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.long) for n in DOZEN])
 def test_a_family_is_right(name: str, tmp_path: Path) -> None:
     outcome, why = families.verdict(name, tmp_path)
     assert outcome == "right", why

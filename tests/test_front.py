@@ -177,7 +177,7 @@ def test_equal_state_is_one_record_in_every_process(value: str, here: FilePath) 
         "print(registry.of_object(W()).name)"
     )
     found = {subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True,
-                            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}).stdout for seed in (1, 2, 3)}  # fmt: skip
+                            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}).stdout for seed in (1, 2)}  # fmt: skip
     assert len(found) == 1
 
 
@@ -351,6 +351,7 @@ def test_importing_it_loads_neither_torch_nor_matplotlib(tmp_path: FilePath) -> 
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_notebook(tmp_path: FilePath) -> None:
     """A class defined in a cell, the table as HTML, the bar as text, a figure as a picture; nothing on stderr but the bar."""
     nbformat = pytest.importorskip("nbformat")

@@ -17,7 +17,7 @@ from harness.ledger import MeteredProbe
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
 
-LIMIT = 300
+LIMIT = 120  # most paths end before it, and some do not
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def whole(hands: Hands, hands_engine: Any) -> list[list[Path]]:
     return hands_engine.launch(hands.problems("dev", 3), 6, LIMIT, seed=5)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cut=st.integers(1, 160), rows=st.sets(st.integers(0, 17), min_size=1), cold=st.booleans())
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(1, LIMIT), rows=st.sets(st.integers(0, 17), min_size=1), cold=st.booleans())
 def test_launch_and_resume_are_one_sample(
     cut: int, rows: set[int], cold: bool, hands_engine: Any, whole: list[list[Path]], hands: Hands
 ) -> None:
@@ -45,7 +45,7 @@ def test_launch_and_resume_are_one_sample(
 
 
 def test_engine_conforms(hands: Hands, hands_engine: Any) -> None:
-    assert [f for f in engine_conformance(hands_engine, hands, cuts=(1, 22, 100)) if f[1]] == []
+    assert [f for f in engine_conformance(hands_engine, hands, cuts=(1, 40)) if f[1]] == []
 
 
 @pytest.mark.parametrize("adapted", [False, True])
@@ -61,7 +61,7 @@ def test_probing_leaves_the_cache_bit_identical(adapted: bool, hands: Hands, han
 
 def test_greedy_equals_transformers_generate(hands: Hands, hands_engine: Any) -> None:
     greedy = registry.engine("hf", "hands", Sampling(temperature=0), device="cpu")
-    for problem in hands.problems("dev", 4):
+    for problem in hands.problems("dev", 2):
         ours = greedy.launch([problem], 1, LIMIT, seed=0)[0][0].tokens
         ids = torch.tensor([greedy.tokenizer(problem.prompt).input_ids])
         theirs = greedy.model.generate(ids, do_sample=False, max_new_tokens=LIMIT, pad_token_id=0)

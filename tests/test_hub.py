@@ -129,7 +129,7 @@ def test_a_pushed_checkpoint_is_the_one_that_is_pulled(hub: dict[str, str], tmp_
     assert "hub repository me/nothing" in absent.stderr + absent.stdout
 
 
-@pytest.mark.parametrize("size", [0, 1500])
+@pytest.mark.parametrize("size", [1500, pytest.param(0, marks=pytest.mark.long)])
 def test_pushing_needs_no_room_on_the_disk(size: int, hub: dict[str, str], tmp_path: Path) -> None:
     """No file of this process may hold more than ``size`` bytes; what is pushed is all of it, or nothing and one line."""
 

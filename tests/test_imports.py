@@ -174,9 +174,9 @@ def exported(task: str, engine: str, tmp_path: Path, prefix: int, **sizes: Any) 
 
 
 def test_a_toy_pool_comes_back_to_the_same_digits(tmp_path: Path) -> None:
-    table, out = exported("toy", "toy", tmp_path, 5, n=16, problems=12, pruners="all-registered")
+    table, out = exported("toy", "toy", tmp_path, 5, n=8, problems=5, pruners="all-registered")
     pool = pp.import_pool(out, "toyed", pools=tmp_path / "pools", progress=False)
-    again = bench(pool, tmp_path, "all-registered", n=16, keep=4, prefix=5)
+    again = bench(pool, tmp_path, "all-registered", n=8, keep=2, prefix=5)
     assert not differing(table.frame(), again.frame())
     missing = {r.name for r in table.rows} - {r.name for r in again.rows}
     assert (
@@ -189,15 +189,15 @@ def test_a_toy_pool_comes_back_to_the_same_digits(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_hands_pool_comes_back_to_the_same_digits_and_stop_reads_it_with_its_model(tmp_path: Path) -> None:
     pruners = f"{STATISTICS},stop,linear-probe,consensus,verifier"
-    table, out = exported("hands", "hf", tmp_path, 22, n=16, problems=12, pruners=pruners)
+    table, out = exported("hands", "hf", tmp_path, 22, n=8, problems=5, pruners=pruners)
     pool = pp.import_pool(out, "handed", pools=tmp_path / "pools", progress=False)
-    again = bench(pool, tmp_path, pruners, n=16, keep=4, prefix=22, model="hands")
+    again = bench(pool, tmp_path, pruners, n=8, keep=2, prefix=22, model="hands")
     assert not differing(table.frame(), again.frame()) and not again.failures
     assert {r.name for r in table.rows} == {r.name for r in again.rows}
 
 
 def test_text_and_two_statistics_are_enough_for_their_methods(tmp_path: Path, given: Callable[..., Pool]) -> None:
-    table, out = exported("toy", "toy", tmp_path, 5, n=16, problems=12, pruners=STATISTICS)
+    table, out = exported("toy", "toy", tmp_path, 5, n=8, problems=6, pruners=STATISTICS)
     whole = pp.import_pool(out, "whole", pools=tmp_path / "pools", progress=False)
     dumped = []
     for name, entry in whole.entries.items():
@@ -209,7 +209,7 @@ def test_text_and_two_statistics_are_enough_for_their_methods(tmp_path: Path, gi
         ]  # fmt: skip
         dumped.append(ImportedProblem(name, entry.problem.prompt, entry.golds, paths, name))
     pool = given(dumped)
-    again = bench(pool, tmp_path, f"{STATISTICS},all-registered", n=16, keep=4, prefix=5)
+    again = bench(pool, tmp_path, f"{STATISTICS},all-registered", n=8, keep=2, prefix=5)
     numbers = differing(table.frame(), again.frame())
     assert {n for n in numbers if not n.startswith("behind")} <= {"flops"}, numbers
     assert again.frame()["flops"].isna().all()
@@ -902,7 +902,7 @@ def test_what_was_trained_on_a_pool_is_benched_on_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_cli: Cli
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, out = exported("hands", "hf", tmp_path, 22, n=8, problems=16, pruners="logprob")
+    _, out = exported("hands", "hf", tmp_path, 22, n=8, problems=12, pruners="logprob")
     for name in ("one", "two"):
         pp.import_pool(out, name, progress=False)
     code, said = run_cli(

@@ -29,8 +29,8 @@ from tasks.toy import Toy
 
 pytest.importorskip("lm_eval")
 
-PROBLEMS = 4
-N, KEEP, PREFIX, LIMIT = 8, 4, 22, 300
+PROBLEMS = 3
+N, KEEP, PREFIX, LIMIT = 6, 3, 22, 300
 LOCAL: dict[str, Any] = {
     "task": "hands-local",
     "dataset_path": "json",
@@ -263,14 +263,14 @@ def test_as_a_model_it_answers_what_the_loop_votes(folder: Path, outcomes: list[
 @pytest.mark.long
 def test_on_lm_evals_command_line(folder: Path, outcomes: list[tuple[str | None, bool]], tmp_path: Path) -> None:
     args = ["--model", "pathprune", "--model_args", MODEL_ARGS, "--include_path", str(folder), "--tasks", "hands-local"]
-    args += ["--limit", "3", "--output_path", str(tmp_path)]
+    args += ["--limit", "2", "--output_path", str(tmp_path)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "harness.lm_eval_model", *args]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (file,) = tmp_path.rglob("results_*.json")
     accuracy = json.loads(file.read_text())["results"]["hands-local"]["exact_match,last"]
-    assert accuracy == pytest.approx(sum(right for _, right in outcomes[:3]) / 3)
+    assert accuracy == pytest.approx(sum(right for _, right in outcomes[:2]) / 2)
 
 
 def request_of(prompt: str, index: int, until: list[str]) -> Any:

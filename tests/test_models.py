@@ -282,10 +282,10 @@ def test_what_is_neither_on_the_hub_nor_cached_is_one_line(cached: Path, model: 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("options", [{"device_map": "auto"}, {"device_map": "cpu"}, {"attention": "eager"}])
+@pytest.mark.parametrize("options", [{"device_map": "auto"}, {"attention": "eager"}])
 def test_placement_and_attention_do_not_change_paths(options: dict[str, Any], hands: Any, hands_engine: Any) -> None:
     engine = registry.engine("hf", "hands", hands.defaults.sampling, **options)
     problems = hands.problems("dev", 2)
     ours, theirs = (e.launch(problems, 4, 60, seed=3) for e in (engine, hands_engine))
     assert [[p.tokens for p in g] for g in ours] == [[p.tokens for p in g] for g in theirs]
-    assert [f for f in engine_conformance(engine, hands, cuts=(1, 22)) if f[1]] == []
+    assert [f for f in engine_conformance(engine, hands, cuts=(22,)) if f[1]] == []

@@ -48,11 +48,16 @@ class Steps(Toy):
 
 @pytest.fixture
 def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
-    def make(stages: Any, n: int = 8, task: Any = None, engine: Any = None, **rest: Any) -> Run:
+    def make(stages: Any, n: int = 8, task: Any = None, engine: Any = None, problems: int = 6, **rest: Any) -> Run:
         task, engine = task or Steps(), engine or registry.engine("toy", "toy", Sampling())
         stages = parse_stages(stages) if isinstance(stages, str) else stages
         return Run(
-            RunSpec.of(task, engine, n, 48, stages, **rest), task, engine, 6, tmp_path / "results", tmp_path / "bank"
+            RunSpec.of(task, engine, n, 48, stages, **rest),
+            task,
+            engine,
+            problems,
+            tmp_path / "results",
+            tmp_path / "bank",
         )
 
     return make
@@ -155,7 +160,7 @@ SCHEDULES = [
 @pytest.mark.parametrize(("name", "ended"), [("logprob", "count"), ("logprob", "bypass"), ("shortest", "count")])
 def test_live_is_replay(name: str, stages: str, ended: Any, steps_run: Callable[..., Run]) -> None:
     """Kept paths at every stage, tokens, FLOPs and vote."""
-    test_stages.agrees(steps_run(stages, ended=ended), name)
+    test_stages.agrees(steps_run(stages, ended=ended, problems=3), name)
 
 
 @pytest.mark.parametrize("stages", ["step@5:4", "forced@4:5,step@12:3"])

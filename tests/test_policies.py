@@ -60,7 +60,7 @@ def _voted(method: Any) -> np.ndarray:
 @pytest.mark.parametrize("scorer", ["logprob", "shortest", "deepconf-lowest:window=2"])
 @pytest.mark.parametrize("rule", RULES)
 def test_live_is_replay(scorer: str, rule: str, stages: Any, toy_run: Callable[..., Run]) -> None:
-    agrees(toy_run(n=10, stages=stages), f"{scorer}+{rule}")
+    agrees(toy_run(n=10, stages=stages, problems=3), f"{scorer}+{rule}")
 
 
 MINE = """
@@ -162,7 +162,7 @@ def test_a_rule_alone_runs_live_as_it_is_replayed(rule: str, toy_run: Callable[.
 @pytest.mark.long
 @pytest.mark.parametrize("stages", [[(16, 6)], [(16, 8), (40, 4)]])
 def test_live_is_replay_on_the_embedded_engine(stages: Any, hands: Hands, hands_engine: Any, tmp_path: Any) -> None:
-    spec = RunSpec.of(hands, hands_engine, 12, 300, stages)
+    spec = RunSpec.of(hands, hands_engine, 8, 120, stages)
     agrees(Run(spec, hands, hands_engine, 2, tmp_path / "results", tmp_path / "bank"), "stop+asc:threshold=0.8")
 
 

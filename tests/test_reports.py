@@ -76,22 +76,12 @@ def test_the_sheet_holds_the_rows_numbers() -> None:
     made = full(strong=2.0, weak=0.3)
     table_rows = rows(made, 4)
     frame = sheet([(made, table_rows)], 4)
-    assert len(frame) == len(table_rows) and frame.pruner.tolist() if "pruner" in frame else frame.name.tolist()
+    assert frame.name.tolist() == [row.name for row in table_rows]
     for row, line in zip(table_rows, frame.itertuples(), strict=True):
         assert line.accuracy_mean == pytest.approx(row.accuracy.mean, abs=1e-6)
         assert (line.gain_low == pytest.approx(row.gain.low, abs=1e-6)) if row.gain else pd.isna(line.gain_low)
     assert not any(isinstance(v, str) and "Interval" in v for v in frame.to_numpy().ravel())
-    assert set(frame.columns) >= {
-        "table",
-        "task",
-        "model",
-        "prefix",
-        "n",
-        "keep",
-        "voted_low",
-        "within_mean",
-        "stale",
-    } - {"stale"}
+    assert set(frame.columns) >= {"table", "task", "model", "prefix", "n", "keep", "voted_low", "within_mean"}
 
 
 def test_budget_tables_rank_and_say_what_is_not_reached(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_online_is_the_rule_applied_token_by_token(block: int, monkeypatch: pyte
     monkeypatch.setattr(slimsc_online, "BLOCK", block)
     draw = np.random.default_rng(0)
     aborted = 0
-    for _ in range(150):
+    for _ in range(60):
         paths = pool(*(decode(draw.integers(0, 6, draw.integers(1, 25)).tolist()) for _ in range(5)))
         threshold, delay, minimum = float(draw.choice([0.5, 0.75])), int(draw.integers(2)), int(draw.integers(1, 4))
         method = SlimSCOnline(threshold, delay, phrases="wait|so", min_tokens=minimum)
@@ -257,7 +257,7 @@ def test_online_is_the_rule_applied_token_by_token(block: int, monkeypatch: pyte
         assert decision.spent.tolist() == literal(paths, threshold, delay, minimum)
         assert decision.weights.any()
         aborted += int((decision.weights == 0).sum())
-    assert aborted > 100
+    assert aborted > 40
 
 
 @pytest.mark.parametrize("rule", ["random", "diversity"])

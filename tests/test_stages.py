@@ -55,13 +55,13 @@ def agrees(run: Run, name: str) -> None:
 @pytest.mark.parametrize("stages", [[(5, 4), (9, 2)], [(4, 6), (8, 4), (20, 1)], [(9, 3)]])
 @pytest.mark.parametrize("name", ["logprob", "first", "random", "shortest", "entropy", "deepconf-lowest:window=2"])
 def test_live_is_replay_on_the_toy_engine(name: str, stages: Any, ended: Any, toy_run: Callable[..., Run]) -> None:
-    agrees(toy_run(stages=stages, ended=ended), name)
+    agrees(toy_run(stages=stages, ended=ended, problems=3), name)
 
 
 @pytest.fixture(scope="module")
 def two_cuts(hands: Hands, hands_engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("stages")
-    spec = RunSpec.of(hands, hands_engine, 12, 300, [(16, 6), (40, 2)])
+    spec = RunSpec.of(hands, hands_engine, 6, 120, [(16, 4), (40, 2)])
     return Run(spec, hands, hands_engine, 1, folder / "results", folder / "bank")
 
 

@@ -79,7 +79,10 @@ def test_slips_plans_backward_over_what_is_needed() -> None:
     assert [d.name for d in needed(chain, "d")] == ["d", "c", "a"]
 
 
-def test_every_data_set_of_reasoning_gym_grades_its_own_answer_right(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
+def test_every_data_set_of_reasoning_gym_grades_its_own_answer_right(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a box, as the prompt asks for it: grids keep their rows and decimals their points."""
     gym = pytest.importorskip("reasoning_gym")
     monkeypatch.setattr("tasks.reasoning_gym.BLOCK", 1)
@@ -90,14 +93,14 @@ def test_every_data_set_of_reasoning_gym_grades_its_own_answer_right(monkeypatch
 
     monkeypatch.setattr("tasks.reasoning_gym.client.right", graded_here)
     wrong = []
-    for dataset in sorted(
-        set(gym.factory.DATASETS) - {"composite"}
-    ):  # that one is made of others, which it has to be told
+    # That one is made of others, which it has to be told.
+    chosen = sorted(set(gym.factory.DATASETS) - {"composite"})[::every]
+    for dataset in chosen:
         task = registry.task(f"reasoning_gym:{dataset}")
         (problem,) = task.problems("test", 1)
         said = task.answer(f"It is\n\\boxed{{{problem.answer}}}.")
         wrong += [] if task.correct(said, problem) else [dataset]
-    assert wrong == ["boxnet", "rush_hour"], "the package gives no answer to these"
+    assert wrong == [d for d in ("boxnet", "rush_hour") if d in chosen], "the package gives no answer to these"
 
 
 @pytest.mark.parametrize(

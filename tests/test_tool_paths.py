@@ -90,14 +90,14 @@ def test_a_path_that_was_cut_anywhere_goes_on_as_if_it_had_not_been(
     kept: str, whole: list[list[Path]], sandbox: Sandbox
 ) -> None:
     """Inside a call, behind one before its output, behind the output: the same tokens, statistics and state."""
-    paths = [p for group in whole for p in group if len(p.given) > 1][: 3 if kept != "everywhere" else 16]
+    paths = [p for group in whole for p in group if len(p.given) > 1][: 3 if kept != "everywhere" else 8]
     fresh = Sandbox(FAST, workers=2, most=3)
     engine = calling(fresh if kept == "rebuilt" else sandbox)
     try:
         for path in paths:
             behind = [start - sum(b - a for a, b in path.given[:k]) for k, (start, _) in enumerate(path.given)]
             lengths = {
-                "warm": range(1, path.drawn, 7),
+                "warm": range(1, path.drawn, 11),
                 "rebuilt": [*behind, path.drawn - 2],
                 "everywhere": range(1, path.drawn),
             }

@@ -259,7 +259,7 @@ class Command:
 def race(folder: Path, processes: int) -> None:
     """Processes with the same and with other pruners and n at once, against one after the other."""
     asked = [("jaccard,logprob", "16"), ("deepconf", "16"), ("jaccard", "8"), ("logprob,shortest", "16")]
-    wanted = [(*BENCH, "--problems", "12", "--pruner", p, "--n", n) for p, n in asked]
+    wanted = [(*BENCH, "--problems", "8", "--pruner", p, "--n", n) for p, n in asked]
     for one in wanted:
         Command(folder / "alone", *one).done()
     for running in [Command(folder / "many", *wanted[i % len(wanted)]) for i in range(processes)]:
@@ -280,15 +280,15 @@ def test_eight_processes_store_what_one_does_twenty_times(tmp_path: Path) -> Non
 
 LABEL = ("label", "--task", "toy", "--engine", "toy", "--n", "8", "--group", "2", "--labels", "labels")
 VERBS = {
-    "bench": (*BENCH, "--problems", "30", "--pruner", "jaccard,logprob", "--n", "64"),
-    "live": (*BENCH, "--problems", "12", "--pruner", "jaccard,logprob", "--n", "16", "--live"),
-    "label": (*LABEL, "--problems", "24"),
+    "bench": (*BENCH, "--problems", "16", "--pruner", "jaccard,logprob", "--n", "32"),
+    "live": (*BENCH, "--problems", "6", "--pruner", "jaccard,logprob", "--n", "16", "--live"),
+    "label": (*LABEL, "--problems", "10"),
     "train": (
         "train",
-        "linear-probe:epochs=40",
+        "linear-probe:epochs=5",
         *LABEL[1:],
         "--problems",
-        "24",
+        "10",
         "--make-labels",
         "--out",
         "checkpoints",
@@ -362,7 +362,7 @@ class Watches:
         return [float(len(p.text)) for p in prefixes]
 
 
-@pytest.mark.parametrize("problems", [300, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("problems", [120, pytest.param(2000, marks=pytest.mark.slow)])
 def test_file_handles_and_memory_stay_flat(problems: int, tmp_path: Path) -> None:
     Watches.seen.clear()
     where: dict[str, Any] = {"results": tmp_path / "r", "bank": tmp_path / "b", "progress": False}

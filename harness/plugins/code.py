@@ -117,11 +117,17 @@ def _files(item: Any) -> dict[str, Path]:
 
 def _imported(module: str, files: Mapping[str, Path]) -> list[str]:
     """Names of modules that a module's source may import, inside functions too."""
-    if files[module].suffix != ".py":
+    file = files[module]
+    if file.suffix != ".py":
         return []
+    return _imports(file, file.stat().st_mtime_ns, module if file.name == "__init__.py" else module.rpartition(".")[0])
+
+
+@lru_cache(maxsize=512)
+def _imports(file: Path, changed: int, parent: str) -> list[str]:
+    """Names of modules that a source file of a package may import."""
     names = []
-    parent = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(_tree(files[module], files[module].stat().st_mtime_ns)):
+    for node in ast.walk(_tree(file, changed)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

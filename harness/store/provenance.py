@@ -21,21 +21,27 @@ def provenance() -> dict[str, Any]:
     ``commit`` and ``dirty`` are None where nobody knows: without git, and in code that was installed, also where an
     environment lies inside the repository of something else.
     """
+    ours = _is_our_repository(ROOT)
+    changes = _git(ROOT, "status", "--porcelain", "--untracked-files=no") if ours else None
+    return {
+        "commit": _git(ROOT, "rev-parse", "HEAD") if ours else None,
+        "dirty": None if changes is None else bool(changes),
+        "versions": dict(_versions()),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of what is installed and decides numbers; what a process has loaded stays what it is."""
     versions = {}
     for name in REPORTED:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    ours = _is_our_repository(ROOT)
-    changes = _git(ROOT, "status", "--porcelain", "--untracked-files=no") if ours else None
-    return {
-        "commit": _git(ROOT, "rev-parse", "HEAD") if ours else None,
-        "dirty": None if changes is None else bool(changes),
-        "versions": versions,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
+    return versions
 
 
 @cache

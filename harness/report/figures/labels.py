@@ -25,7 +25,7 @@ def label_points(
     figure: Any = axis.figure
     size = float(axis.xaxis.label.get_fontsize()) - 1
     pixels = size * figure.dpi / 72
-    occupied = [_around(axis, x, y, 0.35 * pixels) for x, y in [(x, y) for x, y, _ in points] + list(others)]
+    occupied = [_around(axis, x, y, 0.35 * pixels).extents for x, y in [(x, y) for x, y, _ in points] + list(others)]
     labels: list[Bbox] = []
     frame = axis.get_window_extent()
     offsets = [(d * np.cos(a), d * np.sin(a)) for d in DISTANCES for a in ANGLES]
@@ -36,15 +36,13 @@ def label_points(
         drawn = note.get_window_extent(figure.canvas.get_renderer())
         at = axis.transData.transform((x, y))
         boxes = [_box(at, pixels * dx, pixels * dy, drawn.width, drawn.height) for dx, dy in offsets]
-        costs = [
-            sum(_shared(b, t) for t in occupied) + 9 * (b.width * b.height - _shared(b, frame))
-            + 9 * pixels * _crossed(at, at + pixels * np.array(offset), labels)
-            for b, offset in zip(boxes, offsets, strict=True)
-        ]  # fmt: skip
+        covered, inside = _shared(boxes, occupied).sum(1), _shared(boxes, [frame.extents])[:, 0]
+        crossed = [_crossed(at, at + pixels * np.array(offset), labels) for offset in offsets]
+        costs = covered + 9 * (drawn.width * drawn.height - inside) + 9 * pixels * np.array(crossed)
         chosen = int(np.argmin(np.round(costs, 3)))  # the nearest of those that cost equally
         dx, dy = offsets[chosen]
         note.set(position=(size * dx, size * dy), ha=_side(dx, "left", "right"), va=_side(dy, "bottom", "top"))
-        occupied.append(boxes[chosen])
+        occupied.append(boxes[chosen].extents)
         labels.append(boxes[chosen])
         if np.hypot(dx, dy) > 1.5:
             line = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
@@ -73,7 +71,9 @@ def _around(axis: Axes, x: float, y: float, radius: float) -> Bbox:
     return Bbox([[across - radius, along - radius], [across + radius, along + radius]])
 
 
-def _shared(one: Bbox, other: Bbox) -> float:
-    """Area of the overlap, in square pixels."""
-    both = Bbox.intersection(one, other)
-    return 0.0 if both is None else float(both.width * both.height)
+def _shared(boxes: Sequence[Bbox], others: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """Area of the overlap of each box with each of the extents, in square pixels ``[boxes, others]``."""
+    one, other = np.array([b.extents for b in boxes])[:, None], np.array(others)[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    area: np.ndarray = sides.clip(0).prod(-1)
+    return area
