@@ -344,7 +344,8 @@ def test_a_full_disk_and_then_room(verb: str, tmp_path: Path) -> None:
         before = stored(tmp_path / "full")
         text = Command(tmp_path / "full", *VERBS[verb], size=size).done(2)
         assert "Traceback" not in text and text.count("error: ") == 1 and "cannot write" in text, text
-        assert before.items() <= stored(tmp_path / "full").items() or size
+        if not size:  # with a little room, journals grow by whole rows
+            assert before.items() <= stored(tmp_path / "full").items()
         assert not left_behind(tmp_path)
     Command(tmp_path / "full", *VERBS[verb]).done()
     assert stored(tmp_path / "whole") == stored(tmp_path / "full")
