@@ -149,31 +149,36 @@ def test_makes_targets_are_few_and_documented() -> None:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
-def small(function: Any, **at_most: Any) -> Any:
-    """A front function on a few paths of a few problems, silent; a schedule keeps its launch size."""
+def small(function: Any) -> Any:
+    """A front function on a few paths of a few problems, silent; a schedule of cuts and a pool keep their number of paths."""
 
     @functools.wraps(function)
     def called(*arguments: Any, **options: Any) -> Any:
-        if "stages" not in options and "n" in at_most:
+        if isinstance(arguments[0], pp.Pool):
+            options |= {"keep": 1}
+        elif "stages" not in options:
             options |= {"n": 8, "keep": 2}
-        options["problems"] = min(options.get("problems") or 2, 2)
-        return function(*arguments, **options, progress=False)
+        return function(*arguments, **options | {"problems": 2, "progress": False})
 
     return called
 
 
-def python_pages() -> list[str]:
-    return sorted({b.page for b in blocks("python") if not b.kind})
+def python_pages() -> Iterator[Any]:
+    """Pages with Python that runs; what benches the embedded model takes seconds."""
+    for page in sorted({b.page for b in blocks("python") if not b.kind}):
+        benches = any(word in text for text in texts(page) for word in ('pp.bench("', "pp.frontier"))
+        yield pytest.param(page, marks=pytest.mark.long if benches else ())
 
 
 @pytest.mark.parametrize("page", python_pages())
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of a page, in order and in one scope, on two problems; a block that names its file is saved there, too."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pp, "bench", small(pp.bench, n=8), raising=False)
-    monkeypatch.setattr(pp, "live", small(pp.live, n=8), raising=False)
+    monkeypatch.setattr(pp, "bench", small(pp.bench))
+    monkeypatch.setattr(pp, "live", small(pp.live))
     (tmp_path / "samples.jsonl").write_text((ROOT / "tests/fixtures/imports/vllm.jsonl").read_text())
-    (tmp_path / "results").symlink_to(ROOT / "results") if "results/published" in "".join(texts(page)) else None
+    if "results/published" in "".join(texts(page)):
+        pp.bench("stop,asc", results="results/published")
     scope: dict[str, Any] = {"pp": pp, "Mine": Shortest, "__name__": "page"}
     for text in texts(page):
         if named := re.match(r"# (\w+\.py)\n", text):
