@@ -146,7 +146,7 @@ test-vllm: .venv-vllm/.installed
 	.venv-vllm/bin/pytest -m vllm
 
 docs: $(STAMP) .venv/.docs  ## this site, into site/; every broken link or anchor is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Benchmarks that need vLLM run in its environment.
 PERF_VENV = $(if $(filter vllm serve,$(NAME)),.venv-vllm,.venv)

@@ -18,7 +18,7 @@ import pathprune as pp
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
 FENCE = re.compile(r"^([ ]*)```(\w+)([^\n]*)\n(.*?)^\1```", re.M | re.S)
-HASH = re.compile(r"\s+#\s.*$")
+COMMENT = re.compile(r"\s+#\s.*$")
 OTHERS = ("pip", "pathprune-lm-eval", ".venv/bin/accelerate", "git")
 STANDS_FOR_A_NAME = {"yours", "NAME"}
 REGISTERED_OPTIONS = ("pruners", "scorers", "rules", "spec", "pruner")
@@ -46,7 +46,7 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for block in blocks("sh", "bash", "shell", "console"):
         for line in block.text.replace("\\\n", " ").splitlines():
-            command = HASH.sub("", line).strip()
+            command = COMMENT.sub("", line).strip()
             if command and not command.startswith("#"):
                 found += [(block.page, part.strip()) for part in command.split("&&")]
     return sorted(set(found))
@@ -163,11 +163,13 @@ def small(function: Any) -> Any:
     return called
 
 
-def python_pages() -> Iterator[Any]:
+def python_pages() -> list[Any]:
     """Pages with Python that runs; what benches the embedded model takes seconds."""
+    found = []
     for page in sorted({b.page for b in blocks("python") if not b.kind}):
         benches = any(word in text for text in texts(page) for word in ('pp.bench("', "pp.frontier"))
-        yield pytest.param(page, marks=pytest.mark.long if benches else ())
+        found.append(pytest.param(page, marks=pytest.mark.long if benches else ()))
+    return found
 
 
 @pytest.mark.parametrize("page", python_pages())
@@ -224,6 +226,22 @@ def test_the_task_of_the_page_passes_the_conformance_suite() -> None:
         exec(compile(text, "sums.py", "exec"), scope)
     wrong = [(name, problem) for name, problem in task_conformance(scope["Sums"]()) if problem]
     assert not wrong
+
+
+def test_a_release_has_one_version() -> None:
+    import tomllib
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_extra_is_documented() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs/start/install.md").read_text()
+    assert all(f"| `{extra}` |" in page for extra in extras)
 
 
 # -- the site ----------------------------------------------------------------------------------------------------------

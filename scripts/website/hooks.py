@@ -62,8 +62,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Write llms.txt: one line per page, and the pages behind it in llms-full.txt."""
-    Path(config.site_dir, "llms.txt").write_text("\n".join(_index(config)) + "\n")
+    """Write llms.txt, one line per page, and refuse a site whose pages load anything from elsewhere."""
+    site = Path(config.site_dir)
+    (site / "llms.txt").write_text("\n".join(_index(config)) + "\n")
+    if foreign := {f"{file.relative_to(site)}: {found}" for file in site.rglob("*.html") for found in _loads(file)}:
+        raise SystemExit("pages load what is not on the site:\n" + "\n".join(sorted(foreign)))
+
+
+def _loads(file: Path) -> list[str]:
+    """Addresses outside the site that a page loads by itself; a link that a reader follows is none."""
+    return re.findall(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=[\"'](https?://[^\"']+)", file.read_text())
 
 
 _pages: list[tuple[str, str, str]] = []

@@ -76,7 +76,7 @@ def page(method: Method, known: set[str]) -> str:
         prose(lead, known - {method.name}),
         _formula(formula, known - {method.name}),
         prose(details, known - {method.name}),
-        f"## About this family\n\n{prose(more, known - {method.name})}" if more else "",
+        f"## Background\n\n{prose(more, known - {method.name})}" if more else "",
         "## What it needs and costs",
         _facts(method),
         "## Run it",
@@ -152,7 +152,7 @@ def _facts(method: Method) -> str:
         "source": f"``{method.cls.__module__.replace('.', '/')}.py``",
     }
     lines = [f"| {name} | {prose(str(fact), set())} |" for name, fact in facts.items() if fact]
-    return "\n".join(["| | |", "|---|---|", *lines])
+    return "\n".join(["| property | value |", "|---|---|", *lines])
 
 
 def _options(method: Method) -> str:
