@@ -163,6 +163,10 @@ def small(function: Any) -> Any:
     return called
 
 
+def texts(page: str) -> list[str]:
+    return [b.text for b in blocks("python") if b.page == page and not b.kind]
+
+
 def python_pages() -> list[Any]:
     """Pages with Python that runs; what benches the embedded model takes seconds."""
     found = []
@@ -186,10 +190,6 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
         if named := re.match(r"# (\w+\.py)\n", text):
             (tmp_path / named[1]).write_text(text)
         exec(compile(text, page, "exec"), scope)
-
-
-def texts(page: str) -> list[str]:
-    return [b.text for b in blocks("python") if b.page == page and not b.kind]
 
 
 class Shortest(pp.Pruner):
