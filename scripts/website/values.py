@@ -98,7 +98,7 @@ def rows(names: list[str], columns: list[str], task: str = "hands", prefix: int 
 def best(quadrant: str, task: str = "hands", prefix: int = 22) -> str:
     """The name of a quadrant's method of the highest gain."""
     data = chosen(task=task, prefix=prefix, quadrant=quadrant)
-    return str(data.loc[data.gain_mean.idxmax(), "name"]).split(" = ")[0]
+    return str(data.sort_values("gain_mean", ascending=False)["name"].iloc[0]).split(" = ")[0]
 
 
 def problems(task: str = "hands", prefix: int = 22) -> int:
