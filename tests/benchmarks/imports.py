@@ -1,6 +1,6 @@
 """A large pool of made-up statistics: seconds per GB and peak memory of importing and benching it.
 
-``python -m tests.benchmarks.imports [--share 0.02] [--problems 2]``; the whole of it is 30 problems x 512 paths x 30,000 tokens.
+``make perf NAME=imports [ARGS="--share 0.02 --problems 2"]``; the whole of it is 30 problems x 512 paths x 30,000 tokens.
 """
 
 from __future__ import annotations
@@ -92,7 +92,3 @@ def main() -> None:
         bench = lambda pruners: pp.bench(pruners, pool, prefix=0.2, results=here / "results")  # noqa: E731
         timed("8 methods", size, lambda: bench(METHODS))
         timed("4 rules", size, lambda: bench(RULES))
-
-
-if __name__ == "__main__":
-    main()

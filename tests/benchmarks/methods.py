@@ -1,6 +1,6 @@
-"""``make perf-methods``: seconds and peak memory of every method's Check at N = 64, 256 and 1,024 paths of 2,048 tokens.
+"""Seconds and peak memory of every method's Check at N = 64, 256 and 1,024 paths of 2,048 tokens.
 
-Paths are made up (a Zipf vocabulary, thoughts of some 60 tokens), so nothing is sampled; what is timed is the method.
+``make perf NAME=methods``. Paths are made up (a Zipf vocabulary, thoughts of some 60 tokens), so nothing is sampled; what is timed is the method.
 Methods that read hidden states, force answers or re-read text with a model run on the embedded architecture with a
 longer context, random weights, and their KV cold: an upper bound, at N = 16 and 64 unless ``--large``. ``growth`` is the
 exponent of seconds in N between the two largest runs: 1 is linear, 2 is pairwise. What takes a second and grows faster
@@ -16,13 +16,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from harness import registry
 from harness.api import STATISTICS, Path, Problem, Sampling, TokenStats
 from harness.learn import checkpoints
 from harness.loop import check, decide
+from tests.benchmarks.lines import Lines, begun
 from tests.benchmarks.memory import peak, reset_peak
 
 TOKENS = 2048
@@ -86,6 +85,12 @@ def opened(name: str, reader: str) -> Any:
     return plugin
 
 
+def grown(before: tuple[int, float], last: tuple[int, float]) -> str:
+    """The exponent of seconds in N between two (N, seconds), marked where it matters."""
+    growth = np.log(last[1] / before[1]) / np.log(last[0] / before[0])
+    return f"{growth:.1f}" + (" *" if growth > SUPERLINEAR and last[1] > NOTICEABLE else "")
+
+
 def main() -> None:
     from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
@@ -95,8 +100,8 @@ def main() -> None:
     parser.add_argument("--only", help="one method's name")
     parser.add_argument("--large", action="store_true", help="models too at N = 64 to 1,024: hours")
     args = parser.parse_args()
-    task, console = registry.task("hands"), Console(width=140)
-    table = Table("method", "cost", "N", "seconds", "peak MiB", "growth")
+    task = registry.task("hands")
+    table = Lines("method", "cost", "N", "seconds", "peak MiB", "growth", widths=(22, 8, 5))
     with tempfile.TemporaryDirectory() as folder:
         place = FilePath(folder)
         generator = longer(locate("hands"), place / "generator", AutoModelForCausalLM)
@@ -106,21 +111,14 @@ def main() -> None:
             plugin = opened(name, reader)
             if plugin is None:
                 continue
-            reads = getattr(plugin.pruner, "cost_class", "free") != "free"
-            rows = []
-            for n in MODEL_SIZES if reads and not args.large else SIZES:
-                console.print(f"{name}, N = {n}", style="dim")
+            cost = getattr(plugin.pruner, "cost_class", "free")
+            reads, before = cost != "free", (0, 0.0)
+            sizes = MODEL_SIZES if reads and not args.large else SIZES
+            for n in sizes:
+                begun(f"{name}, N = {n}")
                 paths = made_up(n, 60 if reads else 3000)
-                rows.append((n, *measure(plugin, paths, engine if reads else Words(), task)))
-            growth = np.log(rows[-1][1] / rows[-2][1]) / np.log(rows[-1][0] / rows[-2][0])
-            marked = " *" if growth > SUPERLINEAR and rows[-1][1] > NOTICEABLE else ""
-            for n, seconds, memory in rows:
-                shown = f"{growth:.1f}{marked}" if n == rows[-1][0] else ""
-                cost = getattr(plugin.pruner, "cost_class", "free")
-                table.add_row(name, cost, f"{n:,}", f"{seconds:.3f}", f"{memory:,.0f}", shown)
-    console.print(table)
-    console.print(f"* grows faster than N^{SUPERLINEAR}")
-
-
-if __name__ == "__main__":
-    main()
+                seconds, memory = measure(plugin, paths, engine if reads else Words(), task)
+                growth = grown(before, (n, seconds)) if n == sizes[-1] else ""
+                table.add(name, cost, f"{n:,}", f"{seconds:.3f}", f"{memory:,.0f}", growth)
+                before = (n, seconds)
+    print(f"* grows faster than N^{SUPERLINEAR}")

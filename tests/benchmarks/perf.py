@@ -1,6 +1,6 @@
-"""``make perf``: our sampling loop against transformers' ``generate``, Check's share, and peak memory.
+"""Our sampling loop against transformers' ``generate``, Check's share, and peak memory.
 
-Every figure is a ratio of medians within one run: both sides alternate on the same prompts and settings (N = 64
+``make perf``. Every figure is a ratio of medians within one run: both sides alternate on the same prompts and settings (N = 64
 paths, temperature 1, no filter), so a noisy machine hits both. Paths end by themselves, as in use, or all have the same
 number of tokens, so that every step does the same work.
 """
@@ -18,18 +18,16 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from harness import registry
 from harness.api import Sampling
 from harness.engines.identity import locate
 from tasks.embedded.hands import Hands
+from tests.benchmarks.lines import Lines, begun
 from tests.benchmarks.memory import peak, reset_peak
 
 N = 64
-console = Console(width=100)
 
 
 def larger_model(folder: Path, tokenizer: Any) -> None:
@@ -115,7 +113,7 @@ def check_share(repeats: int) -> tuple[float, float, float]:
 def peak_memory(n: int) -> float:
     """MiB that launching and finishing ``n`` paths adds to a process of its own, model and libraries loaded."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.perf", "--peak", str(n)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tests.benchmarks", "perf", "--peak", str(n)], capture_output=True, text=True, check=True
     )
     return float(done.stdout)
 
@@ -137,7 +135,9 @@ def main() -> None:
     if arguments.peak:
         print_peak(arguments.peak)
         return
-    table = Table("model", "prompts x 64", "paths", "ours, tokens/s", "generate, tokens/s", "ratio", "goal")
+    table = Lines(
+        "model", "prompts x 64", "paths", "ours, tokens/s", "generate, tokens/s", "ratio", "goal", widths=(18, 0, 18)
+    )
     with tempfile.TemporaryDirectory() as folder:
         embedded = registry.engine("hf", "hands", Sampling(), device="cpu")
         larger_model(Path(folder), embedded.tokenizer)
@@ -149,17 +149,14 @@ def main() -> None:
             ("random Llama, 33 M", folder, 1, 96, True, 1.0),
         )
         for name, model, prompts, tokens, fixed, goal in cases:
+            begun(f"{name}, {prompts} x {N} paths")
             mine, reference, ratio = against_generate(model, prompts, tokens, arguments.repeats, fixed)
             ending = f"{tokens} tokens each" if fixed else "end by themselves"
-            table.add_row(name, str(prompts), ending, f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
-    console.print(table)
+            table.add(name, str(prompts), ending, f"{mine:,.0f}", f"{reference:,.0f}", f"{ratio:.2f}", f">= {goal}")
     generation, check, share = check_share(arguments.repeats)
-    console.print(
-        f"STOP's Check of {N} prefixes: {check * 1e3:.0f} ms, {share:.2%} of generating them ({generation:.2f} s)"
+    print(
+        f"STOP's Check of {N} prefixes: {check * 1e3:.0f} ms, {share:.2%} of generating them ({generation:.2f} s)",
+        flush=True,
     )
     for n in (64, 1024):
-        console.print(f"peak memory added by {n} paths of one problem: {peak_memory(n):,.0f} MiB")
-
-
-if __name__ == "__main__":
-    main()
+        print(f"peak memory added by {n} paths of one problem: {peak_memory(n):,.0f} MiB", flush=True)

@@ -1,6 +1,6 @@
-"""``make perf-sweep``: replay at every (n, k), against the plain loop that prunes and votes draw by draw.
+"""Replay at every (n, k), against the plain loop that prunes and votes draw by draw.
 
-The job is that of a paper's figure: 30 problems x 64 paths x 20 methods x 60 settings x 1,000 draws. The reference does a
+``make perf NAME=sweep``. The job is that of a paper's figure: 30 problems x 64 paths x 20 methods x 60 settings x 1,000 draws. The reference does a
 small share of it, and the ratio is that of votes per second in this run. Then the same with larger pools.
 """
 
@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from harness.replay.pool import Pool
 from harness.replay.sweep import sweep
 from harness.vote import majority
+from tests.benchmarks.lines import Lines, begun
 from tests.benchmarks.memory import peak, reset_peak
 from tests.test_sweep import PREFIX, benchmark
 
@@ -46,10 +45,17 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    table = Table(
-        "N", "problems x methods x settings x draws", "seconds", "votes per second", "against the loop", "peak MiB"
+    table = Lines(
+        "N",
+        "problems x methods x settings x draws",
+        "seconds",
+        "votes per second",
+        "against the loop",
+        "peak MiB",
+        widths=(5,),
     )
     for n, methods in ((64, METHODS), (256, 2), (1024, 1)):
+        begun(f"N = {n}")
         pool, scores = benchmark(PROBLEMS, n, 0.7)
         settings = grid(n)
         before = reset_peak()
@@ -59,9 +65,4 @@ def main() -> None:
         small = seconds(lambda: plain(pool.subset(pool.problems[:2]), scores[:2], settings, 4))  # noqa: B023
         ratio = (votes / took) / (2 * len(settings) * 4 / small)
         shape = f"{PROBLEMS} x {methods} x {len(settings)} x {DRAWS:,}"
-        table.add_row(f"{n:,}", shape, f"{took:.1f}", f"{votes / took:,.0f}", f"{ratio:.0f}x", f"{memory:,.0f}")
-    Console(width=120).print(table)
-
-
-if __name__ == "__main__":
-    main()
+        table.add(f"{n:,}", shape, f"{took:.1f}", f"{votes / took:,.0f}", f"{ratio:.0f}x", f"{memory:,.0f}")

@@ -1,6 +1,6 @@
 """Seconds of a call in the sandbox, cold and warm, alone and for 64 paths at once, and what lives meanwhile.
 
-``python -m tests.benchmarks.tools [--paths 64] [--calls 20]``
+``make perf NAME=tools [ARGS="--paths 64 --calls 20"]``
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 import numpy as np
 import psutil
@@ -76,19 +77,20 @@ def together(paths: int, calls: int) -> dict[str, float]:
     }  # fmt: skip
 
 
+def show(result: dict[str, Any]) -> None:
+    """Print one result as a line of JSON, at once."""
+    print(json.dumps(result), flush=True)
+
+
 def main() -> None:
     """Print one line of JSON for each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--paths", type=int, default=64)
     parser.add_argument("--calls", type=int, default=20)
     given = parser.parse_args()
-    print(json.dumps({"cold": told(starts(given.calls))}))
+    show({"cold": told(starts(given.calls))})
     plain = one_path(PLAIN, 10 * given.calls)
-    print(json.dumps({"spare": round(1e3 * plain[0], 1), "warm": told(plain[1:])}))
+    show({"spare": round(1e3 * plain[0], 1), "warm": told(plain[1:])})
     symbolic = one_path(SYMBOLIC, given.calls)
-    print(json.dumps({"sympy_first_ms": round(1e3 * symbolic[0], 1), "sympy": told(symbolic[1:])}))
-    print(json.dumps({"paths": given.paths, **together(given.paths, given.calls)}))
-
-
-if __name__ == "__main__":
-    main()
+    show({"sympy_first_ms": round(1e3 * symbolic[0], 1), "sympy": told(symbolic[1:])})
+    show({"paths": given.paths, **together(given.paths, given.calls)})

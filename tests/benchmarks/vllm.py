@@ -1,6 +1,6 @@
-"""``make perf-vllm``: launch and resume against vLLM's own ``generate(n=64)``, and what a Check costs.
+"""Launch and resume against vLLM's own ``generate(n=64)``, and what a Check costs.
 
-Both sides run in one engine, in turns, on the same prompt, for the same number of tokens (no path ends by itself):
+``make perf NAME=vllm``. Both sides run in one engine, in turns, on the same prompt, for the same number of tokens (no path ends by itself):
 plain generation with nothing asked for, plain with 20 log-probabilities per token, and ours, which brings token
 statistics over the whole vocabulary and is cut and resumed half-way. The models are the embedded one and a randomly
 initialised Llama with a vocabulary of 32k, whose weights make no difference to time. Check appends STOP's tokens to 64
@@ -13,17 +13,15 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from tests.benchmarks.lines import Lines, begun
 
 N = 64
 LENGTHS = (64, 256, 1024, 2048)
-console = Console(width=110)
 
 
 def medium(folder: Path, tokenizer: Any, context: int) -> None:
@@ -81,9 +79,9 @@ def rates(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, flo
 
 def check_shares(
     engine: Any, problem: Any, folder: Path, lengths: tuple[int, ...]
-) -> list[tuple[int, float, float, float]]:
+) -> Iterator[tuple[int, float, float, float]]:
     """(L, seconds of generating 64 prefixes, median seconds of Check, tokens computed per path)."""
-    stop, out, generating = engine.new_adapter(folder), [], 0.0
+    stop, generating = engine.new_adapter(folder), 0.0
     paths = engine.launch([problem], N, 1, 0)[0]
     engine.probe(paths, stop)  # vLLM's first request of a kind is slow
     for length in lengths:
@@ -95,9 +93,7 @@ def check_shares(
             began = time.perf_counter()
             engine.probe(paths, stop)
             seconds.append(time.perf_counter() - began)
-        console.print(f"L = {length}: generated in {generating:.1f} s, Check {median(seconds):.3f} s", style="dim")
-        out.append((length, generating, median(seconds), (engine.counters.computed - before) / 3 / N))
-    return out
+        yield length, generating, median(seconds), (engine.counters.computed - before) / 3 / N
 
 
 def main() -> None:
@@ -110,8 +106,6 @@ def main() -> None:
     parser.add_argument("--model", help="another model folder, instead of the random Llama")
     args = parser.parse_args()
     problem = Hands().problems("dev", 1)[0]
-    speed = Table("model", "way", "tokens / s", "of plain", "of plain with 20")
-    share = Table("model", "L", "generating s", "Check s", "share", "computed tokens per path")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if not args.model:
@@ -121,16 +115,18 @@ def main() -> None:
             engine = registry.engine("vllm", where, Sampling(), block=32, memory=4)
             engine.resume([], 1)
             engine._engine.ends = []  # no path ends by itself
-            console.print(f"{name} is ready", style="dim")
+            begun(f"{name}: tokens per second")
             found = rates(engine, problem, tokens, args.repeats)
-            console.print(found, style="dim")
+            speed = Lines("model", "way", "tokens / s", "of plain", "of plain with 20", widths=(6, 27))
             plain, twenty, _ = found.values()
             for way, rate in found.items():
-                speed.add_row(name, way, f"{rate:,.0f}", f"{rate / plain:.2f}", f"{rate / twenty:.2f}")
+                speed.add(name, way, f"{rate:,.0f}", f"{rate / plain:.2f}", f"{rate / twenty:.2f}")
+            begun(f"{name}: STOP's Check")
+            share = Lines("model", "L", "generating s", "Check s", "share", "computed tokens per path", widths=(6, 5))
             for length, generating, check, computed in check_shares(
                 engine, problem, folder / f"stop-{name}", tuple(x for x in LENGTHS if x < engine.context - 100)
             ):
-                share.add_row(
+                share.add(
                     name,
                     f"{length:,}",
                     f"{generating:.1f}",
@@ -139,10 +135,4 @@ def main() -> None:
                     f"{computed:.0f}",
                 )
             del engine
-    console.print(speed)
-    console.print(share)
-    console.print(f"{os.cpu_count()} cores; {N} paths of one prompt; float32")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{os.cpu_count()} cores; {N} paths of one prompt; float32")
