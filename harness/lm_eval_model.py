@@ -26,10 +26,10 @@ from lm_eval.api.registry import register_model
 from lm_eval.models import MODEL_MAPPING  # noqa: F401  importing it registers lm-eval's own models beside ours
 from tqdm import tqdm
 
-from harness import grading, registry
+from harness import registry
 from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.learn import checkpoints
-from harness.loop import ScoringError, prune
+from harness.loop import ScoringError, prune, representative
 from harness.runners.bench import check_signals
 from harness.spec import RunSpec, Stage
 from harness.streams import unfailing
@@ -132,10 +132,8 @@ class Pathprune(LM):
         except ScoringError as error:
             raise PathpruneError(f"{self._plugin.name} failed on {problem.id}: {error}") from error
         self._cost += outcome.cost
-        complete = [i for i, path in enumerate(outcome.finished) if grading.ended(reader, path)]
-        winners = [i for i in complete if outcome.answers[i] == outcome.voted]
-        best = max(winners or complete, key=lambda i: outcome.scores[outcome.kept[i]], default=None)
-        return "" if best is None else replied(outcome.finished[best].text, kwargs) or ""
+        best = representative(outcome, reader)
+        return "" if best is None else replied(best.text, kwargs) or ""
 
     def _open(self, drawn: Sampling) -> Any:
         """The engine for this sampling; one is held at a time."""
