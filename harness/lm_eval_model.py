@@ -33,6 +33,7 @@ from harness.loop import ScoringError, prune, representative
 from harness.runners.bench import check_signals
 from harness.spec import RunSpec, Stage
 from harness.streams import unfailing
+from tasks.answers import usual
 from tasks.lm_eval import ends, max_tokens, problem_id, refuse_unknown_sampling, replied, sampling
 
 DEFAULT_DEVICE = "cuda:0"  # what lm-eval's command line says where nobody does; an engine finds the device by itself
@@ -151,7 +152,7 @@ class _Reader(Task):
     name, version = "lm_eval", "1"
 
     def __init__(self, task: Task | None, kwargs: Mapping[str, Any], model: str) -> None:
-        self._kwargs, self._parse = kwargs, task.answer if task else usual_answer
+        self._kwargs, self._parse = kwargs, task.answer if task else usual
         self.defaults = task.defaults if task else TaskDefaults(model, Sampling(), 1, 1, (1,))
 
     def answer(self, text: str) -> str | None:
@@ -166,14 +167,6 @@ class _Reader(Task):
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         return False
-
-
-def usual_answer(text: str) -> str | None:
-    """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
-    from tasks.answers import canonical, extract
-
-    answer = extract(text)
-    return None if answer is None else canonical(answer)
 
 
 def main(run: Callable[[], None] = cli_evaluate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,24 @@ class LazyEngine:
     def describe(self) -> dict[str, str]:
         """Device and versions that the engine runs on, for a record."""
         return self._loaded().describe()
+
+    def drawing(self, sampling: Sampling, key: str = "") -> LazyEngine:
+        """The same engine with tokens drawn so, sharing its weights and what it has computed.
+
+        Args:
+            sampling: how tokens are drawn.
+            key: in place of the engine's own, to a served model.
+        """
+        spec = {**self.spec, "sampling": asdict(sampling)}
+
+        def load() -> Any:
+            other = copy(self._loaded())
+            other.sampling, other.spec = sampling, spec
+            if key:
+                other.client = other.client.with_key(key)
+            return other
+
+        return LazyEngine(spec, self.provides, load, self._device)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copying and pickling ask for such names; they must not load a model

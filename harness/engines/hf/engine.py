@@ -214,6 +214,11 @@ class HFEngine(Prompts, Engine):
         assert prefix_kv is not None
         return prefix_kv
 
+    def forget(self) -> None:
+        """Drop what was kept of prompts, the KV of their paths too, for a process that never ends."""
+        super().forget()
+        self.store.clear()
+
     def describe(self) -> dict[str, str]:
         """Device and version of torch, for a record."""
         return {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from requests.utils import get_auth_from_url
 from urllib3.util import Retry
 
@@ -17,6 +19,14 @@ from harness.api import PathpruneError, UnavailableError
 RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
 CONNECT = 10  # seconds
 SHOWN = 300  # characters of a server's own words in an error
+
+
+class RefusedError(PathpruneError):
+    """A server's refusal, with its HTTP ``status``."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class HTTPClient:
@@ -36,10 +46,20 @@ class HTTPClient:
         self.url, self.timeout, self.connections, self.hint = _shown(url), timeout, connections, hint
         self.key, login = key, get_auth_from_url(url)
         self.session = requests.Session()
-        self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
         self.session.auth = login if any(login) and not key else None
+        self.retrying(RETRIES)
+
+    def with_key(self, key: str) -> HTTPClient:
+        """A client with another key, over the same connections."""
+        other = copy(self)
+        other.key = key
+        return other
+
+    def retrying(self, retries: Retry) -> None:
+        """Ask again as ``retries`` says, in place of the usual half minute."""
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=connections))
+            self.session.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=self.connections))
+        self.retries = retries
 
     def get(self, path: str) -> Any:
         """The JSON at a path. For errors see ``post``."""
@@ -50,21 +70,27 @@ class HTTPClient:
 
         Raises:
             UnavailableError: if it does not reply, retries included.
-            PathpruneError: if it refuses the request, or replies with something else than JSON.
+            RefusedError: if it refuses the request, or replies with something else than JSON.
         """
         return self._json("POST", path, body)
 
     def _json(self, method: str, path: str, body: Any) -> Any:
         try:
-            response = self.session.request(method, self.url + path, json=body, timeout=(CONNECT, self.timeout))
+            response = self.session.request(
+                method,
+                self.url + path,
+                json=body,
+                auth=_Bearer(self.key) if self.key else None,
+                timeout=(CONNECT, self.timeout),
+            )
         except requests.RequestException as error:
             raise UnavailableError(
-                f"no reply from the server at {self.url} ({type(error).__name__} after {RETRIES.total} retries); is it "
+                f"no reply from the server at {self.url} ({type(error).__name__} after {self.retries.total} retries); is it "
                 "running, and is timeout= long enough?"
             ) from error
         if not response.ok:
             reason = f"{response.status_code}: {self._without_secrets(response.text)}"
-            raise PathpruneError(f"the server at {self.url} refused {path} ({reason}); {self.hint}")
+            raise RefusedError(f"the server at {self.url} refused {path} ({reason}); {self.hint}", response.status_code)
         try:
             return response.json()
         except ValueError as error:
@@ -88,6 +114,17 @@ class HTTPClient:
         for secret in (self.key, *(self.session.auth or ())):
             text = text.replace(str(secret), "...") if secret else text
         return " ".join(text.split())[:SHOWN]
+
+
+class _Bearer(AuthBase):
+    """A key of one request; as a header of the session it would give way to a password in the user's .netrc."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
 
 
 def _shown(url: str) -> str:
