@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -16,7 +17,10 @@ from urllib3.util import Retry
 
 from harness.api import PathpruneError, UnavailableError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
+KEY = "PATHPRUNE_API_KEY"  # of the environment: an option would stand in the shell's history
 CONNECT = 10  # seconds
 SHOWN = 300  # characters of a server's own words in an error
 
@@ -27,6 +31,10 @@ class RefusedError(PathpruneError):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+class NoReplyError(UnavailableError):
+    """A server that is not there, or does not reply."""
 
 
 class HTTPClient:
@@ -48,6 +56,7 @@ class HTTPClient:
         self.session = requests.Session()
         self.session.auth = login if any(login) and not key else None
         self.retrying(RETRIES)
+        self.pool: ThreadPoolExecutor | None = None
 
     def with_key(self, key: str) -> HTTPClient:
         """A client with another key, over the same connections."""
@@ -61,6 +70,24 @@ class HTTPClient:
             self.session.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=self.connections))
         self.retries = retries
 
+    def models(self) -> dict[str, int]:
+        """Names of the models that it serves, each with its longest sequence (0: it does not say)."""
+        models = self.get("/v1/models")
+        with self.reading("/v1/models"):
+            return {str(model["id"]): int(model.get("max_model_len") or 0) for model in models["data"]}
+
+    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """``work`` of each item, in their order, ``connections`` of them at once: over all calls where there is a ``pool``.
+
+        An error of any is raised; those that are not begun are then left."""
+        with nullcontext(self.pool) if self.pool else ThreadPoolExecutor(self.connections) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
+
     def get(self, path: str) -> Any:
         """The JSON at a path. For errors see ``post``."""
         return self._json("GET", path, None)
@@ -69,7 +96,7 @@ class HTTPClient:
         """The JSON that a server replies to a JSON body.
 
         Raises:
-            UnavailableError: if it does not reply, retries included.
+            NoReplyError: if it does not reply, retries included.
             RefusedError: if it refuses the request, or replies with something else than JSON.
         """
         return self._json("POST", path, body)
@@ -84,7 +111,7 @@ class HTTPClient:
                 timeout=(CONNECT, self.timeout),
             )
         except requests.RequestException as error:
-            raise UnavailableError(
+            raise NoReplyError(
                 f"no reply from the server at {self.url} ({type(error).__name__} after {self.retries.total} retries); is it "
                 "running, and is timeout= long enough?"
             ) from error
