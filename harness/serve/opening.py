@@ -25,7 +25,6 @@ from harness.serve.terms import Limits, Terms
 from harness.serve.upstream import Upstream, Upstreams
 from harness.session import split_specs
 from harness.spec import Ended, RunSpec, Stage, parse_stages
-from harness.text import unknown
 from harness.where import Where
 
 logger = logging.getLogger("pathprune.serve")
@@ -84,7 +83,7 @@ def open_service(asked: Asked) -> Service:
         engine = on.open(on.task)
         methods = _methods(pruners, rules, engine, reading)
         worker = OwnEngine(engine, methods, asked.rows)
-    terms = _terms(asked, on, reading, engine, tuple(pruners), tuple(rules))
+    terms = _terms(asked, on, reading, engine, tuple(pruners), tuple(rules), frozenset(methods))
     gate = Gate(asked.running, asked.waiting)
     return Service(terms, worker, gate, asked.timeout, asked.api_key, passes_keys=bool(asked.upstreams))
 
@@ -103,7 +102,13 @@ def _task_of(asked: Asked) -> str | None:
 
 
 def _terms(
-    asked: Asked, on: Where, reading: Reading, engine: Any, methods: tuple[str, ...], rules: tuple[str, ...]
+    asked: Asked,
+    on: Where,
+    reading: Reading,
+    engine: Any,
+    pruners: tuple[str, ...],
+    rules: tuple[str, ...],
+    methods: frozenset[str],
 ) -> Terms:
     stages: tuple[Stage, ...] | None = parse_stages(asked.stages) if asked.stages else None
     if stages and asked.prefix is not None:
@@ -111,7 +116,7 @@ def _terms(
     engine.prompt_length(Problem("first", "1 + 1", ""))  # loads the weights
     limits = asked.limits or Limits()
     terms = Terms(
-        asked.name or str(engine.spec["model"]), engine.spec, bool(getattr(engine, "chat", False)), reading, methods, rules,
+        asked.name or str(engine.spec["model"]), engine.spec, bool(getattr(engine, "chat", False)), reading, pruners, rules, methods,
         on.drawn, asked.n, asked.keep, on.limit, asked.seed, asked.vote, asked.ended, asked.prefix, stages,
         replace(limits, n=max(limits.n, asked.n), tokens=max(limits.tokens, on.limit)),
     )  # fmt: skip
@@ -121,19 +126,19 @@ def _terms(
 
 
 def _methods(pruners: Sequence[str], rules: Sequence[str], engine: Any, reading: Reading) -> dict[str, Method]:
-    """Methods by the names that requests call them by, with their weights loaded: pruners, and each with each rule."""
-    behind = [f"{pruner}+{rule}" for pruner in pruners for rule in rules if "+" not in pruner and pruner not in rules]
-    methods: dict[str, Method] = {}
-    for name in dict.fromkeys([*pruners, *behind]):
-        method = registry.method(name)
-        if name in rules and method.rule is None:
-            raise PathpruneError(unknown("stopping rule", name, []))
+    """Methods by the names that requests call them by, with their weights loaded: pruners, and scorers with each rule."""
+    methods = {name: registry.method(name) for name in pruners}
+    for rule in rules:
+        if not registry.pruner(rule).traits.stops:
+            raise PathpruneError(f"{rule!r} is no stopping rule, which says when to stop, as asc does; leave it out")
+    scorers = [name for name, method in methods.items() if method.rule is None]
+    methods |= {f"{name}+{rule}": registry.method(f"{name}+{rule}") for name in scorers for rule in rules}
+    for method in methods.values():
         for plugin in method.plugins:
             check_live(plugin, engine)
             checkpoints.attach(plugin, engine)
         if method.scorer is not None:
             prepare(method.scorer.pruner, engine, reading)
-        methods[name] = method
     return methods
 
 

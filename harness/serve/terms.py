@@ -33,8 +33,9 @@ class Terms:
         engine_spec: of the engine that answers.
         chat: has the model a chat template?
         reading: how answers are read.
-        methods: names of the methods that a request may name; the first is the default.
-        rules: names of stopping rules that a request may put behind a pruner of ``methods``.
+        pruners: names of the methods that a request may name; the first is the default.
+        rules: names of stopping rules that a request may put behind one of ``pruners``.
+        methods: names of all that follow from both.
         sampling: how tokens are drawn.
         n, keep, limit, seed, vote, ended: as those of a bench.
         stages: where paths are cut; None for ``prefix`` and ``keep``.
@@ -45,8 +46,9 @@ class Terms:
     engine_spec: Any
     chat: bool
     reading: Reading
-    methods: tuple[str, ...]
+    pruners: tuple[str, ...]
     rules: tuple[str, ...]
+    methods: frozenset[str]
     sampling: Sampling
     n: int
     keep: int
@@ -75,8 +77,8 @@ class Terms:
         return Job(problem_of(prompt, own.problem), self.reading.until(stops), method, spec, sampling)
 
     def _method(self, own: Pruning) -> str:
-        if own.pruner is not None and own.pruner not in self.methods:
-            raise _unknown("pruner", own.pruner, self.methods)
+        if own.pruner is not None and own.pruner not in self.pruners:
+            raise _unknown("pruner", own.pruner, self.pruners)
         if own.stopping is not None and own.stopping not in self.rules:
             if not self.rules:
                 raise APIError(
@@ -84,14 +86,14 @@ class Terms:
                     "pathprune.stopping",
                 )  # fmt: skip
             raise _unknown("stopping", own.stopping, self.rules)
-        pruner = own.pruner or self.methods[0]
+        pruner = own.pruner or self.pruners[0]
         if own.stopping is None:
             return pruner
-        if "+" in pruner or pruner in self.rules:
+        if (both := f"{pruner}+{own.stopping}") not in self.methods:
             raise APIError(
-                400, f"pruner {pruner} has a stopping rule already; leave out stopping", "invalid_value", "pathprune.stopping"
+                400, f"pruner {pruner} stops by a rule of its own; leave out stopping", "invalid_value", "pathprune.stopping"
             )  # fmt: skip
-        return f"{pruner}+{own.stopping}"
+        return both
 
     def _sampling(self, asked: ChatRequest) -> Sampling:
         """The server's sampling with what the request changes; at temperature 0, where all paths would be one, the server's."""
