@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path as FilePath
 from threading import Event, Thread
 from typing import Any
 
@@ -52,7 +56,7 @@ def running(asked: Asked | None = None, **terms: Any) -> Iterator[Running]:
 def running_service(service: Service) -> Iterator[Running]:
     """A server of a service, at any free port of this machine alone."""
     listening = bound("127.0.0.1", 0)
-    server = server_of(service, drain=20, most=1000)
+    server = server_of(service, drain=20)
     thread = Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     until(lambda: server.started)
@@ -106,3 +110,14 @@ def gated(**terms: Any) -> Iterator[tuple[Running, GatedEngine]]:
             yield server, engine
         finally:
             engine.gate.set()
+
+
+def started(*args: str) -> tuple[subprocess.Popen[str], str]:
+    """The command as a process, and its address."""
+    command = [FilePath(sys.executable).parent / "pathprune", "serve", "--port", "0", *args]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://\S+/v1", line)
+    assert found, line + process.stdout.read()
+    return process, found[0]

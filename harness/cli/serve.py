@@ -117,8 +117,8 @@ def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> 
     told = _address(host, listening.getsockname()[1])
     if not wanted.api_key and not _is_loopback(host):
         console.print(f"anybody who reaches {told} may use it: give --api-key, or leave out --host", style="yellow")
-    console.print(f"serving {service.terms.model} at {told}/v1; Ctrl-C ends it, twice at once")
-    raise Ended(server.run(service, listening, drain))
+    line = f"serving {service.terms.model} at {told}/v1; Ctrl-C ends it when requests are answered, and at once the second time"
+    raise Ended(server.run(service, listening, drain, lambda: console.print(line, soft_wrap=True)))
 
 
 def _address(host: str, port: int) -> str:

@@ -81,6 +81,7 @@ def open_service(asked: Asked) -> Service:
         worker = Upstreams(upstreams, asked.running)
     else:
         engine = on.open(on.task)
+        engine.prompt_length(Problem("first", "1 + 1", ""))  # loads the weights, in one thread
         methods = _methods(pruners, rules, engine, reading)
         worker = OwnEngine(engine, methods, asked.rows)
     terms = _terms(asked, on, reading, engine, tuple(pruners), tuple(rules), frozenset(methods))
@@ -113,7 +114,6 @@ def _terms(
     stages: tuple[Stage, ...] | None = parse_stages(asked.stages) if asked.stages else None
     if stages and asked.prefix is not None:
         raise PathpruneError("--stages says where paths are cut; leave out --prefix")
-    engine.prompt_length(Problem("first", "1 + 1", ""))  # loads the weights
     limits = asked.limits or Limits()
     terms = Terms(
         asked.name or str(engine.spec["model"]), engine.spec, bool(getattr(engine, "chat", False)), reading, pruners, rules, methods,

@@ -45,7 +45,7 @@ class OwnEngine:
     """Computes jobs on one engine, in a thread that is started at once.
 
     Args:
-        engine: opened.
+        engine: opened, its weights loaded.
         methods: ready to run on it, by name.
         rows: paths that are generated together at most, unless one request has more.
     """
@@ -85,7 +85,7 @@ class OwnEngine:
     def _work(self) -> None:
         while True:
             with self._bell:
-                if not self._arrived and not self._waiting:
+                if not self._arrived and not self._waiting and self._since_forgotten:
                     self._forget()
                 while not self._arrived and not self._waiting and not self._closing:
                     self._bell.wait()
@@ -181,7 +181,7 @@ def drawing(engine: Any, sampling: Sampling, key: str = "") -> Any:
     """
     if not key and Sampling(**engine.spec["sampling"]) == sampling:
         return engine
-    if not hasattr(engine, "drawing"):
+    if "tools" in engine.spec or not hasattr(engine, "drawing"):
         raise UnfitError(
             f"engine {engine.spec['engine']} draws as it was opened; leave out temperature, top_p and top_k"
         )

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any
@@ -25,6 +25,15 @@ BACKLOG = 2048
 class Server(uvicorn.Server):
     """Uvicorn's, whose signals end it and nothing else: the first one drains, a second Ctrl-C quits at once."""
 
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's; says so when connections are taken."""
+        await super().startup(sockets)
+        self._ready()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The handlers of uvicorn while it runs, the former ones behind it; none outside of the main thread."""
@@ -39,19 +48,25 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def server_of(service: Service, drain: float, most: int) -> Server:
-    """A server of the service; ``drain``: seconds that requests have to finish once it is told to end."""
+def server_of(service: Service, drain: float, ready: Callable[[], None] = lambda: None) -> Server:
+    """A server of the service.
+
+    Args:
+        service: what is served.
+        drain: seconds that requests have to finish once it is told to end.
+        ready: called when it takes connections.
+    """
     config = uvicorn.Config(
         app_of(service),
         log_config=None,
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=max(1, round(drain)),
-        limit_concurrency=most,
+        limit_concurrency=4 * (service.gate.most + service.gate.longest) + 64,
         backlog=BACKLOG,
         server_header=False,
     )
-    return Server(config)
+    return Server(config, ready)
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -73,11 +88,10 @@ def bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(service: Service, listening: socket.socket, drain: float) -> int:
-    """Serve until a signal ends it; the exit code."""
+def run(service: Service, listening: socket.socket, drain: float, ready: Callable[[], None]) -> int:
+    """Serve until a signal ends it; the exit code. For the arguments see ``server_of``."""
     _log_to_stderr()
-    most = 4 * (service.gate.most + service.gate.longest) + 64
-    server = server_of(service, drain, most)
+    server = server_of(service, drain, ready)
     server.run([listening])
     if server.force_exit:
         os._exit(INTERRUPTED)  # threads may wait for upstreams

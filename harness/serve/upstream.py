@@ -143,11 +143,12 @@ class Upstreams:
     @contextmanager
     def _taken(self, tried: Sequence[Upstream]) -> Iterator[Upstream]:
         """The least busy upstream that is up and was not tried, counted as busier while it is used."""
+        left = [one for one in self.upstreams if one not in tried]
+        there = [one for one in left if one.is_up] or [one for one in left if one.looked()]
+        if not there:
+            names = ", ".join(one.url for one in self.upstreams)
+            raise NoReplyError(f"{names} {'does' if len(self.upstreams) == 1 else 'do'} not reply")
         with self._lock:
-            there = [one for one in self.upstreams if one.is_up and one not in tried]
-            if not there:
-                names = ", ".join(one.url for one in self.upstreams)
-                raise NoReplyError(f"{names} {'does' if len(self.upstreams) == 1 else 'do'} not reply")
             chosen = min(there, key=lambda one: one.busy)
             chosen.busy += 1
         try:
