@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-serve perf-vllm format clean
 
 install: $(STAMP)
 
@@ -236,6 +236,9 @@ perf-imports: $(STAMP)  ## seconds per GB and peak memory of importing and bench
 
 perf-tools: $(STAMP)  ## seconds of a call in the sandbox, warm, cold and for 64 paths at once
 	$(BIN)/python -m tests.benchmarks.tools
+
+perf-serve: $(STAMP)  ## requests per second of a server that prunes, against all paths on the same engine
+	$(BIN)/python -m tests.benchmarks.serve
 
 perf-sweep: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.sweep
