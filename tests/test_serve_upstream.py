@@ -11,17 +11,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
+from harness import session
+from harness.engines.identity import locate
 from harness.serve.opening import Asked, open_service
 from harness.serve.upstream import Upstreams
 from tasks.embedded.arithmetic import VOCABULARY
 from tasks.embedded.hands import Hands
 from tests.serving import Running, chat, running_service, started, until
+from tests.vllm_serving import exported_server, vllm_serve
 
 IDS = {word: i for i, word in enumerate(VOCABULARY)}
 DIGITS = [IDS[str(d)] for d in range(4)]
@@ -305,3 +309,39 @@ def test_a_second_interruption_ends_it_at_once(fakes: list[FakeServer], prompts:
         assert process.wait(10) == 130
         assert answer.exception() is not None or answer.result().status_code >= 500
     assert process.stdout is not None and "Traceback" not in process.stdout.read()
+
+
+# A real vLLM
+
+
+@pytest.fixture(scope="module")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with exported_server(tmp_path_factory.mktemp("served")) as url:
+        yield url
+
+
+@pytest.mark.vllm
+def test_stop_in_front_of_vllm_with_our_plug_in_answers_as_a_live_bench(
+    vllm_server: str, hands: Hands, tmp_path: FilePath
+) -> None:
+    where = {"engine": f"vllm-http:url={vllm_server}", "n": 12, "keep": 3, "limit": 120, "problems": 3}
+    live = session.live("stop", "hands", **where, results=tmp_path, progress=False)  # type: ignore[arg-type]
+    asked = Asked(upstreams=(vllm_server,), model="hands", task="hands", n=12, keep=3, max_tokens=120)
+    with running_service(open_service(asked)) as server, ThreadPoolExecutor(3) as pool:
+        problems = hands.problems("test", 3)
+        summaries = list(pool.map(lambda p: told(server, p.prompt, pathprune={"problem": p.id}), problems))
+    rows = [live.records[0].lines[p.id] for p in problems]
+    assert [(s["kept"], s["answer"]) for s in summaries] == [(row["kept"], row["voted"]) for row in rows]
+
+
+@pytest.mark.vllm
+def test_vllm_without_our_plug_in_serves_log_probability_methods(hands: Hands, tmp_path: FilePath) -> None:
+    folder = str(locate("hands"))
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", "plain", "--dtype", "float32"]  # fmt: skip
+    with vllm_serve(command, tmp_path / "log") as url:
+        asked = Asked(upstreams=(url,), model=folder, task="hands", pruners="deepconf,logprob", n=12, keep=3, prefix=22)
+        with running_service(open_service(asked)) as server:
+            problem = hands.problems("test", 1)[0]
+            summary = told(server, problem.prompt, pathprune={"pruner": "deepconf"})
+            assert summary["launched"] == 12 and len(summary["kept"]) == 3 and summary["answer"] is not None
+            assert summary == told(server, problem.prompt, pathprune={"pruner": "deepconf"})

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -33,6 +34,12 @@ class Server(uvicorn.Server):
         """Uvicorn's; says so when connections are taken."""
         await super().startup(sockets)
         self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Uvicorn's for the first signal; a Ctrl-C behind it ends the process, whose threads may wait for upstreams."""
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,10 +98,7 @@ def bound(host: str, port: int) -> socket.socket:
 def run(service: Service, listening: socket.socket, drain: float, ready: Callable[[], None]) -> int:
     """Serve until a signal ends it; the exit code. For the arguments see ``server_of``."""
     _log_to_stderr()
-    server = server_of(service, drain, ready)
-    server.run([listening])
-    if server.force_exit:
-        os._exit(INTERRUPTED)  # threads may wait for upstreams
+    server_of(service, drain, ready).run([listening])
     return 0
 
 
