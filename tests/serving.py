@@ -112,12 +112,16 @@ def gated(**terms: Any) -> Iterator[tuple[Running, GatedEngine]]:
             engine.gate.set()
 
 
-def started(*args: str) -> tuple[subprocess.Popen[str], str]:
-    """The command as a process, and its address."""
+@contextmanager
+def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command as a process, and its address; it has ended behind the block."""
     command = [FilePath(sys.executable).parent / "pathprune", "serve", "--port", "0", *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.search(r"http://\S+/v1", line)
-    assert found, line + process.stdout.read()
-    return process, found[0]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://\S+/v1", line)
+            assert found, line
+            yield process, found[0]
+        finally:
+            process.kill()

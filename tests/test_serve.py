@@ -588,14 +588,13 @@ def test_what_cannot_be_served_is_one_line(args: tuple[str, ...], message: str, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("signals", "code"), [([signal.SIGTERM], 0), ([signal.SIGINT], 0)])
-def test_a_signal_ends_it(signals: list[int], code: int) -> None:
-    process, url = started("--engine", "toy", "--pruner", "logprob")
-    assert requests.post(f"{url}/chat/completions", json=chat(PROMPT), timeout=30).status_code == 200
-    for number in signals:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(number: int) -> None:
+    with started("--engine", "toy", "--pruner", "logprob") as (process, url):
+        assert requests.post(f"{url}/chat/completions", json=chat(PROMPT), timeout=30).status_code == 200
         process.send_signal(number)
-    assert process.wait(30) == code
-    assert "Traceback" not in str(process.stdout.read() if process.stdout else "")
+        assert process.wait(30) == 0
+        assert process.stdout is not None and "Traceback" not in process.stdout.read()
 
 
 @pytest.mark.long

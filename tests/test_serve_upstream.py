@@ -272,6 +272,21 @@ def test_what_needs_the_plug_in_is_refused_at_the_start(fakes: list[FakeServer],
     assert code == 2 and "needs hidden, which engine completions does not provide" in out
 
 
+def test_paths_of_a_client_that_has_left_end_soon(
+    fakes: list[FakeServer], prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.serve.upstream.SLICE", 2)
+    with served(fakes[0]) as server:
+        expected = told(server, prompts[0])
+        whole, fakes[0].delay = fakes[0].asked, 0.5
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(f"{server.url}/v1/chat/completions", json=chat(prompts[0], "hands"), timeout=0.4)
+        until(lambda: server.service.gate.running == 0)
+        assert fakes[0].asked - whole <= 16 < whole  # two slices of eight paths at most
+        fakes[0].delay = 0
+        assert told(server, prompts[0]) == expected
+
+
 @pytest.mark.long
 def test_a_server_that_is_killed_and_started_again_all_the_time(fakes: list[FakeServer], prompts: list[str]) -> None:
     """Whatever happens, each request is answered as ever or refused with 503; nothing is lost and nothing hangs."""
@@ -297,9 +312,9 @@ def test_a_server_that_is_killed_and_started_again_all_the_time(fakes: list[Fake
 
 @pytest.mark.long
 def test_a_second_interruption_ends_it_at_once(fakes: list[FakeServer], prompts: list[str]) -> None:
-    process, url = started("--upstream", fakes[0].url, "--model", "hands", "--pruner", "logprob")
-    fakes[0].delay = 60
-    with ThreadPoolExecutor(1) as pool:
+    command = started("--upstream", fakes[0].url, "--model", "hands", "--pruner", "logprob")
+    with command as (process, url), ThreadPoolExecutor(1) as pool:
+        fakes[0].delay = 60
         answer = pool.submit(requests.post, f"{url}/chat/completions", json=chat(prompts[0], "hands"), timeout=90)
         until(lambda: fakes[0].asked)
         process.send_signal(signal.SIGINT)
@@ -308,7 +323,7 @@ def test_a_second_interruption_ends_it_at_once(fakes: list[FakeServer], prompts:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert answer.exception() is not None or answer.result().status_code >= 500
-    assert process.stdout is not None and "Traceback" not in process.stdout.read()
+        assert process.stdout is not None and "Traceback" not in process.stdout.read()
 
 
 # A real vLLM

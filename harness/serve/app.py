@@ -113,20 +113,17 @@ def app_of(service: Service) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        began = time.monotonic()
+        began, status = time.monotonic(), LEFT
         try:
             response = await _chat(request, service)
             status = response.status_code
-        except APIError as error:
-            status = error.status
-            raise
-        except Exception:
-            status = 500
+            return response
+        except Exception as error:
+            status = error.status if isinstance(error, APIError) else 500
             raise
         finally:
-            service.metrics.requests.labels(str(locals().get("status", LEFT))).inc()
+            service.metrics.requests.labels(str(status)).inc()
             service.metrics.seconds.observe(time.monotonic() - began)
-        return response
 
     return app
 
@@ -171,6 +168,7 @@ async def _work(service: Service, job: Job, client: str) -> Answered:
     entered = await service.gate.enter(client)
     loop = asyncio.get_running_loop()
     job.future.add_done_callback(partial(_leave, loop, service.gate, entered))
+    job.future.set_running_or_notify_cancel()  # who has left is told by the job; its place is free when it is dropped
     service.worker.submit(job)
     try:
         answered = await asyncio.wrap_future(job.future)

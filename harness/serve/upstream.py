@@ -16,9 +16,10 @@ from typing import Any
 
 from urllib3.util import Retry
 
-from harness.api import PathpruneError
+from harness.api import Path, PathpruneError
 from harness.engines.served.client import KEY, HTTPClient, NoReplyError
 from harness.loop import ScoringError, generated
+from harness.places import Growth
 from harness.plugins.declared import Method
 from harness.plugins.guard import beside_others
 from harness.serve.jobs import Answered, Job
@@ -28,6 +29,7 @@ from harness.text import reason
 logger = logging.getLogger("pathprune.serve")
 QUICK = Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(502, 503), allowed_methods=None)
 KNOCK = 5.0  # seconds in which an upstream says that it is there
+SLICE = 512  # tokens of each path; what has to be fed again for the next ones is in the upstream's prefix cache
 LOOK = 1.0  # seconds between two looks for upstreams that were down
 Opened = tuple[Any, Mapping[str, Method]]
 
@@ -180,12 +182,28 @@ def _answered(job: Job, upstream: Upstream) -> Answered:
         with upstream.checking:
             growth = next(steps)
         while True:
-            longer = generated(engine, growth)
+            longer = _sliced(job, engine, growth)
             with upstream.checking:
                 growth = steps.send(longer)
     except StopIteration as end:
         answered: Answered = end.value
         return answered
+
+
+def _sliced(job: Job, engine: Any, growth: Growth) -> list[Path]:
+    """The paths of a growth, some tokens at a time, so that those of a client that has left end soon.
+
+    Raises:
+        CancelledError: the client has left.
+    """
+    paths, is_first = growth.paths, growth.first
+    length = max((path.drawn for path in paths), default=0)
+    while True:
+        length = min(growth.length, length + SLICE)
+        paths, is_first = generated(engine, Growth(paths, length, is_first)), False
+        job.hold()
+        if length == growth.length or all(path.finish == "stop" for path in paths):
+            return paths
 
 
 def _death(error: PathpruneError) -> NoReplyError | None:

@@ -89,36 +89,28 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     counts = {"--n": given.n, "--keep": given.keep, "--prefix": given.prefix, "--running": given.clients}
-    process, url = started(
-        "--model",
-        "hands",
-        "--pruner",
-        "stop,all",
-        "--timeout",
-        "3600",
-        *(str(x) for pair in counts.items() for x in pair),
-    )
-    memory = psutil.Process(process.pid).memory_info
-    try:
-        for pruner in SIDES.values():
-            sent(url, pruner, 2, 1, 0, time.monotonic() + 600, Side())  # warm
-        before, sides = memory().rss, {name: Side() for name in SIDES}
-        each = max(1, given.requests // given.rounds)
-        for turn in range(given.rounds):
-            for name, pruner in SIDES.items():
-                ends = time.monotonic() + given.seconds / given.rounds / len(SIDES)
-                sent(url, pruner, given.clients, each, turn * given.clients * each, ends, sides[name])
-        for name, side in sides.items():
-            print(json.dumps({"side": name, **side.told()}))
-        ratio = sides["pruned"].rate / sides["all paths"].rate
-        print(json.dumps({
-            "clients": given.clients, "schedule": f"{given.n} -> {given.keep} at {given.prefix}", "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1), "lost": sum(side.lost for side in sides.values()),
-            "memory_mib": [round(before / 2**20), round(memory().rss / 2**20)], "rate_over_all_paths": round(ratio, 2),
-        }))  # fmt: skip
-    finally:
-        process.terminate()
-        process.wait(60)
+    options = [str(word) for pair in counts.items() for word in pair]
+    with started("--model", "hands", "--pruner", "stop,all", "--timeout", "3600", *options) as (process, url):
+        _measure(given, url, psutil.Process(process.pid))
+
+
+def _measure(given: argparse.Namespace, url: str, server: psutil.Process) -> None:
+    for pruner in SIDES.values():
+        sent(url, pruner, 2, 1, 0, time.monotonic() + 600, Side())  # warm
+    before, sides = server.memory_info().rss, {name: Side() for name in SIDES}
+    each = max(1, given.requests // given.rounds)
+    for turn in range(given.rounds):
+        for name, pruner in SIDES.items():
+            ends = time.monotonic() + given.seconds / given.rounds / len(SIDES)
+            sent(url, pruner, given.clients, each, turn * given.clients * each, ends, sides[name])
+    for name, side in sides.items():
+        print(json.dumps({"side": name, **side.told()}))
+    ratio = sides["pruned"].rate / sides["all paths"].rate
+    print(json.dumps({
+        "clients": given.clients, "schedule": f"{given.n} -> {given.keep} at {given.prefix}", "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1), "lost": sum(side.lost for side in sides.values()),
+        "memory_mib": [round(before / 2**20), round(server.memory_info().rss / 2**20)], "rate_over_all_paths": round(ratio, 2),
+    }))  # fmt: skip
 
 
 if __name__ == "__main__":
