@@ -472,7 +472,8 @@ class Adapter(Protocol):
     def low_rank_parameters(self) -> int: ...
 
 
-PREFILL = "\x1eassistant\x1e"  # in a prompt: behind it stands what the answer begins with
+TURN = "\x1e"  # in a prompt: ``TURN role TURN`` begins a turn of "system", "user" or "assistant"; a text without any is a user's
+PREFILL = f"{TURN}assistant{TURN}"  # the last turn of a prompt: behind it stands what the answer begins with
 
 
 class Reader(Protocol):

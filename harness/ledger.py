@@ -127,16 +127,20 @@ class Metered(MeteredProbe):
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         groups = launched(self._engine, problems, n, max_tokens, seed)
         for problem, paths in zip(problems, groups, strict=True):
-            self._check.charge(Cost(flops=self._engine.flops(0, self.prompt_length(problem))))
-            self._charge_growth([Path(problem, p.index, seed) for p in paths], paths)
+            self.charge_prompt(problem)
+            self.charge_growth([Path(problem, p.index, seed) for p in paths], paths)
         return groups
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         longer = resumed(self._engine, paths, max_tokens)
-        self._charge_growth(paths, longer)
+        self.charge_growth(paths, longer)
         return longer
 
-    def _charge_growth(self, before: Sequence[Path], after: Sequence[Path]) -> None:
+    def charge_prompt(self, problem: Problem) -> None:
+        """The prompt of a launch, once for all of its paths."""
+        self._check.charge(Cost(flops=self._engine.flops(0, self.prompt_length(problem))))
+
+    def charge_growth(self, before: Sequence[Path], after: Sequence[Path]) -> None:
         """Tokens that were drawn are generated, and those that were given to the path are read."""
         for old, path in zip(before, after, strict=True):
             prompt, start, end = self.prompt_length(path.problem), len(old.tokens), len(path.tokens)

@@ -26,13 +26,14 @@ from lm_eval.api.registry import register_model
 from lm_eval.models import MODEL_MAPPING  # noqa: F401  importing it registers lm-eval's own models beside ours
 from tqdm import tqdm
 
-from harness import grading, registry
+from harness import registry
 from harness.api import Cost, PathpruneError, Problem, Sampling, Task, TaskDefaults
 from harness.learn import checkpoints
-from harness.loop import ScoringError, prune
+from harness.loop import ScoringError, prune, representative
 from harness.runners.bench import check_signals
 from harness.spec import RunSpec, Stage
 from harness.streams import unfailing
+from tasks.answers import usual
 from tasks.lm_eval import ends, max_tokens, problem_id, refuse_unknown_sampling, replied, sampling
 
 DEFAULT_DEVICE = "cuda:0"  # what lm-eval's command line says where nobody does; an engine finds the device by itself
@@ -132,10 +133,8 @@ class Pathprune(LM):
         except ScoringError as error:
             raise PathpruneError(f"{self._plugin.name} failed on {problem.id}: {error}") from error
         self._cost += outcome.cost
-        complete = [i for i, path in enumerate(outcome.finished) if grading.ended(reader, path)]
-        winners = [i for i in complete if outcome.answers[i] == outcome.voted]
-        best = max(winners or complete, key=lambda i: outcome.scores[outcome.kept[i]], default=None)
-        return "" if best is None else replied(outcome.finished[best].text, kwargs) or ""
+        best = representative(outcome, reader)
+        return "" if best is None else replied(best.text, kwargs) or ""
 
     def _open(self, drawn: Sampling) -> Any:
         """The engine for this sampling; one is held at a time."""
@@ -153,7 +152,7 @@ class _Reader(Task):
     name, version = "lm_eval", "1"
 
     def __init__(self, task: Task | None, kwargs: Mapping[str, Any], model: str) -> None:
-        self._kwargs, self._parse = kwargs, task.answer if task else usual_answer
+        self._kwargs, self._parse = kwargs, task.answer if task else usual
         self.defaults = task.defaults if task else TaskDefaults(model, Sampling(), 1, 1, (1,))
 
     def answer(self, text: str) -> str | None:
@@ -168,14 +167,6 @@ class _Reader(Task):
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         return False
-
-
-def usual_answer(text: str) -> str | None:
-    """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
-    from tasks.answers import canonical, extract
-
-    answer = extract(text)
-    return None if answer is None else canonical(answer)
 
 
 def main(run: Callable[[], None] = cli_evaluate) -> None:

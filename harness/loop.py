@@ -30,8 +30,9 @@ from harness.api import (
     TokenStats,
 )
 from harness.ledger import Metered, MeteredProbe
-from harness.places import Placer, closing_of
+from harness.places import Growth, Placer, Steps, closing_of, driven
 from harness.plugins.guard import PluginError, contained
+from harness.plugins.sampled import launched, resumed
 from harness.plugins.undeclared import Undeclared, UndeclaredStats
 from harness.public import public
 from harness.reader import open_reader
@@ -40,7 +41,7 @@ from harness.spec import Ended as Ended
 from harness.spec import RunSpec
 from harness.stopping import asked, batch_of, fresh, is_rule, walk
 from harness.text import reason, shown
-from harness.vote import vote
+from harness.vote import vote, weights
 
 Result = TypeVar("Result")
 STAGES = ("launch", "check", "resume")  # that a live run times
@@ -79,6 +80,8 @@ class Outcome:
     cost: Cost
     seconds: tuple[float, float, float]
     tools: float | None = None  # seconds spent in calls of tools, of all three; None where the engine has none
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(0))  # what each of ``answers`` weighed in the vote
+    serial: int = 0  # tokens of the longest path of each generation, added up: what the answer had to wait for
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -107,6 +110,30 @@ def prune(
         rule: a sequential stopping rule, asked while the paths that are left are finished, the highest score first; None: all
             of them are finished.
     """
+    return driven(session(problem, task, engine, pruner, spec, time_limit, rule), partial(generated, engine))
+
+
+def generated(engine: Any, growth: Growth) -> list[Path]:
+    """The paths that a session asked for, from an engine."""
+    if not growth.first:
+        return resumed(engine, growth.paths, growth.length)
+    one = growth.paths[0]
+    return launched(engine, [one.problem], len(growth.paths), growth.length, one.seed)[0]
+
+
+def session(
+    problem: Problem,
+    task: Task,
+    engine: Engine,
+    pruner: Pruner | None,
+    spec: RunSpec,
+    time_limit: float | None = None,
+    rule: Any = None,
+) -> Steps[Outcome]:
+    """``prune`` for a caller that generates paths when it suits: whatever has to be generated is yielded, and sent back longer.
+
+    Everything else, Check and Vote, is done where the session is advanced.
+    """
     ledger, before = Check(np.random.default_rng()), seconds_of_tools(engine)
     run = _Live(task, Metered(engine, ledger), spec, Stopwatch())
     if pruner is None:
@@ -114,17 +141,34 @@ def prune(
         rounds, scores = list[Round](), np.zeros(spec.n)
     else:
         prepare(pruner, engine, task)
-        alive, scores, rounds = _cut(run, problem, engine, pruner, time_limit)
-    finished = run.finish(alive, scores, rule, time_limit)
+        alive, scores, rounds = yield from _cut(run, problem, engine, pruner, time_limit)
+    finished = yield from run.finish(alive, scores, rule, time_limit)
     answers = tuple(grading.answer(task, p) for p in finished)
     scored = dict(zip([p.index for p in alive], scores, strict=True))
+    final = np.array([scored[p.index] for p in finished])
     try:
-        voted = vote(spec.vote, answers, np.array([scored[p.index] for p in finished]))
+        voted = vote(spec.vote, answers, final)
+        weight = weights(spec.vote, final, np.array([a is not None for a in answers], dtype=bool))
     except PathpruneError as error:  # a vote that these scores do not allow
         raise ScoringError(reason(error)) from error
     cost = sum((r.cost for r in rounds), ledger.cost)
     tools = None if before is None else (seconds_of_tools(engine) or 0.0) - before
-    return Outcome(tuple(rounds), tuple(finished), answers, voted, cost, run.clock.seconds, tools)
+    return Outcome(
+        tuple(rounds), tuple(finished), answers, voted, cost, run.clock.seconds, tools, weight, run.clock.serial
+    )
+
+
+def representative(outcome: Outcome, task: Task) -> Path | None:
+    """The finished path that stands for the answer that won: of those with that answer the one with the highest score.
+
+    Ties go to the lowest index. Where nobody has an answer it is the complete path of the highest score; None where the
+    token limit cut all of them off.
+    """
+    complete = [i for i, path in enumerate(outcome.finished) if grading.ended(task, path)]
+    winners = [i for i in complete if outcome.answers[i] == outcome.voted]
+    scores = outcome.scores
+    best = max(winners or complete, key=lambda i: scores.get(outcome.kept[i], 0.0), default=None)
+    return None if best is None else outcome.finished[best]
 
 
 def seconds_of_tools(engine: Any) -> float | None:
@@ -141,14 +185,17 @@ class _Live:
     spec: RunSpec
     clock: Stopwatch
 
-    def finish(self, paths: Sequence[Path], scores: np.ndarray, rule: Any, time_limit: float | None) -> list[Path]:
+    def finish(
+        self, paths: Sequence[Path], scores: np.ndarray, rule: Any, time_limit: float | None
+    ) -> Steps[list[Path]]:
         """The paths that are finished, by index: all of them, or until the rule stops."""
         if rule is None:
-            return self._resumed(paths)
+            return (yield from self.grown("resume", paths, self.spec.limit))
         order = [paths[i] for i in np.argsort(-scores, kind="stable")]
         rule, tally, finished = _contained(partial(fresh, rule), None), Tally(), list[Path]()
         while len(finished) < len(order):
-            batch = self._resumed(order[len(finished) : len(finished) + batch_of(rule)])
+            waiting = order[len(finished) : len(finished) + batch_of(rule)]
+            batch = yield from self.grown("resume", waiting, self.spec.limit)
             finished += batch
             for path in batch:
                 tally.add(grading.answer(self.task, path))
@@ -156,24 +203,39 @@ class _Live:
                 break
         return sorted(finished, key=lambda p: p.index)
 
-    def growing(self, phase: str) -> Callable[[Sequence[Path], int], list[Path]]:
-        """What generates paths to a length, on the clock of a phase."""
-        return lambda paths, length: self.clock.time(phase, partial(self.meter.resume, paths, length))
+    def grown(self, phase: str, paths: Sequence[Path], length: int, first: bool = False) -> Steps[list[Path]]:
+        """Paths generated to a length, charged, and on the clock of a phase."""
+        began = time.perf_counter()
+        longer = yield Growth(list(paths), length, first)
+        self.clock.add(phase, time.perf_counter() - began)
+        self.clock.serial += max((new.drawn - old.drawn for old, new in zip(paths, longer, strict=True)), default=0)
+        if first:
+            self.meter.charge_prompt(paths[0].problem)
+        self.meter.charge_growth(paths, longer)
+        return longer
 
-    def _resumed(self, paths: Sequence[Path]) -> list[Path]:
-        return self.clock.time("resume", lambda: self.meter.resume(paths, self.spec.limit))
+    def relayed(self, phase: str, steps: Steps[Result]) -> Steps[Result]:
+        """Steps whose growths are charged, and on the clock of a phase."""
+        try:
+            growth = next(steps)
+            while True:
+                growth = steps.send((yield from self.grown(phase, growth.paths, growth.length)))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def _cut(
     run: _Live, problem: Problem, engine: Engine, pruner: Pruner, time_limit: float | None
-) -> tuple[list[Path], np.ndarray, list[Round]]:
+) -> Steps[tuple[list[Path], np.ndarray, list[Round]]]:
     """(the paths that the last stage leaves, their scores, every stage)."""
     spec, clock, rounds = run.spec, run.clock, list[Round]()
     known: dict[Any, Any] = {}
     placer = Placer(run.task, engine, partial(clock.time, "check"))
-    alive = clock.time("launch", lambda: run.meter.launch([problem], spec.n, spec.prefixes[0], spec.seed)[0])
+    started = [Path(problem, index, spec.seed) for index in range(spec.n)]
+    alive = yield from run.grown("launch", started, spec.prefixes[0], first=True)
     for stage, cut in zip(spec.stages, spec.cuts, strict=True):
-        reached = placer.reach(cut, alive, run.growing("resume" if rounds else "launch"))
+        reached = yield from run.relayed("resume" if rounds else "launch", placer.reaching(cut, alive))
         prefixes = reached.prefixes(engine.decode)
         scores, spent = clock.time(
             "check", partial(check, pruner, prefixes, engine, run.task, spec.seed, time_limit, known)
@@ -187,17 +249,22 @@ def _cut(
 
 
 class Stopwatch:
-    """Seconds of each of STAGES, added up."""
+    """Seconds of each of STAGES, added up; and the tokens that were generated one after another (``Outcome.serial``)."""
 
     def __init__(self) -> None:
+        self.serial = 0
         self.spent = dict.fromkeys(STAGES, 0.0)
 
     def time(self, stage: str, work: Callable[[], Result]) -> Result:
         """Do the work and add what it took."""
         began = time.perf_counter()
         done = work()
-        self.spent[stage] += time.perf_counter() - began
+        self.add(stage, time.perf_counter() - began)
         return done
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count seconds that a stage took."""
+        self.spent[stage] += seconds
 
     @property
     def seconds(self) -> tuple[float, float, float]:

@@ -7,10 +7,10 @@ are spent: a path that goes on has them, and one that is dropped has been genera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,20 @@ from harness.ledger import MeteredProbe
 from harness.spec import PROBE, Cut, RunSpec
 
 WINDOW = 32  # tokens that are decoded to see whether the last one ends a step
+Result = TypeVar("Result")
 Grow = Callable[[Sequence[Path], int], list[Path]]
 Timed = Callable[[Callable[[], list[int]]], list[int]]
+
+
+class Growth(NamedTuple):
+    """Paths that have to be generated to ``length`` tokens; ``first``: they are those of a launch, index 0 to n - 1."""
+
+    paths: list[Path]
+    length: int
+    first: bool = False
+
+
+Steps = Generator[Growth, list[Path], Result]  # work that asks for longer paths, is sent them, and returns its result
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +65,16 @@ class Placer:
             paths: of any problems, none longer than ``cut.prefix``.
             grow: generates paths to a length, as ``Engine.resume``.
         """
+        return driven(self.reaching(cut, paths), lambda growth: grow(growth.paths, growth.length))
+
+    def reaching(self, cut: Cut, paths: Sequence[Path]) -> Steps[Reached]:
+        """``reach`` for a caller that generates paths when it suits."""
         grown, places, first = list(paths), [-1] * len(paths), cut.prefix
         for look in cut.looks:
             waiting = [i for i, place in enumerate(places) if place < 0]
             if not waiting:
                 break
-            longer = _to(look, [grown[i] for i in waiting], grow)
+            longer = yield from _to(look, [grown[i] for i in waiting])
             known = self.timed(partial(self._places, cut, first, look, longer))
             for i, path, place in zip(waiting, longer, known, strict=True):
                 grown[i], places[i] = path, place
@@ -133,10 +149,21 @@ def feasible(spec: RunSpec, task: Task, engine: Any) -> None:
             )
 
 
-def _to(length: int, paths: Sequence[Path], grow: Grow) -> list[Path]:
+def driven(steps: Steps[Result], grow: Callable[[Growth], list[Path]]) -> Result:
+    """The result of steps, each of whose growths is generated at once."""
+    try:
+        growth = next(steps)
+        while True:
+            growth = steps.send(grow(growth))
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def _to(length: int, paths: Sequence[Path]) -> Steps[list[Path]]:
     """The paths at this length; those that have ended or are that long are left as they are."""
     short = [i for i, p in enumerate(paths) if p.finish != "stop" and len(p.tokens) < length]
-    longer = dict(zip(short, grow([paths[i] for i in short], length) if short else (), strict=True))
+    longer = dict(zip(short, (yield Growth([paths[i] for i in short], length)) if short else (), strict=True))
     return [longer.get(i, p) for i, p in enumerate(paths)]
 
 

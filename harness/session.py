@@ -25,7 +25,7 @@ from harness.progress import bar, steps
 from harness.report.table import Results, Table
 from harness.runners.bench import bench as bench_banked
 from harness.runners.bench import check_signals
-from harness.runners.live import run_live
+from harness.runners.live import check_live, run_live
 from harness.runners.run import Run
 from harness.runners.work import Crew, alone
 from harness.spec import LARGEST, Ended, Pair, Stage, parse_stages, stages_of
@@ -199,9 +199,7 @@ def live(
     methods, _ = choose(pruners, run.engine)
     plugins = [plugin for method in methods for plugin in method.plugins]
     for plugin in plugins:
-        check_signals(plugin, run.engine)
-        if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
-            raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
+        check_live(plugin, run.engine)
     with _shown(progress, run, "live", len(methods)) as step, _remembered(plugins):
         return Live(run, run_live(run, methods, step))
 

@@ -133,11 +133,19 @@ class Where:
         if self.model_given is not None and not isinstance(self.model_given, str | PurePath):
             raise PathpruneError(f"model is a name or a folder, not {shown(self.model_given)}")
         name, options = registry.options_of(self.engine_given)
-        drawn = replace(task.defaults.sampling, **_sampling(self.sampling))
+        drawn = self._drawn(task)
         try:
             return registry.engine(name, str(self.model_given or task.defaults.model), drawn, **options)
         except TypeError as error:
             raise PathpruneError(f"engine {name}: {error}") from error  # options may hold a key
+
+    @property
+    def drawn(self) -> Sampling:
+        """How tokens are drawn: as the task says, but for what was asked for."""
+        return self._drawn(self.task)
+
+    def _drawn(self, task: Any) -> Sampling:
+        return replace(task.defaults.sampling, **_sampling(self.sampling))
 
     def spec(self, n: int, stages: tuple[Stage, ...], **rest: Any) -> RunSpec:
         """The spec of a run here; ``rest`` is ``ended`` and ``vote``."""

@@ -14,7 +14,7 @@ from tasks.equality import canonical, equivalent
 from tasks.notation import tidy
 from tasks.spoken import spoken
 
-__all__ = ["canonical", "choice", "equivalent", "extract", "spoken"]
+__all__ = ["canonical", "choice", "equivalent", "extract", "spoken", "usual"]
 
 LONGEST = 5000  # characters of a sentence's answer; what stands behind them is not read
 MOST = 50  # answer sentences that are read, from the last
@@ -88,6 +88,12 @@ def extract(text: str) -> str | None:
         if answers := [answer for answer in source(reply)[-20:] if _says(answer)]:
             return answers[-1]
     return None
+
+
+def usual(text: str) -> str | None:
+    """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
+    answer = extract(text)
+    return None if answer is None else canonical(answer)
 
 
 def _says(answer: str) -> bool:

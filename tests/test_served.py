@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from urllib3.util import Retry
 
 from harness import registry
@@ -26,6 +20,7 @@ from harness.engines.served.names import base_name
 from harness.engines.vllm.ids import IdLayout
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
+from tests.vllm_serving import exported_server
 
 STOP = FilePath("pruners/checkpoints/stop/3bfac10f82c4")
 OTV = FilePath("pruners/checkpoints/otv/3bfac10f82c4")
@@ -132,34 +127,9 @@ def test_an_export_holds_model_adapters_and_ids(run_cli: Any, tmp_path: FilePath
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``vllm serve`` on what ``pathprune export stop`` wrote, by the command that it printed."""
-    out = tmp_path_factory.mktemp("served") / "hands"
-    here = FilePath(sys.executable).parent
-    printed = subprocess.run(
-        [here / "pathprune", "export", "stop", "--out", str(out)], check=True, capture_output=True, text=True
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = printed.stdout.strip().splitlines()[-1].replace("python -m", f"{here}/python -m")
-    # One way to say what the printed line leaves to the user: where, and how much memory.
-    full = f"{command} --dtype float32 --port {port} --kv-cache-memory-bytes 100000000 --block-size 32"
-    log = (out.parent / "log").open("w")
-    process = subprocess.Popen(["env", *shlex.split(full)], stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, (out.parent / "log").read_text()[-2000:]
-            try:
-                if requests.get(f"{url}/health", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                pass
-            time.sleep(1)
+    """``vllm serve`` on what ``pathprune export stop`` wrote."""
+    with exported_server(tmp_path_factory.mktemp("served")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.vllm

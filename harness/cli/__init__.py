@@ -59,7 +59,7 @@ def _hidden(error: BaseException) -> str | None:
 
 
 def _verbs() -> Any:
-    from harness.cli import learn, pools, read, run  # noqa: F401  (each registers its verbs)
+    from harness.cli import learn, pools, read, run, serve  # noqa: F401  (each registers its verbs)
     from harness.cli.base import cli
 
     return cli

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,24 @@ class LazyEngine:
         """Device and versions that the engine runs on, for a record."""
         return self._loaded().describe()
 
+    def drawing(self, sampling: Sampling, key: str = "") -> LazyEngine:
+        """The same engine with tokens drawn so, sharing its weights and what it has computed.
+
+        Args:
+            sampling: how tokens are drawn.
+            key: in place of the engine's own, to a served model.
+        """
+        spec = {**self.spec, "sampling": asdict(sampling)}
+
+        def load() -> Any:
+            other = copy(self._loaded())
+            other.sampling, other.spec = sampling, spec
+            if key:
+                other.client = other.client.with_key(key)
+            return other
+
+        return LazyEngine(spec, self.provides, load, self._device)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copying and pickling ask for such names; they must not load a model
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
@@ -171,6 +190,23 @@ def open_remote(
     return LazyEngine(spec, EVERYTHING - {"trace"}, load)
 
 
+def open_completions(
+    model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
+) -> LazyEngine:
+    """A running ``vllm serve`` at ``url`` without our plug-in: texts and log-probabilities. For arguments, see ``open_remote``.
+
+    Its paths depend on where they are cut, so it is for serving and no engine of a bench.
+    """
+    where, spec, options = _resolved("completions", model, sampling, revision, dtype, REMOTE, options)
+
+    def load() -> Any:
+        from harness.engines.served.completions import CompletionsEngine
+
+        return CompletionsEngine(where, spec, sampling, revision=spec.get("revision"), **options)
+
+    return LazyEngine(spec, frozenset({"text", "token_stats", "forced"}), load)
+
+
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:
     """A seeded engine without weights, for tests and for trying a pruner out; see ``harness.engines.toy``."""
     from harness.engines.toy import ToyEngine
@@ -194,7 +230,7 @@ def _resolved(
     hold(engine, options, dict(known) | CHAT)
     hold_weights(engine, dtype, revision)
     where = identity.locate(model)
-    if engine != "vllm-http" and FilePath(where).is_dir():
+    if engine not in ("vllm-http", "completions") and FilePath(where).is_dir():
         has_weights(FilePath(where))
     commit = identity.commit(where, revision)
     chat = {name: value for name, value in options.items() if name in CHAT}

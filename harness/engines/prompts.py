@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from harness.api import PREFILL, Path, PathpruneError, Problem
+from harness.api import TURN, Path, PathpruneError, Problem
 from harness.engines.identity import first_line
 from harness.tools import formats
 from harness.tools.formats import Format
@@ -19,6 +19,7 @@ THINKING = re.compile(
     r"[<\[|]+/?[\w:]*think\w*[|\]>]+", re.IGNORECASE
 )  # special tokens around thinking, as Magistral's [THINK]
 OPENING = re.compile(r"[<\[|]+[\w:]*think\w*[|\]>]+", re.IGNORECASE)
+TURNS = re.compile(rf"{TURN}(system|user|assistant){TURN}")
 TAG = 16  # tokens at the end of a prompt that such a tag and the white space behind it may be
 CLOSING = re.compile(r"[<\[◁|]+/(?:\w{1,12}:)?think\w*[|\]>▷]+|<\|end_of_(?:thought|thinking)\|>", re.IGNORECASE)
 HARMONY = "<|end|><|start|>assistant<|channel|>final<|message|>"  # gpt-oss: from thinking to the answer
@@ -108,11 +109,16 @@ class Prompts:
                 f"has {self.context}{' ' * bool(self.bound)}{self.bound}; choose a model with a longer context"
             )
 
+    def forget(self) -> None:
+        """Drop what was kept of prompts, for a process that never ends."""
+        self.ids.cache_clear()
+
     def _turn(self, prompt: str, **options: Any) -> Any:
         """A prompt in the model's chat template: its own code, which transformers runs in Jinja's sandbox."""
-        turns = [{"role": "user", "content": prompt}]
+        turns = turns_of(prompt)
         if self.tools is not None and self.tools.name == formats.FENCED.name:
-            turns.insert(0, {"role": "system", "content": formats.TIR})
+            own = f"\n\n{turns.pop(0)['content']}" if turns[0]["role"] == "system" else ""
+            turns.insert(0, {"role": "system", "content": formats.TIR + own})
         return self._templated(turns, **options)
 
     def _as_rendered(self, tools: Format) -> Format:
@@ -151,12 +157,27 @@ class Prompts:
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
         """A prompt's ids, and behind them those of the beginning of its answer."""
-        asked, _, begun = prompt.partition(PREFILL)
+        asked, begun = begun_of(prompt)
         ids = list(self._turn(asked, return_dict=False) if self.chat else self._bare(asked))
         ids += self.encode(begun) if begun else ()
         if not ids:
             raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
         return tuple(ids)
+
+
+def turns_of(prompt: str) -> list[dict[str, str]]:
+    """The turns of a prompt, as chat templates take them."""
+    first, *rest = TURNS.split(prompt)
+    turns = [{"role": role, "content": text} for role, text in zip(rest[::2], rest[1::2], strict=True)]
+    return [{"role": "user", "content": first}, *turns] if first or not turns else turns
+
+
+def begun_of(prompt: str) -> tuple[str, str]:
+    """A prompt without an assistant's last turn, and what stands in that: the answer begins with it."""
+    last = next(reversed(list(TURNS.finditer(prompt))), None)
+    if last is None or last[1] != "assistant":
+        return prompt, ""
+    return prompt[: last.start()], prompt[last.end() :]
 
 
 def _template(template: Any, model: str) -> str:

@@ -19,7 +19,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -75,7 +75,7 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
                 raise
 
     try:
-        with _signals_kept(interrupted), _state_kept(), _streams_kept(), _timed(limit):
+        with _process_kept(interrupted), _timed(limit):
             result = copy_context().run(watched)
     except BaseException as error:  # a plug-in that exits or interrupts has failed like any other
         # Around the work, an interruption is the user's.
@@ -100,6 +100,28 @@ def one_process() -> Iterator[None]:
         _within.pop()
         if os.getpid() != owner:
             os._exit(code)
+
+
+_beside_others: ContextVar[bool] = ContextVar("_beside_others", default=False)
+
+
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """In this block the process is not put back behind code of a plug-in: other threads run it at the same time."""
+    token = _beside_others.set(True)
+    try:
+        yield
+    finally:
+        _beside_others.reset(token)
+
+
+@contextmanager
+def _process_kept(interrupted: list[int]) -> Iterator[None]:
+    if _beside_others.get():
+        yield
+        return
+    with _signals_kept(interrupted), _state_kept(), _streams_kept():
+        yield
 
 
 _within: list[int] = []  # one for each such block that runs

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from harness import grading
-from harness.api import Problem
+from harness.api import PathpruneError, Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
-from harness.plugins.declared import Method
-from harness.runners.bench import Progress
+from harness.plugins.declared import Method, Plugin
+from harness.runners.bench import Progress, check_signals
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE
 from harness.spec import RunSpec
@@ -54,25 +54,40 @@ def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], 
 
 def _open(run: Run, method: Method) -> Record:
     identity = {name: value for p in method.plugins for name, value in checkpoints.attach(p, run.engine).items()}
-    spec = _spec(run, method).live | {"pruner": method.name, "code": method.code} | identity
+    spec = _voted(run.spec, method).live | {"pruner": method.name, "code": method.code} | identity
     stem = "-".join(f"{'L' if stage.at == 'token' else stage.at}{stage.prefix}" for stage in run.spec.stages)
     file = run.folder / "live" / f"{stem}-{checkpoints.slug(method.name)}-{digest(spec, 8)}.jsonl"
     about = {"role": method.role, "source": method.source, "device": run.engine.describe()}
     return Record.open(file, spec, **about).checked()
 
 
-def _spec(run: Run, method: Method) -> RunSpec:
-    """The run's spec; of a stopping rule alone, which cuts nothing, keeping all. Paths that a rule lets finish have one vote each."""
+def check_live(plugin: Plugin, engine: Any) -> None:
+    """Refuse a pruner that needs what the engine does not give, or that cannot run live.
+
+    Raises:
+        PathpruneError: says which.
+    """
+    check_signals(plugin, engine)
+    if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
+        raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
+
+
+def terms(spec: RunSpec, method: Method) -> RunSpec:
+    """A run's spec as a method runs it: one that keeps every path is asked for no number."""
+    return spec.keeping_all() if method.scorer and method.scorer.traits.keeps_all else _voted(spec, method)
+
+
+def _voted(spec: RunSpec, method: Method) -> RunSpec:
+    """The spec; of a stopping rule alone, which cuts nothing, keeping all. Paths that a rule lets finish have one vote each."""
     if method.scorer is None:
-        return run.spec.keeping_all()
-    return replace(run.spec, vote=RunSpec.vote) if method.rule else run.spec
+        return spec.keeping_all()
+    return replace(spec, vote=RunSpec.vote) if method.rule else spec
 
 
 def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
     scorer, rule = (None if p is None else p.pruner for p in (method.scorer, method.rule))
-    spec = run.spec.keeping_all() if method.scorer and method.scorer.traits.keeps_all else _spec(run, method)
     try:
-        outcome = prune(problem, run.task, run.engine, scorer, spec, run.time_limit, rule)
+        outcome = prune(problem, run.task, run.engine, scorer, terms(run.spec, method), run.time_limit, rule)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {

@@ -220,8 +220,10 @@ class HFEngine(Prompts, Engine):
         return prefix_kv
 
     def forget(self) -> None:
-        """Drop all stored KV: the weights are others now."""
-        self.store, self._heads, self._encoded = kv.PrefixStore(self.memory), {}, None
+        """Drop what is kept of prompts, and all stored KV: in a process that never ends, and where the weights are others now."""
+        super().forget()
+        self.store.clear()
+        self._heads, self._encoded = {}, None
 
     def describe(self) -> dict[str, str]:
         """Device and version of torch, for a record."""

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from copy import copy
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from requests.utils import get_auth_from_url
 from urllib3.util import Retry
 
 from harness.api import PathpruneError, UnavailableError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
+KEY = "PATHPRUNE_API_KEY"  # of the environment: an option would stand in the shell's history
 CONNECT = 10  # seconds
 SHOWN = 300  # characters of a server's own words in an error
+
+
+class RefusedError(PathpruneError):
+    """A server's refusal, with its HTTP ``status``."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class NoReplyError(UnavailableError):
+    """A server that is not there, or does not reply."""
 
 
 class HTTPClient:
@@ -36,10 +54,39 @@ class HTTPClient:
         self.url, self.timeout, self.connections, self.hint = _shown(url), timeout, connections, hint
         self.key, login = key, get_auth_from_url(url)
         self.session = requests.Session()
-        self.session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
         self.session.auth = login if any(login) and not key else None
+        self.retrying(RETRIES)
+        self.pool: ThreadPoolExecutor | None = None
+
+    def with_key(self, key: str) -> HTTPClient:
+        """A client with another key, over the same connections."""
+        other = copy(self)
+        other.key = key
+        return other
+
+    def retrying(self, retries: Retry) -> None:
+        """Ask again as ``retries`` says, in place of the usual half minute."""
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=RETRIES, pool_maxsize=connections))
+            self.session.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=self.connections))
+        self.retries = retries
+
+    def models(self) -> dict[str, int]:
+        """Names of the models that it serves, each with its longest sequence (0: it does not say)."""
+        models = self.get("/v1/models")
+        with self.reading("/v1/models"):
+            return {str(model["id"]): int(model.get("max_model_len") or 0) for model in models["data"]}
+
+    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """``work`` of each item, in their order, ``connections`` of them at once: over all calls where there is a ``pool``.
+
+        An error of any is raised; those that are not begun are then left."""
+        with nullcontext(self.pool) if self.pool else ThreadPoolExecutor(self.connections) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
 
     def get(self, path: str) -> Any:
         """The JSON at a path. For errors see ``post``."""
@@ -49,22 +96,28 @@ class HTTPClient:
         """The JSON that a server replies to a JSON body.
 
         Raises:
-            UnavailableError: if it does not reply, retries included.
-            PathpruneError: if it refuses the request, or replies with something else than JSON.
+            NoReplyError: if it does not reply, retries included.
+            RefusedError: if it refuses the request, or replies with something else than JSON.
         """
         return self._json("POST", path, body)
 
     def _json(self, method: str, path: str, body: Any) -> Any:
         try:
-            response = self.session.request(method, self.url + path, json=body, timeout=(CONNECT, self.timeout))
+            response = self.session.request(
+                method,
+                self.url + path,
+                json=body,
+                auth=_Bearer(self.key) if self.key else None,
+                timeout=(CONNECT, self.timeout),
+            )
         except requests.RequestException as error:
-            raise UnavailableError(
-                f"no reply from the server at {self.url} ({type(error).__name__} after {RETRIES.total} retries); is it "
+            raise NoReplyError(
+                f"no reply from the server at {self.url} ({type(error).__name__} after {self.retries.total} retries); is it "
                 "running, and is timeout= long enough?"
             ) from error
         if not response.ok:
             reason = f"{response.status_code}: {self._without_secrets(response.text)}"
-            raise PathpruneError(f"the server at {self.url} refused {path} ({reason}); {self.hint}")
+            raise RefusedError(f"the server at {self.url} refused {path} ({reason}); {self.hint}", response.status_code)
         try:
             return response.json()
         except ValueError as error:
@@ -88,6 +141,17 @@ class HTTPClient:
         for secret in (self.key, *(self.session.auth or ())):
             text = text.replace(str(secret), "...") if secret else text
         return " ".join(text.split())[:SHOWN]
+
+
+class _Bearer(AuthBase):
+    """A key of one request; as a header of the session it would give way to a password in the user's .netrc."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
 
 
 def _shown(url: str) -> str:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
 
-import numpy as np
-
 from harness.api import PathpruneError, Sampling, UnavailableError
-from harness.engines.served.asking import Reply, Request, finish_of
-from harness.engines.served.client import HTTPClient
+from harness.engines.served.asking import Reply, Request
+from harness.engines.served.client import KEY, HTTPClient
+from harness.engines.served.completions import body_of, reply_of
 from harness.engines.served.names import base_name, slots_of
 from harness.engines.served.slots import SlotAdapter, digest
 from harness.engines.vllm.ids import TOKENS
 from harness.engines.vllm.probing import ProbingEngine
 
-KEY = "PATHPRUNE_API_KEY"  # of the environment: an option would stand in the shell's history
 SERVE = "serve a folder written by `pathprune export` with the command that it prints"
 
 
@@ -50,11 +47,9 @@ class RemoteEngine(ProbingEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
-        models = self.client.get("/v1/models")
-        with self.client.reading("/v1/models"):
-            limits = [int(model["max_model_len"]) for model in models["data"] if model.get("max_model_len")]
-            self.served_names = [str(model["id"]) for model in models["data"]]
-        self.context = min([self.context, *limits])
+        served = self.client.models()
+        self.served_names = list(served)
+        self.context = min([self.context, *filter(None, served.values())])
         self.model_name = base_name(self.fingerprint)
         if self.model_name not in self.served_names:
             raise UnavailableError(
@@ -77,13 +72,12 @@ class RemoteEngine(ProbingEngine):
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them."""
-        with ThreadPoolExecutor(self.client.connections) as pool:
-            return list(pool.map(self._complete, requests))
+        return self.client.each(self._complete, requests)
 
     def _complete(self, request: Request) -> Reply:
         completion = self.client.post("/v1/completions", self._body(request))
         with self.client.reading("/v1/completions"):
-            reply = _reply(request, completion)
+            reply = reply_of(request, completion)
             # A reading may end in any of the ids that the served model claims to have; a drawn token may not.
             known = self.layout.base if request.stream else self.layout.vocabulary
             if any(not 0 <= token < known for token in reply.tokens):
@@ -91,23 +85,5 @@ class RemoteEngine(ProbingEngine):
         return reply
 
     def _body(self, request: Request) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model_name, "prompt": list(request.prompt), "max_tokens": request.max_tokens, "temperature": 0.0,
-            "ignore_eos": True, "stop_token_ids": self.ends if request.stop_at_end else [], "return_token_ids": True,
-            "return_tokens_as_token_ids": True, "logprobs": request.top or 1,
-        }  # fmt: skip
-        body |= {"logprob_token_ids": list(request.logprob_ids)} if request.logprob_ids else {}
+        body = body_of(request, self.model_name, self.ends)
         return body | ({"vllm_xargs": {"pathprune": list(request.stream)}} if request.stream else {})
-
-
-def _reply(request: Request, completion: Mapping[str, Any]) -> Reply:
-    choice, usage = completion["choices"][0], completion.get("usage") or {}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    # With return_tokens_as_token_ids, a token's name is "token_id:<id>".
-    by_id = [{int(k.rpartition(":")[2]): v for k, v in top.items()} for top in choice["logprobs"]["top_logprobs"]]
-    drawn = choice["logprobs"]["token_logprobs"]
-    rows = [[logprob, *(top[i] for i in request.logprob_ids)] for logprob, top in zip(drawn, by_id, strict=True)]
-    top = [(list(entries), list(entries.values())) for entries in by_id] if request.top else []
-    return Reply(
-        tuple(choice["token_ids"]), finish_of(choice["finish_reason"]), np.array(rows, dtype=float), top, cached
-    )
