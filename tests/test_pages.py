@@ -283,6 +283,24 @@ def test_a_number_that_is_not_published_stops_the_build() -> None:
     assert re.fullmatch(r"[+-]0\.\d{3} \[-?0\.\d{3}, -?0\.\d{3}\]", values.row("stop", "gain"))
 
 
+@pytest.mark.parametrize(
+    ("html", "loaded"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
+        ('<link rel="stylesheet" href="//fonts.example/a.css">', ["//fonts.example/a.css"]),
+        (
+            "<img alt='' src='http://example.org/a.png'><iframe src=../published/leaderboard.html>",
+            ["http://example.org/a.png"],
+        ),
+        ('<a href="https://arxiv.org/abs/2604.16029">a paper</a><script>"https://"</script>', []),
+    ],
+)
+def test_what_a_page_loads_from_elsewhere_is_found(html: str, loaded: list[str]) -> None:
+    from scripts.website.foreign import foreign
+
+    assert foreign(html) == loaded
+
+
 def test_no_page_types_a_result() -> None:
     """An interval or a signed gain on a page comes from ``results/`` by the build."""
     for page in (ROOT / "docs").rglob("*.md"):

@@ -28,7 +28,9 @@ HEAD = "head.safetensors"
 
 
 class Stop:
-    """``tokens`` = T_s, ``rank`` = LoRA rank (0: no adapter, tokens and head only), ``alpha`` its scale, by default twice the rank.
+    """s_i = sigma(w . h + b), h the last-layer state ``[d]`` of the last of T_s learned tokens behind the cached prefix.
+
+    ``tokens`` = T_s, ``rank`` = LoRA rank (0: no adapter, tokens and head only), ``alpha`` its scale, by default twice the rank.
 
     The LoRA is on all linear layers, or on ``targets`` (names joined with +), and with ``experts`` on fused experts too. ``rate``
     is linear or constant, ``clip`` the gradient's largest norm (0: none), ``patience`` the epochs without a better one before

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
 from scripts.website import commands, methods, notebook, values  # noqa: E402
+from scripts.website.foreign import foreign  # noqa: E402
 
 # Comments of Jinja begin as Markdown's anchors do.
 PAGES = Environment(undefined=StrictUndefined, comment_start_string="{%#", comment_end_string="#%}", autoescape=False)
@@ -66,13 +67,10 @@ def on_post_build(config: Any) -> None:
     """Write llms.txt, one line per page, and refuse a site whose pages load anything from elsewhere."""
     site = Path(config.site_dir)
     (site / "llms.txt").write_text("\n".join(_index(config)) + "\n")
-    if foreign := {f"{file.relative_to(site)}: {found}" for file in site.rglob("*.html") for found in _loads(file)}:
+    if foreign := {
+        f"{file.relative_to(site)}: {found}" for file in site.rglob("*.html") for found in foreign(file.read_text())
+    }:
         raise SystemExit("pages load what is not on the site:\n" + "\n".join(sorted(foreign)))
-
-
-def _loads(file: Path) -> list[str]:
-    """Addresses outside the site that a page loads by itself; a link that a reader follows is none."""
-    return re.findall(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=[\"'](https?://[^\"']+)", file.read_text())
 
 
 _pages: list[tuple[str, str, str]] = []

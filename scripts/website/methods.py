@@ -167,14 +167,14 @@ def _options(method: Method) -> str:
 
 
 def _results(method: Method) -> str:
-    """Published rows of the method and of its options on both embedded tasks."""
+    """Published rows of the method and of its options, a table per task, model and engine."""
+    data = values.leaderboard()
+    mine = data[[any(n.split(":")[0] == method.name for n in row.split(" = ")) for row in data.name]]
     shown = []
-    for task in ("hands", "slips"):
-        data = values.chosen(task=task)
-        mine = data[[any(n.split(":")[0] == method.name for n in row.split(" = ")) for row in data.name]]
-        if not mine.empty:
-            title = f"On the embedded task `{task}`, {mine.n.max()} paths sampled and {mine.keep.max()} finished:"
-            shown.append(f"{title}\n\n{values.table(mine.sort_values(['prefix', 'name']), RESULT)}")
+    for (task, model, engine), rows in mine.groupby(["task", "model", "engine"], sort=False):
+        where = f"Task `{task}`, model `{model}`, engine `{engine}`"
+        title = f"{where}; {rows.n.max()} paths sampled, {rows.keep.max()} finished, {rows.problems.max()} problems:"
+        shown.append(f"{title}\n\n{values.table(rows.sort_values(['prefix', 'name']), RESULT)}")
     if shown:
         return "\n\n".join([*shown, "[How to read the columns](../results/reading.md)"])
     why = getattr(method.cls, "on_request", "")

@@ -129,19 +129,17 @@ def law() -> str:
     return "\n".join(laws.summary(laws.read(RESULTS / "law.json")))
 
 
-def csv(file: str, columns: list[str] | None = None) -> str:
-    """A CSV file of ``results/`` as a Markdown table."""
-    data = pd.read_csv(RESULTS / file)
-    data = data[columns] if columns else data
-    lines = [list(data.columns), ["---"] * len(data.columns)]
-    lines += [[_plain(value) for value in values] for values in data.itertuples(index=False)]
+def ablation(name: str) -> str:
+    """The variants of an ablation, with the paired difference of each to the first."""
+    data = pd.read_csv(RESULTS / "ablations" / f"{name}.csv")
+    lines = [["variant", "label tokens", "prefixes", "gain over random", "difference", "to"], ["---"] * 6]
+    records: Any = data.to_dict("records")
+    for one in records:
+        gain = "{gain:+.3f} [{low:.3f}, {high:.3f}]".format(**one)
+        difference = "{difference:+.3f} [{difference_low:.3f}, {difference_high:.3f}]".format(**one)
+        apart = [difference, one["against"]] if one["label"] != one["against"] else ["-", "-"]
+        lines.append([one["label"], f"{one['label_tokens']:,.0f}", f"{one['prefixes']:,.0f}", gain, *apart])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return value.replace("|", "\\|")
-    return "-" if pd.isna(value) else f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
 
 
 def card(pruner: str, field: str) -> Any:
@@ -183,4 +181,4 @@ def everything(task: str = "hands", prefix: int = 22, columns: tuple[str, ...] =
     return table(data.sort_values("gain_mean", ascending=False), columns)
 
 
-NAMES = {f.__name__: f for f in (row, rows, best, problems, count, part, law, csv, card, figure, everything)}
+NAMES = {f.__name__: f for f in (row, rows, best, problems, count, part, law, ablation, card, figure, everything)}

@@ -25,7 +25,12 @@ class Lines:
 
 def begun(what: str) -> None:
     """Say on standard error what is being measured now."""
-    print(f"measuring {what}", file=sys.stderr, flush=True)
+    noted(f"measuring {what}")
+
+
+def noted(line: str) -> None:
+    """Print a part of a result on standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def interruptible(main: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ from harness import registry
 from harness.api import Sampling
 from harness.engines.identity import locate
 from tasks.embedded.hands import Hands
-from tests.benchmarks.lines import Lines, begun
+from tests.benchmarks.lines import Lines, begun, noted
 from tests.benchmarks.memory import peak, reset_peak
 
 N = 64
@@ -51,8 +51,10 @@ def alternate(ours: Callable[[], int], theirs: Callable[[], int], repeats: int) 
         for side, call in enumerate((ours, theirs)):
             began = time.perf_counter()
             tokens = call()
+            rate = tokens / (time.perf_counter() - began)
+            noted(f"  turn {turn or 'of warm-up'}: {('ours', 'generate')[side]} {rate:,.0f} tokens/s")
             if turn:
-                rates[side].append(tokens / (time.perf_counter() - began))
+                rates[side].append(rate)
     return rates
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.lines import Lines, begun
+from tests.benchmarks.lines import Lines, begun, noted
 
 N = 64
 LENGTHS = (64, 256, 1024, 2048)
@@ -71,9 +71,10 @@ def rates(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, flo
     for turn in range(repeats + 1):
         for name, way in ways.items():
             began = time.perf_counter()
-            done = way(turn)
+            rate = way(turn) / (time.perf_counter() - began)
+            noted(f"  turn {turn or 'of warm-up'}: {name} {rate:,.0f} tokens/s")
             if turn:
-                found[name].append(done / (time.perf_counter() - began))
+                found[name].append(rate)
     return {name: median(values) for name, values in found.items()}
 
 
