@@ -67,10 +67,9 @@ def on_post_build(config: Any) -> None:
     """Write llms.txt, one line per page, and refuse a site whose pages load anything from elsewhere."""
     site = Path(config.site_dir)
     (site / "llms.txt").write_text("\n".join(_index(config)) + "\n")
-    if foreign := {
-        f"{file.relative_to(site)}: {found}" for file in site.rglob("*.html") for found in foreign(file.read_text())
-    }:
-        raise SystemExit("pages load what is not on the site:\n" + "\n".join(sorted(foreign)))
+    loaded = {f"{file.relative_to(site)}: {one}" for file in site.rglob("*.html") for one in foreign(file.read_text())}
+    if loaded:
+        raise SystemExit("pages load what is not on the site:\n" + "\n".join(sorted(loaded)))
 
 
 _pages: list[tuple[str, str, str]] = []
