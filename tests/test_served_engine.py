@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Any
@@ -18,6 +21,7 @@ from harness.engines.sampling import as_stats, statistics
 from harness.engines.served import asking
 from harness.engines.served.asking import Reply, Request
 from harness.engines.served.engine import ServedEngine
+from harness.engines.served.turns import Turns
 from harness.ledger import Metered
 from harness.rng import uniforms
 from harness.testing import engine_conformance
@@ -183,3 +187,18 @@ def test_the_room_knows_no_server() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [n for n in names if "vllm" in n or "engines.hf" in n], file
+
+
+def test_requests_of_two_kinds_take_turns() -> None:
+    turns, inside, seen = Turns(), Counter[str](), list[Counter[str]]()
+
+    def work(kind: str) -> None:
+        with turns.of(kind):
+            inside[kind] += 1
+            seen.append(+inside)
+            time.sleep(0.002)
+            inside[kind] -= 1
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(work, ["a", "a", "b", "a", "b", "b"] * 8))
+    assert all(len(kinds) == 1 for kinds in seen) and max(kinds.total() for kinds in seen) > 1

@@ -48,7 +48,7 @@ def _process(command: Sequence[str], log: FilePath) -> Iterator[str]:
         process = subprocess.Popen([*command, "--port", str(port), *MEMORY], stdout=told, stderr=told)
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(600):
             assert process.poll() is None, log.read_text()[-2000:]
             try:
                 if requests.get(f"{url}/health", timeout=1).ok:

@@ -17,6 +17,7 @@ from harness.engines.served.client import KEY, HTTPClient
 from harness.engines.served.completions import body_of, reply_of
 from harness.engines.served.names import base_name, slots_of
 from harness.engines.served.slots import SlotAdapter, digest
+from harness.engines.served.turns import Turns
 from harness.engines.vllm.ids import TOKENS
 from harness.engines.vllm.probing import ProbingEngine
 
@@ -47,6 +48,7 @@ class RemoteEngine(ProbingEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
+        self.turns = Turns()  # shared by copies of the engine
         served = self.client.models()
         self.served_names = list(served)
         self.context = min([self.context, *filter(None, served.values())])
@@ -71,8 +73,12 @@ class RemoteEngine(ProbingEngine):
             return {"device": f"server {self.client.url}", "vllm": str(version["version"])}
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
-        """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them."""
-        return self.client.each(self._complete, requests)
+        """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them.
+
+        vLLM gives a batch that holds both the log-probabilities of chosen tokens or the most likely ones, not each its own: what
+        several threads ask is sent one kind at a time."""
+        with self.turns.of("top" if any(r.top for r in requests) else "chosen"):
+            return self.client.each(self._complete, requests)
 
     def _complete(self, request: Request) -> Reply:
         completion = self.client.post("/v1/completions", self._body(request))
