@@ -12,6 +12,7 @@ from harness.api import Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
 from harness.plugins.declared import Method
+from harness.plugins.sampled import without
 from harness.runners.bench import Progress
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE
@@ -72,7 +73,7 @@ def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
     scorer, rule = (None if p is None else p.pruner for p in (method.scorer, method.rule))
     spec = run.spec.keeping_all() if method.scorer and method.scorer.traits.keeps_all else _spec(run, method)
     try:
-        outcome = prune(problem, run.task, run.engine, scorer, spec, run.time_limit, rule)
+        outcome = prune(problem, run.task, _engine(run, method), scorer, spec, run.time_limit, rule)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {
@@ -86,6 +87,11 @@ def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
         "cost": asdict(outcome.cost),
         "seconds": dict(zip(STAGES, (round(s, 4) for s in outcome.seconds), strict=True)),
     } | ({} if outcome.tools is None else {"tools": round(outcome.tools, 4)})
+
+
+def _engine(run: Run, method: Method) -> Any:
+    """The run's engine; without token statistics where the method does not read them, as nothing is kept for others."""
+    return run.engine if any("token_stats" in p.traits.needs for p in method.plugins) else without(run.engine)
 
 
 def _rounds(outcome: Outcome) -> dict[str, Any]:

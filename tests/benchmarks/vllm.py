@@ -1,8 +1,9 @@
 """``make perf-vllm``: launch and resume against vLLM's own ``generate(n=64)``, and what a Check costs.
 
 Both sides run in one engine, in turns, on the same prompt, for the same number of tokens (no path ends by itself):
-plain generation with nothing asked for, plain with 20 log-probabilities per token, and ours, which brings token
-statistics over the whole vocabulary and is cut and resumed half-way. The models are the embedded one and a randomly
+plain generation with nothing asked for, plain with 20 log-probabilities per token, and ours: whole paths, paths that are cut
+and resumed half-way, and these with token statistics over the whole vocabulary. A ratio is the median over turns of the
+ratio within a turn. The models are the embedded one and a randomly
 initialised Llama with a vocabulary of 32k, whose weights make no difference to time. Check appends STOP's tokens to 64
 prefixes of L tokens; its share is of the time that generating the prefixes took.
 """
@@ -49,34 +50,49 @@ def adapter(model: str, folder: Path) -> None:
     registry.engine("hf", model, Sampling(), device="cpu").new_adapter(tokens=4, rank=16).save(folder)
 
 
-def rates(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, float]:
-    """Tokens per second of each way, medians of ``repeats`` turns after a warm-up."""
+def ways(engine: Any, problem: Any, tokens: int) -> dict[str, Callable[[int], int]]:
+    """Ways to generate N paths of so many tokens, each a function of a seed that returns how many tokens it gave."""
     from vllm import SamplingParams
 
     prompt = {"prompt_token_ids": list(engine.ids(problem.prompt))}
+    lean = engine.without(frozenset({"token_stats"}))
 
     def plain(**options: Any) -> int:
         wanted = SamplingParams(n=N, max_tokens=tokens, temperature=1.0, ignore_eos=True, detokenize=False, **options)
-        said = engine.llm.generate([prompt], wanted, use_tqdm=False)[0].outputs
-        return sum(len(o.token_ids) for o in said)
+        outputs = engine.llm.generate([prompt], wanted, use_tqdm=False)[0].outputs
+        return sum(len(o.token_ids) for o in outputs)
 
-    def ours(seed: int) -> int:
-        half = engine.launch([problem], N, tokens // 2, seed)[0]
-        return sum(len(p.tokens) for p in engine.resume(half, tokens))
+    def whole(ours: Any, seed: int) -> int:
+        return sum(len(p.tokens) for p in ours.launch([problem], N, tokens, seed)[0])
 
-    ways: dict[str, Callable[[int], int]] = {
+    def halves(ours: Any, seed: int) -> int:
+        half = ours.launch([problem], N, tokens // 2, seed)[0]
+        return sum(len(p.tokens) for p in ours.resume(half, tokens))
+
+    return {
         "plain": lambda seed: plain(),
         "plain, 20 log-probabilities": lambda seed: plain(logprobs=20, flat_logprobs=True),
-        "ours, cut and resumed": ours,
+        "ours": lambda seed: whole(lean, seed),
+        "ours, cut and resumed": lambda seed: halves(lean, seed),
+        "ours, cut and resumed, statistics": lambda seed: halves(engine, seed),
     }
-    found: dict[str, list[float]] = {name: [] for name in ways}
+
+
+def rates(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, list[float]]:
+    """Tokens per second of each way, in ``repeats`` turns after a warm-up."""
+    measured: dict[str, list[float]] = {}
     for turn in range(repeats + 1):
-        for name, way in ways.items():
+        for name, way in ways(engine, problem, tokens).items():
             began = time.perf_counter()
             done = way(turn)
             if turn:
-                found[name].append(done / (time.perf_counter() - began))
-    return {name: median(values) for name, values in found.items()}
+                measured.setdefault(name, []).append(done / (time.perf_counter() - began))
+    return measured
+
+
+def of_plain(measured: dict[str, list[float]], name: str) -> float:
+    """Median over turns of a way's speed as a share of plain generation's in the same turn."""
+    return median(rate / plain for rate, plain in zip(measured[name], measured["plain"], strict=True))
 
 
 def check_shares(
@@ -107,28 +123,34 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=("hands", "larger"), help="one of the two models")
+    parser.add_argument("--no-check", action="store_true", help="leave out what a Check costs")
     parser.add_argument("--model", help="another model folder, instead of the random Llama")
     args = parser.parse_args()
     problem = Hands().problems("dev", 1)[0]
-    speed = Table("model", "way", "tokens / s", "of plain", "of plain with 20")
+    speed = Table("model", "way", "tokens / s", "of plain")
     share = Table("model", "L", "generating s", "Check s", "share", "computed tokens per path")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if not args.model:
             medium(folder / "medium", registry.engine("hf", "hands", Sampling()).tokenizer, LENGTHS[-1] + 128)
         for name, where, tokens in (("hands", "hands", 256), ("larger", args.model or str(folder / "medium"), 192)):
+            if args.only not in (None, name):
+                continue
             adapter(where, folder / f"stop-{name}")
             engine = registry.engine("vllm", where, Sampling(), block=32, memory=4)
             engine.resume([], 1)
             engine._engine.ends = []  # no path ends by itself
             console.print(f"{name} is ready", style="dim")
-            found = rates(engine, problem, tokens, args.repeats)
-            console.print(found, style="dim")
-            plain, twenty, _ = found.values()
-            for way, rate in found.items():
-                speed.add_row(name, way, f"{rate:,.0f}", f"{rate / plain:.2f}", f"{rate / twenty:.2f}")
+            measured = rates(engine, problem, tokens, args.repeats)
+            for way, values in measured.items():
+                console.print(f"{name}, {way}: {of_plain(measured, way):.3f} of plain", style="dim")
+                speed.add_row(name, way, f"{median(values):,.0f}", f"{of_plain(measured, way):.2f}")
             for length, generating, check, computed in check_shares(
-                engine, problem, folder / f"stop-{name}", tuple(x for x in LENGTHS if x < engine.context - 100)
+                engine,
+                problem,
+                folder / f"stop-{name}",
+                () if args.no_check else tuple(x for x in LENGTHS if x < engine.context - 100),
             ):
                 share.add_row(
                     name,

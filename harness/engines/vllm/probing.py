@@ -18,6 +18,8 @@ from harness.engines.served.engine import ServedEngine
 from harness.engines.served.slots import SlotAdapter
 from harness.engines.vllm.ids import OFFSET, IdLayout
 
+ATTEMPTS = 3  # at a reading
+
 
 class ProbingEngine(ServedEngine):
     """See ``harness.api.Probing``; everything is asked for by the ids of ``layout``. A subclass has ``ask`` and ``held``.
@@ -50,11 +52,14 @@ class ProbingEngine(ServedEngine):
         return self.held(folder)
 
     def draw(self, path: Path, max_tokens: int) -> Request:
-        """See ``ServedEngine``: the statistics of every distribution are asked for, too."""
-        return replace(super().draw(path, max_tokens), logprob_ids=tuple(self.layout.statistic_ids))
+        """See ``ServedEngine``: the statistics of every distribution are asked for, too, unless nobody wants any."""
+        request = super().draw(path, max_tokens)
+        return request if request.bare else replace(request, logprob_ids=tuple(self.layout.statistic_ids))
 
-    def statistics(self, reply: Reply) -> TokenStats:
+    def statistics(self, reply: Reply) -> TokenStats | None:
         """Statistics over the full vocabulary, as the model computed them."""
+        if "token_stats" not in self.provides:
+            return None
         columns = reply.logprobs.copy()
         columns[:, 1:] -= OFFSET
         return as_stats(columns)
@@ -69,5 +74,25 @@ class ProbingEngine(ServedEngine):
             prompts = [ids + stop_ids for ids in prompts]
         for path, ids in zip(paths, prompts, strict=True):
             self.fits(path, len(ids) + 1 - self.prompt_length(path.problem))
-        replies = self.ask_counted([Request(ids, top=self.layout.hidden + 1) for ids in prompts])
-        return np.stack([self.layout.state(*reply.top[0])[None] for reply in replies])
+        return np.stack([state[None] for state in self._states(prompts)])
+
+    def _states(self, prompts: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        """The state at the last id of each; one that vLLM did not compute as it should is asked for again.
+
+        A captured graph of a decode step does not know [STOP] ids, and vLLM takes a Check of which one token is left to compute
+        for such a step. Asked for without the cache, more than one is.
+        """
+        requests = [Request(ids, top=self.layout.hidden + 1) for ids in prompts]
+        states: list[np.ndarray | None] = [None] * len(requests)
+        for attempt in range(ATTEMPTS):
+            missing = [i for i, state in enumerate(states) if state is None]
+            replies = self.ask_counted([replace(requests[i], fresh=attempt > 0) for i in missing])
+            for i, reply in zip(missing, replies, strict=True):
+                states[i] = self.layout.state(*reply.top[0])
+        known = [state for state in states if state is not None]
+        if len(known) < len(states):
+            raise PathpruneError(
+                f"vLLM computed {len(states) - len(known)} of {len(states)} readings without their adapter or as no numbers, and gives "
+                f"no score for them; run it without CUDA graphs: {advice.option(engine='vllm:eager=true')} (a server: --enforce-eager)"
+            )
+        return known
