@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.api import Sampling, UnavailableError
+from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.engines.sampling import choose
 from harness.engines.served.asking import StreamKey
 from harness.engines.vllm import asked
@@ -83,7 +83,9 @@ def _stream(entries: Any) -> StreamKey | None:
         seed, problem, path, start, *filters = entries
         key = StreamKey(int(seed), str(problem), int(path), int(start), *filters)
         Sampling(*filters)
-    except (TypeError, ValueError, RuntimeError) as error:
+        if not 0 <= key.path < 1 << 64 or not 0 <= key.start < 1 << 62:
+            raise ValueError(f"path {key.path}, position {key.start}")
+    except (TypeError, ValueError, OverflowError, PathpruneError) as error:
         raise ValueError(f"{ARGUMENT} is no random stream of pathprune: {error}") from error
     return key
 
