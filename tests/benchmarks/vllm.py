@@ -124,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=("hands", "larger"), help="one of the two models")
+    parser.add_argument("--tokens", type=int, help="of a path, instead of 256 and 192")
     parser.add_argument("--no-check", action="store_true", help="leave out what a Check costs")
     parser.add_argument("--model", help="another model folder, instead of the random Llama")
     args = parser.parse_args()
@@ -142,7 +143,7 @@ def main() -> None:
             engine.resume([], 1)
             engine._engine.ends = []  # no path ends by itself
             console.print(f"{name} is ready", style="dim")
-            measured = rates(engine, problem, tokens, args.repeats)
+            measured = rates(engine, problem, args.tokens or tokens, args.repeats)
             for way, values in measured.items():
                 console.print(f"{name}, {way}: {of_plain(measured, way):.3f} of plain", style="dim")
                 speed.add_row(name, way, f"{median(values):,.0f}", f"{of_plain(measured, way):.2f}")
