@@ -52,14 +52,15 @@ def random_adapter(engine: Any, folder: FilePath, **options: Any) -> FilePath:
     return folder
 
 
-def compare(family: str, tensor_parallel: int, more: dict[str, Any], place: FilePath) -> None:
+def compare(family: str, options: dict[str, Any], more: dict[str, Any], place: FilePath) -> None:
     """Run in a process of its own: vLLM reads its environment once."""
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0|1" if tensor_parallel == 2 else "auto"  # cores of each worker
+    two = options.get("tensor_parallel") == 2
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0|1" if two else "auto"  # cores of each worker
     sampling, hands = Sampling(temperature=0.7, top_p=0.9, top_k=40), Hands()
     tokenizer = registry.engine("hf", "hands", sampling, device="cpu").tokenizer
     model = random_model(family, place / "model", tokenizer, **more)
     hf = registry.engine("hf", model, sampling, device="cpu")
-    served = registry.engine("vllm", model, sampling, block=32, memory=0.05, tensor_parallel=tensor_parallel)
+    served = registry.engine("vllm", model, sampling, block=32, memory=0.05, **options)
     problems = hands.problems("dev", 2)
     expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
     got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
@@ -73,19 +74,23 @@ def compare(family: str, tensor_parallel: int, more: dict[str, Any], place: File
         assert np.abs(states[0] - states[1]).max() < 1e-4 * scale, name
 
 
-@pytest.mark.parametrize(
-    ("family", "tensor_parallel", "more"),
-    [
-        ("qwen2", 1, {"tie_word_embeddings": True}),
-        ("qwen3", 1, {}),
-        ("llama", 2, {}),
-        ("llama", 2, {"num_key_value_heads": 1}),  # one head of keys and values, held by both workers
-    ],
-)
-def test_paths_states_and_adapters(family: str, tensor_parallel: int, more: dict[str, Any], tmp_path: FilePath) -> None:
-    case = json.dumps([family, tensor_parallel, more, str(tmp_path)])
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "decoder_sparse_step": 1}
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "qwen2": ("qwen2", {}, {"tie_word_embeddings": True}),
+    "qwen3": ("qwen3", {}, {}),
+    "llama, two workers": ("llama", {"tensor_parallel": 2}, {}),
+    "llama, two workers, one head": ("llama", {"tensor_parallel": 2}, {"num_key_value_heads": 1}),  # held by both
+    "llama, compiled": ("llama", {"eager": False}, {}),
+    "gemma3": ("gemma3_text", {}, {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}),
+    "qwen3 with experts": ("qwen3_moe", {}, EXPERTS),
+    "gpt-oss": ("gpt_oss", {}, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_paths_states_and_adapters(case: str, tmp_path: FilePath) -> None:
     alone = subprocess.run(
-        [sys.executable, "-m", "tests.test_vllm_families", case],
+        [sys.executable, "-m", "tests.test_vllm_families", json.dumps([*CASES[case], str(tmp_path)])],
         cwd=FilePath(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -95,5 +100,5 @@ def test_paths_states_and_adapters(family: str, tensor_parallel: int, more: dict
 
 
 if __name__ == "__main__":
-    name, size, shape, place = json.loads(sys.argv[1])
-    compare(name, size, shape, FilePath(place))
+    name, opened, shape, place = json.loads(sys.argv[1])
+    compare(name, opened, shape, FilePath(place))

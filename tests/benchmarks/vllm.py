@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -78,21 +79,33 @@ def ways(engine: Any, problem: Any, tokens: int) -> dict[str, Callable[[int], in
     }
 
 
-def rates(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, list[float]]:
-    """Tokens per second of each way, in ``repeats`` turns after a warm-up."""
-    measured: dict[str, list[float]] = {}
+@dataclass
+class Speed:
+    """What a way took in each turn, for each token: seconds on the clock and of processors."""
+
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(
+        default_factory=list
+    )  # less noisy where others use the machine, nothing beside a GPU
+
+
+def speeds(engine: Any, problem: Any, tokens: int, repeats: int) -> dict[str, Speed]:
+    """Of each way, in ``repeats`` turns after a warm-up."""
+    measured: dict[str, Speed] = {}
     for turn in range(repeats + 1):
         for name, way in ways(engine, problem, tokens).items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             done = way(turn)
             if turn:
-                measured.setdefault(name, []).append(done / (time.perf_counter() - began))
+                speed = measured.setdefault(name, Speed())
+                speed.seconds.append((time.perf_counter() - began) / done)
+                speed.processor.append((time.process_time() - used) / done)
     return measured
 
 
-def of_plain(measured: dict[str, list[float]], name: str) -> float:
-    """Median over turns of a way's speed as a share of plain generation's in the same turn."""
-    return median(rate / plain for rate, plain in zip(measured[name], measured["plain"], strict=True))
+def of_plain(plain: list[float], other: list[float]) -> float:
+    """Median over turns of another way's speed as a share of plain generation's in the same turn."""
+    return median(p / o for p, o in zip(plain, other, strict=True))
 
 
 def check_shares(
@@ -129,7 +142,7 @@ def main() -> None:
     parser.add_argument("--model", help="another model folder, instead of the random Llama")
     args = parser.parse_args()
     problem = Hands().problems("dev", 1)[0]
-    speed = Table("model", "way", "tokens / s", "of plain")
+    speed = Table("model", "way", "tokens / s", "of plain", "by processor time")
     share = Table("model", "L", "generating s", "Check s", "share", "computed tokens per path")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -143,10 +156,14 @@ def main() -> None:
             engine.resume([], 1)
             engine._engine.ends = []  # no path ends by itself
             console.print(f"{name} is ready", style="dim")
-            measured = rates(engine, problem, args.tokens or tokens, args.repeats)
-            for way, values in measured.items():
-                console.print(f"{name}, {way}: {of_plain(measured, way):.3f} of plain", style="dim")
-                speed.add_row(name, way, f"{median(values):,.0f}", f"{of_plain(measured, way):.2f}")
+            measured = speeds(engine, problem, args.tokens or tokens, args.repeats)
+            plain = measured["plain"]
+            for way, taken in measured.items():
+                shares = of_plain(plain.seconds, taken.seconds), of_plain(plain.processor, taken.processor)
+                console.print(
+                    f"{name}, {way}: {shares[0]:.3f} of plain, {shares[1]:.3f} by processor time", style="dim"
+                )
+                speed.add_row(name, way, f"{1 / median(taken.seconds):,.0f}", *(f"{s:.2f}" for s in shares))
             for length, generating, check, computed in check_shares(
                 engine,
                 problem,
