@@ -96,6 +96,7 @@ class VLLMEngine(ProbingEngine):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        cache: dict[str, Any] = {"skip_reading_prefix_cache": True} if request.fresh else {}
         # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
         report: dict[str, Any] = {"logprobs": request.top} if request.top else {}
         if not request.top and not request.bare:
@@ -104,7 +105,7 @@ class VLLMEngine(ProbingEngine):
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
-            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=request.fresh, **report,
+            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
         )  # fmt: skip
 
 
