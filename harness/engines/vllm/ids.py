@@ -1,6 +1,7 @@
 """Token ids beyond the vocabulary, by which a request asks the served model for something else than a token.
 
-With V ordinary ids: id V + b stands for token b, and the t-th [STOP] token of adapter slot a is 2 V + a x TOKENS + t. A
+With V ordinary ids: id V + b stands for token b, and the t-th [STOP] token of adapter slot a is 2 V + (g x SLOTS + a) x TOKENS + t
+in round g: each Check takes the next round, so that none finds another's [STOP] tokens in the cache. A
 request whose last id is one of these gets the last layer's state at that id instead of a distribution: the row of
 "logits" holds h_j at id j < d and 0 at id d, so that h_j is the difference of two ordinary log-probabilities; of a state
 that was not computed as it should be, nothing but that 0. Where a request asks for statistics, every other row carries them
@@ -18,6 +19,7 @@ import numpy as np
 from harness.api import STATISTICS
 
 SLOTS, TOKENS = 8, 16  # adapters in one engine, [STOP] tokens of each
+STOPS, ROUNDS = SLOTS * TOKENS, 256  # [STOP] ids of a round, rounds
 COLUMNS = len(STATISTICS) - 1  # of harness.engines.sampling.distribution: all but the drawn token's log-probability
 OFFSET = -500.0  # exp(-500) is 0 in float32
 LEAST = -9999.0  # what minus infinity is over HTTP
@@ -45,7 +47,7 @@ class IdLayout:
     @property
     def vocabulary(self) -> int:
         """The vocabulary that the model claims to have, so that all of these ids may be asked for."""
-        return max(2 * self.base + SLOTS * TOKENS, self.width + COLUMNS)
+        return max(2 * self.base + ROUNDS * STOPS, self.width + COLUMNS)
 
     @property
     def statistic_ids(self) -> list[int]:
@@ -56,9 +58,9 @@ class IdLayout:
         """The id that reads the state at an ordinary token."""
         return self.base + token
 
-    def stop_ids(self, slot: int, tokens: int) -> list[int]:
-        """The ids of the first ``tokens`` [STOP] tokens of an adapter slot."""
-        first = 2 * self.base + slot * TOKENS
+    def stop_ids(self, slot: int, tokens: int, turn: int = 0) -> list[int]:
+        """The ids of the first ``tokens`` [STOP] tokens of an adapter slot, in the round that it is the ``turn`` of."""
+        first = 2 * self.base + (turn % ROUNDS) * STOPS + slot * TOKENS
         return list(range(first, first + tokens))
 
     def state(self, ids: Sequence[int], logprobs: Sequence[float]) -> np.ndarray | None:

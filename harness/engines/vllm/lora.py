@@ -27,6 +27,8 @@ from vllm.model_executor.layers.linear import (
     RowParallelLinear,
 )
 
+from harness.engines.vllm.ids import STOPS, TOKENS
+
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
@@ -35,6 +37,7 @@ class Rows:
     """Which tokens of the present forward pass belong to which adapter slot."""
 
     of_slot: dict[int, torch.Tensor] = field(default_factory=dict)  # int64 row indices
+    every: torch.Tensor | None = None  # of all slots
     added: int = 0  # layers that have added the LoRA of these rows in this pass
 
     @property
@@ -42,21 +45,33 @@ class Rows:
         """Does any token of the pass belong to an adapter?"""
         return bool(self.of_slot)
 
-    def find(self, offsets: torch.Tensor, tokens: int) -> None:
-        """Set ``of_slot`` for a pass; waits for the device.
+    def find(self, offsets: torch.Tensor) -> None:
+        """Set the rows of a pass; waits for the device.
 
         Args:
             offsets: ``[n]``, ids counted from the first [STOP] id; negative for all other tokens.
-            tokens: [STOP] ids of each slot.
         """
-        stop_rows = (offsets >= 0).nonzero().squeeze(-1)
-        slots = offsets[stop_rows] // tokens
-        self.of_slot = {int(slot): stop_rows[slots == slot] for slot in slots.unique()}
-        self.added = 0
+        self.every, self.added = (offsets >= 0).nonzero().squeeze(-1), 0
+        slots = offsets[self.every] % STOPS // TOKENS
+        self.of_slot = {int(slot): self.every[slots == slot] for slot in slots.unique()}
 
     def clear(self) -> None:
         """No token of the pass is looked up."""
-        self.of_slot, self.added = {}, 0
+        self.of_slot, self.every, self.added = {}, None, 0
+
+
+def whole_runs(rows: torch.Tensor, offsets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Which of these [STOP] tokens have all of their Check's earlier ones in the same pass, bool ``[len(rows)]``.
+
+    Args:
+        rows: int64, of [STOP] tokens.
+        offsets: ``[n]``, ids counted from the first [STOP] id.
+        positions: ``[n]`` of the tokens in their sequences.
+    """
+    earlier = offsets[rows] % TOKENS
+    first = (rows - earlier).clamp(min=0)
+    same = offsets[first] == offsets[rows] - earlier
+    return same & (positions[first] == positions[rows] - earlier)
 
 
 class StopLinear(LinearMethodBase):

@@ -4,7 +4,9 @@ Registered out of tree (``plugin``); vLLM itself is not changed. The base model'
 untouched, so the KV of a prefix that generation has cached is the very KV that a Check reads.
 
 A pass with [STOP] ids runs outside captured graphs. vLLM replays a graph of whole decode steps without asking us, and such a
-step may hold a Check of which one token is left to compute; that token's embedding is then no number, and its row says so.
+step may hold a Check of which one token is left to compute: the graph's own output says then that no state was computed. Where
+there are graphs, neither is the state of a Check whose [STOP] tokens were not all in one pass. Nothing that is no number is put
+into the KV cache, whose blocks others use next.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from vllm.model_executor.models.qwen3_moe import Qwen3MoeForCausalLM
 
 from harness.engines.sampling import distribution
 from harness.engines.vllm import asked
-from harness.engines.vllm.ids import OFFSET, SLOTS, TOKENS, IdLayout
-from harness.engines.vllm.lora import Rows, adding, load, wrap
+from harness.engines.vllm.ids import OFFSET, STOPS, TOKENS, IdLayout
+from harness.engines.vllm.lora import Rows, adding, load, whole_runs, wrap
 
 
 class ReadsStates:
@@ -45,7 +47,9 @@ class ReadsStates:
         self.layout = layout
         self.rows = Rows()
         self.linears = wrap(self, self.rows, vllm_config)  # type: ignore[arg-type]
-        self.stops: torch.Tensor | None = None  # embeddings of all slots' [STOP] tokens, [SLOTS * TOKENS, d]
+        self.stops: torch.Tensor | None = None  # embeddings of all slots' [STOP] tokens, [STOPS, d]
+        self.known: torch.Tensor | None = None  # which of them an adapter has, [STOPS]
+        self.compilation = vllm_config.compilation_config
         self.folder = Path(vllm_config.model_config.model)
 
     def load_weights(self, weights: Any) -> set[str]:
@@ -59,29 +63,28 @@ class ReadsStates:
         """Make a trained adapter folder readable by the ids of a slot."""
         weight = next(m.weight for m in self.modules() if isinstance(m, VocabParallelEmbedding))  # type: ignore[attr-defined]
         embeddings = load(folder, slot, self.linears, weight.device, weight.dtype)
-        if self.stops is None:  # an id that no adapter has reads nothing that is a number
-            self.stops = weight.new_full((SLOTS * TOKENS, self.layout.hidden), torch.nan)
-        self.stops[slot * TOKENS : slot * TOKENS + len(embeddings)] = embeddings
+        if self.stops is None or self.known is None:
+            self.stops = weight.new_zeros(STOPS, self.layout.hidden)
+            self.known = torch.zeros(STOPS, dtype=torch.bool, device=weight.device)
+        place = slice(slot * TOKENS, slot * TOKENS + len(embeddings))
+        self.stops[place], self.known[place] = embeddings, True
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """``[n]`` to ``[n, d]``; a [STOP] id has its adapter's embedding, a reading id that of its token.
-
-        A [STOP] id that was not looked up, as in a captured graph, is no number: neither is then any state behind it.
-        """
+        """``[n]`` to ``[n, d]``; a [STOP] id that was looked up has its adapter's embedding, a reading id that of its token."""
         stop = input_ids >= 2 * self.layout.base
         states: torch.Tensor = super().embed_input_ids((input_ids % self.layout.base).masked_fill(stop, 0))  # type: ignore[misc]
-        states = states.masked_fill(stop.unsqueeze(-1), torch.nan)
-        if self.stops is not None:
-            for rows in self.rows.of_slot.values():
-                states[rows] = self.stops[input_ids[rows] - 2 * self.layout.base]
+        if self.rows.every is not None and self.stops is not None:
+            states[self.rows.every] = self.stops[(input_ids[self.rows.every] - 2 * self.layout.base) % STOPS]
         return states
 
     def forward(
         self, input_ids: Any, positions: torch.Tensor, intermediate_tensors: Any = None, inputs_embeds: Any = None
     ) -> Any:
-        """States ``[n, d + 1]``; the last column says whether a row's logits are to carry its state."""
+        """States ``[n, d + 1]``; the last column is what a row's logits are to carry: 0 a distribution, 1 a state, 2 that a state was
+        not computed as it should be, which is so of every [STOP] id until it is known better."""
+        offsets = input_ids - 2 * self.layout.base
         if asked.states() and not _capturing():
-            self.rows.find(input_ids - 2 * self.layout.base, TOKENS)
+            self.rows.find(offsets)
         else:
             self.rows.clear()
         if inputs_embeds is None:
@@ -90,14 +93,25 @@ class ReadsStates:
             states = super().forward(None, positions, intermediate_tensors, inputs_embeds)  # type: ignore[misc]
         if not isinstance(states, torch.Tensor):
             return states  # a stage of a pipeline
-        if self.rows.added != adding(self.linears, self.rows.of_slot):
-            for rows in self.rows.of_slot.values():
-                states[rows] = torch.nan
-        return torch.cat([states, (input_ids >= self.layout.base).to(states.dtype).unsqueeze(-1)], dim=-1)
+        carried = (input_ids >= self.layout.base).to(states.dtype) + (offsets >= 0).to(states.dtype)
+        if self.rows.every is not None:
+            carried[self.rows.every] -= self._sound(offsets, positions).to(states.dtype)
+        return torch.cat([states, carried.unsqueeze(-1)], dim=-1)
+
+    def _sound(self, offsets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Which of the [STOP] tokens that were looked up have their adapter's embedding and LoRA, they and all before them."""
+        rows = self.rows.every
+        assert rows is not None
+        if self.known is None or self.rows.added != adding(self.linears, self.rows.of_slot):
+            return torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        sound = self.known[offsets[rows] % STOPS]
+        if self.compilation.cudagraph_mode not in (None, CUDAGraphMode.NONE):  # earlier ones may have been in a graph
+            sound = sound & whole_runs(rows, offsets, positions)
+        return sound
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """From states ``[n, d + 1]`` to rows of logits, or, where a request wants more, to what ``ids`` describes."""
-        states, carries = hidden_states[:, :-1].contiguous(), hidden_states[:, -1:] > 0
+        states, carried = hidden_states[:, :-1].contiguous(), hidden_states[:, -1:]
         logits: torch.Tensor | None = super().compute_logits(states)  # type: ignore[misc]
         if logits is None or not (asked.statistics() or asked.states()):
             return logits
@@ -108,12 +122,12 @@ class ReadsStates:
             logp = logits.log_softmax(-1)
             log_sum_exp = logits.amax(-1, keepdim=True) - logp.amax(-1, keepdim=True)
             rows[:, self.layout.width :] = distribution(logp) + log_sum_exp + OFFSET
-        return torch.where(carries, self._state_rows(states, rows), rows) if asked.states() else rows
+        return torch.where(carried > 0, self._state_rows(states, carried > 1, rows), rows) if asked.states() else rows
 
-    def _state_rows(self, states: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """Rows that carry states ``[n, d]``; of one that is no number, a row without any."""
+    def _state_rows(self, states: torch.Tensor, broken: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Rows that carry states ``[n, d]``; of one that is ``broken`` ``[n, 1]`` or no number, a row without any."""
         rows = self._empty_rows(like)
-        broken = states.isnan().any(-1, keepdim=True)
+        broken = broken | states.isnan().any(-1, keepdim=True)
         rows[:, : self.layout.hidden] = states.float().masked_fill(broken, -torch.inf)
         rows[:, self.layout.hidden] = 0.0
         return rows

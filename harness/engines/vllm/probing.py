@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -34,6 +35,7 @@ class ProbingEngine(ServedEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.layout = IdLayout(self.config.vocab_size, self.config.hidden_size)
+        self.turns = count()  # of Checks
 
     def held(self, folder: FilePath) -> SlotAdapter:
         """The adapter of a folder, in the slot of the served model that holds it; refused if none does."""
@@ -65,30 +67,33 @@ class ProbingEngine(ServedEngine):
         return as_stats(columns)
 
     def probe(self, paths: Sequence[Path], adapter: SlotAdapter | None = None) -> np.ndarray:
-        """``[n, 1, d]``: the state at each prefix's last token, or at the adapter's last [STOP] token."""
-        prompts = [self.sequence(p) for p in paths]
-        if adapter is None:
-            prompts = [(*ids[:-1], self.layout.state_id(ids[-1])) for ids in prompts]
-        else:
-            stop_ids = tuple(self.layout.stop_ids(adapter.slot, adapter.tokens))
-            prompts = [ids + stop_ids for ids in prompts]
+        """``[n, 1, d]``: the state at each prefix's last token, or at the adapter's last [STOP] token.
+
+        One that vLLM did not compute as it should is asked for again, in the end without its cache: a captured graph of a decode
+        step does not know [STOP] ids, and a Check of which one token is left to compute is such a step for vLLM.
+        """
+        prompts = self._readings(paths, adapter)
         for path, ids in zip(paths, prompts, strict=True):
             self.fits(path, len(ids) + 1 - self.prompt_length(path.problem))
-        return np.stack([state[None] for state in self._states(prompts)])
-
-    def _states(self, prompts: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-        """The state at the last id of each; one that vLLM did not compute as it should is asked for again.
-
-        A captured graph of a decode step does not know [STOP] ids, and vLLM takes a Check of which one token is left to compute
-        for such a step. Asked for without the cache, more than one is.
-        """
-        requests = [Request(ids, top=self.layout.hidden + 1) for ids in prompts]
-        states: list[np.ndarray | None] = [None] * len(requests)
+        states: list[np.ndarray | None] = [None] * len(paths)
         for attempt in range(ATTEMPTS):
             missing = [i for i, state in enumerate(states) if state is None]
-            replies = self.ask_counted([replace(requests[i], fresh=attempt > 0) for i in missing])
-            for i, reply in zip(missing, replies, strict=True):
+            prompts = self._readings([paths[i] for i in missing], adapter) if attempt else prompts
+            requests = [Request(ids, top=self.layout.hidden + 1, fresh=attempt == ATTEMPTS - 1) for ids in prompts]
+            for i, reply in zip(missing, self.ask_counted(requests), strict=True):
                 states[i] = self.layout.state(*reply.top[0])
+        return np.stack([state[None] for state in self._all_of(states)])
+
+    def _readings(self, paths: Sequence[Path], adapter: SlotAdapter | None) -> list[tuple[int, ...]]:
+        """What is read of each path: its tokens, the last as a reading id, or behind them a round of the adapter's."""
+        prompts = [self.sequence(p) for p in paths]
+        if adapter is None:
+            return [(*ids[:-1], self.layout.state_id(ids[-1])) for ids in prompts]
+        turns = self.turns
+        return [ids + tuple(self.layout.stop_ids(adapter.slot, adapter.tokens, next(turns))) for ids in prompts]
+
+    def _all_of(self, states: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """States of which none is missing."""
         known = [state for state in states if state is not None]
         if len(known) < len(states):
             raise PathpruneError(
