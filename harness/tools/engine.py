@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from harness.api import Path, PathpruneError, Problem, Signal
-from harness.plugins.sampled import without
 from harness.tools import bubble
 from harness.tools.formats import Format, Malformed, Written, named
 from harness.tools.interpreter import UNDONE, Ran
@@ -65,7 +64,8 @@ class ToolEngine:
 
     def without(self, signals: frozenset[Signal]) -> ToolEngine:
         """See ``harness.api.Engine``."""
-        inner = without(self.inner, signals)
+        leave_out = getattr(self.inner, "without", None)
+        inner = leave_out(signals) if leave_out else self.inner
         if inner is self.inner:
             return self
         lean = copy.copy(self)  # of the same sandbox

@@ -101,12 +101,15 @@ class VLLMEngine(ProbingEngine):
         report: dict[str, Any] = {"logprobs": request.top} if request.top else {}
         if not request.top and not request.bare:
             report = {"logprob_token_ids": list(request.logprob_ids)}
-        return SamplingParams(
+        params = SamplingParams(
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
             flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
         )  # fmt: skip
+        if hasattr(params, "skip_clone"):  # nobody else has them: vLLM need not copy them deeply
+            params.skip_clone = True
+        return params
 
 
 def _reply(request: Request, output: Any) -> Reply:
