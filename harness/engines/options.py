@@ -63,14 +63,18 @@ HF = {
     "memory": count(" of bytes for KV", 1 << 50),
     "rows": ROWS,
 }
+STATISTICS = Option(bool, "false, for paths without token statistics in a bank of their own, or true")
 VLLM = {
     "memory": Option(float, "GiB of KV, more than 0", 1e-3, 1e6),
     "context": CONTEXT,
     "block": count(" of tokens", 1 << 20),
     "tensor_parallel": count(" of devices", 1024),
     "rows": ROWS,
+    "eager": Option(bool, "true, without captured graphs and compilation, or false"),
+    "statistics": STATISTICS,
 }
 REMOTE = {
+    "statistics": STATISTICS,
     "url": Option(str, "a server's address such as http://host:8000", form=r"https?://.+"),
     "context": CONTEXT,
     "rows": ROWS,

@@ -26,6 +26,7 @@ from harness.hub import is_address, pull_labels
 from harness.imports.pool import View
 from harness.learn.label_parts import apart, cost_of, stated
 from harness.learn.label_parts import rows as rows_of
+from harness.plugins.sampled import without
 from harness.pools.bank import Bank
 from harness.rng import derive
 from harness.store.files import writable
@@ -382,7 +383,7 @@ def _whole_paths(engine: Any, problems: Sequence[Problem], recipe: LabelRecipe) 
         groups: list[list[Path]] = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
         return groups
     n = recipe.n
-    paths = engine.resume([Path(p, i, recipe.seed) for p in problems for i in range(n)], recipe.max_tokens)
+    paths = without(engine).resume([Path(p, i, recipe.seed) for p in problems for i in range(n)], recipe.max_tokens)
     return [paths[i : i + n] for i in range(0, len(paths), n)]
 
 
@@ -395,7 +396,7 @@ def continue_often(
         for p in prefixes
         for k in range(times)
     ]
-    finished = engine.resume(copies, max_tokens)
+    finished = without(engine).resume(copies, max_tokens)
     right = grading.right(task, finished)
     spent = sum(b.drawn - a.drawn for a, b in zip(copies, finished, strict=True))
     return np.array(right, dtype=float).reshape(len(prefixes), times).sum(1), spent

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import Path, PathpruneError, Problem, TokenStats
+from harness.api import Path, PathpruneError, Problem, Signal, TokenStats
 from harness.store.given import are_spans
 from harness.text import is_utf8, shown
+
+
+def without(engine: Any, signals: frozenset[Signal] = frozenset({"token_stats"})) -> Any:
+    """The engine without signals that nobody reads, where that saves something: see ``harness.api.Engine``."""
+    leave_out = getattr(engine, "without", None)  # engines need not inherit from the protocol
+    return engine if leave_out is None else leave_out(signals)
 
 
 def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:

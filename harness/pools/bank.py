@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from harness.api import STATISTICS, Path, PathpruneError, Problem, TokenStats
+from harness.api import STATISTICS, Path, PathpruneError, Problem, Signal, TokenStats
 from harness.plugins.sampled import launched, resumed
 from harness.store.blame import damaged, unreadable
 from harness.store.files import writable
@@ -172,6 +172,10 @@ class Banked:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def without(self, signals: frozenset[Signal]) -> Banked:
+        """Itself: a bank is for every method, those that are asked for later, too."""
+        return self
 
     def pool(self, problem: Problem, seed: int) -> dict[int, Path]:
         """Stored finished paths by index."""

@@ -12,6 +12,7 @@ from harness.api import PathpruneError, Problem
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
 from harness.plugins.declared import Method, Plugin
+from harness.plugins.sampled import without
 from harness.runners.bench import Progress, check_signals
 from harness.runners.run import Run
 from harness.runners.work import PATIENCE
@@ -87,7 +88,7 @@ def _voted(spec: RunSpec, method: Method) -> RunSpec:
 def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
     scorer, rule = (None if p is None else p.pruner for p in (method.scorer, method.rule))
     try:
-        outcome = prune(problem, run.task, run.engine, scorer, terms(run.spec, method), run.time_limit, rule)
+        outcome = prune(problem, run.task, _engine(run, method), scorer, terms(run.spec, method), run.time_limit, rule)
     except ScoringError as error:
         return {"problem": problem.id, "error": str(error)}
     return {
@@ -101,6 +102,11 @@ def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
         "cost": asdict(outcome.cost),
         "seconds": dict(zip(STAGES, (round(s, 4) for s in outcome.seconds), strict=True)),
     } | ({} if outcome.tools is None else {"tools": round(outcome.tools, 4)})
+
+
+def _engine(run: Run, method: Method) -> Any:
+    """The run's engine; without token statistics where the method does not read them, as nothing is kept for others."""
+    return run.engine if any("token_stats" in p.traits.needs for p in method.plugins) else without(run.engine)
 
 
 def _rounds(outcome: Outcome) -> dict[str, Any]:

@@ -9,12 +9,13 @@ interpreter is then rebuilt from its calls, and what they printed is what is rec
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from harness.api import Path, PathpruneError, Problem
+from harness.api import Path, PathpruneError, Problem, Signal
 from harness.tools import bubble
 from harness.tools.formats import Format, Malformed, Written, named
 from harness.tools.interpreter import UNDONE, Ran
@@ -60,6 +61,16 @@ class ToolEngine:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         return getattr(self.inner, name)
+
+    def without(self, signals: frozenset[Signal]) -> ToolEngine:
+        """See ``harness.api.Engine``."""
+        leave_out = getattr(self.inner, "without", None)
+        inner = leave_out(signals) if leave_out else self.inner
+        if inner is self.inner:
+            return self
+        lean = copy.copy(self)  # of the same sandbox
+        lean.inner, lean.provides = inner, inner.provides
+        return lean
 
     @property
     def fingerprint(self) -> str:

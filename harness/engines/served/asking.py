@@ -47,6 +47,8 @@ class Request:
     stop_at_end: bool = False  # does an end-of-sequence token end the reply?
     logprob_ids: tuple[int, ...] = ()
     top: int = 0
+    bare: bool = False  # no log-probability at all, not that of the drawn token either
+    fresh: bool = False  # compute all of the prompt, whatever is cached
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,9 @@ class Reply:
 
     tokens: tuple[int, ...]
     finish: Finish
-    logprobs: np.ndarray  # [T, 1 + len(logprob_ids)]: of the drawn token, then of those asked for
+    logprobs: (
+        np.ndarray
+    )  # [T, 1 + len(logprob_ids)]: of the drawn token, then of those asked for; [T, 0] of a bare request
     top: Sequence[tuple[Sequence[int], Sequence[float]]] = ()  # (ids, log-probabilities) for each of the T tokens
     cached: int = 0  # tokens of the prompt whose KV was in the server's cache
 

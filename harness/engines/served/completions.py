@@ -85,8 +85,10 @@ def body_of(request: Request, model: str, ends: Sequence[int]) -> dict[str, Any]
     body: dict[str, Any] = {
         "model": model, "prompt": list(request.prompt), "max_tokens": request.max_tokens, "temperature": 0.0,
         "ignore_eos": True, "stop_token_ids": list(ends) if request.stop_at_end else [], "return_token_ids": True,
-        "return_tokens_as_token_ids": True, "logprobs": request.top or 1,
+        "return_tokens_as_token_ids": True, "logprobs": None if request.bare else request.top or 1,
     }  # fmt: skip
+    # What the server has cached has no salt.
+    body |= {"cache_salt": os.urandom(16).hex()} if request.fresh else {}
     return body | ({"logprob_token_ids": list(request.logprob_ids)} if request.logprob_ids else {})
 
 
@@ -94,11 +96,12 @@ def reply_of(request: Request, completion: Mapping[str, Any]) -> Reply:
     """The reply in a completion; raises what is no such JSON raises."""
     choice, usage = completion["choices"][0], completion.get("usage") or {}
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    tokens, finish = tuple(choice["token_ids"]), finish_of(choice["finish_reason"])
+    if request.bare:
+        return Reply(tokens, finish, np.empty((len(tokens), 0)), cached=cached)
     # With return_tokens_as_token_ids, a token's name is "token_id:<id>".
     by_id = [{int(k.rpartition(":")[2]): v for k, v in top.items()} for top in choice["logprobs"]["top_logprobs"]]
     drawn = choice["logprobs"]["token_logprobs"]
     rows = [[logprob, *(top[i] for i in request.logprob_ids)] for logprob, top in zip(drawn, by_id, strict=True)]
     top = [(list(entries), list(entries.values())) for entries in by_id] if request.top else []
-    return Reply(
-        tuple(choice["token_ids"]), finish_of(choice["finish_reason"]), np.array(rows, dtype=float), top, cached
-    )
+    return Reply(tokens, finish, np.array(rows, dtype=float), top, cached)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,14 +60,24 @@ class ServedEngine(Prompts, Engine):
         """One reply for each request, in their order. An error of any request is raised."""
         raise NotImplementedError
 
+    def without(self, signals: frozenset[Signal]) -> ServedEngine:
+        """See ``harness.api.Engine``: without token statistics, no log-probabilities are asked for."""
+        if "token_stats" not in signals & self.provides:
+            return self
+        lean = copy.copy(self)  # of the same server, counters and adapters
+        lean.provides = self.provides - {"token_stats"}
+        return lean
+
     def draw(self, path: Path, max_tokens: int) -> Request:
         """The request that continues a path to at most ``max_tokens`` generated tokens in all."""
+        told = "token_stats" in self.provides
         return Request(
             self.sequence(path),
             max_tokens - len(path.tokens),
             StreamKey.of(path, self.sampling) if self.sampling.temperature else None,
             stop_at_end=True,
-            top=self.top,
+            top=self.top if told else 0,
+            bare=not told,
         )
 
     def statistics(self, reply: Reply) -> TokenStats | None:
@@ -113,6 +124,6 @@ class ServedEngine(Prompts, Engine):
     def _extended(self, path: Path, reply: Reply) -> Path:
         tokens = path.tokens + reply.tokens
         stats = self.statistics(reply)
-        if stats and path.stats:
-            stats = path.stats.join(stats)
+        if path.tokens:  # unknown for some of the tokens is unknown for the path
+            stats = path.stats.join(stats) if stats and path.stats else None
         return replace(path, tokens=tokens, text=self.decode(tokens), stats=stats, finish=reply.finish)

@@ -102,7 +102,8 @@ def _low_rank_parameters(folder: Path) -> int:
         return 0
     settings = adapters.settings(folder)
     if used := [name for name in UNSUPPORTED if settings.get(name)]:
+        mend = "train it with targets=q_proj+k_proj+v_proj+o_proj, or " if used[0] == "target_parameters" else ""
         raise PathpruneError(
-            f"adapter in {folder} uses {used[0]}, which a served model cannot compute; use {advice.option(engine='hf')}"
+            f"adapter in {folder} uses {used[0]}, which a served model cannot compute; {mend}use {advice.option(engine='hf')}"
         )
     return sum(math.prod(shape) for shape in header(folder / adapters.WEIGHTS).values())

@@ -16,6 +16,7 @@ from harness.engines.identity import first_line
 from harness.engines.served.names import adapter_name, base_name
 from harness.engines.served.slots import SlotAdapter, digest
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS, IdLayout
+from harness.engines.vllm.local import SECOND_RUNNER, has_gpu
 from harness.store.folders import apart, writable_folder
 
 MANIFEST = "pathprune-export.json"  # what an export wrote; a folder without it is not replaced
@@ -73,15 +74,10 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, re
 def _command(out: Path, layout: IdLayout, names: Sequence[str]) -> str:
     # `vllm serve` by its module: the command line of the CPU build does not start.
     words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(out), "--host", "127.0.0.1"]
-    words += [
-        "--enforce-eager",
-        "--no-async-scheduling",
-        "--generation-config",
-        "vllm",
-        "--enable-prompt-tokens-details",
-    ]
+    words += [] if has_gpu() else ["--enforce-eager", "--no-async-scheduling"]
+    words += ["--generation-config", "vllm", "--enable-prompt-tokens-details"]
     words += ["--max-logprobs", str(layout.width), "--logits-processors", "harness.engines.vllm.draw:Draw"]
-    return "VLLM_USE_V2_MODEL_RUNNER=0 " + shlex.join([*words, "--served-model-name", *names])
+    return ("" if has_gpu() else f"{SECOND_RUNNER}=0 ") + shlex.join([*words, "--served-model-name", *names])
 
 
 def _ours(out: Path) -> None:

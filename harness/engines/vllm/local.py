@@ -21,7 +21,8 @@ from harness.engines.vllm.probing import ProbingEngine
 
 DRAW = "harness.engines.vllm.draw:Draw"
 EXTENSION = "harness.engines.vllm.worker.Extension"
-SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
+SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+SECOND_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 
 
 class VLLMEngine(ProbingEngine):
@@ -37,6 +38,7 @@ class VLLMEngine(ProbingEngine):
         block: tokens whose KV is cached as one; None for vLLM's default.
         tensor_parallel: devices that share every layer.
         rows: paths that run at once.
+        eager: without captured graphs and compilation; None for what the machine has: with them beside a GPU, else without.
 
     Raises:
         PathpruneError: for a model of an architecture that the plug-in does not extend.
@@ -46,6 +48,7 @@ class VLLMEngine(ProbingEngine):
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None = None, memory: float = 4.0,
         context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = 256,
+        eager: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         extended = ARCHITECTURES.get(self.architecture)
@@ -54,14 +57,15 @@ class VLLMEngine(ProbingEngine):
                 f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
             )
         options: dict[str, Any] = {"block_size": block} if block else {}
+        options |= {} if has_gpu() else {"async_scheduling": False}  # on a CPU there is nothing to do meanwhile
         self.llm = start(
             where, revision=revision, tokenizer_revision=revision, dtype=spec["dtype"], max_model_len=self.context,
             kv_cache_memory_bytes=int(memory * 2**30), max_num_seqs=rows, max_logprobs=self.layout.width,
             tensor_parallel_size=tensor_parallel, hf_overrides=self.layout.overrides(extended), logits_processors=[DRAW],
-            worker_extension_cls=EXTENSION, enable_prefix_caching=True, async_scheduling=False,
-            # The rows of [STOP] tokens are found in Python at every step, which a captured graph would skip.
-            enforce_eager=True, generation_config="vllm", **options,
+            worker_extension_cls=EXTENSION, enable_prefix_caching=True,
+            enforce_eager=not has_gpu() if eager is None else eager, generation_config="vllm", **options,
         )  # fmt: skip
+        self._followed = False  # did the last requests want more than tokens?
         self._slots = Slots(where, self.layout.hidden, SLOTS, TOKENS, self._load_adapter)
 
     def held(self, folder: FilePath) -> SlotAdapter:
@@ -78,6 +82,9 @@ class VLLMEngine(ProbingEngine):
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; vLLM batches the requests itself."""
+        if self._followed:  # vLLM may not have told its workers that those have ended
+            self.llm.collective_rpc("forget_requests")
+        self._followed = any(not r.bare for r in requests)
         prompts = [{"prompt_token_ids": list(r.prompt)} for r in requests]
         outputs = self.llm.generate(prompts, [self._sampling_params(r) for r in requests], use_tqdm=False)
         return [_reply(request, output) for request, output in zip(requests, outputs, strict=True)]
@@ -89,20 +96,28 @@ class VLLMEngine(ProbingEngine):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        cache: dict[str, Any] = {"skip_reading_prefix_cache": True} if request.fresh else {}
         # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
-        report = {"logprobs": request.top} if request.top else {"logprob_token_ids": list(request.logprob_ids)}
-        return SamplingParams(
+        report: dict[str, Any] = {"logprobs": request.top} if request.top else {}
+        if not request.top and not request.bare:
+            report = {"logprob_token_ids": list(request.logprob_ids)}
+        params = SamplingParams(
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
-            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report,
+            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
         )  # fmt: skip
+        if hasattr(params, "skip_clone"):  # nobody else has them: vLLM need not copy them deeply
+            params.skip_clone = True
+        return params
 
 
 def _reply(request: Request, output: Any) -> Reply:
     completion = output.outputs[0]
     tokens, flat = tuple(completion.token_ids), completion.logprobs
     finish, cached = finish_of(completion.finish_reason), output.num_cached_tokens or 0
+    if request.bare:
+        return Reply(tokens, finish, np.empty((len(tokens), 0)), cached=cached)
     if not request.top:
         logprobs = np.array(flat.logprobs).reshape(len(tokens), 1 + len(request.logprob_ids))
         return Reply(tokens, finish, logprobs, cached=cached)
@@ -110,6 +125,22 @@ def _reply(request: Request, output: Any) -> Reply:
     spans = list(zip(flat.start_indices, flat.end_indices, strict=True))
     top = [(flat.token_ids[first + 1 : end], flat.logprobs[first + 1 : end]) for first, end in spans]
     return Reply(tokens, finish, np.array([[flat.logprobs[first]] for first, _ in spans]), top, cached)
+
+
+def has_gpu() -> bool:
+    """Does vLLM compute on a GPU here?"""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _settings(separate: bool) -> dict[str, str]:
+    """vLLM's environment: its first model runner on a CPU, and wherever its second one takes no logits processors."""
+    from importlib.util import find_spec
+
+    settings = SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(separate))}
+    by_slots = find_spec("vllm") is not None and find_spec("vllm.v1.worker.gpu.sample.logits_processor") is not None
+    return settings if by_slots and has_gpu() else settings | {SECOND_RUNNER: "0"}
 
 
 def start(model: str, beside: bool = False, **options: Any) -> Any:
@@ -123,11 +154,9 @@ def start(model: str, beside: bool = False, **options: Any) -> Any:
     Raises:
         UnavailableError: if vLLM is not installed or cannot serve the model.
     """
-    import torch
-
     # On a CPU a second process only competes for the cores: plain generation is a third slower with it.
-    separate = beside or torch.cuda.is_available() or options.get("tensor_parallel_size", 1) > 1
-    os.environ.update(SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(separate))})
+    separate = beside or has_gpu() or options.get("tensor_parallel_size", 1) > 1
+    os.environ.update(_settings(separate))
     try:
         from vllm import LLM
     except ImportError as error:

@@ -3,17 +3,22 @@
 It enters where vLLM lets quantisation in: the linear method of a layer. PEFT's q, k, v and gate, up become blocks of
 the fused layers; with tensor parallelism a worker holds its shard of B (column-parallel layers) or of A (row-parallel
 ones), whose partial sums vLLM adds up with the base layer's.
+
+Compiled layers call it as an operator that the compiler does not look into. A captured graph skips it, so ``Rows`` counts the
+layers that really added their part.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.linear import (
     LinearBase,
     LinearMethodBase,
@@ -21,6 +26,8 @@ from vllm.model_executor.layers.linear import (
     QKVParallelLinear,
     RowParallelLinear,
 )
+
+from harness.engines.vllm.ids import STOPS, TOKENS
 
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -30,30 +37,54 @@ class Rows:
     """Which tokens of the present forward pass belong to which adapter slot."""
 
     of_slot: dict[int, torch.Tensor] = field(default_factory=dict)  # int64 row indices
+    every: torch.Tensor | None = None  # of all slots
+    added: int = 0  # layers that have added the LoRA of these rows in this pass
 
     @property
     def any(self) -> bool:
         """Does any token of the pass belong to an adapter?"""
         return bool(self.of_slot)
 
-    def find(self, offsets: torch.Tensor, tokens: int) -> None:
-        """Set ``of_slot`` for a pass.
+    def find(self, offsets: torch.Tensor) -> None:
+        """Set the rows of a pass; waits for the device.
 
         Args:
             offsets: ``[n]``, ids counted from the first [STOP] id; negative for all other tokens.
-            tokens: [STOP] ids of each slot.
         """
-        stop_rows = (offsets >= 0).nonzero().squeeze(-1)
-        slots = offsets[stop_rows] // tokens
-        self.of_slot = {int(slot): stop_rows[slots == slot] for slot in slots.unique()}
+        self.every, self.added = (offsets >= 0).nonzero().squeeze(-1), 0
+        slots = offsets[self.every] % STOPS // TOKENS
+        self.of_slot = {int(slot): self.every[slots == slot] for slot in slots.unique()}
+
+    def clear(self) -> None:
+        """No token of the pass is looked up."""
+        self.of_slot, self.every, self.added = {}, None, 0
+
+
+def whole_runs(rows: torch.Tensor, offsets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Which of these [STOP] tokens have all of their Check's earlier ones in the same pass, bool ``[len(rows)]``.
+
+    Args:
+        rows: int64, of [STOP] tokens.
+        offsets: ``[n]``, ids counted from the first [STOP] id.
+        positions: ``[n]`` of the tokens in their sequences.
+    """
+    earlier = offsets[rows] % TOKENS
+    first = (rows - earlier).clamp(min=0)
+    same = offsets[first] == offsets[rows] - earlier
+    return same & (positions[first] == positions[rows] - earlier)
 
 
 class StopLinear(LinearMethodBase):
     """The layer's own method, and in addition (x A^T) B^T on the rows of a slot. See vLLM's ``LinearMethodBase``."""
 
-    def __init__(self, inner: LinearMethodBase, rows: Rows) -> None:
-        self.inner, self.rows = inner, rows
+    def __init__(self, inner: LinearMethodBase, rows: Rows, name: str) -> None:
+        self.inner, self.rows, self.name = inner, rows, name
         self.low_rank: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # slot -> A [r, in], B [out, r], scaled
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)  # what else vLLM asks a method is asked of the layer's own
 
     def create_weights(self, *args: Any, **kwargs: Any) -> None:
         """The layer's own."""
@@ -66,19 +97,56 @@ class StopLinear(LinearMethodBase):
     def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """``[n, in]`` to ``[n, out]`` of this worker's shard."""
         output: torch.Tensor = self.inner.apply(layer, x, bias)
-        for slot, rows in self.rows.of_slot.items():
-            if slot in self.low_rank:
-                a, b = self.low_rank[slot]
-                output.index_add_(0, rows, ((x[rows] @ a.T) @ b.T).to(output.dtype))
+        if torch.compiler.is_compiling():
+            torch.ops.pathprune.stop_lora(output, x, self.name)
+        else:
+            self.add(output, x)
         return output
 
+    def add(self, output: torch.Tensor, x: torch.Tensor) -> None:
+        """Add the LoRA's part to the rows of ``output`` ``[n, out]`` that are a slot's, in place."""
+        concerned = [slot for slot in self.rows.of_slot if slot in self.low_rank]
+        for slot in concerned:
+            rows, (a, b) = self.rows.of_slot[slot], self.low_rank[slot]
+            output.index_add_(0, rows, ((x[rows] @ a.T) @ b.T).to(output.dtype))
+        self.rows.added += bool(concerned)
 
-def wrap(model: torch.nn.Module, rows: Rows) -> dict[str, Any]:
-    """Replace the method of every linear layer of the decoder; returns these layers by name."""
+
+def _stop_lora(output: torch.Tensor, x: torch.Tensor, layer: str) -> None:
+    get_forward_context().no_compile_layers[layer].add(output, x)
+
+
+def _define() -> torch.library.Library:
+    """The operator that compiled layers call; it lives as long as what is returned."""
+    library = torch.library.Library("pathprune", "FRAGMENT")
+    library.define("stop_lora(Tensor(a!) output, Tensor x, str layer) -> ()")
+    for device in ("CPU", "CUDA"):
+        library.impl("stop_lora", _stop_lora, device)
+    library.impl("stop_lora", lambda output, x, layer: None, "Meta")
+    return library
+
+
+OPERATORS = _define()
+
+
+def wrap(model: torch.nn.Module, rows: Rows, config: Any) -> dict[str, Any]:
+    """Replace the method of every linear layer of the decoder; returns these layers by name.
+
+    Args:
+        model: of vLLM.
+        rows: what the methods look up.
+        config: vLLM's, through which compiled code finds them.
+    """
     layers = {n: m for n, m in model.named_modules() if isinstance(m, LinearBase) and ".layers." in f".{n}"}
-    for layer in layers.values():
-        layer.quant_method = StopLinear(layer.quant_method, rows)
+    for name, layer in layers.items():
+        method = layer.quant_method = StopLinear(layer.quant_method, rows, f"pathprune.{name}")
+        config.compilation_config.static_forward_context[method.name] = method
     return layers
+
+
+def adding(layers: dict[str, Any], slots: Collection[int]) -> int:
+    """How many of the layers have a LoRA of one of these slots."""
+    return sum(any(slot in layer.quant_method.low_rank for slot in slots) for layer in layers.values())
 
 
 def load(folder: Path, slot: int, layers: dict[str, Any], device: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -118,6 +186,7 @@ def load(folder: Path, slot: int, layers: dict[str, Any], device: Any, dtype: to
 def _pair(weights: dict[str, torch.Tensor], unused: set[str], layer: str, part: str) -> Any:
     """A ``[r, in]`` and B ``[out, r]`` of one of PEFT's modules, or None if it has no LoRA; they are no longer unused."""
     name = f"{layer.rpartition('.')[0]}.{part}" if part else layer
+    name = name.replace(".attn.", ".self_attn.")  # gpt-oss' own name in vLLM
     keys = [f"base_model.model.{name}.lora_{x}.weight" for x in "AB"]
     unused.difference_update(keys)
     return [weights[k] for k in keys] if keys[0] in weights else None

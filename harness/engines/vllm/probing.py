@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,6 +18,8 @@ from harness.engines.served.asking import Reply, Request
 from harness.engines.served.engine import ServedEngine
 from harness.engines.served.slots import SlotAdapter
 from harness.engines.vllm.ids import OFFSET, IdLayout
+
+ATTEMPTS = 3  # at a reading
 
 
 class ProbingEngine(ServedEngine):
@@ -32,6 +35,7 @@ class ProbingEngine(ServedEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.layout = IdLayout(self.config.vocab_size, self.config.hidden_size)
+        self.turns = count()  # of Checks
 
     def held(self, folder: FilePath) -> SlotAdapter:
         """The adapter of a folder, in the slot of the served model that holds it; refused if none does."""
@@ -50,24 +54,50 @@ class ProbingEngine(ServedEngine):
         return self.held(folder)
 
     def draw(self, path: Path, max_tokens: int) -> Request:
-        """See ``ServedEngine``: the statistics of every distribution are asked for, too."""
-        return replace(super().draw(path, max_tokens), logprob_ids=tuple(self.layout.statistic_ids))
+        """See ``ServedEngine``: the statistics of every distribution are asked for, too, unless nobody wants any."""
+        request = super().draw(path, max_tokens)
+        return request if request.bare else replace(request, logprob_ids=tuple(self.layout.statistic_ids))
 
-    def statistics(self, reply: Reply) -> TokenStats:
+    def statistics(self, reply: Reply) -> TokenStats | None:
         """Statistics over the full vocabulary, as the model computed them."""
+        if "token_stats" not in self.provides:
+            return None
         columns = reply.logprobs.copy()
         columns[:, 1:] -= OFFSET
         return as_stats(columns)
 
     def probe(self, paths: Sequence[Path], adapter: SlotAdapter | None = None) -> np.ndarray:
-        """``[n, 1, d]``: the state at each prefix's last token, or at the adapter's last [STOP] token."""
-        prompts = [self.sequence(p) for p in paths]
-        if adapter is None:
-            prompts = [(*ids[:-1], self.layout.state_id(ids[-1])) for ids in prompts]
-        else:
-            stop_ids = tuple(self.layout.stop_ids(adapter.slot, adapter.tokens))
-            prompts = [ids + stop_ids for ids in prompts]
+        """``[n, 1, d]``: the state at each prefix's last token, or at the adapter's last [STOP] token.
+
+        One that vLLM did not compute as it should is asked for again, in the end without its cache: a captured graph of a decode
+        step does not know [STOP] ids, and a Check of which one token is left to compute is such a step for vLLM.
+        """
+        prompts = self._readings(paths, adapter)
         for path, ids in zip(paths, prompts, strict=True):
             self.fits(path, len(ids) + 1 - self.prompt_length(path.problem))
-        replies = self.ask_counted([Request(ids, top=self.layout.hidden + 1) for ids in prompts])
-        return np.stack([self.layout.state(*reply.top[0])[None] for reply in replies])
+        states: list[np.ndarray | None] = [None] * len(paths)
+        for attempt in range(ATTEMPTS):
+            missing = [i for i, state in enumerate(states) if state is None]
+            prompts = self._readings([paths[i] for i in missing], adapter) if attempt else prompts
+            requests = [Request(ids, top=self.layout.hidden + 1, fresh=attempt == ATTEMPTS - 1) for ids in prompts]
+            for i, reply in zip(missing, self.ask_counted(requests), strict=True):
+                states[i] = self.layout.state(*reply.top[0])
+        return np.stack([state[None] for state in self._all_of(states)])
+
+    def _readings(self, paths: Sequence[Path], adapter: SlotAdapter | None) -> list[tuple[int, ...]]:
+        """What is read of each path: its tokens, the last as a reading id, or behind them a round of the adapter's."""
+        prompts = [self.sequence(p) for p in paths]
+        if adapter is None:
+            return [(*ids[:-1], self.layout.state_id(ids[-1])) for ids in prompts]
+        turns = self.turns
+        return [ids + tuple(self.layout.stop_ids(adapter.slot, adapter.tokens, next(turns))) for ids in prompts]
+
+    def _all_of(self, states: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """States of which none is missing."""
+        known = [state for state in states if state is not None]
+        if len(known) < len(states):
+            raise PathpruneError(
+                f"vLLM computed {len(states) - len(known)} of {len(states)} readings without their adapter or as no numbers, and gives "
+                f"no score for them; run it without CUDA graphs: {advice.option(engine='vllm:eager=true')} (a server: --enforce-eager)"
+            )
+        return known

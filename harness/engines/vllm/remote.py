@@ -48,7 +48,7 @@ class RemoteEngine(ProbingEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
-        self.turns = Turns()  # shared by copies of the engine
+        self.one_kind = Turns()  # shared by copies of the engine
         served = self.client.models()
         self.served_names = list(served)
         self.context = min([self.context, *filter(None, served.values())])
@@ -77,7 +77,7 @@ class RemoteEngine(ProbingEngine):
 
         vLLM gives a batch that holds both the log-probabilities of chosen tokens or the most likely ones, not each its own: what
         several threads ask is sent one kind at a time."""
-        with self.turns.of("top" if any(r.top for r in requests) else "chosen"):
+        with self.one_kind.of("top" if any(r.top for r in requests) else "chosen"):
             return self.client.each(self._complete, requests)
 
     def _complete(self, request: Request) -> Reply:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.engines.vllm.draw import forget
+
 
 class Extension:
     """vLLM adds these methods to its worker class; they are called by name, with ``collective_rpc``."""
@@ -13,3 +15,7 @@ class Extension:
         """Put a trained adapter into a slot of the model."""
         model: Any = self.model_runner.get_model()  # type: ignore[attr-defined]
         model.load_adapter(slot, Path(folder))
+
+    def forget_requests(self) -> None:
+        """None is running."""
+        forget()
