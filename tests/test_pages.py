@@ -128,7 +128,7 @@ def test_a_command_of_a_page_is_one(page: str, line: str, tmp_path: Path, monkey
 
 
 def test_every_command_that_publishes_results_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scripts.publish import STEPS
+    from results.publish import STEPS
 
     monkeypatch.chdir(tmp_path)
     for step in STEPS.values():
@@ -248,7 +248,7 @@ def test_every_extra_is_documented() -> None:
 
 
 def test_every_registered_pruner_has_a_page_with_its_formula_and_its_rows() -> None:
-    from scripts.website import methods
+    from docs.website import methods
 
     found = methods.methods()
     known = {m.name for m in found}
@@ -263,8 +263,8 @@ def test_every_registered_pruner_has_a_page_with_its_formula_and_its_rows() -> N
 
 
 def test_every_verb_and_option_is_in_the_reference() -> None:
+    from docs.website import commands as reference
     from harness.cli import cli
-    from scripts.website import commands as reference
 
     text = reference.page()
     for name, command in reference.verbs(cli):
@@ -274,7 +274,7 @@ def test_every_verb_and_option_is_in_the_reference() -> None:
 
 
 def test_a_number_that_is_not_published_stops_the_build() -> None:
-    from scripts.website import values
+    from docs.website import values
 
     with pytest.raises(LookupError, match="no published row of no-such"):
         values.rows(["no-such"], ["gain"])
@@ -296,7 +296,7 @@ def test_a_number_that_is_not_published_stops_the_build() -> None:
     ],
 )
 def test_what_a_page_loads_from_elsewhere_is_found(html: str, loaded: list[str]) -> None:
-    from scripts.website.foreign import foreign
+    from docs.website.foreign import foreign
 
     assert foreign(html) == loaded
 

@@ -81,7 +81,7 @@ def _stored(file: Path, terms: Terms) -> list[dict[str, Any]] | None:
         return None
     held = json.loads(file.read_text())
     if held["terms"] != asdict(terms):
-        raise PathpruneError(f"{file} was trained on other terms; give another --out, or remove it")
+        raise PathpruneError(f"{file} was trained on other terms; give another --out")
     rows: list[dict[str, Any]] = held["rows"]
     return rows
 

@@ -1,4 +1,4 @@
-"""What is published under ``results/``, made again: ``make publish STEP=rows,tables``, or ``python scripts/publish.py rows tables``.
+"""What is published under ``results/``, made again: ``make publish STEP=rows,tables``, or ``python results/publish.py rows tables``.
 
 Every step is a list of commands that a reader can type. Paths, rows and labels that are there are not made again.
 ``--dry-run`` prints the commands.
@@ -77,15 +77,10 @@ def readme(part: str, command: str) -> tuple[str, ...]:
 
 TABLES = (
     "pathprune leaderboard " + " ".join(f"--out results/leaderboard.{form}" for form in ("md", "tex", "csv", "html")),
-    *readme("leaderboard", f"leaderboard --only '{README_TABLE}'"),
+    *readme("brief", f"leaderboard --brief --only '{README_TABLE}'"),
     f"pathprune budgets --only '{HANDS}'",
-    *readme("budgets", f"budgets --only '{README_TABLE}'"),
     "pathprune frontier --only 'task=*s,engine=hf'",
-    *readme("frontier", f"frontier --only '{HANDS}'"),
     "pathprune findings",
-    *readme("findings", "findings"),
-    *readme("law", "law show"),
-    *readme("real", "leaderboard --only 'task=reasoning_gym*' --part real"),
 )
 
 STEPS = {

@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT))
 from jinja2 import Environment, StrictUndefined  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
-from scripts.website import commands, methods, notebook, values  # noqa: E402
-from scripts.website.foreign import foreign  # noqa: E402
+from docs.website import commands, methods, notebook, values  # noqa: E402
+from docs.website.foreign import foreign  # noqa: E402
 
 # Comments of Jinja begin as Markdown's anchors do.
 PAGES = Environment(undefined=StrictUndefined, comment_start_string="{%#", comment_end_string="#%}", autoescape=False)

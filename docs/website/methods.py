@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from docs.website import values
 from harness import registry
-from scripts.website import values
 
 QUADRANTS = {
     "internal-learned": "Internal and learned (Type IV)",
