@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -41,6 +44,21 @@ def test_it_opens_once_at_the_first_use() -> None:
     assert engine.launch(problems, 3, 9, 0)[1][2].tokens == ToyEngine().launch(problems, 3, 9, 0)[1][2].tokens
     assert engine.rows == 1024 and engine.flops(0, 1) == ToyEngine.flops(0, 1)
     assert engine.skill == 0.5  # the engine's own, beyond the contract
+    assert load.calls == 1
+
+
+def test_threads_that_use_it_first_at_once_open_it_once() -> None:
+    inside = Barrier(2, timeout=0.2)
+
+    def slow() -> Any:
+        with suppress(BrokenBarrierError):  # two that open it meet here; one alone waits in vain
+            inside.wait()
+        return load()
+
+    load = Opener()
+    engine = lazy(slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert len({*pool.map(lambda _: engine.decode((1,)), range(4))}) == 1
     assert load.calls == 1
 
 

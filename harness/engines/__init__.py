@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path as FilePath
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from harness import advice
@@ -41,6 +42,7 @@ class LazyEngine:
         self.spec, self.provides, self._load, self._device, self.spared = spec, provides, load, device, spared
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
+        self._loading = RLock()  # several threads may be the first to use it
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
@@ -133,12 +135,16 @@ class LazyEngine:
 
     def _loaded(self) -> Any:
         if self._engine is None:
-            try:
-                self._engine = self._load()
-            except AttributeError as error:
-                # Passed on as it is, ``hasattr`` would take it for an engine that lacks the member asked for.
-                raise RuntimeError(f"engine {self.spec['engine']} could not be opened: {error}") from error
+            with self._loading:
+                self._engine = self._engine or self._opened()
         return self._engine
+
+    def _opened(self) -> Any:
+        try:
+            return self._load()
+        except AttributeError as error:
+            # Passed on as it is, ``hasattr`` would take it for an engine that lacks the member asked for.
+            raise RuntimeError(f"engine {self.spec['engine']} could not be opened: {error}") from error
 
 
 EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
