@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness import registry
 from harness.api import Check, Cost, Path, PathpruneError, Problem, Sampling
 from harness.engines.identity import locate
 from harness.engines.sampling import as_stats, statistics
@@ -23,7 +24,12 @@ from harness.engines.served.asking import Reply, Request
 from harness.engines.served.engine import ServedEngine
 from harness.engines.served.turns import Turns
 from harness.ledger import Metered
+from harness.plugins.sampled import without
+from harness.pools.bank import Banked
 from harness.rng import uniforms
+from harness.runners.live import run_live
+from harness.runners.run import Run
+from harness.spec import RunSpec
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
 
@@ -178,6 +184,60 @@ def test_a_path_that_does_not_fit_is_refused_before_anything_is_asked(problems: 
     with pytest.raises(PathpruneError, match=r"need .* positions, the model has 1024"):
         engine.launch(problems, 1, 5000, seed=0)
     assert not engine.asked
+
+
+LEAN: Any = frozenset({"token_stats"})
+
+
+def test_statistics_that_nobody_reads_are_not_asked_for(problems: list[Problem]) -> None:
+    """The paths are the same; what goes on from one without statistics has none, rather than those of its last tokens."""
+    engine = TableEngine()
+    lean = engine.without(LEAN)
+    told, bare = (e.launch(problems, 4, CUT, seed=3) for e in (engine, lean))
+    assert [[p.tokens for p in g] for g in told] == [[p.tokens for p in g] for g in bare]
+    assert [r.bare for r in engine.asked] == [False] * 12 + [True] * 12
+    assert all(p.stats is None for g in bare for p in g) and all(p.stats is not None for g in told for p in g)
+    assert all(p.stats is None or len(p.stats.logprob) == len(p.tokens) for p in engine.resume(bare[0], LIMIT))
+    assert lean.counters is engine.counters and lean.without(LEAN) is lean and MuteEngine().without(LEAN).asked == []
+
+
+def test_a_wrapper_is_not_left_out_with_the_statistics(problems: list[Problem]) -> None:
+    """One that passes on what it does not know would lose its own work: counting, a bank, a sandbox."""
+
+    class Passing:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    wrapper = Passing(TableEngine())
+    assert without(wrapper) is wrapper
+    banked = Banked(TableEngine(), None, LIMIT)
+    assert without(banked) is banked
+
+
+@pytest.mark.parametrize(("pruner", "bare"), [("jaccard", True), ("logprob", False)])
+def test_a_live_run_asks_for_statistics_where_the_method_reads_them(
+    pruner: str, bare: bool, hands: Hands, tmp_path: FilePath
+) -> None:
+    engine = TableEngine()
+    run = Run(
+        RunSpec.of(hands, engine, 4, LIMIT, [(CUT, 2)]), hands, engine, 1, tmp_path / "results", tmp_path / "bank"
+    )
+    record = run_live(run, [registry.method(pruner)], lambda *_: None)[0]
+    assert "error" not in next(iter(record.lines.values()))
+    assert {r.bare for r in engine.asked} == {bare}
+
+
+def test_a_bank_without_statistics_is_one_of_its_own(run_cli: Any, hands: Hands) -> None:
+    """A method that needs them is refused there before anything is loaded."""
+    sampling = hands.defaults.sampling
+    told, lean = (registry.engine("vllm", "hands", sampling, **o) for o in ({}, {"statistics": False}))
+    assert "token_stats" in told.provides and "token_stats" not in lean.provides
+    assert told.spec != lean.spec and registry.engine("vllm", "hands", sampling, statistics=True).spec == told.spec
+    code, said = run_cli("bench", "--engine", "vllm:statistics=false", "--pruner", "logprob", "--problems", "1")
+    assert code == 2 and "needs token_stats, which engine vllm does not provide" in said
 
 
 def test_the_room_knows_no_server() -> None:

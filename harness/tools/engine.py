@@ -64,8 +64,7 @@ class ToolEngine:
 
     def without(self, signals: frozenset[Signal]) -> ToolEngine:
         """See ``harness.api.Engine``."""
-        leave_out = getattr(self.inner, "without", None)
-        inner = leave_out(signals) if leave_out else self.inner
+        inner = self.inner.without(signals) if hasattr(type(self.inner), "without") else self.inner
         if inner is self.inner:
             return self
         lean = copy.copy(self)  # of the same sandbox
