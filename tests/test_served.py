@@ -169,7 +169,7 @@ def test_another_model_or_adapter_than_the_served_one(server: str, hands: Hands)
 @pytest.mark.vllm
 def test_a_refusal_is_the_server_s_own_words(server: str, hands: Hands) -> None:
     engine = remote(server, hands)
-    engine._engine.layout = IdLayout(10_000, engine.layout.hidden)  # ids that this server does not have
+    engine._engine.layout = IdLayout(1_000_000, engine.layout.hidden)  # ids that this server does not have
     prefix = engine.launch(hands.problems("dev", 1), 1, 0, seed=0)[0]
     with pytest.raises(PathpruneError, match=r"refused /v1/completions \(400"):
         engine.probe(prefix)

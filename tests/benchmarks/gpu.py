@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ def embedded(device: str = "cpu") -> Any:
     return registry.engine("hf", "hands", Hands().defaults.sampling, device=device)
 
 
+@cache
+def prompt() -> list[int]:
+    """Token ids of the prompt of every part."""
+    return list(embedded().ids(problem().prompt))
+
+
 def problem() -> Any:
     from tasks.embedded.hands import Hands
 
@@ -185,7 +192,7 @@ def reference_rate(figures: Figures, model: str, size: Size) -> float:
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, size.dtype)).to(size.device).eval()
-    ids = torch.tensor([list(embedded().ids(problem().prompt))], device=size.device)
+    ids = torch.tensor([prompt()], device=size.device)
 
     def generate(tokens: int) -> int:
         out = loaded.generate(
@@ -244,6 +251,7 @@ def vllm_ours(shape: str, eager: bool) -> Callable[[Figures, Path, Size], None]:
         without_ends(engine)
         lean = engine.without(LEAN)
         tokens = size.short if eager else size.tokens
+        plain(engine.llm, size, 8)
         for warm in (lean, engine):
             warm.launch([problem()], size.paths, 8, 9)
         base = figures.rate("plain in this engine", lambda: plain(engine.llm, size, tokens))
@@ -277,8 +285,7 @@ def plain(llm: Any, size: Size, tokens: int) -> int:
     from vllm import SamplingParams
 
     wanted = SamplingParams(n=size.paths, max_tokens=tokens, temperature=1.0, ignore_eos=True, detokenize=False)
-    ids = list(embedded().ids(problem().prompt))
-    outputs = llm.generate([{"prompt_token_ids": ids}], wanted, use_tqdm=False)[0].outputs
+    outputs = llm.generate([{"prompt_token_ids": prompt()}], wanted, use_tqdm=False)[0].outputs
     return sum(len(o.token_ids) for o in outputs)
 
 
