@@ -41,12 +41,20 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
     return _bootstrap(values.tobytes(), level, resamples)
 
 
-def bootstraps(columns: Sequence[np.ndarray], level: float = 0.95, resamples: int = RESAMPLES) -> list[Interval]:
+def bootstraps(columns: Sequence[np.ndarray], level: float = 0.95, resamples: int = RESAMPLES) -> tuple[Interval, ...]:
     """``bootstrap`` of several columns of the same problems, ``[Q]`` each: all are resampled in one matrix product."""
     if not len(columns) or len(columns[0]) < 2:
-        return [bootstrap(column, level, resamples) for column in columns]
-    means = np.ascontiguousarray(resampled(np.stack(columns, 1), resamples).T)
-    return [interval_of(float(c.mean()), m, len(c), level) for c, m in zip(columns, means, strict=True)]
+        return tuple(bootstrap(column, level, resamples) for column in columns)
+    held = tuple(np.ascontiguousarray(column, dtype=float).tobytes() for column in columns)
+    return _bootstraps(held, level, resamples)
+
+
+@lru_cache(maxsize=2048)
+def _bootstraps(columns: tuple[bytes, ...], level: float, resamples: int) -> tuple[Interval, ...]:
+    """A rule of a method's own has the same row in the table of every prefix length."""
+    values = [np.frombuffer(column) for column in columns]
+    means = np.ascontiguousarray(resampled(np.stack(values, 1), resamples).T)
+    return tuple(interval_of(float(c.mean()), m, len(c), level) for c, m in zip(values, means, strict=True))
 
 
 @lru_cache(maxsize=8192)

@@ -216,15 +216,18 @@ def _row(
     behind = _paired(replayed, best) if best and replayed.competes and replayed is not best else None
     share = _paired(replayed, oracle) if oracle and method.top_k and not replayed.by_votes else None
     scores = method.values if method.top_k else None
+    gain, matched = (
+        bootstraps([replayed.gain, replayed.result.accuracy - length_matched(pool, replayed.mask)])
+        if replayed.has_gain
+        else (None, None)
+    )
     return Row(
         method.name,
         method.quadrant,
         method.fidelity,
-        gain=bootstrap(replayed.gain) if replayed.has_gain else None,
+        gain=gain,
         adjusted_p=adjusted,
-        matched=bootstrap(replayed.result.accuracy - length_matched(pool, replayed.mask))
-        if replayed.has_gain
-        else None,
+        matched=matched,
         behind=bootstrap(behind[0] - behind[1]) if behind and len(behind[0]) else None,
         oracle_share=ratio(*share) if share and share[1].sum() > 0 else None,
         own_vote=_own_vote(replayed, vote),
