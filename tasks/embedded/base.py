@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
-from tasks.embedded.arithmetic import Definition, Shape, draw_definitions, evaluate, final_answer, prompt_text
+from tasks.embedded.arithmetic import (
+    VOCABULARY,
+    Definition,
+    Shape,
+    draw_definitions,
+    evaluate,
+    final_answer,
+    prompt_text,
+)
 
 SPLITS = ("train", "label", "dev", "test")
 
@@ -30,6 +38,11 @@ class EmbeddedTask(Task, ABC):
     short: Shape  # of the corpus in the first part of training
     trained: Shape | None = None  # of the rest of the corpus, where it is not the problems' own
     prefixes: tuple[int, ...]
+    vocabulary: tuple[str, ...] = VOCABULARY
+    reads: tuple[tuple[str, str], ...] = ()  # patterns of a text, and the words that they are read as
+    writes: tuple[
+        tuple[str, str], ...
+    ] = ()  # patterns of words with a space between each two, and the text that they stand for
     distinct = False
     labelled = 4096  # problems with success labels
 
