@@ -1,7 +1,7 @@
 """Any engine, with Python: its paths stop at a call, read what it prints, and go on.
 
 A path is drawn in strides by the engine inside, and cut at the token that completes a call; tokens that were drawn behind it are
-dropped, never recorded and charged to nobody (seconds pay for them). What a call prints is put behind it as given tokens. A
+dropped, never recorded and charged to nobody (seconds pay for them). An engine that can rest behind given tokens draws few of them. What a call prints is put behind it as given tokens. A
 limit counts drawn tokens. A path whose last drawn token completes a call waits for its output: it is run when the path goes on.
 Every step depends on the path's tokens alone, so a path that was interrupted goes on as if it had not been, in any process: its
 interpreter is then rebuilt from its calls, and what they printed is what is recorded.
@@ -10,8 +10,9 @@ interpreter is then rebuilt from its calls, and what they printed is what is rec
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 from harness.api import Path, PathpruneError, Problem
@@ -86,17 +87,27 @@ class ToolEngine:
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
         started = [Path(problem, i, seed) for problem in problems for i in range(n)]
-        paths = self._continue(started, max_tokens, getattr(self.inner, "extend", self.inner.resume))
+        paths = self._continue(started, max_tokens, store=True)
         return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         """See ``harness.api.Engine``; ``max_tokens`` counts drawn ones."""
-        return self._continue(paths, max_tokens, self.inner.resume)
+        return self._continue(paths, max_tokens, store=False)
 
-    def _continue(
-        self, paths: Sequence[Path], max_tokens: int, draw: Callable[[Sequence[Path], int], list[Path]]
-    ) -> list[Path]:
-        """Draw, answer calls, and so on; ``draw`` is the inner engine's, whose limits count all tokens."""
+    def _draw(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """By the engine inside, whose limits count all tokens; ``store`` keeps what a later stride can use."""
+        if not hasattr(self.inner, "stride"):
+            return list(self.inner.resume(paths, max_tokens))
+        return list(self.inner.stride(paths, max_tokens, self._rests, store))
+
+    @cached_property
+    def _rests(self) -> tuple[int, ...]:
+        """Tokens that end a call wherever one token does. One that several tokens end is found at the end of a stride."""
+        words = self.inner.tokenizer.get_vocab()
+        return tuple(sorted(i for word, i in words.items() if self.format.closing in word))
+
+    def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """Draw, answer calls, and so on."""
         self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
         longer = dict(enumerate(paths))
         going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
@@ -107,7 +118,7 @@ class ToolEngine:
             ends = {i: self._next_look(longer[i], max_tokens) for i in going}
             first = min(ends.values())  # the shortest go first, until they stand beside the others
             group = [i for i in going if ends[i] == first]
-            drawn = draw([longer[i] for i in group], first)
+            drawn = self._draw([longer[i] for i in group], first, store)
             for i, path in zip(group, drawn, strict=True):
                 longer[i] = self._cut(replace(path, given=longer[i].given), len(longer[i].tokens))
             going = [i for i in going if longer[i].finish == "length" and longer[i].drawn < max_tokens]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.embedded.arithmetic import (
@@ -45,6 +47,7 @@ class EmbeddedTask(Task, ABC):
     ] = ()  # patterns of words with a space between each two, and the text that they stand for
     distinct = False
     labelled = 4096  # problems with success labels
+    engine: Mapping[str, Any] = MappingProxyType({})  # options of the engine that its model needs
 
     @property
     def defaults(self) -> TaskDefaults:  # type: ignore[override]
@@ -58,6 +61,7 @@ class EmbeddedTask(Task, ABC):
             step=".",
             # Many problems with a single fresh continuation each: at equal tokens K = 8 and 32 gain less (make ablation).
             labels={"problems": self.labelled, "n": 16, "continuations": 2},
+            engine=self.engine,
         )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:

@@ -12,8 +12,10 @@ It is a testbed, designed so that confidence is not enough. It says nothing abou
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from tasks.embedded.arithmetic import CONNECTIVES, LETTERS, MODULUS, SPECIALS, Definition, Shape, connective
 from tasks.embedded.base import EmbeddedTask, Example
@@ -98,7 +100,7 @@ class Calculator:
         except SyntaxError:
             return ["SyntaxError"]
         except NameError as error:
-            return ["NameError", error.name]
+            return ["NameError", str(error.name)]
 
 
 def as_python(d: Definition, left_to_right: bool = False) -> list[str]:
@@ -267,6 +269,8 @@ class Calls(EmbeddedTask):
     short = Shape(definitions=(3, 6), densities=(0.3, 0.6, 0.9))
     prefixes = (18, 28)
     vocabulary = VOCABULARY
+    engine: Mapping[str, Any] = MappingProxyType({"tools": "python", "tool_format": "fenced"})
+    labelled = 512
     reads = READS
     writes = WRITES
 
