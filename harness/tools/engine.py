@@ -20,7 +20,7 @@ from harness.tools import bubble
 from harness.tools.formats import Format, Malformed, Written, named
 from harness.tools.interpreter import UNDONE, Ran
 from harness.tools.limits import MIB, Limits
-from harness.tools.sandbox import Call, Sandbox
+from harness.tools.sandbox import PATHS, Call, Sandbox
 
 STRIDE = 64  # tokens that are drawn between two looks for a call
 
@@ -68,6 +68,11 @@ class ToolEngine:
         return str(self.inner.fingerprint)
 
     @property
+    def rows(self) -> int:
+        """Paths that it likes to work on at once: those whose interpreters can all be kept."""
+        return min(int(getattr(self.inner, "rows", PATHS)), PATHS)
+
+    @property
     def tool_seconds(self) -> float:
         """Spent in calls so far, those that restored a state included; calls that run at once count each."""
         return self.sandbox.seconds
@@ -107,8 +112,14 @@ class ToolEngine:
         return tuple(sorted(i for word, i in words.items() if self.format.closing in word))
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
-        """Draw, answer calls, and so on."""
+        """All paths, as many at a time as keep their interpreters."""
         self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
+        size = self.rows
+        groups = [paths[i : i + size] for i in range(0, len(paths), size)]
+        return [longer for group in groups for longer in self._together(group, max_tokens, store)]
+
+    def _together(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """Draw, answer calls, and so on."""
         longer = dict(enumerate(paths))
         going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
         for i in going if hasattr(self.inner, "fits") else ():
