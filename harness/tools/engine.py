@@ -20,7 +20,7 @@ from harness.tools import bubble
 from harness.tools.formats import Format, Malformed, Written, named
 from harness.tools.interpreter import UNDONE, Ran
 from harness.tools.limits import MIB, Limits
-from harness.tools.sandbox import PATHS, Call, Sandbox
+from harness.tools.sandbox import PATHS, SPARES, Call, Sandbox
 
 STRIDE = 64  # tokens that are drawn between two looks for a call
 
@@ -52,7 +52,8 @@ class ToolEngine:
             **({"memory": options["tool_memory"] * MIB} if "tool_memory" in options else {}),
         )
         unsafe = bool(options.get("unsafe_tools"))
-        self.sandbox = sandbox or Sandbox(limits, unsafe=unsafe)
+        self._at_once = int(options.get("tool_paths", PATHS))
+        self.sandbox = sandbox or Sandbox(limits, most=self._at_once + SPARES, unsafe=unsafe)
         self.provides = inner.provides
         about = {"limits": asdict(limits), "versions": bubble.versions()} | ({"unsafe": True} if unsafe else {})
         self.spec: Mapping[str, Any] = dict(inner.spec) | {"tools": about | ({"format": asked} if asked else {})}
@@ -70,7 +71,7 @@ class ToolEngine:
     @property
     def rows(self) -> int:
         """Paths that it likes to work on at once: those whose interpreters can all be kept."""
-        return min(int(getattr(self.inner, "rows", PATHS)), PATHS)
+        return min(int(getattr(self.inner, "rows", self._at_once)), self._at_once)
 
     @property
     def tool_seconds(self) -> float:

@@ -47,6 +47,7 @@ class EmbeddedTask(Task, ABC):
     ] = ()  # patterns of words with a space between each two, and the text that they stand for
     distinct = False
     labelled = 4096  # problems with success labels
+    labelling = 16  # paths of each
     engine: Mapping[str, Any] = MappingProxyType({})  # options of the engine that its model needs
 
     @property
@@ -60,7 +61,7 @@ class EmbeddedTask(Task, ABC):
             closing="answer",
             step=".",
             # Many problems with a single fresh continuation each: at equal tokens K = 8 and 32 gain less (make ablation).
-            labels={"problems": self.labelled, "n": 16, "continuations": 2},
+            labels={"problems": self.labelled, "n": self.labelling, "continuations": 2},
             engine=self.engine,
         )
 

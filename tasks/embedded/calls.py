@@ -265,12 +265,14 @@ class Calls(EmbeddedTask):
 
     name = "calls"
     version = "1"
-    shape = Shape(definitions=(6, 8), densities=(0.3, 0.6, 0.9))
+    shape = Shape(definitions=(5, 7))
+    trained = Shape(definitions=(6, 8), densities=(0.3, 0.6, 0.9))
     short = Shape(definitions=(3, 6), densities=(0.3, 0.6, 0.9))
     prefixes = (34, 21)  # 35 % and 22 % of the mean length on calibration (dev) problems, 97 tokens
     vocabulary = VOCABULARY
-    engine: Mapping[str, Any] = MappingProxyType({"tools": "python", "tool_format": "fenced"})
+    engine: Mapping[str, Any] = MappingProxyType({"tools": "python", "tool_format": "fenced", "tool_paths": 256})
     labelled = 384
+    labelling = 8
     reads = READS
     writes = WRITES
 

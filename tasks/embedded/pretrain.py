@@ -30,7 +30,7 @@ from tasks.embedded.hands import Hands
 from tasks.embedded.slips import Slips
 
 TASKS: dict[str, type[EmbeddedTask]] = {"hands": Hands, "slips": Slips, "calls": Calls}
-RECIPES = {"hands": {"steps": 3000}, "slips": {"steps": 2400}, "calls": {"steps": 1500, "batch_tokens": 3072}}
+RECIPES = {"hands": {"steps": 3000}, "slips": {"steps": 2400}, "calls": {"steps": 3500, "batch_tokens": 3072}}
 PAD, BOS, EOS = 0, 1, 2
 IGNORED = -100
 BFLOAT16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # emulated it is 20 times slower than float32
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 2400 for slips, 1500 for calls]")
+    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 2400 for slips, 3500 for calls]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
