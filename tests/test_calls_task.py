@@ -190,6 +190,7 @@ def test_the_task_brings_the_tools_that_its_model_needs() -> None:
     assert plain.engine.spec["tools"]["format"] == "fenced" and plain.engine.spec["model"] == "calls"
     slower = Where("calls", None, "hf:tool_seconds=9", {}, None, None, 0)
     assert slower.engine.spec["tools"]["limits"]["seconds"] == 9
+    assert plain.engine.rows == 256  # as many interpreters as paths that are drawn together, or each call would start one
     assert "tools" not in Where("hands", None, "hf", {}, None, None, 0).engine.spec
 
 
