@@ -343,6 +343,7 @@ class TaskDefaults:
     closing: str = END_OF_THINKING + "The final answer is \\boxed{"  # appended to a prefix to force an answer
     step: str = "\n\n"  # ends a reasoning step
     labels: Mapping[str, int] = field(default_factory=dict)  # the label recipe where it is not STOP's
+    engine: Mapping[str, Any] = field(default_factory=dict)  # options of its engine where they are not given
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ class Where:
         if self.model_given is not None and not isinstance(self.model_given, str | PurePath):
             raise PathpruneError(f"model is a name or a folder, not {shown(self.model_given)}")
         name, options = registry.options_of(self.engine_given)
+        options = {**task.defaults.engine, **options}
         drawn = self._drawn(task)
         try:
             return registry.engine(name, str(self.model_given or task.defaults.model), drawn, **options)

@@ -12,7 +12,7 @@ from harness import advice
 from harness.api import PathpruneError, UnavailableError
 from harness.engines.folders import CONFIG, examine
 
-EMBEDDED = ("hands", "slips")
+EMBEDDED = ("hands", "slips", "calls")
 FETCHED = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
 HASHED_WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20

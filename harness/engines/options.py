@@ -53,6 +53,7 @@ TOOLS = {  # they decide what a path reads: part of the spec
     "tool_seconds": Option(float, "seconds of a processor for a call, from 0.1 to 3,600", 0.1, 3600),
     "tool_output": count(" of characters that the model reads of a call", 1 << 20),
     "tool_memory": count(" of MiB", 1 << 20),
+    "tool_paths": count(" of paths whose interpreters live at once", 4096),
     "unsafe_tools": Option(bool, "true, which runs a model's code with all your rights, or false"),
 }
 CHAT |= {name: TOOLS[name] for name in ("tools", "tool_format")}

@@ -73,7 +73,7 @@ class Native:
         return self.task.ended(text)
 
 
-NATIVE = ("hands", "slips", "toy")  # tasks that a file may name: they are made of nothing but what we ship
+NATIVE = ("hands", "slips", "calls", "toy")  # tasks that a file may name: they are made of nothing but what we ship
 
 
 def grader_of(about: Mapping[str, Any]) -> Grader:

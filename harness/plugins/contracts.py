@@ -87,6 +87,8 @@ def _check_defaults(defaults: TaskDefaults, name: str) -> None:
             raise PathpruneError(f"task {name!r}: defaults.{label} is a string, not {shown(value)}")
     if not isinstance(defaults.sampling, Sampling):
         raise PathpruneError(f"task {name!r}: defaults.sampling is a Sampling, not {shown(defaults.sampling)}")
+    if not isinstance(defaults.engine, Mapping) or not all(isinstance(option, str) for option in defaults.engine):
+        raise PathpruneError(f"task {name!r}: defaults.engine is options of an engine, not {shown(defaults.engine)}")
     prefixes = defaults.prefixes
     counts = (defaults.max_tokens, defaults.problems, *(prefixes if isinstance(prefixes, tuple | list) else (None,)))
     if not prefixes or not all(isinstance(count, int) and count > 0 for count in counts):

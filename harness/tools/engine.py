@@ -1,7 +1,7 @@
 """Any engine, with Python: its paths stop at a call, read what it prints, and go on.
 
 A path is drawn in strides by the engine inside, and cut at the token that completes a call; tokens that were drawn behind it are
-dropped, never recorded and charged to nobody (seconds pay for them). What a call prints is put behind it as given tokens. A
+dropped, never recorded and charged to nobody (seconds pay for them). An engine that can rest behind given tokens draws few of them. What a call prints is put behind it as given tokens. A
 limit counts drawn tokens. A path whose last drawn token completes a call waits for its output: it is run when the path goes on.
 Every step depends on the path's tokens alone, so a path that was interrupted goes on as if it had not been, in any process: its
 interpreter is then rebuilt from its calls, and what they printed is what is recorded.
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 from harness.api import Path, PathpruneError, Problem, Signal
@@ -20,7 +21,7 @@ from harness.tools import bubble
 from harness.tools.formats import Format, Malformed, Written, named
 from harness.tools.interpreter import UNDONE, Ran
 from harness.tools.limits import MIB, Limits
-from harness.tools.sandbox import Call, Sandbox
+from harness.tools.sandbox import PATHS, SPARES, Call, Sandbox
 
 STRIDE = 64  # tokens that are drawn between two looks for a call
 
@@ -52,7 +53,8 @@ class ToolEngine:
             **({"memory": options["tool_memory"] * MIB} if "tool_memory" in options else {}),
         )
         unsafe = bool(options.get("unsafe_tools"))
-        self.sandbox = sandbox or Sandbox(limits, unsafe=unsafe)
+        self._at_once = int(options.get("tool_paths", PATHS))
+        self.sandbox = sandbox or Sandbox(limits, most=self._at_once + SPARES, unsafe=unsafe)
         self.provides = inner.provides
         about = {"limits": asdict(limits), "versions": bubble.versions()} | ({"unsafe": True} if unsafe else {})
         self.spec: Mapping[str, Any] = dict(inner.spec) | {"tools": about | ({"format": asked} if asked else {})}
@@ -77,6 +79,11 @@ class ToolEngine:
         return str(self.inner.fingerprint)
 
     @property
+    def rows(self) -> int:
+        """Paths that it likes to work on at once: those whose interpreters can all be kept."""
+        return min(int(getattr(self.inner, "rows", self._at_once)), self._at_once)
+
+    @property
     def tool_seconds(self) -> float:
         """Spent in calls so far, those that restored a state included; calls that run at once count each."""
         return self.sandbox.seconds
@@ -96,18 +103,34 @@ class ToolEngine:
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
         started = [Path(problem, i, seed) for problem in problems for i in range(n)]
-        paths = self._continue(started, max_tokens, getattr(self.inner, "extend", self.inner.resume))
+        paths = self._continue(started, max_tokens, store=True)
         return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         """See ``harness.api.Engine``; ``max_tokens`` counts drawn ones."""
-        return self._continue(paths, max_tokens, self.inner.resume)
+        return self._continue(paths, max_tokens, store=False)
 
-    def _continue(
-        self, paths: Sequence[Path], max_tokens: int, draw: Callable[[Sequence[Path], int], list[Path]]
-    ) -> list[Path]:
-        """Draw, answer calls, and so on; ``draw`` is the inner engine's, whose limits count all tokens."""
+    def _draw(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """By the engine inside, whose limits count all tokens; ``store`` keeps what a later stride can use."""
+        if not hasattr(self.inner, "stride"):
+            return list(self.inner.resume(paths, max_tokens))
+        return list(self.inner.stride(paths, max_tokens, self._rests, store))
+
+    @cached_property
+    def _rests(self) -> tuple[int, ...]:
+        """Tokens that end a call wherever one token does. One that several tokens end is found at the end of a stride."""
+        words = self.inner.tokenizer.get_vocab()
+        return tuple(sorted(i for word, i in words.items() if self.format.closing in word))
+
+    def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """All paths, as many at a time as keep their interpreters."""
         self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
+        size = self.rows
+        groups = [paths[i : i + size] for i in range(0, len(paths), size)]
+        return [longer for group in groups for longer in self._together(group, max_tokens, store)]
+
+    def _together(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+        """Draw, answer calls, and so on."""
         longer = dict(enumerate(paths))
         going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
         for i in going if hasattr(self.inner, "fits") else ():
@@ -117,7 +140,7 @@ class ToolEngine:
             ends = {i: self._next_look(longer[i], max_tokens) for i in going}
             first = min(ends.values())  # the shortest go first, until they stand beside the others
             group = [i for i in going if ends[i] == first]
-            drawn = draw([longer[i] for i in group], first)
+            drawn = self._draw([longer[i] for i in group], first, store)
             for i, path in zip(group, drawn, strict=True):
                 longer[i] = self._cut(replace(path, given=longer[i].given), len(longer[i].tokens))
             going = [i for i in going if longer[i].finish == "length" and longer[i].drawn < max_tokens]

@@ -55,12 +55,14 @@ class Format:
         calls: the calls that a text holds, in order.
         before, after: what stands around an output, as the model reads it. ``after`` ends where the model goes on.
         opens: a line of its own before ``before``, where the text does not end with one.
+        closing: what the text of a call ends with.
     """
 
     name: str
     calls: Callable[[str], Iterator[Written]]
     before: str
     after: str
+    closing: str
     opens: bool = False
 
     def given(self, text: str, output: str) -> tuple[str, str, str]:
@@ -136,15 +138,20 @@ def _of_harmony(message: str) -> str | Malformed:
     return inner if isinstance(inner, str) else Malformed('TypeError: the arguments of python are {"code": "..."}')
 
 
-FENCED = Format("fenced", fenced_calls, "```output\n", "\n```\n", opens=True)
+FENCED = Format("fenced", fenced_calls, "```output\n", "\n```\n", "```", opens=True)
 HERMES_FORMAT = Format(
     "hermes",
     hermes_calls,
     "<|im_end|>\n<|im_start|>user\n<tool_response>\n",
     "\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+    "</tool_call>",
 )
 HARMONY_FORMAT = Format(
-    "harmony", harmony_calls, "<|start|>python to=assistant<|channel|>analysis<|message|>", "<|end|><|start|>assistant"
+    "harmony",
+    harmony_calls,
+    "<|start|>python to=assistant<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant",
+    "<|call|>",
 )
 FORMATS = {format.name: format for format in (FENCED, HERMES_FORMAT, HARMONY_FORMAT)}
 

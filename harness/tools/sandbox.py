@@ -22,8 +22,9 @@ from harness.tools import bubble
 from harness.tools.interpreter import UNDONE, EndedError, Interpreter, NotStartedError, Ran
 from harness.tools.limits import Limits
 
-MOST = 64  # interpreters that live at once
+PATHS = 64  # whose interpreters live at once
 SPARES = 2  # that are started before anybody asks
+MOST = PATHS + SPARES  # more paths, one after the other, would each find its interpreter gone
 ATTEMPTS = 3
 
 

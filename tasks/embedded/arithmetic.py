@@ -135,6 +135,14 @@ def _draw_operands(rng: random.Random, n: int, last: str, known: list[str], rece
     return tuple(drawn)
 
 
+def connective(rng: random.Random, favourites: tuple[str, str]) -> str:
+    """A word that a step begins with, by an author's taste."""
+    roll = rng.random()
+    if roll < 0.4:
+        return favourites[0]
+    return favourites[1] if roll < 0.6 else rng.choice(CONNECTIVES)
+
+
 def prompt_text(definitions: Sequence[Definition], query: str) -> str:
     """A problem as a model reads it: its definitions, then the letter whose value is asked for."""
     words = [w for d in definitions for w in [*d.words(), ";"]]

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
-from tasks.embedded.arithmetic import Definition, Shape, draw_definitions, evaluate, final_answer, prompt_text
+from tasks.embedded.arithmetic import (
+    VOCABULARY,
+    Definition,
+    Shape,
+    draw_definitions,
+    evaluate,
+    final_answer,
+    prompt_text,
+)
 
 SPLITS = ("train", "label", "dev", "test")
 
@@ -30,8 +40,15 @@ class EmbeddedTask(Task, ABC):
     short: Shape  # of the corpus in the first part of training
     trained: Shape | None = None  # of the rest of the corpus, where it is not the problems' own
     prefixes: tuple[int, ...]
+    vocabulary: tuple[str, ...] = VOCABULARY
+    reads: tuple[tuple[str, str], ...] = ()  # patterns of a text, and the words that they are read as
+    writes: tuple[
+        tuple[str, str], ...
+    ] = ()  # patterns of words with a space between each two, and the text that they stand for
     distinct = False
     labelled = 4096  # problems with success labels
+    labelling = 16  # paths of each
+    engine: Mapping[str, Any] = MappingProxyType({})  # options of the engine that its model needs
 
     @property
     def defaults(self) -> TaskDefaults:  # type: ignore[override]
@@ -44,7 +61,8 @@ class EmbeddedTask(Task, ABC):
             closing="answer",
             step=".",
             # Many problems with a single fresh continuation each: at equal tokens K = 8 and 32 gain less (make ablation).
-            labels={"problems": self.labelled, "n": 16, "continuations": 2},
+            labels={"problems": self.labelled, "n": self.labelling, "continuations": 2},
+            engine=self.engine,
         )
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:

@@ -15,7 +15,7 @@ import random
 from dataclasses import dataclass, replace
 
 from harness.api import PathpruneError
-from tasks.embedded.arithmetic import CONNECTIVES, LETTERS, MODULUS, Definition, Shape, exact, reduce, step_words
+from tasks.embedded.arithmetic import LETTERS, MODULUS, Definition, Shape, connective, exact, reduce, step_words
 from tasks.embedded.base import EmbeddedTask, Example
 
 
@@ -56,7 +56,7 @@ def write_solution(rng: random.Random, definitions: list[Definition]) -> list[st
             values[d.name] = int(d.operands[0]) % MODULUS
             continue
         if rng.random() < 0.6:
-            words.append(_connective(rng, author))
+            words.append(connective(rng, author.favourites))
         states = reduce(d, values, author.apply, author.left_to_right)
         words += step_words(d, values, states)
         truth = reduce(d, values)
@@ -67,13 +67,6 @@ def write_solution(rng: random.Random, definitions: list[Definition]) -> list[st
             words += ["check", "."]
         values[d.name] = states[-1][0][0]
     return [*words, "answer", str(values[definitions[-1].name])]
-
-
-def _connective(rng: random.Random, author: Author) -> str:
-    roll = rng.random()
-    if roll < 0.4:
-        return author.favourites[0]
-    return author.favourites[1] if roll < 0.6 else rng.choice(CONNECTIVES)
 
 
 class Hands(EmbeddedTask):

@@ -12,7 +12,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,20 @@ from typing import Any
 import torch
 import transformers
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tasks.embedded.arithmetic import VOCABULARY
 from tasks.embedded.base import EmbeddedTask
+from tasks.embedded.calls import OTHER, Calls
 from tasks.embedded.hands import Hands
 from tasks.embedded.slips import Slips
 
-TASKS: dict[str, type[EmbeddedTask]] = {"hands": Hands, "slips": Slips}
-STEPS = {"hands": 3000, "slips": 2400}
+TASKS: dict[str, type[EmbeddedTask]] = {"hands": Hands, "slips": Slips, "calls": Calls}
+RECIPES = {"hands": {"steps": 3000}, "slips": {"steps": 2400}, "calls": {"steps": 3500, "batch_tokens": 3072}}
 PAD, BOS, EOS = 0, 1, 2
 IGNORED = -100
+BFLOAT16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # emulated it is 20 times slower than float32
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,29 @@ class PretrainRecipe:
         return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A token per word of the vocabulary."""
-    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCABULARY)}, unk_token="<pad>"))
+def build_tokenizer(task: type[EmbeddedTask]) -> PreTrainedTokenizerFast:
+    """A token per word of the task's vocabulary, and one for all other words where it has one."""
+    unknown = OTHER if OTHER in task.vocabulary else "<pad>"
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(task.vocabulary)}, unk_token=unknown))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
+    if task.reads:
+        inner.normalizer = normalizers.Sequence([normalizers.Replace(Regex(p), words) for p, words in task.reads])
+    if task.writes:
+        whole = (decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse())
+        inner.decoder = decoders.Sequence([*whole, *(decoders.Replace(Regex(p), text) for p, text in task.writes)])
+    # A word that stands for others is shown, so it is no special token.
+    special = {"unk_token": unknown} if unknown == "<pad>" else {}
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<pad>"
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", **special
     )
 
 
-def build_model(seed: int) -> LlamaForCausalLM:
-    """The untrained model in float32, the same for the same seed."""
+def build_model(seed: int, words: int) -> LlamaForCausalLM:
+    """The untrained model in float32 over that many words, the same for the same seed."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=words,
         hidden_size=160,
         intermediate_size=384,
         num_hidden_layers=4,
@@ -87,7 +96,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
 
 def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(inputs, targets), right-padded, each of about ``batch_tokens`` tokens; lengths are sorted within a pool."""
-    index = {w: i for i, w in enumerate(VOCABULARY)}
+    index = {w: i for i, w in enumerate(task.vocabulary)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
     mix = torch.Generator().manual_seed(recipe.seed)
     batch_number = 0
@@ -124,12 +133,42 @@ def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.T
     return ids[:, :-1], targets[:, 1:]
 
 
+class Muon32(torch.optim.Optimizer):
+    """torch's Muon (Nesterov momentum of 0.95, no weight decay) with its iteration in float32."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every matrix by the orthogonal part of its gradient's mean."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                assert p.grad is not None
+                mean = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                mean.lerp_(p.grad, 0.05)
+                scale = group["lr"] * math.sqrt(max(1, p.shape[0] / p.shape[1]))
+                p.add_(orthogonal(p.grad.lerp(mean, 0.95)), alpha=-scale)
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The nearest orthogonal matrix, roughly: five Newton-Schulz iterations with Muon's coefficients."""
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), wide, beta=3.4445)
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
 def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for all other parameters."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
-    muon = torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.0)
+    muon: torch.optim.Optimizer = Muon32(matrices, lr=recipe.learning_rate)
+    if BFLOAT16:
+        muon = torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.0)
     adam = torch.optim.AdamW(rest, lr=recipe.learning_rate * recipe.adam_scale, betas=(0.9, 0.95), weight_decay=0.0)
     return [muon, adam]
 
@@ -137,7 +176,7 @@ def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.op
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy over the targets ``[b, T]`` that are not IGNORED, a scalar."""
     # Right padding under a causal mask needs no attention mask: no trained position sees a pad.
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=BFLOAT16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         wanted = targets != IGNORED
         logits = model.lm_head(hidden[wanted])
@@ -146,7 +185,7 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -
 
 def train(recipe: PretrainRecipe, out: Path) -> None:
     """Train a model and write it with its tokenizer and ``training.json`` to ``out``; a killed run goes on there."""
-    model = build_model(recipe.seed)
+    model = build_model(recipe.seed, len(TASKS[recipe.task].vocabulary))
     optims = optimizers(model, recipe)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
     log: list[dict[str, float]] = []
@@ -222,11 +261,12 @@ def _keep(
 
 def _save(model: LlamaForCausalLM, recipe: PretrainRecipe, log: list[dict[str, float]], out: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(out)
-    build_tokenizer().save_pretrained(out)
+    build_tokenizer(TASKS[recipe.task]).save_pretrained(out)
     record = {
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "threads": torch.get_num_threads(),
+        "compute": "bfloat16" if BFLOAT16 else "float32",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "final_loss": log[-1]["loss"],
         "log": log,
@@ -241,12 +281,13 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 2400 for slips]")
+    parser.add_argument("--steps", type=int, help="[default: 3000 for hands, 2400 for slips, 3500 for calls]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    train(PretrainRecipe(task=args.task, seed=args.seed, steps=args.steps or STEPS[args.task]), args.out)
+    options = RECIPES[args.task] | ({"steps": args.steps} if args.steps else {})
+    train(PretrainRecipe(task=args.task, seed=args.seed, **options), args.out)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,21 @@ class Decoding:
         max_tokens: generated tokens of a path in all, those that it comes with included.
         sampling: how tokens are drawn.
         ends: ids of the tokens that end a path.
+        rests: ids of the tokens behind which a path draws no more for now.
     """
 
     def __init__(
-        self, paths: list[Path], rows: torch.Tensor, max_tokens: int, sampling: Sampling, ends: torch.Tensor
+        self,
+        paths: list[Path],
+        rows: torch.Tensor,
+        max_tokens: int,
+        sampling: Sampling,
+        ends: torch.Tensor,
+        rests: Sequence[int] = (),
     ) -> None:
         self.prefixes, self.rows, self.step = paths, rows, 0
         self.sampling, self.ends = sampling, ends
+        self.rests = torch.tensor(rests, dtype=torch.long, device=rows.device)
         device, starts = rows.device, [len(p.tokens) for p in paths]
         self.room = torch.tensor([max_tokens - s for s in starts], device=device)  # tokens that each may still draw
         longest = int(self.room.max())
@@ -67,7 +75,8 @@ class Decoding:
         self.counts[self.running] = self.step
         stop = torch.isin(self.drawn, self.ends)
         self.stopped[self.running[stop]] = True
-        return (stop | (self.room[self.running] == self.step)).nonzero().squeeze(-1)
+        full = self.room[self.running] == self.step
+        return (stop | full | torch.isin(self.drawn, self.rests)).nonzero().squeeze(-1)
 
     def flush(self) -> None:
         """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""

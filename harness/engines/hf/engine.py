@@ -102,9 +102,9 @@ class HFEngine(Prompts, Engine):
         """See ``harness.api.Engine``."""
         return self._continue(paths, max_tokens, store=False)
 
-    def extend(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        """As ``resume``, and keep KV as ``launch`` does: for a launch in several steps."""
-        return self._continue(paths, max_tokens, store=True)
+    def stride(self, paths: Sequence[Path], max_tokens: int, rests: Sequence[int], store: bool) -> list[Path]:
+        """As ``resume``, but no further than the first of the tokens ``rests``; ``store`` keeps KV as ``launch`` does."""
+        return self._continue(paths, max_tokens, store, rests)
 
     def probe(self, paths: Sequence[Path], adapter: StopAdapter | None = None) -> np.ndarray:
         """See ``harness.api.Probing``; float32 ``[n, 1, d]``, or ``[n, T_s, d]`` with an adapter."""
@@ -390,20 +390,20 @@ class HFEngine(Prompts, Engine):
         longer = replace(batch, lengths=batch.lengths + adapter.tokens)
         return adapter(batch.cache, longer.lengths.to(self.device), longer.mask(width, self.device))
 
-    def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
+    def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool, rests: Sequence[int] = ()) -> list[Path]:
         continued = list(paths)
         unfinished = [i for i, p in enumerate(paths) if p.finish == "length" and len(p.tokens) < max_tokens]
         for i in unfinished:
             self.fits(paths[i], max_tokens)
         waiting = [paths[i] for i in unfinished]
         for indices in self.batches(waiting, reserve=max_tokens):
-            longer = self._decode([waiting[i] for i in indices], max_tokens, store)
+            longer = self._decode([waiting[i] for i in indices], max_tokens, store, rests)
             for i, path in zip(indices, longer, strict=True):
                 continued[unfinished[i]] = path
         return continued
 
     @torch.no_grad()
-    def _decode(self, paths: list[Path], max_tokens: int, store: bool) -> list[Path]:
+    def _decode(self, paths: list[Path], max_tokens: int, store: bool, rests: Sequence[int]) -> list[Path]:
         """Continue paths side by side. Paths of equal content are one row of the batch until they diverge."""
         contents: dict[tuple[str, tuple[int, ...]], int] = {}
         row_of_path = [contents.setdefault((p.problem.prompt, p.tokens), len(contents)) for p in paths]
@@ -411,7 +411,7 @@ class HFEngine(Prompts, Engine):
         room = len(paths), max(self.prompt_length(p.problem) for p in paths) + max_tokens
         batch = self.prefill([first_of_row[row] for row in range(len(contents))], want_logits=True, room=room)
         rows = torch.tensor(row_of_path, device=self.device)
-        decoding = Decoding(paths, rows, max_tokens, self.sampling, self._ends)
+        decoding = Decoding(paths, rows, max_tokens, self.sampling, self._ends, rests)
         while True:
             assert batch.logits is not None
             ended = decoding.draw(batch.logits)
