@@ -43,7 +43,7 @@ from tasks.embedded.calls import (
     joined,
     write_solution,
 )
-from tests.test_tool_paths import pool_of, same
+from tests.test_tool_paths import pool_of
 from tests.test_tools import needs_bwrap
 
 CAREFUL, LEFT, STALE, IGNORING = AUTHORS
@@ -196,6 +196,14 @@ def test_the_task_brings_the_tools_that_its_model_needs() -> None:
     assert "tools" not in Where("hands", None, "hf", {}, None, None, 0).engine.spec
 
 
+def alike(one: Any, other: Any) -> bool:
+    """The same path; statistics are float16 of sums that are rounded otherwise in another batch."""
+    parts = ("tokens", "given", "text", "finish")
+    return all(getattr(one, p) == getattr(other, p) for p in parts) and bool(
+        one.stats and other.stats and np.allclose(one.stats.logprob, other.stats.logprob, atol=2e-3, rtol=2e-3)
+    )
+
+
 @needs_bwrap
 def test_paths_of_the_shipped_model_go_on_as_if_nothing_had_interrupted_them(engine: ToolEngine) -> None:
     """Its calls run, its outputs are read, and a path that was cut inside a call or before an output is the same path."""
@@ -205,8 +213,8 @@ def test_paths_of_the_shipped_model_go_on_as_if_nothing_had_interrupted_them(eng
     for length in (3, 21, 34):
         cut = [p.cut(length, engine.decode) for p in whole]
         (launched,) = engine.launch([whole[0].problem], 6, length, 0)
-        assert all(same(a, b) for a, b in zip(launched, cut, strict=True))
-        assert all(same(a, b) for a, b in zip(engine.resume(cut, LIMIT), whole, strict=True))
+        assert all(alike(a, b) for a, b in zip(launched, cut, strict=True))
+        assert all(alike(a, b) for a, b in zip(engine.resume(cut, LIMIT), whole, strict=True))
 
 
 @needs_bwrap
