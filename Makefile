@@ -145,7 +145,7 @@ test-browser: $(STAMP) .venv/.browser
 	$(BIN)/pytest -m browser
 
 test-vllm: .venv-vllm/.installed
-	.venv-vllm/bin/pytest -m 'vllm and not gpu and not long'
+	OMP_NUM_THREADS=1 .venv-vllm/bin/pytest -m 'vllm and not gpu and not long'
 
 # Marked gpu and skipped nowhere: without a card they are not run at all. OUT= names the file of figures.
 gpu:  ## the tests that need a card, and first numbers of it, in about six minutes [OUT= ONLY=]

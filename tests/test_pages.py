@@ -138,11 +138,15 @@ def test_every_command_that_publishes_results_is_one(tmp_path: Path, monkeypatch
 
 
 def test_makes_targets_are_few_and_documented() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    told = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     names = [line.split()[0] for line in told]
     assert len(names) <= 25 and {"bench", "test", "docs", "publish", "perf"} <= set(names)
     assert all(len(line.split()) > 2 for line in told)
-    plain = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    plain = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert plain == told, "make alone has to print its targets and do nothing"
 
 
