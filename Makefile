@@ -129,7 +129,7 @@ test: $(STAMP)  ## format, lint, types and short tests; also: test-long, test-br
 	$(PYTEST)
 
 test-long: $(STAMP)
-	$(PYTEST) -m long
+	$(PYTEST) -m 'long and not vllm and not gpu and not browser'
 
 test-latest: .venv-latest/.installed
 	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
