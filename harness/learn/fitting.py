@@ -133,8 +133,8 @@ class Training:
         scratch: Path | None,
     ) -> None:
         self.modules, self.logits_of, self.schedule = modules, logits_of, schedule
-        half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        self.accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=not torch.cuda.is_available())
+        # In the model's own precision, as a Check reads the same prefixes.
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.success = torch.tensor([e.success for e in examples], dtype=torch.float32)
         self.problems = [e.prefix.problem.id for e in examples]
         held = torch.tensor([e.validation for e in examples], dtype=torch.bool)
@@ -194,8 +194,7 @@ class Training:
         total = torch.zeros(())
         self.optimizer.zero_grad(set_to_none=True)
         for part in mine.split(max(1, size)) if len(mine) else ():
-            with self.accelerator.autocast():
-                logits = self.logits_of(part).float().to(self.success.device)  # wherever they were computed
+            logits = self.logits_of(part).float().to(self.success.device)  # wherever they were computed
             loss = bce(logits, self.success[part], pos_weight=self.weight, reduction="sum") / len(batch)
             self.accelerator.backward(loss)
             total += loss.detach().cpu()
@@ -216,8 +215,7 @@ class Training:
         logits = torch.zeros(len(self.validation))
         mine = self._share_of(torch.arange(len(self.validation)))
         for part in mine.split(4 * self.schedule.batch) if len(mine) else ():
-            with self.accelerator.autocast():
-                logits[part] = self.logits_of(self.validation[part]).float().cpu()
+            logits[part] = self.logits_of(self.validation[part]).float().cpu()
         if self.accelerator.num_processes > 1:
             logits = self._summed(logits)
         success = self.success[self.validation]

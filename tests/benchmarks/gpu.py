@@ -177,11 +177,31 @@ def hf_speed(shape: str) -> Callable[[Figures, Path, Size], None]:
         engine.launch([problem()], size.paths, 4, 0)
         without_ends(engine)
         theirs = reference_rate(figures, model, size)
+        free(size)
         ours = figures.rate("ours", lambda: total(engine.launch([problem()], size.paths, size.short, 1)[0]))
         figures.note(**{"of generate": round(ours / theirs, 3)})
-        free(size)
-        share(figures, engine, engine.new_adapter(tokens=4, rank=16), size)
         figures.note(**{"peak GiB": peak(size)})
+        share(figures, engine, engine.new_adapter(tokens=4, rank=16), size)
+        figures.note(**{"peak GiB with Check": peak(size)})
+
+    return part
+
+
+def hf_side_by_side(shape: str) -> Callable[[Figures, Path, Size], None]:
+    """Many problems in one batch, with the filters that real models are sampled with."""
+
+    def part(figures: Figures, folder: Path, size: Size) -> None:
+        from harness import registry
+        from harness.api import Sampling
+        from tasks.embedded.hands import Hands
+
+        problems = Hands().problems("dev", 16)
+        model, sampling = random_model(shape, folder, size), Sampling(temperature=0.7, top_p=0.95, top_k=40)
+        engine = registry.engine("hf", model, sampling, device=size.device, dtype=size.dtype)
+        engine.launch(problems[:1], size.paths, 4, 0)
+        without_ends(engine)
+        figures.rate("ours", lambda: sum(map(total, engine.launch(problems, size.paths, size.short, 1))))
+        figures.note(paths=16 * size.paths, **{"peak GiB": peak(size)})
 
     return part
 
@@ -346,6 +366,7 @@ PARTS: Mapping[str, Callable[[Figures, Path, Size], None]] = {
     "vllm-stock": vllm_stock("1.5B"),
     "vllm-graphs": vllm_ours("1.5B", eager=False),
     "hf": hf_speed("1.5B"),
+    "hf-side-by-side": hf_side_by_side("1.5B"),
     "vllm-eager": vllm_ours("1.5B", eager=True),
     "vllm-stock-7B": vllm_stock("7B"),
     "vllm-graphs-7B": vllm_ours("7B", eager=False),
@@ -357,6 +378,7 @@ TINY: Mapping[str, Callable[[Figures, Path, Size], None]] = {
     "vllm-stock": vllm_stock("tiny"),
     "vllm-graphs": vllm_ours("tiny", eager=False),
     "hf": hf_speed("tiny"),
+    "hf-side-by-side": hf_side_by_side("tiny"),
     "vllm-eager": vllm_ours("tiny", eager=True),
 }
 

@@ -213,9 +213,10 @@ class HFEngine(Prompts, Engine):
             block = kv.take(batch.cache, torch.arange(len(indices), device=self.device))
             if prefix_kv is None:
                 prefix_kv = block.map(lambda t: t.new_zeros(len(paths), t.shape[1], max(lengths), t.shape[3]))
-            for target, source in zip(prefix_kv.tensors, block.tensors, strict=True):
-                for row, i in enumerate(indices):
-                    target[i, :, : lengths[i]] = source[row, :, block.width - lengths[i] :]
+            starts = block.width - torch.tensor([lengths[i] for i in indices])
+            moved = kv.windows(block, torch.arange(len(indices)), starts, max(lengths))
+            for target, source in zip(prefix_kv.tensors, moved.tensors, strict=True):
+                target[indices] = source
         assert prefix_kv is not None
         return prefix_kv
 

@@ -182,22 +182,33 @@ def end_aligned(stored: Sequence[Held | None], width: int) -> Block:
 
 def ending_at(block: Block, ends: Sequence[int], width: int) -> Block:
     """The columns of each row up to its own end, moved so that all end in one column of ``width``."""
-    moved = block.map(lambda t: t.new_zeros(len(ends), t.shape[1], width, t.shape[3]))
-    for target, source in zip(moved.tensors, block.tensors, strict=True):
-        for row, end in enumerate(ends):
-            used = min(end, width)
-            target[row, :, width - used :] = source[row, :, end - used : end]
-    return moved
+    starts = torch.tensor(ends) - width
+    return windows(block, torch.arange(len(ends)), starts, width)
 
 
 def first_columns(block: Block, rows: torch.Tensor, lengths: torch.Tensor) -> Block:
     """The first ``lengths`` ``[n]`` columns of some rows ``[n]``, copied to a block that is end-aligned."""
     width = int(lengths.max())
-    gathered = block.map(lambda t: t.new_zeros(len(rows), t.shape[1], width, t.shape[3]))
-    for target, source in zip(gathered.tensors, block.tensors, strict=True):
-        for i, (row, length) in enumerate(zip(rows.tolist(), lengths.tolist(), strict=True)):
-            target[i, :, width - length :] = source[row, :, :length]
-    return gathered
+    return windows(block, rows, lengths - width, width)
+
+
+def windows(block: Block, rows: torch.Tensor, starts: torch.Tensor, width: int) -> Block:
+    """``width`` columns of some rows ``[n]``, from ``starts`` ``[n]`` on; zeros before a row's first column and behind its last.
+
+    One operation for all rows of a tensor: beside a GPU each costs as much as the copy itself.
+    """
+    device = block.tensors[0].device
+    columns = torch.arange(width, device=device) + starts.to(device).unsqueeze(-1)
+    outside = (columns < 0) | (columns >= block.width)
+    columns, rows = columns.clamp(0, block.width - 1), rows.to(device)
+
+    def window(tensor: torch.Tensor) -> torch.Tensor:
+        heads = torch.arange(tensor.shape[1], device=device)
+        places = (rows.view(-1, 1, 1) * len(heads) + heads.view(-1, 1)) * block.width + columns.unsqueeze(1)
+        moved = tensor.reshape(-1, tensor.shape[-1]).index_select(0, places.flatten())
+        return moved.view(*places.shape, -1).masked_fill_(outside[:, None, :, None], 0.0)
+
+    return block.map(window)
 
 
 def cache_over(block: Block, room: tuple[int, int] | None = None) -> Cache:
