@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness import registry
 from harness.api import Check, Path, PathpruneError, Sampling
+from harness.engines.hf import attention, decoding, kv
 from harness.ledger import MeteredProbe
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
@@ -129,11 +130,46 @@ def test_statistics_do_not_depend_on_when_they_are_computed(
     pending: int, hands: Hands, hands_engine: Any, whole: list[list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large vocabulary computes them at every step, a small one many steps at a time."""
-    monkeypatch.setattr("harness.engines.hf.decoding.PENDING", pending)
+    monkeypatch.setitem(decoding.PENDING, "cpu", pending)
     again = hands_engine.launch(hands.problems("dev", 3), 6, LIMIT, seed=5)
     for path, expected in zip((p for g in again for p in g), (p for g in whole for p in g), strict=True):
         assert path.tokens == expected.tokens
         assert np.allclose(path.stats.entropy, expected.stats.entropy, atol=2e-3)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_folded_queries_see_what_repeated_keys_show(padded: bool) -> None:
+    """By matrix products, as on a CPU, and by torch's kernel, as beside a GPU; against transformers' own attention."""
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, heads, q, 8, generator=draw) for heads, q in ((6, 1), (2, 5), (2, 5)))
+    mask = (torch.arange(5) >= torch.tensor([[0], [2], [4]])).view(3, 1, 1, 5) if padded else None
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    with torch.no_grad():
+        ours, _ = attention.folded_attention(torch.nn.Linear(1, 1), query, key, value, mask)
+    assert torch.allclose(ours, expected.transpose(1, 2), atol=1e-6)
+    folded = query.view(3, 2, 3, 8)
+    for states in (attention._products, torch.nn.functional.scaled_dot_product_attention):
+        assert torch.allclose(
+            states(folded, key, value, attn_mask=mask, scale=8**-0.5).reshape(3, 6, 1, 8), expected, atol=1e-6
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_windows_are_columns_of_rows(data: st.DataObject) -> None:
+    """Whatever stands before a row's first column or behind its last is zero."""
+    width = data.draw(st.integers(1, 6))
+    block = kv.Block(((torch.randn(4, 2, width, 3), torch.randn(4, 2, width, 5)), None))
+    rows = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))
+    starts = [data.draw(st.integers(-7, 7)) for _ in rows]
+    wanted = data.draw(st.integers(1, 8))
+    windows = kv.windows(block, torch.tensor(rows), torch.tensor(starts), wanted)
+    for got, source in zip(windows.tensors, block.tensors, strict=True):
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            for column in range(wanted):
+                inside = 0 <= start + column < width
+                expected = source[row, :, start + column] if inside else torch.zeros_like(source[row, :, 0])
+                assert torch.equal(got[i, :, column], expected)
 
 
 def test_a_thousand_paths_of_one_problem(hands: Hands, hands_engine: Any) -> None:

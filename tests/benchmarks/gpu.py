@@ -20,11 +20,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock
 
 from harness.engines.identity import first_line
 from harness.store.files import writable
 
+Result = TypeVar("Result")
 LEAN: Any = frozenset({"token_stats"})
 SHAPES: dict[str, dict[str, Any]] = {  # of Qwen2.5
     "1.5B": {
@@ -74,11 +77,16 @@ class Figures:
 
     def rate(self, name: str, generate: Callable[[], int]) -> float:
         """Tokens per second of a call that returns how many it generated."""
-        began = time.perf_counter()
-        tokens = generate()
-        seconds = time.perf_counter() - began
+        tokens, seconds = self.timed(generate)
         self.note(**{name: round(tokens / seconds, 1), f"{name} seconds": round(seconds, 3)})
         return tokens / seconds
+
+    def timed(self, call: Callable[[], Result]) -> tuple[Result, float]:
+        """What a call returns and the seconds that it takes, while no other process measures into this file."""
+        with FileLock(self.out.with_suffix(".turn")):
+            began = time.perf_counter()
+            result = call()
+            return result, time.perf_counter() - began
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -275,11 +283,14 @@ def vllm_ours(shape: str, eager: bool) -> Callable[[Figures, Path, Size], None]:
         for warm in (lean, engine):
             warm.launch([problem()], size.paths, 8, 9)
         base = figures.rate("plain in this engine", lambda: plain(engine.llm, size, tokens))
-        whole = figures.rate("ours", lambda: total(lean.launch([problem()], size.paths, tokens, 1)[0]))
+        prefixes, seconds = figures.timed(lambda: lean.launch([problem()], size.paths, tokens, 1)[0])
+        whole = total(prefixes) / seconds
+        figures.note(**{"ours": round(whole, 1), "of plain in this engine": round(whole / base, 3)})
+        adapter = lean.new_adapter(stop)
+        lean.probe(lean.launch([problem()], size.paths, 4, 5)[0], adapter)
+        share_of(figures, lean, adapter, prefixes, seconds)
         told = figures.rate("ours, statistics", lambda: total(engine.launch([problem()], size.paths, tokens, 2)[0]))
-        figures.note(**{"of plain in this engine": round(whole / base, 3)})
         figures.note(**{"of plain in this engine, statistics": round(told / base, 3)})
-        share(figures, lean, lean.new_adapter(stop), size if not eager else shortened(size))
         figures.note(runner=type(engine.llm.llm_engine.engine_core).__name__, eager=eager)
 
     return part
@@ -288,14 +299,15 @@ def vllm_ours(shape: str, eager: bool) -> Callable[[Figures, Path, Size], None]:
 def share(figures: Figures, engine: Any, adapter: Any, size: Size) -> None:
     """Seconds of a Check of N prefixes of L tokens, and its share of generating them."""
     engine.probe(engine.launch([problem()], size.paths, 4, 5)[0], adapter)
-    began = time.perf_counter()
-    prefixes = engine.launch([problem()], size.paths, size.tokens, 3)[0]
-    generating = time.perf_counter() - began
-    began = time.perf_counter()
-    engine.probe(prefixes, adapter)
-    seconds = time.perf_counter() - began
+    prefixes, generating = figures.timed(lambda: engine.launch([problem()], size.paths, size.tokens, 3)[0])
+    share_of(figures, engine, adapter, prefixes, generating)
+
+
+def share_of(figures: Figures, engine: Any, adapter: Any, prefixes: list[Any], generating: float) -> None:
+    """The same of prefixes that took ``generating`` seconds."""
+    _, seconds = figures.timed(lambda: engine.probe(prefixes, adapter))
     figures.note(**{
-        "L": size.tokens, "generating seconds": round(generating, 3), "Check seconds": round(seconds, 4),
+        "L": len(prefixes[0].tokens), "generating seconds": round(generating, 3), "Check seconds": round(seconds, 4),
         "Check's share": round(seconds / generating, 5),
     })  # fmt: skip
 
@@ -318,10 +330,6 @@ def without_ends(engine: Any) -> None:
         inside.ends = []
     else:
         inside._ends = torch.tensor([], dtype=torch.long, device=inside.device)
-
-
-def shortened(size: Size) -> Size:
-    return Size(size.paths, size.short, size.short, size.dtype, size.device)
 
 
 def total(paths: list[Any]) -> int:

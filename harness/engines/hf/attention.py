@@ -1,7 +1,8 @@
-"""Attention for the decode step on a CPU: one query token per row, query heads folded over their shared KV head.
+"""Attention for the decode step: one query token per row, query heads folded over their shared KV head.
 
 A decode step has a single query, so the G query heads that share a KV head can stand as G query rows of one matrix
-product, and keys are read once instead of being repeated G times. Everything else goes to torch's own kernel.
+product, and keys are read once instead of being repeated G times. On a CPU two matrix products are faster than torch's
+kernels; beside a GPU those are given the folded queries. Everything else goes to torch's kernel as transformers calls it.
 """
 
 from __future__ import annotations
@@ -44,19 +45,28 @@ def folded_attention(
     rows, heads, _, width = query.shape
     shared = key.shape[1]
     scale = options.get("scaling") or width**-0.5
-    scores = (query * scale).view(rows, shared, heads // shared, width) @ key.transpose(2, 3)
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    return (scores.softmax(-1) @ value).view(rows, 1, heads, -1), None
+    folded = query.reshape(rows, shared, heads // shared, width)
+    states = _products if query.device.type == "cpu" else torch.nn.functional.scaled_dot_product_attention
+    return states(folded, key, value, attn_mask=attention_mask, scale=scale).reshape(rows, 1, heads, -1), None
+
+
+def _products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """Torch's ``scaled_dot_product_attention`` as two matrix products."""
+    scores = (query * scale) @ key.transpose(2, 3)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1) @ value
 
 
 def use(model: Any) -> None:
-    """Switch a model on the CPU that runs torch's scaled-dot-product attention to the folded decode step.
+    """Switch a model that runs torch's scaled-dot-product attention to the folded decode step.
 
     A model that asks for "sdpa" by name in its own code keeps it.
     """
     exchangeable = getattr(model, "_supports_attention_backend", False)
-    if exchangeable and model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+    if exchangeable and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(FOLDED, folded_attention)
         AttentionMaskInterface.register(FOLDED, sdpa_mask)
         model.set_attn_implementation(FOLDED)

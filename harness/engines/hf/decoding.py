@@ -12,7 +12,8 @@ from harness.api import STATISTICS, Path, Sampling
 from harness.engines.sampling import as_stats, choose, statistics
 from harness.rng import uniforms
 
-PENDING = 8 << 20  # bytes of logits whose statistics are computed together
+PENDING = {"cpu": 8 << 20}  # bytes of logits whose statistics are computed together: what caches hold
+PENDING_BESIDE = 256 << 20  # on other devices, where every operation has a price
 COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
 
 
@@ -40,6 +41,8 @@ class Decoding:
         self.prefixes, self.rows, self.step = paths, rows, 0
         self.sampling, self.ends = sampling, ends
         self.rests = torch.tensor(rests, dtype=torch.long, device=rows.device)
+        self.most_pending = PENDING.get(rows.device.type, PENDING_BESIDE)
+        self.apart = False  # has every running path a row to itself?
         device, starts = rows.device, [len(p.tokens) for p in paths]
         self.room = torch.tensor([max_tokens - s for s in starts], device=device)  # tokens that each may still draw
         longest = int(self.room.max())
@@ -69,14 +72,16 @@ class Decoding:
         self.drawn = choose(of_paths, self.uniform[self.running, self.step], self.sampling)
         self.tokens[self.running, self.step] = self.drawn
         self.pending.append((self.running, torch.full_like(self.running, self.step), of_paths, self.drawn))
-        if len(self.pending) * of_paths.nbytes > PENDING:
+        if len(self.pending) * of_paths.nbytes > self.most_pending:
             self.flush()
         self.step += 1
         self.counts[self.running] = self.step
         stop = torch.isin(self.drawn, self.ends)
         self.stopped[self.running[stop]] = True
-        full = self.room[self.running] == self.step
-        return (stop | full | torch.isin(self.drawn, self.rests)).nonzero().squeeze(-1)
+        ended = stop | (self.room[self.running] == self.step)
+        if len(self.rests):
+            ended |= torch.isin(self.drawn, self.rests)
+        return ended.nonzero().squeeze(-1)
 
     def flush(self) -> None:
         """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""
@@ -120,8 +125,13 @@ class Decoding:
         Returns:
             Rows to append a clone of, ``[clones]``, and the next token of every row, ``[batch_rows + clones]``.
         """
+        if self.apart:
+            next_tokens = self.drawn.new_zeros(batch_rows)
+            next_tokens[self.rows] = self.drawn
+            return self.rows[:0], next_tokens
         vocabulary = int(self.drawn.max()) + 1
         pairs, member = torch.unique(self.rows * vocabulary + self.drawn, return_inverse=True)
+        self.apart = len(pairs) == len(self.drawn)
         parents, tokens = pairs // vocabulary, pairs % vocabulary
         repeated = torch.zeros_like(parents, dtype=torch.bool)
         repeated[1:] = parents[1:] == parents[:-1]

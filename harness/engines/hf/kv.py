@@ -50,7 +50,7 @@ class ArenaLayer(DynamicLayer):
         self.keys = _write(self.keys, key_states, self.length, end, self.room[1])
         self.values = _write(self.values, value_states, self.length, end, self.room[1])
         self.is_initialized, self.length = True, end
-        return self.keys[: self.rows, :, :end], self.values[: self.rows, :, :end]
+        return _part(self.keys, self.rows, 0, end), _part(self.values, self.rows, 0, end)
 
     def get_seq_length(self) -> int:
         """Columns in use, those of left padding included."""
@@ -82,8 +82,14 @@ def _write(arena: torch.Tensor | None, new: torch.Tensor, start: int, end: int, 
         if arena is not None:
             grown[:rows, :, :start] = arena[:rows, :, :start]
         arena = grown
-    arena[:rows, :, start:end] = new
+    _part(arena, rows, start, end).copy_(new)
     return arena
+
+
+def _part(arena: torch.Tensor, rows: int, start: int, end: int) -> torch.Tensor:
+    """The first rows of an arena, columns ``start`` to ``end``, in as few operations as a launch-bound step can afford."""
+    columns = arena.narrow(2, start, end - start)
+    return columns if rows == arena.shape[0] else columns.narrow(0, 0, rows)
 
 
 def _append(arena: torch.Tensor, rows: torch.Tensor, used: int, length: int, most: int) -> torch.Tensor:
