@@ -28,6 +28,7 @@ from harness.engines.identity import first_line
 from harness.store.files import writable
 
 Result = TypeVar("Result")
+STOP = Path("pruners/checkpoints/stop/3bfac10f82c4")
 LEAN: Any = frozenset({"token_stats"})
 SHAPES: dict[str, dict[str, Any]] = {  # of Qwen2.5
     "1.5B": {
@@ -233,6 +234,28 @@ def reference_rate(figures: Figures, model: str, size: Size) -> float:
     return figures.rate("generate", lambda: generate(size.short))
 
 
+def vllm_identity(figures: Figures, folder: Path, size: Size) -> None:
+    """In float32, are paths, resumed paths and Checks of vLLM, graphs included, those of the Hugging Face engine?"""
+    import numpy as np
+
+    from harness import registry
+    from tasks.embedded.hands import Hands
+
+    engine = registry.engine("vllm", "hands", Hands().defaults.sampling, memory=2.0 if size.device == "cuda" else 0.25)
+    hf = embedded(size.device)
+    problems = Hands().problems("dev", 4)
+    ours, theirs = ([p for g in e.launch(problems, 16, 300, 5) for p in g] for e in (engine, hf))
+    resumed = engine.resume([p.cut(10 + i % 40, hf.decode) for i, p in enumerate(theirs)], 300)
+    same = [a.tokens == b.tokens for a, b in zip(ours, theirs, strict=True)]
+    again = [a.tokens == b.tokens for a, b in zip(resumed, theirs, strict=True)]
+    figures.note(paths=len(same), **{"identical paths": sum(same), "identical when resumed": sum(again)})
+    prefixes = [p.cut(30 + i % 16, hf.decode) for i, p in enumerate(theirs)]
+    expected = hf.probe(prefixes, hf.new_adapter(STOP))[:, -1]
+    for turn in ("first", "second"):
+        states = engine.probe(prefixes, engine.new_adapter(STOP))[:, -1]
+        figures.note(**{f"largest gap of [STOP] states, {turn} Check": float(np.abs(states - expected).max())})
+
+
 def vllm_stock(shape: str) -> Callable[[Figures, Path, Size], None]:
     """The released vLLM alone, as anybody runs it: with captured graphs where it captures them."""
 
@@ -244,11 +267,8 @@ def vllm_stock(shape: str) -> Callable[[Figures, Path, Size], None]:
             "max_num_seqs": max(16, size.paths),
             "enable_prefix_caching": True,
         }
-        options |= (
-            {"gpu_memory_utilization": 0.5}
-            if size.device == "cuda"
-            else {"kv_cache_memory_bytes": 1 << 26, "block_size": 32}
-        )
+        card = {"gpu_memory_utilization": 0.01, "kv_cache_memory_bytes": 12 << 30}
+        options |= card if size.device == "cuda" else {"kv_cache_memory_bytes": 1 << 26, "block_size": 32}
         llm = LLM(
             random_model(shape, folder, size), generation_config="vllm", enforce_eager=size.device == "cpu", **options
         )
@@ -373,6 +393,7 @@ PARTS: Mapping[str, Callable[[Figures, Path, Size], None]] = {
     "hf-identity": hf_identity,
     "vllm-stock": vllm_stock("1.5B"),
     "vllm-graphs": vllm_ours("1.5B", eager=False),
+    "vllm-identity": vllm_identity,
     "hf": hf_speed("1.5B"),
     "hf-side-by-side": hf_side_by_side("1.5B"),
     "vllm-eager": vllm_ours("1.5B", eager=True),
@@ -385,6 +406,7 @@ TINY: Mapping[str, Callable[[Figures, Path, Size], None]] = {
     "hf-identity": hf_identity,
     "vllm-stock": vllm_stock("tiny"),
     "vllm-graphs": vllm_ours("tiny", eager=False),
+    "vllm-identity": vllm_identity,
     "hf": hf_speed("tiny"),
     "hf-side-by-side": hf_side_by_side("tiny"),
     "vllm-eager": vllm_ours("tiny", eager=True),

@@ -57,7 +57,9 @@ class VLLMEngine(ProbingEngine):
                 f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
             )
         options: dict[str, Any] = {"block_size": block} if block else {}
-        options |= {} if has_gpu() else {"async_scheduling": False}  # on a CPU there is nothing to do meanwhile
+        # ``memory`` says what vLLM takes: beside a GPU it would refuse to start unless nearly all of the card were free.
+        # On a CPU there is nothing to do meanwhile.
+        options |= {"gpu_memory_utilization": 0.01} if has_gpu() else {"async_scheduling": False}
         self.llm = start(
             where, revision=revision, tokenizer_revision=revision, dtype=spec["dtype"], max_model_len=self.context,
             kv_cache_memory_bytes=int(memory * 2**30), max_num_seqs=rows, max_logprobs=self.layout.width,
