@@ -102,6 +102,8 @@ def _show(table: Any) -> None:
     for why in dict.fromkeys(table.left_out.values()):
         names = ", ".join(name for name, reason in table.left_out.items() if reason == why)
         console.print(f"left out {names}: {why}", style="yellow")
+    if table.stored:
+        console.print(f"with the scores that ship with the pool: {', '.join(table.stored)}")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
