@@ -109,7 +109,7 @@ def _show(table: Any) -> None:
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
         )
     console.print(table)
-    for line in tables.notes(table.group):
+    for line in tables.with_power(table.group, table.keep, table.rows):
         console.print(line)
     made = f"{table.sampled:,} tokens generated"
     if table.run.is_imported:
