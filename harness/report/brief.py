@@ -73,11 +73,11 @@ def _best(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
     for quadrant in get_args(Quadrant):
         of_type = [r for r in replayed if r.competes and not r.by_votes and r.method.quadrant == quadrant]
         if of_type:
-            name, result, gain = _crossfitted(of_type)
+            name, result, gain = crossfitted(of_type)
             yield _line(name, quadrant, group, result, gain)
 
 
-def _crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
+def crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
     """(the name chosen most often, results, gains ``[Q]``), each problem's from the method that is best on the other folds."""
     gains = np.stack([r.gain for r in candidates])
     folds = folds_of(gains.shape[1])
