@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.session import run_of, ship_pool
 from harness.spec import Stage
 from harness.store.records import pool_of
 from harness.where import Where
+from results.publish import Real
 
 Cli = Callable[..., tuple[int, str]]
 WHERE = {"engine": "toy", "n": 8, "keep": 2, "problems": 5, "prefix": 5, "progress": False}
@@ -212,6 +214,27 @@ def test_the_verb_ships(native: tuple[Path, Any], tmp_path: Path, run_cli: Cli) 
         "bench", "--pool", str(tmp_path / "out"), "--pruner", "jaccard", "--results", str(tmp_path / "r")
     )
     assert code == 0 and "with the scores that ship with the pool: " in said and "st-bon" in said
+
+
+def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of ``results/publish.py`` on a small stand-in: done twice, nothing is sampled, scored or shipped anew."""
+    monkeypatch.chdir(tmp_path)
+    real = Real(pool="small", get="true", model="toy", licence="none", task="toy", sampling="temperature=1.0", limit=40, prefixes=(5, 9),
+                problems=4, n=8, keep=2, labels="", untrained="logprob,jaccard,st-bon,asc", trained=(), engine="toy")  # fmt: skip
+    told: list[str] = []
+    for _ in range(2):
+        for command in real.commands[1:]:
+            code, said = run_cli(*command.split()[1:])
+            assert code == 0, (command, said)
+            told.append(said)
+    sampled = [re.search(r"\b[1-9][0-9,]* tokens generated", said) for said in (told[0], told[3])]
+    assert sampled[0] and not sampled[1]
+    pool = Pool.open("results/pools/small")
+    assert pool.about["prefixes"] == [5, 9] and pp.check_pool(pool, progress=False) == []
+    code, said = run_cli("bench", "--pool", "results/pools/small", "--pruner", "jaccard", "--prefix", "5,9")
+    assert code == 0 and said.count("with the scores that ship with the pool: ") == 2
 
 
 # -- the pools of results/pools ----------------------------------------------------------------------------------------
