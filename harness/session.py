@@ -152,8 +152,8 @@ def bench(
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
     methods, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
     stored = stored_methods(run)
-    methods = [method for method in methods if not (stored and _stands_stored(run, method, stored))]
-    plugins = _one_of_each([method.plugins[0] for method in methods])
+    here = [method for method in methods if not (stored and _stands_stored(run, method.plugins[0], stored))]
+    plugins = _one_of_each([method.plugins[0] for method in here])
     for plugin in plugins:
         check_signals(plugin, run.engine)
         if run.is_imported and (trained := _trained_on(run, plugin)):
@@ -507,11 +507,9 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     return ""
 
 
-def _stands_stored(run: Run, method: Method, stored: Collection[str]) -> bool:
+def _stands_stored(run: Run, plugin: Plugin, stored: Collection[str]) -> bool:
     """Does a method stand with the scores that ship with the pool, since it cannot be scored on its paths here?"""
-    plugin = method.plugins[0]
-    lacking = len(method.plugins) == 1 and plugin.name in stored
-    return lacking and bool(checkpoints.unavailable(plugin, run.engine) or _lacks_on(run, plugin))
+    return plugin.name in stored and bool(checkpoints.unavailable(plugin, run.engine) or _lacks_on(run, plugin))
 
 
 def _folder(name: str, given: Any) -> FilePath:

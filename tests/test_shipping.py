@@ -91,6 +91,15 @@ def test_a_method_that_needs_the_model_is_asked_for_by_name(pool: Path, tmp_path
         pp.bench("st-bon", pp.open_pool(pool), results=tmp_path / "s", keep=2, progress=False)
 
 
+def test_a_stopping_rule_stands_behind_stored_scores(native: tuple[Path, Any], pool: Path, tmp_path: Path) -> None:
+    folder, _ = native
+    options: dict[str, Any] = WHERE | {"results": folder / "native", "bank": folder / "bank"}
+    (one,) = [r for r in pp.bench("st-bon+asc", "toy", **options).rows if r.name == "st-bon+asc"]
+    again = pp.bench("st-bon+asc", pp.open_pool(pool), results=tmp_path / "r", keep=2, progress=False)
+    (other,) = [r for r in again.rows if r.name == "st-bon+asc"]
+    assert (other.voted, other.tokens) == (one.voted, one.tokens) and "st-bon" in again.stored
+
+
 def test_statistics_that_do_not_ship_leave_the_stored_rows(native: tuple[Path, Any], tmp_path: Path) -> None:
     folder, first = native
     ship_pool(run_in(folder), tmp_path / "less", statistics=["logprob"], progress=False)
