@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,14 +118,3 @@ def test_paths_that_run_code_are_compared_at_the_papers_sizes(monkeypatch: pytes
     made = replace(made, spec=made.spec | {"engine": made.spec["engine"] | {"tools": {"python": True}}})
     cells = evidence.columns([made])[0].cells
     assert [c for c in cells if c.startswith(TOOLS)] == [f"{TOOLS}, 16 to 8"]  # the pool has 16 paths
-
-
-def test_the_page_has_every_column(
-    tmp_path: Path, run_cli: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    out = tmp_path / "findings.md"
-    code, said = run_cli("findings", "--out", str(out))
-    assert code == 0, said
-    table = out.read_text().partition("## Every model and task")[2]
-    assert "hands, L 22 (200 problems)" in table and "slips" in table and "smallest gain found with 80 % power" in table

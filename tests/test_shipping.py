@@ -191,6 +191,34 @@ def test_a_changed_token_is_found(pool: Path) -> None:
         opened.rows(next(iter(opened.entries)))
 
 
+def stated(**values: Any) -> Callable[[Path], None]:
+    """Changes what the card says."""
+
+    def change(pool: Path) -> None:
+        about = json.loads((pool / "pool.json").read_text())
+        (pool / "pool.json").write_text(json.dumps(about | values))
+
+    return change
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "it is gone": lambda pool: (pool / packing.PACKED).unlink(),
+    "paths.parquet": lambda pool: (pool / packing.PACKED).write_bytes((pool / packing.PACKED).read_bytes()[:-40]),
+    "what its token ids stand for": lambda pool: pq.write_table(
+        pq.read_table(pool / packing.PACKED).replace_schema_metadata({}), pool / packing.PACKED
+    ),
+    "prefixes is": stated(prefixes=["5"]),
+    "packed is": stated(packed="../paths.parquet"),
+}
+
+
+@pytest.mark.parametrize("told", DAMAGES)
+def test_a_damaged_pool_is_one_line(pool: Path, run_cli: Cli, told: str, tmp_path: Path) -> None:
+    DAMAGES[told](pool)
+    code, said = run_cli("bench", "--pool", str(pool), "--pruner", "jaccard", "--results", str(tmp_path / "r"))
+    assert code == 2 and re.search(told, said) and "Traceback" not in said, said
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

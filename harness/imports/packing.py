@@ -127,44 +127,67 @@ def pieces_in(file: FilePath) -> dict[int, str]:
     return {int(token): piece for token, piece in pieces.items()}
 
 
-def read(file: FilePath, group: int, about: Mapping[str, Any], pieces: Pieces) -> pa.Table:
-    """The rows of a problem as they were before ``write``; ``about`` has those columns that are of the problem.
+def read(
+    file: FilePath,
+    group: int,
+    about: Mapping[str, Any],
+    pieces: Pieces,
+    columns: Sequence[str] | None = None,
+    metadata: pq.FileMetaData | None = None,
+) -> pa.Table:
+    """The rows of a problem as they were before ``write``.
+
+    Args:
+        group: the problem's place in the file.
+        about: those columns that are of the problem.
+        columns: which ones; by default all.
+        metadata: of the file, where it was read before.
 
     Raises:
         ValueError: a column is missing or of another type.
     """
-    with pq.ParquetFile(file) as stream:
+    wanted = list(columns or SCHEMA.names)
+    needed = {*wanted, *((*OF_TOKENS, "tokens") if set(wanted) & {*OF_TOKENS} else ())}
+    with pq.ParquetFile(file, metadata=metadata) as stream:
         if group >= stream.num_row_groups:
             raise ValueError(f"it has {stream.num_row_groups} problems, and another one was listed")
-        stored = stream.read_row_group(group)
-    columns: dict[str, Any] = {name: pa.array([about[name]] * len(stored), SCHEMA.field(name).type) for name in about}
-    columns["index"] = pa.array(range(len(stored)), pa.int32())
-    for name in SCHEMA.names:
-        if name in columns:
-            continue
-        kind = SCHEMA.field(name).type
-        there = name in stored.column_names
-        if there and stored.schema.field(name).type != kind:
-            raise ValueError(f"its column {name} is of type {stored.schema.field(name).type}, not {kind}")
-        columns[name] = stored[name] if there else pa.nulls(len(stored), kind)
-    whole = pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
-    return _filled(whole, pieces)
+        stored = stream.read_row_group(group, [n for n in stream.schema_arrow.names if n in needed])
+        count = stream.metadata.row_group(group).num_rows
+    whole = {name: _column(name, stored, count, about) for name in SCHEMA.names if name in needed}
+    if needed.issuperset(OF_TOKENS):
+        whole |= _of_tokens(whole, pieces)
+    return pa.table([whole[name] for name in wanted], schema=pa.schema([SCHEMA.field(name) for name in wanted]))
 
 
-def _filled(rows: pa.Table, pieces: Pieces) -> pa.Table:
-    texts, ends, lengths = rows["text"].to_pylist(), _arrays(rows, "ends"), rows["length"].to_pylist()
-    for i, ids in enumerate(_arrays(rows, "tokens")):
+def _column(name: str, stored: pa.Table, count: int, about: Mapping[str, Any]) -> Any:
+    kind = SCHEMA.field(name).type
+    if name in about:
+        return pa.array([about[name]] * count, kind)
+    if name == "index":
+        return pa.array(range(count), pa.int32())
+    if name not in stored.column_names:
+        return pa.chunked_array([pa.nulls(count, kind)])
+    if stored.schema.field(name).type != kind:
+        raise ValueError(f"its column {name} is of type {stored.schema.field(name).type}, not {kind}")
+    return stored[name]
+
+
+def _of_tokens(columns: Mapping[str, Any], pieces: Pieces) -> dict[str, pa.Array]:
+    """Texts, their ends and lengths, filled in where they follow from the token ids."""
+    kind = np.dtype(np.int32)
+    texts, lengths = columns["text"].to_pylist(), columns["length"].to_pylist()
+    ids_of, ends = (lists(columns[n], kind) for n in ("tokens", "ends"))
+    for i, ids in enumerate(ids_of):
         if ids is None or not pieces:
             continue
         lengths[i] = len(ids) if lengths[i] is None else lengths[i]
         if texts[i] is None and ends[i] is None:
             texts[i], ends[i] = told(ids.tolist(), pieces)
-    columns = {
+    return {
         "text": pa.array(texts, pa.string()),
-        "ends": column_of_lists(ends, np.dtype(np.int32)),
+        "ends": column_of_lists(ends, kind),
         "length": pa.array(lengths, pa.int32()),
     }
-    return pa.table([columns.get(name, rows[name]) for name in SCHEMA.names], schema=SCHEMA)
 
 
 def _arrays(rows: pa.Table, name: str) -> list[np.ndarray | None]:

@@ -151,15 +151,13 @@ class Pool:
         """
         file = self.file_of(problem)
         try:
-            table = self._packed_rows(file, problem) if self.is_packed else _read(file, columns)
+            table = self._packed_rows(file, problem, columns) if self.is_packed else _read(file, columns)
         except FileNotFoundError as error:
             raise damaged(file, "it is gone", self.again) from error
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise unreadable(file, error) from error
             raise damaged(file, str(error).splitlines()[0], self.again) from error
-        if self.is_packed and columns:
-            table = table.select(list(columns))
         for name in columns or SCHEMA.names:
             if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
                 raise damaged(file, f"its column {name} is missing or of another type", self.again)
@@ -170,7 +168,7 @@ class Pool:
             self._hold(file, table, entry)
         return table
 
-    def _packed_rows(self, file: FilePath, problem: str) -> pa.Table:
+    def _packed_rows(self, file: FilePath, problem: str, columns: Sequence[str] | None) -> pa.Table:
         entry = self.entries[problem]
         about = {
             "problem": problem,
@@ -178,7 +176,16 @@ class Pool:
             "golds": list(entry.golds),
             "prompt_tokens": entry.prompt_tokens,
         }
-        return packing.read(file, list(self.entries).index(problem), about, self._pieces)
+        return packing.read(file, self._groups[problem], about, self._pieces, columns, self._metadata)
+
+    @cached_property
+    def _groups(self) -> dict[str, int]:
+        """Where in a packed file the paths of each problem stand."""
+        return {name: group for group, name in enumerate(self.entries)}
+
+    @cached_property
+    def _metadata(self) -> pq.FileMetaData:
+        return pq.read_metadata(self.folder / packing.PACKED)
 
     @cached_property
     def _pieces(self) -> Mapping[int, str]:
@@ -261,6 +268,8 @@ REQUIRED: dict[str, Callable[[Any], bool]] = {
     "grades": _is_line,
     "grader": lambda v: isinstance(v, dict),
     "disagreements": _is_count,
+    "packed": lambda v: v in (None, packing.PACKED),
+    "prefixes": lambda v: v is None or (isinstance(v, list) and all(type(n) is int and n > 0 for n in v)),
 }
 
 

@@ -21,7 +21,11 @@ def stored_methods(run: Run) -> dict[str, list[Record]]:
         return {}
     folder = run.engine.view.pool.folder / RECORDS
     named: dict[str, list[Record]] = {}
-    for record in records.records(folder, "judged") if folder.is_dir() else ():
+    stems = (*(f"L{prefix}-" for prefix in run.spec.prefixes), OWN_RULE)
+    for name in records.names(folder, "judged") if folder.is_dir() else ():
+        if not name.startswith(stems):
+            continue
+        record = Record.read(folder / name).checked()
         spec = record.header["spec"]
         if record.header["role"] == "closed-form":  # every table has those, exactly
             continue
