@@ -27,6 +27,7 @@ from harness.runners.bench import bench as bench_banked
 from harness.runners.bench import check_signals
 from harness.runners.live import check_live, run_live
 from harness.runners.run import Run
+from harness.runners.stored import adopt, stored_methods
 from harness.runners.work import Crew, alone
 from harness.spec import LARGEST, Ended, Pair, Stage, parse_stages, stages_of
 from harness.store.records import Record
@@ -47,12 +48,13 @@ class Result(Table):
     """The table of a bench, and what the bench did.
 
     ``sampled``: tokens generated now, 0 where everything was stored. ``left_out``: methods of ``all-registered`` that cannot
-    run here, and why.
+    run here, and why. ``stored``: methods that stand in the table with the scores that ship with the pool.
     """
 
     run: Run | None = None
     sampled: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    stored: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,9 @@ def bench(
     n, keep = _sizes(where, n, keep)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
     methods, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
-    plugins = _one_of_each([method.plugins[0] for method in methods])
+    stored = stored_methods(run)
+    here = [method for method in methods if not (stored and _stands_stored(run, method.plugins[0], stored))]
+    plugins = _one_of_each([method.plugins[0] for method in here])
     for plugin in plugins:
         check_signals(plugin, run.engine)
         if run.is_imported and (trained := _trained_on(run, plugin)):
@@ -157,10 +161,13 @@ def bench(
     crew = crew_of(workers, where, plugins, run)
     with _shown(progress, run) as step, _remembered(plugins):
         done = bench_banked(run, plugins, step, crew)
+    adopt(run, {name: every for name, every in stored.items() if name not in {p.name for p in plugins}})
     pairs = [method for method in methods if len(method.plugins) > 1]
     table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], vote, run.bank, pairs, time_limit)
     told = vars(table) | {"failures": {**done.failures, **table.failures}}
-    return Result(**told, run=run, sampled=done.sampled, left_out=left_out)
+    left_out = {name: why for name, why in left_out.items() if name not in stored}
+    shown = tuple(sorted(stored.keys() - {p.name for p in plugins}))
+    return Result(**told, run=run, sampled=done.sampled, left_out=left_out, stored=shown)
 
 
 def live(
@@ -253,6 +260,39 @@ def import_pool(
 def open_pool(name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
     """A pool that was imported, by its name or its folder."""
     return Pool.open(name, _folder("pools", pools))
+
+
+def ship_pool(
+    run: Run, out: str | FilePath, *, licence: str = "", statistics: Sequence[str] | None = None, progress: bool = True
+) -> Pool:
+    """The banked paths of a run as a pool that ships: one small file, a card, and what was scored on the paths.
+
+    Args:
+        run: what was benched; the methods' records are those of its results folder, but for those of older code.
+        out: the folder, whose name is the pool's.
+        licence: of the model's weights, for the card.
+        statistics: token statistics that ship; by default those that fit.
+    """
+    from harness.imports import shipping
+    from harness.imports.watch import SILENT
+    from harness.report.staleness import is_stale
+    from harness.store import records
+
+    scores, recorded = None, None
+    if run.folder in (records.pools(run.results) if run.results.is_dir() else ()):
+        recorded = records.pool_of(run.folder).header
+        headers = [r.header for r in records.records(run.folder, "judged") if not is_stale(r.header)]
+        scores = shipping.Scores(run.folder, headers)
+    sampled = {
+        "task": run.task.name,
+        "task_version": run.task.version,
+        "engine": dict(run.spec.engine),
+        "seed": run.spec.seed,
+        "max_tokens": run.spec.limit,
+    }
+    about = shipping.About(licence, sampled, recorded)
+    with steps("ship") if progress else nullcontext(SILENT) as step:
+        return shipping.ship_bank(run, _folder("out", out), scores, about, statistics, step)
 
 
 def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progress: bool = True) -> list[str]:
@@ -465,6 +505,11 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
     except ScoringError as error:
         return str(error) if isinstance(error.__cause__, UnavailableError) else ""
     return ""
+
+
+def _stands_stored(run: Run, plugin: Plugin, stored: Collection[str]) -> bool:
+    """Does a method stand with the scores that ship with the pool, since it cannot be scored on its paths here?"""
+    return plugin.name in stored and bool(checkpoints.unavailable(plugin, run.engine) or _lacks_on(run, plugin))
 
 
 def _folder(name: str, given: Any) -> FilePath:

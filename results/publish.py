@@ -38,16 +38,76 @@ CONTRAST = (
 )
 TIMED = "all,random,logprob,jaccard,slimsc,verifier,linear-probe,step,stop"  # one method of each kind
 
-# 64 sums, 32 paths each. Chosen by how often the model is right on problems of another seed.
-REAL = (
-    "--task reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min_terms=2,seed=1 --model smollm2 "
-    "--engine hf:dtype=bfloat16 --sampling temperature=0.3,top_p=0.95,top_k=40 --max-tokens 256 --prefix 16"
-)
-REAL_ROWS = f"bench --results {PUBLISHED} {REAL} --problems 64 --n 32 --keep 8 --pruner"
-REAL_LABELS = "--problems 128 --n 16 --continuations 2 --make-labels"
-SEED1 = "results/models/hands-seed1"
+
+@dataclass(frozen=True)
+class Real:
+    """A pretrained model on a task: what its pool, labels, trainings and rows are made with.
+
+    Task, sampling and lengths are chosen on problems of another seed, by how often the model is right and before any pruner runs.
+    ``get``: the command that puts ``model`` there; ``untrained``, ``trained``: pruners.
+    """
+
+    pool: str
+    get: str
+    model: str
+    licence: str
+    task: str
+    sampling: str
+    limit: int
+    prefixes: tuple[int, ...]
+    problems: int
+    n: int
+    keep: int
+    labels: str
+    untrained: str
+    trained: tuple[str, ...]
+    engine: str = "hf:dtype=bfloat16"
+
+    @property
+    def where(self) -> str:
+        """The options that say on what a command works, but for prefix lengths."""
+        return f"--task {self.task} --model {self.model} --engine {self.engine} --sampling {self.sampling} --max-tokens {self.limit}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Each goes on where it was interrupted, and does nothing where all is there."""
+        lengths = ",".join(map(str, self.prefixes))
+        size = f"--problems {self.problems} --n {self.n}"
+        rows = (
+            f"pathprune bench --results {PUBLISHED} {self.where} --prefix {lengths} {size} --keep {self.keep} --pruner"
+        )
+        trainings = (
+            command
+            for pruner in self.trained
+            for command in (
+                f"pathprune train {pruner} {self.where} --prefix {self.prefixes[0]} --prefixes {lengths} {self.labels} --make-labels",
+                f"{rows} {pruner}",
+            )
+        )
+        ship = f"pathprune export-pool --ship --results {PUBLISHED} {self.where} --prefix {self.prefixes[0]} {size} --licence {self.licence}"
+        return (self.get, f"{rows} {self.untrained}", *trainings, PACK, f"{ship} --out results/pools/{self.pool}")
+
 
 PACK = f"pathprune pack {PUBLISHED}"
+REAL = (
+    Real(
+        pool="smollm2-sums",
+        get="make smollm2",
+        model="smollm2",
+        licence="Apache-2.0",
+        task="reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min_terms=2,seed=1",
+        sampling="temperature=0.3,top_p=0.95,top_k=40",
+        limit=256,
+        prefixes=(16,),
+        problems=64,
+        n=32,
+        keep=8,
+        labels="--problems 128 --n 16 --continuations 2",
+        untrained="random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest,asc",
+        trained=("linear-probe", "stop"),
+    ),
+)
+SEED1 = "results/models/hands-seed1"
 
 
 def at(lengths: tuple[int, ...], command: str) -> tuple[str, ...]:
@@ -110,18 +170,9 @@ STEPS = {
         (f"pathprune bench --results {PUBLISHED} --problems 30 --live --pruner {TIMED}", PACK),
     ),
     "real": Step(
-        "rows of a real pretrained model, with STOP and a probe trained on it",
+        "pools, labels, trainings and rows of pretrained models, with the pools that ship",
         "half an hour",
-        (
-            "make smollm2",
-            f"pathprune {REAL_ROWS} random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest",
-            *(
-                command
-                for pruner in ("linear-probe", "stop")
-                for command in (f"pathprune train {pruner} {REAL} {REAL_LABELS}", f"pathprune {REAL_ROWS} {pruner}")
-            ),
-            PACK,
-        ),
+        tuple(command for real in REAL for command in real.commands),
     ),
     "second-seed": Step(
         "rows of a second seed of the embedded model, its labels and its adapter",

@@ -76,3 +76,9 @@ def test_rivals_are_the_best_of_their_type(ablations: Path, run_cli: Callable[..
         assert table.count(kind) == 1
     assert table.count("onfirmed on hands, L 22 |") + table.count("undecided on hands, L 22 |") == 9
     assert "stop - verifier" in table and "within 25% of the tokens" in table
+    across = table.partition("## Every model and task")[2]
+    assert "hands, L 22 (200 problems)" in across and "slips, L 17" in across
+    assert (
+        "smallest gain found with 80 % power" in across
+        and "* F1: better than the best of Type I: confirmed on hands" in across
+    )

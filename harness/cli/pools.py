@@ -9,7 +9,7 @@ import click
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import cli, console, steps, where
+from harness.cli.base import asked, cli, console, steps, where
 from harness.cli.values import COUNT, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf
 from harness.where import Where, given
 
@@ -107,9 +107,13 @@ def summary(pool: Any) -> list[str]:
 @click.option("--out", required=True, type=OUT_FOLDER)
 @click.option("--push", "repository", type=TEXT, help="upload it to the hub as this data set, OWNER/NAME")
 @click.option("--private", is_flag=True)
+@click.option("--ship", is_flag=True, help="a folder that benches take as it is, with the scores of --results")
+@click.option("--results", default="results/published", show_default=True, type=FOLDER, help="of --ship: scores")
+@click.option("--statistics", type=TEXT, help="of --ship: token statistics, a,b,c  [default: those that fit]")
+@click.option("--licence", type=TEXT, help="of --ship: of the model's weights, for the card")
 def export_pool(
-    on: Where, n: int | None, problems: int | None, bank: Path, out: Path, repository: str | None, private: bool
-) -> None:
+    on: Where, n: int | None, problems: int | None, bank: Path, out: Path, repository: str | None, private: bool, ship: bool, **rest: Any
+) -> None:  # fmt: skip
     """Write an imported pool, or the banked paths of a task, as a Parquet data set with a card."""
     from harness.imports import exporting
     from harness.session import run_of
@@ -119,6 +123,11 @@ def export_pool(
         raise PathpruneError("--private is of --push OWNER/NAME; give both")
     if on.pool is not None and (n is not None or problems is not None):
         raise PathpruneError("a pool is exported whole; leave out --n and --problems")
+    if ship:
+        _ship(on, given(n, 64), problems, bank, out, repository, **rest)
+        return
+    if given_in_vain := [name for name in ("results", "statistics", "licence") if asked(name)]:
+        raise PathpruneError(f"--{given_in_vain[0]} is of --ship; give both")
     with steps("export") as progress:
         if on.pool is not None:
             exporting.export_pool(on.pool, out, progress)
@@ -128,3 +137,22 @@ def export_pool(
     console.print(f"wrote {out}; import it with: {advice.command('import', file=out, name='NAME')}")
     if repository:
         console.print(f"pushed to {exporting.push_pool(out, repository, private)}")
+
+
+def _ship(
+    on: Where, n: int, problems: int | None, bank: Path, out: Path, repository: str | None, results: Path, statistics: str | None,
+    licence: str | None,
+) -> None:  # fmt: skip
+    from harness.session import run_of, ship_pool
+    from harness.spec import Stage
+
+    if on.pool is not None or repository:
+        raise PathpruneError("--ship is of paths that were sampled here, into a folder; leave out --pool and --push")
+    run = run_of(on, n, (Stage(on.prefix, 1),), problems, results, bank)
+    wanted = None if statistics is None else [name.strip() for name in statistics.split(",") if name.strip()]
+    pool = ship_pool(run, out, licence=licence or "", statistics=wanted)
+    size = sum(file.stat().st_size for file in pool.folder.rglob("*") if file.is_file())
+    there = ", ".join(pool.statistics) or "no token statistics"
+    if not pool.about["prefixes"]:
+        console.print(f"no scores ship, for {results} has none of these paths", style="yellow")
+    console.print(f"wrote {out}: {size / 1e6:.1f} MB, with {there}; bench it: {advice.command('bench', pool=out)}")

@@ -237,11 +237,18 @@ def frontier(
 @published
 @click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
 @click.option("--frontier", "frontier_file", default="results/frontier.csv", show_default=True, type=FILE)
+@click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE)
+@click.option(
+    "--across", type=TEXT, default="*", show_default=True, help="tables that stand side by side, as --only has them"
+)
 @only_option(ONE)
 @click.option("--out", default="results/findings.md", show_default=True, type=out_file(".md"))
-def findings(results: Path, ablations: Path, frontier_file: Path, only: str, out: Path) -> None:
-    """What STOP's paper found, each claim confirmed, not confirmed or undecided by an interval of ours."""
+def findings(
+    results: Path, ablations: Path, frontier_file: Path, law_file: Path, across: str, only: str, out: Path
+) -> None:
+    """What STOP's paper found, each claim confirmed, not confirmed or undecided: on one table in full, and on every model and task."""
     from harness import report
+    from harness.studies import evidence
     from harness.studies import findings as study
 
     chosen = report.selected(results, only)
@@ -253,7 +260,10 @@ def findings(results: Path, ablations: Path, frontier_file: Path, only: str, out
     claims = study.claims(ablations, chosen[0], frontier_file)
     for claim in claims:
         console.print(f"{claim.verdict:<32}{claim.text}: {claim.measured} {claim.value}", markup=False)
-    study.write(claims, ablations, out)
+    columns = evidence.columns(report.selected(results, across), ablations, frontier_file, law_file)
+    for text in evidence.verdicts(columns):
+        console.print(text, markup=False)
+    study.write(claims, ablations, out, evidence.markdown(columns) if columns else "")
     console.print(f"wrote {out}")
 
 

@@ -102,12 +102,14 @@ def _show(table: Any) -> None:
     for why in dict.fromkeys(table.left_out.values()):
         names = ", ".join(name for name, reason in table.left_out.items() if reason == why)
         console.print(f"left out {names}: {why}", style="yellow")
+    if table.stored:
+        console.print(f"with the scores that ship with the pool: {', '.join(table.stored)}")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
         )
     console.print(table)
-    for line in tables.notes(table.group):
+    for line in tables.with_power(table.group, table.keep, table.rows):
         console.print(line)
     made = f"{table.sampled:,} tokens generated"
     if table.run.is_imported:

@@ -19,6 +19,7 @@ from harness.imports.judging import judged_here
 from harness.imports.pool import AGAIN, DISAGREEMENTS, PATHS, PROBLEMS, Entry, Pool
 from harness.imports.rows import ImportedPath
 from harness.imports.schema import content_digest, lists
+from harness.imports.shipping import RECORDS, other_paths
 from harness.imports.watch import SILENT, Progress
 from harness.store.blame import damaged, unreadable
 
@@ -59,18 +60,28 @@ def flaws(pool: Pool, progress: Progress = SILENT) -> Iterator[str]:
         yield from _of_problem(pool, entry, rows, counted)
     if is_whole:  # else every sum differs, which says nothing more
         yield from _of_card(pool, counted, listed)
+        yield from _of_scores(pool)
 
 
 def _strangers(pool: Pool, entries: Mapping[str, Entry]) -> Iterator[str]:
     listed = {entry.file for entry in entries.values()}
+    if pool.is_packed:
+        return
     for file in sorted((pool.folder / PATHS).glob("*")):
         if file.name not in listed:
             yield f"{file} belongs to no problem of {PROBLEMS}; move it out of the pool"
 
 
+def _of_scores(pool: Pool) -> Iterator[str]:
+    """Scores that ship with the pool and are not of its paths."""
+    folder = pool.folder / RECORDS
+    if folder.is_dir():
+        yield from (f"{folder} was not recorded on these paths: {flaw}" for flaw in other_paths(pool, folder))
+
+
 def _of_problem(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> Iterator[str]:
     """What is wrong with the rows of one problem, apart from what reading them refuses."""
-    file = pool.folder / PATHS / entry.file
+    file = pool.file_of(entry.problem.id)
     name = entry.problem.id
     counted.digests.append((name, entry.sha256 or content_digest(rows)))
     asked = (rows["problem"][0].as_py(), rows["prompt"][0].as_py() or "", tuple(rows["golds"][0].as_py() or ()))
@@ -139,7 +150,7 @@ def _of_grades(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> It
             continue
         counted.differing.add((entry.problem.id, i))
         if mode == "ours":
-            file = pool.folder / PATHS / entry.file
+            file = pool.file_of(entry.problem.id)
             told, now = ("right" if r else "wrong" for r in (right, ours[1]))
             yield f"{file}: path {i} is stored as {told} (answer {answer}), and its text is {now} by this version's grades (answer {ours[0]}); {AGAIN}"
 

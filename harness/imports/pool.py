@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from harness import advice
 from harness.api import MOST_FLOPS, STATISTICS, Path, PathpruneError, Problem, TokenStats
+from harness.imports import packing
 from harness.imports.schema import SCHEMA, content_digest, flaw_of, lists
 from harness.imports.tokens import Document, Tokens
 from harness.store.blame import damaged, other_format, unreadable
@@ -127,38 +128,79 @@ class Pool:
         most = max(e.paths for e in self.entries.values())
         return {name: e.paths for name, e in self.entries.items() if e.paths < most}
 
+    @property
+    def is_packed(self) -> bool:
+        """Do the paths of all problems lie in one file, as ``harness.imports.shipping`` writes them?"""
+        return self.about.get("packed") == packing.PACKED
+
+    @property
+    def again(self) -> str:
+        """How what is damaged is mended."""
+        return "restore it from where you have it" if self.is_packed else AGAIN
+
+    def file_of(self, problem: str) -> FilePath:
+        """The file that holds the paths of a problem."""
+        place = FilePath(packing.PACKED) if self.is_packed else FilePath(PATHS, self.entries[problem].file)
+        return inside(self.folder / place, self.folder)
+
     def rows(self, problem: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one problem, as ``harness.imports.schema`` says; whole ones are held to their digest.
 
         Raises:
             PathpruneError: they are not what the import wrote.
         """
-        file = inside(self.folder / PATHS / self.entries[problem].file, self.folder)
+        file = self.file_of(problem)
         try:
-            with pq.ParquetFile(file) as stream:
-                table = stream.read(columns=list(columns) if columns else None)
+            table = self._packed_rows(file, problem, columns) if self.is_packed else _read(file, columns)
         except FileNotFoundError as error:
-            raise damaged(file, "it is gone", AGAIN) from error
+            raise damaged(file, "it is gone", self.again) from error
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise unreadable(file, error) from error
-            raise damaged(file, str(error).splitlines()[0], AGAIN) from error
+            raise damaged(file, str(error).splitlines()[0], self.again) from error
         for name in columns or SCHEMA.names:
             if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
-                raise damaged(file, f"its column {name} is missing or of another type", AGAIN)
+                raise damaged(file, f"its column {name} is missing or of another type", self.again)
         entry = self.entries[problem]
         if len(table) != entry.paths:
-            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {entry.paths}", AGAIN)
+            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {entry.paths}", self.again)
         if not columns:
             self._hold(file, table, entry)
         return table
 
+    def _packed_rows(self, file: FilePath, problem: str, columns: Sequence[str] | None) -> pa.Table:
+        entry = self.entries[problem]
+        about = {
+            "problem": problem,
+            "prompt": entry.problem.prompt or None,
+            "golds": list(entry.golds),
+            "prompt_tokens": entry.prompt_tokens,
+        }
+        return packing.read(file, self._groups[problem], about, self._pieces, columns, self._metadata)
+
+    @cached_property
+    def _groups(self) -> dict[str, int]:
+        """Where in a packed file the paths of each problem stand."""
+        return {name: group for group, name in enumerate(self.entries)}
+
+    @cached_property
+    def _metadata(self) -> pq.FileMetaData:
+        return pq.read_metadata(self.folder / packing.PACKED)
+
+    @cached_property
+    def _pieces(self) -> Mapping[int, str]:
+        return packing.pieces_in(self.folder / packing.PACKED)
+
     def _hold(self, file: FilePath, table: pa.Table, entry: Entry) -> None:
         """Refuse rows that are not those that were imported."""
         if flaw := flaw_of(table):
-            raise damaged(file, flaw, AGAIN)
+            raise damaged(file, flaw, self.again)
         if entry.sha256 and content_digest(table) != entry.sha256:
-            raise damaged(file, "its rows are not those that were imported: somebody changed it", AGAIN)
+            raise damaged(
+                file,
+                f"its rows are not those that were {'shipped' if self.is_packed else 'imported'}: somebody changed it",
+                self.again,
+            )
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.about['problems']} problems, {self.about['paths']} paths>"
@@ -167,6 +209,11 @@ class Pool:
         for name, holds in REQUIRED.items():
             if not holds(self.about.get(name)):
                 raise damaged(self.folder / CARD, f"{name} is {shown(self.about.get(name))}", AGAIN)
+
+
+def _read(file: FilePath, columns: Sequence[str] | None) -> pa.Table:
+    with pq.ParquetFile(file) as stream:
+        return stream.read(columns=list(columns) if columns else None)
 
 
 def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
@@ -221,6 +268,8 @@ REQUIRED: dict[str, Callable[[Any], bool]] = {
     "grades": _is_line,
     "grader": lambda v: isinstance(v, dict),
     "disagreements": _is_count,
+    "packed": lambda v: v in (None, packing.PACKED),
+    "prefixes": lambda v: v is None or (isinstance(v, list) and all(type(n) is int and n > 0 for n in v)),
 }
 
 

@@ -77,8 +77,8 @@ def table(
         "prompt": pa.array([prompt] * count, pa.string()),
         "golds": pa.array([list(golds)] * count, pa.list_(pa.string())),
         "prompt_tokens": pa.array([prompt_tokens] * count, pa.int32()),
-        "tokens": _lists([p.tokens for p in paths], np.dtype(np.int32)),
-        "ends": _lists([p.ends for p in paths], np.dtype(np.int32)),
+        "tokens": column_of_lists([p.tokens for p in paths], np.dtype(np.int32)),
+        "ends": column_of_lists([p.ends for p in paths], np.dtype(np.int32)),
         "probes": pa.array([[vars(q) for q in p.probes] or None for p in paths], pa.list_(PROBE)),
         "rewards": pa.array(
             [[{"name": n, "scores": list(s)} for n, s in p.rewards] or None for p in paths], pa.list_(REWARD)
@@ -87,11 +87,11 @@ def table(
     for name in ("text", "length", "finish", "answer", "correct"):
         columns[name] = pa.array([getattr(p, name) for p in paths], SCHEMA.field(name).type)
     for name in STATISTICS:
-        columns[name] = _lists([p.statistics.get(name) for p in paths], np.dtype(np.float16))
+        columns[name] = column_of_lists([p.statistics.get(name) for p in paths], np.dtype(np.float16))
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _lists(arrays: Sequence[np.ndarray | None], kind: np.dtype[Any]) -> pa.Array:
+def column_of_lists(arrays: Sequence[np.ndarray | None], kind: np.dtype[Any]) -> pa.Array:
     """Arrays of any lengths as one column of lists, without a Python object for each number."""
     lengths = [0 if a is None else len(a) for a in arrays]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

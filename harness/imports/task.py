@@ -33,9 +33,11 @@ class ImportedTask(Task):
                 f"pool {pool.name} has at most {max(e.paths for e in entries)} paths of a problem, and n = {least} were asked for"
             )
         longest = max(2, view.longest)
+        cut = min(longest - 1, max(1, round(SHARE * view.mean)))
+        scored = tuple(pool.about.get("prefixes") or ()) if view.recorded else ()
         self.defaults = TaskDefaults(
             model="", sampling=Sampling(), max_tokens=longest, problems=len(self._problems),
-            prefixes=(min(longest - 1, max(1, round(SHARE * view.mean))),), closing=self.grader.closing, step=self.grader.step,
+            prefixes=scored or (cut,), closing=self.grader.closing, step=self.grader.step,
             labels={"problems": len(self._problems), "n": pool.best_n(), "continuations": 1, "harvest": 0},
         )  # fmt: skip
 

@@ -19,8 +19,8 @@ from harness.replay.pool import PerProblem, no_pruning
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group
 from harness.report.frontier import folds_of
-from harness.report.rows import Replayed, chance, judge
-from harness.report.tables import line, plain, shown, write_part
+from harness.report.rows import Replayed, chance, judge, power_of
+from harness.report.tables import DETECTABLE, line, plain, power_text, shown, write_part
 
 STOPPING = "asc"  # the stopping rule that is shown
 HEADS = ["method", "type", "accuracy of the kept paths", "gain over random", "majority vote", "tokens saved"]
@@ -73,11 +73,11 @@ def _best(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
     for quadrant in get_args(Quadrant):
         of_type = [r for r in replayed if r.competes and not r.by_votes and r.method.quadrant == quadrant]
         if of_type:
-            name, result, gain = _crossfitted(of_type)
+            name, result, gain = crossfitted(of_type)
             yield _line(name, quadrant, group, result, gain)
 
 
-def _crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
+def crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
     """(the name chosen most often, results, gains ``[Q]``), each problem's from the method that is best on the other folds."""
     gains = np.stack([r.gain for r in candidates])
     folds = folds_of(gains.shape[1])
@@ -112,10 +112,18 @@ def markdown(group: Group, keep: int) -> str:
     """The table with its title, and a note on how its lines were chosen."""
     note = (
         f"{group.pool.n} paths sampled, {keep} finished, {len(group.pool.problems)} problems; 95 % paired bootstrap intervals. The best "
-        "method of each type is chosen on other problems than those it is shown on."
-    )
+        "method of each type is chosen on other problems than those it is shown on. "
+    ) + _power(group, keep)
     body = [line(HEADS), "|" + "---|" * len(HEADS), *(line(one.cells()) for one in lines(group, keep))]
-    return "\n".join([f"**{plain(group.title)}**", "", *body, "", note, ""])
+    return "\n".join([f"**{plain(group.title)}**", "", *body, "", note.rstrip(), ""])
+
+
+def _power(group: Group, keep: int) -> str:
+    """What the problems can detect, of the methods that compete."""
+    drawn = chance(group, keep).voted
+    told = [power_of(judge(m, group, keep), group, drawn) for m in group.judged if m.ranks and not m.stale]
+    gains, voted = ([one.get(name) for one in told] for name in DETECTABLE)
+    return power_text(keep, len(group.pool.problems), gains, voted)
 
 
 def write(groups: Sequence[Group], keep: int, file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from harness.replay.stats import FEW, Interval
 from harness.report import Group
@@ -46,7 +47,7 @@ def table(group: Group, rows: Sequence[Row], keep: int) -> str:
     few = " Few problems: read the intervals." if len(group.pool.problems) < FEW else ""
     caption = (
         f"{escaped(group.title)}; {len(group.pool.problems)} problems, 95\\,\\% bootstrap intervals over problems. Bold: "
-        f"the best method and those whose paired difference to it includes 0; underlined: the best of the rest.{few}"
+        f"the best method and those whose paired difference to it includes 0; underlined: the best of the rest.{few}{_power(keep, rows)}"
     )
     return "\n".join(
         [
@@ -65,6 +66,15 @@ def table(group: Group, rows: Sequence[Row], keep: int) -> str:
             "",
         ]
     )
+
+
+def _power(keep: int, rows: Sequence[Row]) -> str:
+    """The smallest gains that the problems detect, in percent as the table has them; "" where none is known."""
+    told = []
+    for unit, name in ((f"avg@{keep}", "detectable"), (f"cons@{keep}", "detectable_voted")):
+        if values := [value for row in rows if (value := getattr(row, name)) is not None]:
+            told.append(f"{100 * median(values):.1f} in {unit}")
+    return f" Gains over random of {' and '.join(told)} are detected with 80\\,\\% power." if told else ""
 
 
 def emphasis(rows: Sequence[Row]) -> dict[int, str]:

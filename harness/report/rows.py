@@ -23,7 +23,7 @@ from harness.replay.pool import (
     weighted_vote,
 )
 from harness.replay.stages import Checks, random_stages, replay_stages
-from harness.replay.stats import FEW, Interval, auroc, bootstrap, bootstraps, holm, ratio, within_auroc
+from harness.replay.stats import FEW, Interval, auroc, bootstrap, bootstraps, detectable, holm, ratio, within_auroc
 from harness.report import Group, Method
 from harness.report.parallel import each
 from harness.spec import Ended
@@ -66,6 +66,8 @@ class Row:
     role: Role = "method"
     serial: Interval | None = None  # generated tokens that must come one after another; None: not recorded
     rounds: float = NAN  # of generation
+    detectable: float | None = None  # the smallest gain that so many problems find with 80 % power; None: not compared
+    detectable_voted: float | None = None  # the same of cons@k
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,10 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
     oracle = next((r for r in replayed if r.method.role == "oracle"), None)
     once = [*_grouped(competing, _shown_once), *([r] for r in replayed if not r.competes)]
     ranked = each(
-        lambda same: _named(_row(same[0], group, keep, ended, adjusted.get(same[0]), best, oracle, vote), same), once
+        lambda same: _named(
+            _row(same[0], group, keep, ended, adjusted.get(same[0]), best, oracle, vote, drawn.voted), same
+        ),
+        once,
     )
     ranked.sort(key=lambda row: (row.role == "oracle", -(row.gain.mean if row.gain else -9.0)))
     failed = [
@@ -210,7 +215,7 @@ def _replayed(method: Method, group: Group, keep: int, ended: Ended) -> tuple[np
 
 def _row(
     replayed: Replayed, group: Group, keep: int, ended: Ended, adjusted: float | None, best: Replayed | None,
-    oracle: Replayed | None, vote: str | None,
+    oracle: Replayed | None, vote: str | None, drawn: np.ndarray,
 ) -> Row:  # fmt: skip
     method, pool = replayed.method, replayed.method.pool
     behind = _paired(replayed, best) if best and replayed.competes and replayed is not best else None
@@ -237,8 +242,17 @@ def _row(
         note=_note(method, group, replayed),
         bypassed=_bypassed(replayed, group, keep, ended),
         role=method.role,
+        **power_of(replayed, group, drawn),
         **_numbers(replayed.result, no_pruning(pool), pool),
     )
+
+
+def power_of(replayed: Replayed, group: Group, drawn: np.ndarray) -> dict[str, Any]:
+    """What this many problems detect of a method that competes; ``drawn``: votes of random survivors, on the group's problems."""
+    if not replayed.competes or replayed.method.pool.problems != group.pool.problems:
+        return {}
+    voted = detectable(replayed.result.voted - drawn)
+    return {"detectable": None if replayed.by_votes else detectable(replayed.gain), "detectable_voted": voted}
 
 
 def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Interval | None:

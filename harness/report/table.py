@@ -177,7 +177,8 @@ class Table:
 
         heads = tables.columns(self.group.pool.n, self.keep)
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
-        return f"<p>{escape(self.title)}</p>{cells.iloc[:, list(tables.BRIEF)].to_html(index=False)}"
+        shown = cells.iloc[:, list(tables.BRIEF)].to_html(index=False)
+        return f"<p>{escape(self.title)}</p>{shown}<p>{escape(tables.power(self.keep, self.rows))}</p>"
 
 
 def _group_of(folder: FilePath, spec: RunSpec, problems: Sequence[str]) -> Group:

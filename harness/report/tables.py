@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -111,6 +112,39 @@ def notes(group: Group) -> list[str]:
     return lines + (_of_import(group) if group.origin else [])
 
 
+def with_power(group: Group, keep: int, table_rows: Sequence[Row]) -> list[str]:
+    """What stands below a table, and what its problems can detect."""
+    about, *rest = notes(group)
+    detected = power(keep, table_rows)
+    return [f"{about} {detected}".rstrip(), *rest]
+
+
+def power(keep: int, table_rows: Sequence[Row]) -> str:
+    """The smallest gain over random that the table's problems detect, from the methods' own paired differences; "" where none is known."""
+    problems = max((row.problems for row in table_rows), default=0)
+    return power_text(keep, problems, *([getattr(row, name) for row in table_rows] for name in DETECTABLE))
+
+
+DETECTABLE = ("detectable", "detectable_voted")  # of a row
+
+
+def power_text(keep: int, problems: int, gains: Sequence[float | None], voted: Sequence[float | None]) -> str:
+    """The same from what each method's gain of avg and of cons has to be."""
+    told = [_span(f"avg@{keep}", [g for g in gains if g]), _span(f"cons@{keep}", [v for v in voted if v])]
+    if not any(told):
+        return ""
+    return (
+        f"Power: {problems} problems detect a true gain over random of {' and of '.join(filter(None, told))}, or more, with a probability of "
+        "80 % (two-sided 5 %, one comparison; the median method's paired differences, and those of least and most spread)."
+    )
+
+
+def _span(unit: str, values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) in {unit}"
+
+
 def _of_import(group: Group) -> list[str]:
     """What is to be known of paths that somebody else sampled."""
     origin, few = group.origin, {p: n for p, n in group.origin["ragged"].items() if n < group.pool.n}
@@ -151,7 +185,7 @@ def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequenc
     for row in table_rows:
         texts = [plain(text) if i in WORDS else text for i, text in enumerate(cells(row))]
         lines.append(line([texts[i] for i in indices]))
-    return "\n".join([*lines, "", *notes(group), ""])
+    return "\n".join([*lines, "", *with_power(group, keep, table_rows), ""])
 
 
 def line(texts: Sequence[str]) -> str:

@@ -225,6 +225,17 @@ def snapshot_records(file: Path) -> list[Record]:
     return [Record.read(file.parent / name) for name in packed.headers(file)]
 
 
+def copy(folder: Path, out: Path, specs: Sequence[Mapping[str, Any]]) -> None:
+    """Write the pool's record of a folder, and those of its methods that have these specs, as snapshots into another folder."""
+    wanted = [record for record in records(folder, "judged") if record.header["spec"] in specs]
+    by_file: dict[str, list[Packed]] = {}
+    for record in (pool_of(folder), *wanted):
+        snapshot, name = snapshot_of(record.file)
+        by_file.setdefault(snapshot.name, []).append(Packed(name, record.header, [*record.lines.values()]))
+    for file, packets in by_file.items():
+        packed.write(out / file, packets)
+
+
 def pack(
     folder: Path,
     restated: Callable[[Header], Header] = lambda header: header,

@@ -60,7 +60,7 @@ class Claim:
 def claims(ablations: Path, group: Group, frontier: Path | None = None) -> list[Claim]:
     """The trade-off from a group's records, the rest from the tables of ``pathprune ablation`` and ``pathprune frontier``."""
     on = testbed(group)
-    stopped = [replace(claim, testbed=on.partition(", L")[0]) for claim in _against_stopping(group, frontier)]
+    stopped = [replace(claim, testbed=on.partition(", L")[0]) for claim in against_stopping(group, frontier)]
     return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *stopped, *_ablated(ablations)]
 
 
@@ -72,7 +72,7 @@ PAIRS = (  # of a frontier
 )
 
 
-def _against_stopping(group: Group, file: Path | None) -> Iterator[Claim]:
+def against_stopping(group: Group, file: Path | None) -> Iterator[Claim]:
     """What STOP's paper leaves out: pruning against the rule that stops sampling, on the same paths within equal tokens."""
     if file is None or not file.exists():
         return
@@ -149,12 +149,18 @@ ROWS = (
 
 def _ablated(root: Path) -> Iterator[Claim]:
     """Claims whose ablation has not been run have no value."""
-    text, spread = "", luck(root)
+    return iter(ablated(root))
+
+
+def ablated(root: Path) -> dict[Claim, tuple[str, str, str]]:
+    """Claims by ablation, each with the ablation's name, minuend and subtrahend; those not run have no value."""
+    text, spread, told = "", luck(root), {}
     for finding, paper, name, one, other in ROWS:
         text = finding or text
         file = root / f"{name}-gains.csv"
         value = _difference(file, one, other, spread) if file.exists() else Interval(*[float("nan")] * 4)
-        yield Claim(text, paper, f"{one} - {other}", value, _trained_on(root / f"{name}.csv"))
+        told[Claim(text, paper, f"{one} - {other}", value, _trained_on(root / f"{name}.csv"))] = (name, one, other)
+    return told
 
 
 def _differences(file: Path) -> pd.DataFrame:
@@ -226,9 +232,10 @@ def _note(root: Path) -> str:
     )
 
 
-def write(tried: list[Claim], ablations: Path, file: Path) -> None:
-    """A table and a note into a Markdown file, or between the markers of a README."""
+def write(tried: list[Claim], ablations: Path, file: Path, across: str = "") -> None:
+    """A table and a note into a Markdown file, or between the markers of a README; ``across``: what every other pool says."""
     rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), shown(c.bypassed, "+.3f"), c.verdict) for c in tried]
     lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
-    text = "\n".join([*lines, "", _note(ablations), ""])
+    more = ["## Every model and task", "", across] if across else []
+    text = "\n".join([*lines, "", _note(ablations), "", *more])
     write_part(file, "findings", "# Findings of the STOP paper, tried here\n\n", text)

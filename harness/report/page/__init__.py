@@ -17,7 +17,7 @@ import pandas as pd
 from harness.replay.stats import Interval
 from harness.report import Group
 from harness.report.rows import Row
-from harness.report.tables import BRIEF, cells, columns, notes
+from harness.report.tables import BRIEF, cells, columns, with_power
 from harness.store.files import writable
 
 LINES = {"all (no pruning)": "no pruning", "random (expected)": "random"}  # rows whose curve has another name
@@ -89,7 +89,7 @@ def _sha(text: str) -> str:
 
 def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -> dict[str, Any]:
     spec, engine = group.spec, group.spec["engine"]
-    about, *warnings = notes(group)
+    about, *warnings = with_power(group, keep, rows)
     lines = [_line(str(name), frame) for name, frame in curves.groupby("pruner", sort=False)]
     shown = [_row(row, {line["name"] for line in lines}) for row in rows]
     heads = zip(columns(group.pool.n, keep), COLUMNS, strict=True)

@@ -1,0 +1,283 @@
+"""What STOP's paper found, on every pool that has records: a line per claim, a column per model and task.
+
+Each cell is a paired difference over the problems of its column. All cells are one family: a claim holds in a column when Holm's p-value
+over the whole table is below 0.05 and the difference has the claimed sign. Selection noise: a rival that is "the best of its type" is
+chosen on other problems than those it is compared on. Length: a claim of its own, the gain less what the kept paths' lengths alone would
+give. Option position: where answers are letters, the gain less what preferring the letters that are right on other problems would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+
+from harness.replay.pool import length_matched
+from harness.replay.stats import Interval, bootstrap, detectable, holm
+from harness.report import Group, Method, groups_of
+from harness.report.brief import crossfitted
+from harness.report.figures.chosen import keep_of
+from harness.report.rows import Replayed, chance, judge
+from harness.report.tables import line, plain, shown
+from harness.store.records import pool_of
+from harness.studies import findings
+from harness.studies import law as laws
+
+LEVEL = 0.05
+METHOD = "stop"
+SHARE = 0.25  # of the tokens, at which pruning is compared with stopping
+TOOL_SIZES = ((24, 8), (16, 8))  # launched and kept, as the paper did with tools
+FEWEST = 2  # problems that a difference has an interval of
+KINDS = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
+LETTERS = frozenset("ABCDEFGHIJ")
+
+GAINS = "STOP's prefixes are better than chance"
+VOTES = "... and so are their votes"
+LONGER = "... beyond what path lengths explain"
+PLACED = "... beyond what the position of options explains"
+TRADE = "F1: better than the best of Type "
+TOOLS = "F6: STOP's gain survives tools"
+LAW = "The retention law beats a constant share"
+ABLATED = {
+    "tokens": "F2: several [STOP] tokens, not too many",
+    "rank": "F3: the LoRA needs rank, up to a point",
+    "labels": "F4: Monte-Carlo labels beat outcomes",
+    "adapter": "F5: the adapter is needed",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One claim in one column; ``measured`` says which difference ``value`` is, whose claimed sign is plus."""
+
+    claim: str
+    measured: str
+    value: Interval
+    adjusted_p: float = float("nan")
+
+    @property
+    def verdict(self) -> str:
+        """confirmed, not confirmed (the other sign), or undecided, after the correction."""
+        if not self.adjusted_p < LEVEL:
+            return "undecided"
+        return "confirmed" if self.value.mean > 0 else "not confirmed"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model on a task at one prefix length."""
+
+    title: str
+    problems: int
+    detects: float | None  # the smallest gain of STOP that so many problems find with 80 % power
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+
+
+def columns(
+    groups: Sequence[Group], ablations: Path | None = None, frontier: Path | None = None, law: Path | None = None
+) -> list[Column]:
+    """A column for each pool in which STOP has judged every problem, all cells corrected as one family.
+
+    Args:
+        groups: tables of a results folder; of each pool the length at which most methods were benched stands.
+        ablations, frontier, law: what ``pathprune ablation``, ``pathprune frontier`` and ``pathprune law fit`` wrote.
+    """
+    made = []
+    for group in _widest(groups):
+        stop = _judged(group)
+        if stop is None:
+            continue
+        cells = [
+            *_gains(group, stop),
+            *_rivals(group, stop),
+            *_with_tools(group),
+            *_against_stopping(group, frontier),
+            *_ablated(group, ablations),
+            *_law(group, law),
+        ]
+        made.append((group, stop, {c.claim: c for c in cells}))
+    adjusted = iter(holm([_p(cell.value) for *_, cells in made for cell in cells.values()]))
+    return [
+        Column(
+            findings.testbed(group),
+            len(group.pool.problems),
+            detectable(stop.gain),
+            {key: _corrected(cell, next(adjusted)) for key, cell in cells.items()},
+        )
+        for group, stop, cells in made
+    ]
+
+
+def _widest(groups: Sequence[Group]) -> list[Group]:
+    """Of each pool the length at which most methods were benched, the shortest of several."""
+    by_folder: dict[Path, list[Group]] = {}
+    for group in groups:
+        by_folder.setdefault(group.folder, []).append(group)
+    return [max(same, key=lambda g: (len(g.judged), -g.prefix)) for same in by_folder.values()]
+
+
+def _judged(group: Group, keep: int | None = None) -> Replayed | None:
+    """What STOP keeps; None where it has not judged all problems, or those are too few for an interval."""
+    if len(group.pool.problems) < FEWEST:
+        return None
+    every = {m.name: m for m in group.judged if _is_whole(m, group)}
+    return judge(every[METHOD], group, keep or keep_of(group.pool.n)) if METHOD in every else None
+
+
+def _is_whole(method: Method, group: Group) -> bool:
+    return method.ranks and not method.stale and method.pool.problems == group.pool.problems
+
+
+def _gains(group: Group, stop: Replayed) -> Iterator[Cell]:
+    """STOP against random survivors: paths, votes, and paths beyond what else could explain them."""
+    keep = keep_of(group.pool.n)
+    size = f"{keep}\\|{group.pool.n}"
+    yield Cell(GAINS, f"stop - random, avg@{size}", bootstrap(stop.gain))
+    drawn = chance(group, keep)
+    yield Cell(VOTES, f"stop - random, cons@{size}", bootstrap(stop.result.voted - drawn.voted))
+    by_length = stop.result.accuracy - length_matched(group.pool, stop.mask)
+    yield Cell(LONGER, f"stop - paths of like lengths, avg@{size}", bootstrap(by_length))
+    preferred = _preferred(group, stop.mask)
+    if preferred is not None:
+        yield Cell(PLACED, f"stop - random, less its letters' gain, avg@{size}", bootstrap(stop.gain - preferred))
+
+
+def _preferred(group: Group, mask: np.ndarray) -> np.ndarray | None:
+    """What the kept paths' letters alone would gain; None where answers are no letters."""
+    lines = pool_of(group.folder).lines
+    answers = [lines[p]["answers"][: group.pool.n] for p in group.pool.problems]
+    told = {answer for row in answers for answer in row if answer is not None}
+    if not told or not told <= LETTERS:
+        return None
+    return by_letter(np.array([["" if a is None else a for a in row] for row in answers]), group.pool.correct, mask)
+
+
+def by_letter(letters: np.ndarray, correct: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The gain over random ``[Q]`` that the kept paths' letters alone would give: a path counts as often as paths of its letter are
+    right on the other problems. All arrays are ``[Q, N]``; a path without an answer counts nothing."""
+    worth = np.zeros(letters.shape)
+    for letter in sorted(set(letters.ravel()) - {""}):
+        here = letters == letter
+        right, count = (correct & here).sum(1), here.sum(1)
+        others = (right.sum() - right) / np.maximum(1, count.sum() - count)
+        worth += here * others[:, None]
+    return np.asarray((worth * mask).sum(1) / np.maximum(1, mask.sum(1)) - worth.mean(1))
+
+
+def _rivals(group: Group, stop: Replayed) -> Iterator[Cell]:
+    """STOP against the best method of each other type, chosen on the other folds of problems."""
+    keep = keep_of(group.pool.n)
+    replayed = [judge(m, group, keep) for m in group.judged if _is_whole(m, group)]
+    for kind, quadrant in KINDS.items():
+        of_type = [r for r in replayed if r.method.quadrant == quadrant and r.competes and not r.by_votes]
+        if of_type:
+            name, _, gain = crossfitted(of_type)
+            yield Cell(
+                TRADE + kind, f"stop - {name} (chosen on other problems), avg@{keep}", bootstrap(stop.gain - gain)
+            )
+
+
+def _with_tools(group: Group) -> Iterator[Cell]:
+    """STOP's votes against those of random survivors where paths run code, at the paper's sizes."""
+    if "tools" not in group.spec["engine"]:
+        return
+    for n, keep in TOOL_SIZES:
+        fewer = [g for g in groups_of(group.folder, n) if g.prefix == group.prefix] if n <= group.pool.n else []
+        stop = _judged(fewer[0], keep) if fewer else None
+        if stop is not None:
+            gap = stop.result.voted - chance(fewer[0], keep).voted
+            yield Cell(f"{TOOLS}, {n} to {keep}", f"stop - random, cons@{keep}\\|{n}", bootstrap(gap))
+
+
+def _against_stopping(group: Group, file: Path | None) -> Iterator[Cell]:
+    """Pruning against rules that stop sampling, within a share of the tokens."""
+    for claim in findings.against_stopping(group, file):
+        if claim.measured.endswith(f"cons within {100 * SHARE:g}% of the tokens"):
+            yield Cell(claim.text, claim.measured, claim.value)
+
+
+def _ablated(group: Group, root: Path | None) -> Iterator[Cell]:
+    """What an ingredient of STOP buys, where the ablation was run on this task; the luck of trainings is in the intervals."""
+    if root is None:
+        return
+    for claim, (name, one, other) in findings.ablated(root).items():
+        if name in ABLATED and findings.testbed(group) == claim.testbed:
+            # Its p-value knows the problems alone; the interval knows the luck of trainings, too.
+            yield Cell(f"{ABLATED[name]} ({one} - {other})", claim.measured, replace(claim.value, p=float("nan")))
+
+
+def _law(group: Group, file: Path | None) -> Iterator[Cell]:
+    """The fitted law against the best constant share, each on problems that it was not fitted on."""
+    if file is None or not file.exists():
+        return
+    told = laws.read(file)
+    mine = f"{group.spec['task']}-{group.spec['engine']['model']}-"
+    if any(pool.startswith(mine) for pool in told["pools"]) and "law - constant" in told["held_out"]:
+        mean, low, high = told["held_out"]["law - constant"]
+        yield Cell(LAW, "law - constant, cons", Interval(mean, low, high, float("nan")))
+
+
+def _p(value: Interval) -> float:
+    """Two-sided; of an interval that holds more than the problems' noise, or whose resamples are not at hand, by its width."""
+    if value.p == value.p:
+        return value.p
+    spread = (value.high - value.low) / (2 * norm.ppf(0.975))
+    return float(2 * norm.sf(abs(value.mean) / spread)) if spread > 0 else float(value.mean == 0)
+
+
+def _corrected(cell: Cell, adjusted_p: float) -> Cell:
+    return Cell(cell.claim, cell.measured, cell.value, adjusted_p)
+
+
+def markdown(made: Sequence[Column]) -> str:
+    """The table, how it was made, and what follows from it, claim by claim."""
+    heads = ["claim", *(f"{column.title} ({column.problems} problems)" for column in made)]
+    claims = list(dict.fromkeys(claim for column in made for claim in column.cells))
+    order = sorted(claims, key=_place)
+    rows = [[claim, *(_text(column.cells.get(claim)) for column in made)] for claim in order]
+    detected = [
+        "smallest gain found with 80 % power, avg",
+        *("-" if c.detects is None else f"{c.detects:.3f}" for c in made),
+    ]
+    lines = [
+        line([plain(head) for head in heads]),
+        "|" + "---|" * len(heads),
+        *(line([plain(text) for text in row]) for row in [*rows, detected]),
+    ]
+    count = sum(len(column.cells) for column in made)
+    note = (
+        f"Differences with 95 % intervals over problems; verdicts after Holm's correction for all {count} comparisons of this table at {LEVEL:.0%}. "
+        "Rivals are chosen on other problems than those they are compared on. Each learned method was trained once: the luck of a training "
+        "is part of the intervals of F2 to F5 alone. An empty cell was not tried."
+    )
+    return "\n".join([*lines, "", note, "", *(f"* {text}" for text in verdicts(made)), ""])
+
+
+def verdicts(made: Sequence[Column]) -> list[str]:
+    """For each claim, where it is confirmed, not confirmed and undecided: what is believed, and what would have to change."""
+    claims = sorted({claim for column in made for claim in column.cells}, key=_place)
+    told = []
+    for claim in claims:
+        by_verdict: dict[str, list[str]] = {}
+        for column in made:
+            if claim in column.cells:
+                by_verdict.setdefault(column.cells[claim].verdict, []).append(column.title)
+        parts = [f"{word} on {' and '.join(by_verdict[word])}" for word in WORDS if word in by_verdict]
+        told.append(plain(f"{claim}: {'; '.join(parts)}."))
+    return told
+
+
+WORDS = ("confirmed", "not confirmed", "undecided")
+ORDER = (GAINS, VOTES, LONGER, PLACED, TRADE, *ABLATED.values(), TOOLS, LAW)
+
+
+def _place(claim: str) -> tuple[int, str]:
+    """Claims of the paper first, in their order, and then those against stopping."""
+    return next((i for i, start in enumerate(ORDER) if claim.startswith(start)), len(ORDER)), claim
+
+
+def _text(cell: Cell | None) -> str:
+    return "" if cell is None else f"{shown(cell.value, '+.3f')}, {cell.verdict}"
