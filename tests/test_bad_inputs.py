@@ -28,7 +28,7 @@ TOY = ("--task", "toy", "--engine", "toy")
 # What a verb needs besides, so that the value on trial is the only thing wrong.
 NEEDED = {
     "train": ["linear-probe"], "ablation": ["rank"], "check": ["first"], "convert": ["in.gguf", "out"], "adopt": ["in", "--out", "out"],
-    "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "show": ["pool.jsonl"],
+    "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "record": ["pool.jsonl"], "show": ["0"],
     "recommend": ["--budget", "0.25"],
     "law recommend": ["--budget", "4096", "--prefix", "22", "--length", "130"],
 }  # fmt: skip
