@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -309,10 +310,15 @@ def _cutter(spec: Mapping[str, Any], paths: Sequence[Path]) -> tuple[Callable[[P
     """What gives the text of a path's first L tokens, and what is to be said of it."""
     if spec["engine"]["engine"] == IMPORTED:
         return (lambda path, length: path.cut(length, lambda tokens: getattr(tokens, "text", "")).text), []
+    from harness.engines.identity import EMBEDDED, FETCHED
     from harness.imports.measure import decoder_by
 
+    model = str(spec["engine"]["model"])
     try:
-        decode = decoder_by(str(spec["engine"]["model"]))
+        # A bare name may be the last part of a folder elsewhere: no hub is asked for it.
+        if model not in (*EMBEDDED, *FETCHED) and "/" not in model and not FilePath(model).is_dir():
+            raise PathpruneError(f"model {model} is not in this folder")
+        decode = decoder_by(model)
     except PathpruneError as error:
         rate = sum(len(p.text) for p in paths) / max(1, sum(p.drawn for p in paths))
         told = f"Prefixes are cut at {rate:.1f} characters per token, for there is no tokenizer here: {error}"

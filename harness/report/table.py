@@ -192,9 +192,9 @@ class Table:
         return pool
 
     def __rich__(self) -> Any:
-        from harness.report import tables
+        from harness.report.screen import Screen
 
-        return tables.terminal(self.group, self.keep, self.rows)
+        return Screen(self.group, self.keep, self.rows)
 
     def __repr__(self) -> str:
         from rich.console import Console

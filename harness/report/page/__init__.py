@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,42 +29,41 @@ from harness.store.files import writable
 LINES = {"all (no pruning)": "no pruning", "random (expected)": "random"}  # rows whose curve has another name
 TESTBEDS = (*EMBEDDED, "toy")  # tasks of ours; all else is a real model's
 FAMILY = re.compile(r"[^:(=]*")  # a method's name without options, the key of a double, and methods of the same row
-DIGITS = 6  # more than any interval is worth, and the same on every machine
-DRAWN = 5  # of a curve's points
-EXACT = 2**53
+DIGITS = 5  # more than any interval is worth, and the same on every machine
+EXACT = 10**15  # below which a number's digits are its own
 FOLDERS = re.compile(r"(?<==)~?/[^,]*/(?=[^,])")  # of an option's value
 
 
 Value = float | Interval | tuple[str, Interval] | None
 
-# In the order of tables.columns: a column's key in a link, and what it sorts by; None: its text.
-COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None], ...] = (
-    ("pruner", None),
-    ("type", None),
-    ("fidelity", None),
-    ("avg", lambda r: r.accuracy),
-    ("gain", lambda r: r.gain),
-    ("p", lambda r: r.adjusted_p),
-    ("matched", lambda r: r.matched),
-    ("behind", lambda r: r.behind),
-    ("oracle", lambda r: r.oracle_share),
-    ("cons", lambda r: r.voted),
-    ("vote", lambda r: r.own_vote),
-    ("tokens", lambda r: r.tokens),
-    ("cold", lambda r: r.cold_tokens),
-    ("saved", lambda r: r.saved),
-    ("generated", lambda r: r.saved_generated),
-    ("mflops", lambda r: r.flops / 1e6),
-    ("within", lambda r: r.within),
-    ("pooled", lambda r: r.pooled),
-    ("length", lambda r: r.kept_length),
-    ("truncated", lambda r: r.truncated),
-    ("labels", lambda r: r.label_tokens),
-    ("problems", lambda r: r.problems),
-    ("note", None),
-    ("bypassed", lambda r: r.bypassed),
-    ("serial", lambda r: r.serial),
-    ("rounds", lambda r: r.rounds),
+# In the order of tables.columns: a column's key in a link, what it sorts by (None: its text), and the form of its numbers.
+COLUMNS: tuple[tuple[str, Callable[[Row], Value] | None, str], ...] = (
+    ("pruner", None, ""),
+    ("type", None, ""),
+    ("fidelity", None, ""),
+    ("avg", lambda r: r.accuracy, ".3f"),
+    ("gain", lambda r: r.gain, "+.3f"),
+    ("p", lambda r: r.adjusted_p, ".3f"),
+    ("matched", lambda r: r.matched, "+.3f"),
+    ("behind", lambda r: r.behind, "+.3f"),
+    ("oracle", lambda r: r.oracle_share, ".0%"),
+    ("cons", lambda r: r.voted, ".3f"),
+    ("vote", lambda r: r.own_vote, ".3f"),
+    ("tokens", lambda r: r.tokens, ",.0f"),
+    ("cold", lambda r: r.cold_tokens, ",.0f"),
+    ("saved", lambda r: r.saved, ".1%"),
+    ("generated", lambda r: r.saved_generated, ".1%"),
+    ("mflops", lambda r: r.flops / 1e6, ",.0f"),
+    ("within", lambda r: r.within, ".3f"),
+    ("pooled", lambda r: r.pooled, ".3f"),
+    ("length", lambda r: r.kept_length, ".1f"),
+    ("truncated", lambda r: r.truncated, ".1%"),
+    ("labels", lambda r: r.label_tokens, ",.0f"),
+    ("problems", lambda r: r.problems, ".0f"),
+    ("note", None, ""),
+    ("bypassed", lambda r: r.bypassed, "+.3f"),
+    ("serial", lambda r: r.serial, ",.0f"),
+    ("rounds", lambda r: r.rounds, ".1f"),
 )
 
 
@@ -104,7 +104,7 @@ def _write(file: Path, data: Mapping[str, Any]) -> None:
 
 def _columns(heads: Sequence[Sequence[str]]) -> dict[str, Any]:
     """What all tables share of their columns: keys, and labels for every n that there is."""
-    kinds = [[key, int(value is not None), int(i in BRIEF)] for i, (key, value) in enumerate(COLUMNS)]
+    kinds = [[key, int(value is not None), int(i in BRIEF), form] for i, (key, value, form) in enumerate(COLUMNS)]
     return {"columns": kinds, "heads": list(heads)}
 
 
@@ -150,13 +150,19 @@ def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame) -> dict[str,
 
 
 def _row(row: Row, lines: set[str]) -> dict[str, Any]:
-    """A row's texts are those of the Markdown tables; its values, which sort, are those of numeric columns, null without a number.
+    """A row's words, its values (of numeric columns, null without a number), and what is said of it.
 
-    ``family``: the method of which it is a variant. What is false or empty is left out: the page holds hundreds of rows."""
+    The page writes numbers in their column's form; ``said`` has those texts of the Markdown tables that this would not give, by
+    column. ``family``: the method of which it is a variant. What is false or empty is left out: the page holds hundreds of rows."""
     texts = cells(row)
     texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name.partition(" = ")[0]))
     family = _name(FAMILY.match(row.name)[0].strip())  # type: ignore[index]  # it matches any text
+    values = [None if value is None else _plain(value(row)) for _, value, _ in COLUMNS]
+    numeric = [i for i, (_, value, _) in enumerate(COLUMNS) if value is not None]
     flags = {
+        "said": {
+            i: texts[i] for i in numeric if values[i] is not None and written(values[i], COLUMNS[i][2]) != texts[i]
+        },
         "line": line if line in lines else None,
         "family": family if family != texts[0] else None,
         "muted": int(row.role in ("control", "closed-form", "oracle")),
@@ -164,15 +170,39 @@ def _row(row: Row, lines: set[str]) -> dict[str, Any]:
         "stale": int("stale" in row.note),
         "competes": int(row.adjusted_p is not None),
     }
-    values = [_plain(value(row)) for _, value in COLUMNS if value is not None]
-    return {"texts": texts, "values": values, **{key: flag for key, flag in flags.items() if flag}}
+    words = [text for i, text in enumerate(texts) if i not in numeric]
+    return {
+        "words": words,
+        "values": [values[i] for i in numeric],
+        **{key: flag for key, flag in flags.items() if flag or flag == ""},
+    }
+
+
+def written(value: Any, form: str) -> str:
+    """What the page makes of a value that ``_plain`` gave: ``written`` of page.js, which rounds halves away from zero."""
+    if not isinstance(value, list):
+        return _fixed(value, form)
+    mean, low, high, *rule = value
+    if low is not None and high is None:
+        return ""  # no interval of ours
+    between = "n/a" if low is None else f"{_fixed(low, form.lstrip('+'))}, {_fixed(high, form.lstrip('+'))}"
+    return f"{''.join(f'{name} ' for name in rule)}{_fixed(mean, form)} [{between}]"
+
+
+def _fixed(value: float, form: str) -> str:
+    if abs(value) >= EXACT:
+        return ""  # nothing that a table holds; a browser would write a power of ten
+    places, percent = int(form[-2]), "%" * form.endswith("%")
+    exact = Decimal(value * 100 if percent else value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    sign = "+" if form.startswith("+") and not exact.is_signed() else ""
+    return f"{sign}{exact:{',' if form.startswith(',') else ''}f}{percent}"
 
 
 def _line(name: str, frame: pd.DataFrame) -> dict[str, Any]:
     """A pruner's curve: for every share finished (0: a rule of its own) its points [N, tokens, cons, low, high]."""
     points: dict[str, list[Any]] = {}
     for gamma, *values in frame[["gamma", "N", "tokens", "cons", "low", "high"]].itertuples(index=False):
-        points.setdefault(f"{gamma:g}", []).append([_plain(v, DRAWN) for v in values])
+        points.setdefault(f"{gamma:g}", []).append([_plain(v) for v in values])
     return {"name": _name(name), "quadrant": str(frame["quadrant"].iloc[0]), "points": points}
 
 
@@ -181,7 +211,7 @@ def _name(name: str) -> str:
     return FOLDERS.sub("", name)
 
 
-def _plain(value: Value, digits: int = DIGITS) -> Any:
+def _plain(value: Value) -> Any:
     """A number, [mean, low, high] or [mean, low, high, rule]; None where there is no number."""
     if isinstance(value, tuple):
         rule, interval = value
@@ -191,5 +221,5 @@ def _plain(value: Value, digits: int = DIGITS) -> Any:
         return None if mean is None else [mean, _plain(value.low), _plain(value.high)]
     if value is None or not math.isfinite(value):
         return None
-    rounded = float(f"{value:.{digits}g}")
+    rounded = float(f"{value:.{DIGITS}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < EXACT else rounded

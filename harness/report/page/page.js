@@ -7,6 +7,7 @@ const DASHES = ["", "6 3", "2 2.5", "9 3 2 3", "12 4", "5 2 1 2 1 2"];
 const BLANK = "–";
 const ACROSS = { tokens: "tokens per problem (log scale)", serial: "serial tokens per problem, a proxy of latency (log scale)" };
 const UP = { cons: "majority vote of the kept paths (cons)", avg: "mean accuracy of the kept paths (avg)" };
+const EXACT = { "all (no pruning)": "all", "random (expected)": "random" }; // looks of their own
 const WHICH = ["all", "kept", "dropped", "right", "wrong"];
 let view = new URLSearchParams(); // everything that a link restores
 
@@ -49,11 +50,25 @@ function choice(label, options, current, pick, shown = same) {
 
 // ---- what the file holds, as the page uses it
 
+/** A number, or a mean with its interval, in its column's form; harness.report.page.written says the same. */
+function written(value, form) {
+  if (!Array.isArray(value)) return fixed(value, form);
+  const [mean, low, high, rule] = value, bare = form.replace("+", "");
+  return `${rule ? `${rule} ` : ""}${fixed(mean, form)} [${low === null ? "n/a" : `${fixed(low, bare)}, ${fixed(high, bare)}`}]`;
+}
+
+function fixed(value, form) {
+  const percent = form.endsWith("%"), text = (percent ? value * 100 : value).toFixed(Number(form.at(-2)));
+  const grouped = form.startsWith(",") ? text.replace(/\B(?=(\d{3})+(?!\d))/g, ",") : text;
+  return (form.startsWith("+") && !text.startsWith("-") ? "+" : "") + grouped + (percent ? "%" : "");
+}
+
 DATA.tables.forEach((group) => {
-  group.columns = DATA.columns.map(([key, numeric, brief], i) => ({ key, numeric: Boolean(numeric), brief: Boolean(brief), label: DATA.heads[group.heads][i] }));
+  group.columns = DATA.columns.map(([key, numeric, brief, form], i) => ({ key, form, numeric: Boolean(numeric), brief: Boolean(brief), label: DATA.heads[group.heads][i] }));
   group.rows.forEach((row) => {
-    const values = row.values.values();
-    row.values = group.columns.map((c, i) => (c.numeric ? values.next().value : row.texts[i]));
+    const words = row.words.values(), values = row.values.values();
+    row.values = group.columns.map((c) => (c.numeric ? values.next().value : words.next().value));
+    row.texts = row.values.map((value, i) => row.said?.[i] ?? (!group.columns[i].numeric ? value : value === null ? BLANK : written(value, group.columns[i].form)));
     row.line ??= null;
     row.family ??= row.texts[0];
   });
@@ -207,7 +222,7 @@ function buildRow(table, row, reach) {
     : el("button", { type: "button", class: "name", title: "show or hide its line in the chart" }, row.texts[0]);
   const stale = row.stale ? el("mark", { class: "stale", title: "made by older code" }, "stale") : null;
   const more = el("button", { type: "button", class: "more", hidden: "", onclick: (event) => { event.stopPropagation(); toggle("open", row.family); } });
-  const first = el("th", { scope: "row", "data-q": row.texts[1] }, name, stale, more);
+  const first = el("th", { scope: "row", "data-q": EXACT[row.texts[0]] || row.texts[1], "data-type": row.texts[1] }, name, stale, more);
   const cells = columns.slice(1).map((c, i) => buildCell(c, row.texts[i + 1], row.values[i + 1], reach));
   const tr = el("tr", { class: [row.muted ? "muted" : "", row.stale ? "old" : ""].join(" ").trim() || null }, first, ...cells);
   if (row.line !== null) tr.addEventListener("click", () => toggle(`line.${table.group.slug}`, row.line));
@@ -260,7 +275,7 @@ function folded(rows) {
     const variants = members.filter((row) => row !== head), wanted = view.has("variants") || view.getAll("open").includes(family) || Boolean(view.get("q"));
     out.push({ row: head, variants, wanted });
   }
-  return out;
+  return out.sort((a, b) => rows.indexOf(a.row) - rows.indexOf(b.row));
 }
 
 function syncRow({ row, variants, wanted }) {
@@ -347,7 +362,7 @@ function buildFrontier(table) {
   table.front = front;
   return el("figure", { class: "frontier" }, el("figcaption", {}, el("h3", {}, "Frontier"), front.choices,
     el("p", { class: "about" }, `A dot is a row of the table. The line joins rows that no other row beats at less cost: they were found on the problems that are shown.
-      Curves of single methods, and mixtures chosen on other problems, are in frontier.md.`)), front.plot);
+      pathprune frontier compares policies whose settings are chosen on other problems.`)), front.plot);
 }
 
 /** [x, y, low, high] of a row, or null where it has none of them. */
@@ -388,8 +403,7 @@ function drawFrontier({ group, front, shown }) {
 }
 
 function drawDot({ row, cx, cy, on }) {
-  const kind = row.texts[0] === "all (no pruning)" ? "all" : row.texts[1];
-  return svg("circle", { class: ["dot", on ? "on" : "", row.beyond ? "beyond" : ""].join(" ").trim(), "data-q": kind, "data-name": row.texts[0], cx, cy, r: on ? 5.5 : 4 });
+  return svg("circle", { class: ["dot", on ? "on" : "", row.beyond ? "beyond" : ""].join(" ").trim(), "data-q": EXACT[row.texts[0]] || row.texts[1], "data-name": row.texts[0], cx, cy, r: on ? 5.5 : 4 });
 }
 
 const short = (name) => (name.length > 26 ? name.slice(0, 25) + "…" : name);
@@ -532,14 +546,14 @@ const cross = (x, y, more) => svg("path", { class: "cross", d: `M${x - 4} ${y - 
 /** The colour of its quadrant, and a dash that tells it from the others there: the usual line is solid. */
 function style(table, line) {
   if (line.name === "no pruning") return { kind: "all", dash: null };
-  if (line.name === "random") return { kind: "control", dash: "2 2.5" };
+  if (line.name === "random") return { kind: "random", dash: "2 2.5" };
   const peers = unique([...usual(table.group), ...chosen(table)]).filter((l) => l.quadrant === line.quadrant && !ownRule(l));
   return { kind: line.quadrant, dash: DASHES[Math.max(0, peers.indexOf(line)) % DASHES.length] || null };
 }
 
 function draw(table) {
   const width = table.plot.clientWidth, lines = chosen(table);
-  for (const button of table.section.querySelectorAll(".shares button")) button.setAttribute("aria-pressed", button.dataset.gamma === gamma());
+  for (const button of table.section.querySelectorAll("[data-gamma]")) button.setAttribute("aria-pressed", button.dataset.gamma === gamma());
   drawLegend(table, lines);
   if (!width) return; // hidden; the observer draws it once it has a size
   const height = Math.round(Math.min(420, Math.max(260, width * 0.5))), s = scales(lines, width, height);
@@ -683,7 +697,7 @@ function pathsOf(found, used, which) {
     el("th", { scope: "row" }, String(i)), el("td", { class: "number" }, number(used.scores[i], 3)), el("td", {}, kept.has(i) ? "kept" : fate(found, used, i)), el("td", {}, found.answers[i] ?? BLANK),
     el("td", { "data-verdict": right.has(i) ? "better" : "worse" }, right.has(i) ? "right" : "wrong"), el("td", { class: "number" }, number(found.lengths[i], 0)),
     found.prefixes.length ? el("td", { class: "prefix" }, found.prefixes[i]) : null));
-  const heads = ["path", "score", "fate", "answer", "", "tokens", ...(found.prefixes.length ? ["prefix"] : [])];
+  const heads = ["path", "score", "fate", "answer", "verdict", "tokens", ...(found.prefixes.length ? ["prefix"] : [])];
   return plainTable(`Paths of ${found.problem}, by the score of ${used.name}`, heads, rows);
 }
 
@@ -704,7 +718,11 @@ function jump(event, id) {
 if (DATA.tables.length) {
   buildTabs();
   buildFilters();
-} else document.body.classList.add("bare");
+} else {
+  document.body.classList.add("bare");
+  document.title = "pathprune paths";
+  document.querySelector("h1 span").textContent = "paths";
+}
 buildExamples();
 buildFindings();
 buildEvery();
