@@ -217,7 +217,8 @@ class Table:
 def _again(spec: Mapping[str, Any], problems: int, bank: FilePath) -> str:
     """The command that samples the paths of a record's problems into the bank again; it scores them in a folder of its own."""
     engine = spec["engine"]
-    kind = engine["engine"] + (f":dtype={engine['dtype']}" if engine.get("dtype", "float32") != "float32" else "")
+    typed = engine["engine"] in ("hf", "vllm") and engine.get("dtype", "float32") != "float32"
+    kind = engine["engine"] + (f":dtype={engine['dtype']}" if typed else "")
     options = {"pruner": "random", "task": spec["task"], "model": engine["model"], "engine": kind}
     if sampling := ",".join(f"{name}={value}" for name, value in engine.get("sampling", {}).items()):
         options["sampling"] = sampling
