@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial, wraps
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -137,7 +138,10 @@ def leaderboard(
         return
     chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
     curved = any(out.suffix == ".html" for out in outs)
-    large = each_table(partial(_table, keep=keep, ended=ended, vote=vote, curved=curved), chosen)
+    with bar("tables", len(chosen)) as progress:
+        numbers = count(1)
+        counted = partial(_table, keep=keep, ended=ended, vote=vote, curved=curved)
+        large = each_table(counted, chosen, lambda table: progress(next(numbers), table[0].slug))
     large.sort(key=lambda table: (str(table[0].folder), table[0].prefix))
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
