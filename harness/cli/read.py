@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial, wraps
 from itertools import count
 from pathlib import Path
@@ -138,14 +139,18 @@ def leaderboard(
         return
     chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
     curved = any(out.suffix == ".html" for out in outs)
-    with bar("tables", len(chosen)) as progress:
+    counted = partial(_table, keep=keep, ended=ended, vote=vote, curved=curved)
+    with bar("tables", len(chosen)) if len(chosen) > 1 else nullcontext(_silent) as progress:
         numbers = count(1)
-        counted = partial(_table, keep=keep, ended=ended, vote=vote, curved=curved)
         large = each_table(counted, chosen, lambda table: progress(next(numbers), table[0].slug))
     large.sort(key=lambda table: (str(table[0].folder), table[0].prefix))
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
         console.print(f"wrote {out}")
+
+
+def _silent(done: int, note: str) -> None:
+    """No bar: one table takes seconds."""
 
 
 def _brief(groups: Any, keep: int, outs: tuple[Path, ...]) -> None:
