@@ -218,6 +218,17 @@ def _of_object(given: Any, is_class: bool) -> Plugin:
     return Plugin(built, f"{name}:{shown}" if shown else name, options, f"object {code}", code, scorer=scorer)
 
 
+def split_specs(specs: str) -> list[str]:
+    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
+    parts: list[str] = []
+    for part in filter(None, specs.split(",")):
+        if parts and "=" in part.partition(":")[0]:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:
     """``name:k=v,k=v`` to the name and its options."""
     head, _, tail = spec.partition(":")

@@ -18,6 +18,7 @@ from harness import advice, registry
 from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.imports.pool import POOLS, Pool
 from harness.learn import checkpoints
+from harness.ledger import IMPORTED
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Method, Plugin
 from harness.plugins.objects import remember
@@ -36,10 +37,13 @@ from harness.vote import VOTES
 from harness.where import Where, given
 
 if TYPE_CHECKING:
+    from harness.report import Group
     from harness.report.frontier import Frontiers
     from harness.report.lanes import Table as Lanes
+    from harness.report.problem import Shown
     from harness.report.recommend import Recommendation
 
+DERIVED = ("fingerprint", "version", "max_tokens")  # terms that follow from others, mostly
 RESULTS, BANK, LAW = FilePath("results/local"), FilePath("results/bank"), FilePath("results/law.json")
 
 
@@ -320,6 +324,67 @@ def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", ba
     return Results.read(_folder("folder", folder), keep, only, _folder("bank", bank))
 
 
+def show(
+    problem: str | int,
+    pruners: str | Sequence[str] | None = None,
+    *,
+    results: str | FilePath = RESULTS,
+    keep: int | None = None,
+    only: str | None = None,
+    bank: str | FilePath = BANK,
+) -> Shown:
+    """The paths of one problem: what methods kept and dropped of them, and whether that was right. Nothing is sampled.
+
+    Args:
+        problem: its id, or its number from 0 in the table's order.
+        pruners: names of methods of the table, in one string or a sequence; the first orders the paths. By default stop, or
+            where that was not benched the method that gains most.
+        results: what ``bench`` wrote, or results/published of the repository.
+        keep: paths finished per problem; 8 by default, of imported paths an eighth of them.
+        only: which table, such as ``"task=hands,prefix=22"``; by default the largest of present code that has the problem.
+        bank: folder of the sampled paths, or of the imported pool, which hold the texts.
+
+    Returns:
+        The paths with ``frame()`` and ``only("dropped", "right")``; a terminal and a notebook show them as a table.
+
+    Raises:
+        PathpruneError: whatever a user can mend, in one line. Texts that are not there are a note, not an error.
+    """
+    from harness.report import selected
+    from harness.report.order import foremost
+    from harness.report.problem import table_with
+
+    if isinstance(problem, bool) or not isinstance(problem, str | int):
+        raise PathpruneError(f"problem is an id or a number, not {shown(problem)}")
+    if keep is not None:
+        _whole("keep", keep)
+    _check_only("*" if only is None else only)
+    tables = foremost(selected(_folder("results", results), "*" if only is None else only))
+    group = table_with(tables, problem)
+    kept = given(keep, _usual_keep(group))
+    found = Table(group, (), kept, _folder("bank", bank)).show(problem, pruners)
+    others = [other for other in tables if other is not group and found.problem in other.pool.problems]
+    if only is not None or not others:
+        return found
+    told = f"The problem is in {len(others)} more tables; choose one with only, e.g. {_terms(others[0], group)}."
+    return replace(found, notes=(*found.notes, told))
+
+
+def _usual_keep(group: Group) -> int:
+    """Paths finished per problem where nobody says: an eighth of imported ones, 8 of others."""
+    n = group.pool.n
+    return max(1, n // 8) if group.spec["engine"]["engine"] == IMPORTED else min(8, n)
+
+
+def _terms(group: Group, other: Group) -> str:
+    """What tells a table from another one, as ``only`` has it."""
+    from harness.report import facts
+
+    ours, theirs = ({**facts(g.spec), "prefix": str(g.prefix)} for g in (group, other))
+    terms = [f"{key}={value}" for key, value in ours.items() if theirs.get(key) != value and key not in DERIVED]
+    return ",".join(terms) or group.slug
+
+
 def frontier(
     results: str | FilePath = RESULTS,
     *,
@@ -412,10 +477,10 @@ def _policies(
     _check_flag("progress", progress)
     _whole("draws", draws)
     _check_only(only)
-    names = split_specs(scorers) if isinstance(scorers, str) else scorers
+    names = registry.split_specs(scorers) if isinstance(scorers, str) else scorers
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)):
         raise PathpruneError(f"scorers are names of methods, not {shown(scorers)}")
-    listed = split_specs(rules) if issubclass(type(rules), str) else rules
+    listed = registry.split_specs(rules) if issubclass(type(rules), str) else rules
     listed = listed if issubclass(type(listed), Sequence) else [listed]
     behind = {plugin.name: plugin for plugin in rules_of(listed)}
     tables = tables_of(selected(_folder("results", results), only))
@@ -566,7 +631,7 @@ def choose(
 ) -> tuple[list[Method], dict[str, str]]:
     """(methods ready to run, what ``all-registered`` leaves out and why). ``lacks`` may say why one cannot run on these paths."""
     # By type: an object of others may raise when it is asked for its class.
-    wanted = split_specs(pruners) if issubclass(type(pruners), str) else pruners
+    wanted = registry.split_specs(pruners) if issubclass(type(pruners), str) else pruners
     wanted = wanted if issubclass(type(wanted), Sequence) else [wanted]
     if not wanted:
         raise PathpruneError("no pruner given; see: pathprune list")
@@ -606,17 +671,6 @@ def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:
                 f"two different pruners are named {plugin.name}; rename one of the classes, or bench them one after the other"
             )
     return list(known.values())
-
-
-def split_specs(specs: str) -> list[str]:
-    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
-    parts: list[str] = []
-    for part in filter(None, specs.split(",")):
-        if parts and "=" in part.partition(":")[0]:
-            parts[-1] += f",{part}"
-        else:
-            parts.append(part)
-    return parts
 
 
 def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], run: Run) -> Crew:

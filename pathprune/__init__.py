@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TokenStats,
     )
     from harness.imports.pool import Pool
+    from harness.report.problem import Shown
     from harness.session import (
         Live,
         Result,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         open_pool,
         recommend,
         results,
+        show,
     )
     from harness.spec import RunSpec, Stage
 
@@ -65,6 +67,7 @@ __all__ = [
     "Result",
     "RunSpec",
     "Sampling",
+    "Shown",
     "Stage",
     "Stopping",
     "Streaming",
@@ -80,6 +83,7 @@ __all__ = [
     "open_pool",
     "recommend",
     "results",
+    "show",
 ]
 
 HOMES = {
@@ -95,10 +99,12 @@ HOMES = {
             "open_pool",
             "recommend",
             "results",
+            "show",
         ),
         "harness.session",
     ),
     "Pool": "harness.imports.pool",
+    "Shown": "harness.report.problem",
     **dict.fromkeys(("RunSpec", "Stage"), "harness.spec"),
 }
 

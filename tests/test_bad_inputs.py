@@ -28,7 +28,7 @@ TOY = ("--task", "toy", "--engine", "toy")
 # What a verb needs besides, so that the value on trial is the only thing wrong.
 NEEDED = {
     "train": ["linear-probe"], "ablation": ["rank"], "check": ["first"], "convert": ["in.gguf", "out"], "adopt": ["in", "--out", "out"],
-    "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "show": ["pool.jsonl"],
+    "push": ["stop", "me/mine"], "export": ["stop", "--out", "out"], "record": ["pool.jsonl"], "show": ["0"],
     "recommend": ["--budget", "0.25"],
     "law recommend": ["--budget", "4096", "--prefix", "22", "--length", "130"],
 }  # fmt: skip
@@ -243,7 +243,9 @@ CASES: list[tuple[str, str]] = [
     ("plot --results r --venue nerips", "did you mean neurips?"), ("plot --results r --out file", "is a file"),
     ("findings --results r --only *", "no record of stop"), ("findings --results nowhere", "no results folder"),
     ("pack nowhere", "no results folder"), ("pack file", "is a file"), ("pack empty", "no records"),
-    ("show nowhere.jsonl", "nowhere.jsonl"), ("show nowhere.parquet", "nowhere.parquet"), ("show r", "is a folder"), ("show file", "is not a"),
+    ("record nowhere.jsonl", "nowhere.jsonl"), ("record nowhere.parquet", "nowhere.parquet"), ("record r", "is a folder"),
+    ("record file", "is not a"), ("show pool.jsonl", "pathprune record"), ("show 0 --results r --pruner x", "unknown pruner of this table"),
+    ("show nobody --results r", "a number from 0 to"),
     ("law fit --results r", "unknown pruner with records under r"), ("law fit --results nowhere", "no results folder"), ("law fit --out x.csv", "ends in none of"),
     ("law show --law nowhere.json", "no law at"), ("law show --law file", "is damaged"), ("law show --law broken.json", "its pruner"),
     ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "ends in none of"),

@@ -244,7 +244,7 @@ def test_interrupt_says_how_to_go_on(run_cli: Run, folders: tuple[str, ...], mon
     assert code == 130 and "the same command continues" in out
 
 
-def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+def test_leaderboard_plot_and_record(run_cli: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
     run_cli("bench", *TOY, *folders, "--pruner", "logprob,first")
     results = ("--results", str(tmp_path / "r"))
     readme = tmp_path / "README.md"
@@ -257,7 +257,7 @@ def test_leaderboard_plot_and_show(run_cli: Run, folders: tuple[str, ...], tmp_p
     assert run_cli("leaderboard", *results, "--keep", "2", "--out", str(readme))[0] == 0 and readme.read_text() == text
     assert run_cli("plot", *results, "--out", str(tmp_path / "f"))[0] == 0
     assert {f.suffix for f in (tmp_path / "f").iterdir()} == {".png", ".pdf", ".csv"}
-    code, out = run_cli("show", str(next((tmp_path / "r").rglob("L5-logprob*"))))
+    code, out = run_cli("record", str(next((tmp_path / "r").rglob("L5-logprob*"))))
     assert code == 0 and '"pruner": "logprob"' in out and '"commit"' in out
     code, out = run_cli("leaderboard", "--results", str(tmp_path / "nothing"))
     assert code == 2 and "no results folder" in out

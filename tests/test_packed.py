@@ -232,16 +232,16 @@ def test_rows_of_older_code_can_be_dropped(tmp_path: Path, run_cli: Callable[...
     assert run_cli("pack", str(tmp_path / "r"), "--drop-stale") == (0, "")
 
 
-def test_pack_and_show_are_verbs(tmp_path: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
+def test_pack_and_record_are_verbs(tmp_path: Path, run_cli: Callable[..., tuple[int, str]]) -> None:
     shutil.copytree(FIXTURES, tmp_path / "r")
     code, out = run_cli("pack", str(tmp_path / "r"))
     assert code == 0 and out.count("wrote") == 4
     assert run_cli("pack", str(tmp_path / "r")) == (0, "")
-    code, out = run_cli("show", str(tmp_path / "r" / FOLDER / "L22.parquet"))
+    code, out = run_cli("record", str(tmp_path / "r" / FOLDER / "L22.parquet"))
     assert code == 0 and "L22-stop-9555c1e7.jsonl: method, 4 problems, 0 errors" in out and out.count("\n") == 3
-    code, out = run_cli("show", str(tmp_path / "r" / FOLDER / "L22-stop-9555c1e7.jsonl"))
+    code, out = run_cli("record", str(tmp_path / "r" / FOLDER / "L22-stop-9555c1e7.jsonl"))
     assert code == 0 and '"problems": 4' in out and '"role": "method"' in out
-    for arguments in (("pack", str(tmp_path / "none")), ("show", str(tmp_path / "none.parquet"))):
+    for arguments in (("pack", str(tmp_path / "none")), ("record", str(tmp_path / "none.parquet"))):
         code, out = run_cli(*arguments)
         assert code == 2 and "none" in out and "Traceback" not in out
     (tmp_path / "r" / FOLDER / "L22.parquet").write_bytes(b"PAR1 nonsense PAR1")

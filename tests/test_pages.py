@@ -71,7 +71,7 @@ def expanded(line: str) -> list[str]:
 
 def pruners_of(given: str) -> Iterator[str]:
     """Names of the pruners in a list of specs."""
-    from harness.session import split_specs
+    from harness.registry import split_specs
 
     for spec in split_specs(given):
         for part in spec.split("+"):

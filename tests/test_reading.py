@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from harness import registry, report
 from harness.api import PathpruneError, Problem
@@ -25,8 +26,9 @@ from harness.learn import label_parts
 from harness.learn.labels import FORMAT, SCHEMA, LabelCost, LabelRecipe
 from harness.pools.bank import PROBLEM, Bank
 from harness.public import named
-from harness.report import latex, overhead, tables
+from harness.report import latex, overhead
 from harness.report.rows import rows
+from harness.report.screen import Screen
 from harness.report.sheet import defused, sheet
 from harness.report.tables import markdown, plain
 from harness.runners.bench import bench
@@ -478,7 +480,7 @@ def test_hostile_names_stay_text_in_every_form(folder: Path) -> None:
         assert "http://" not in name and "www.e" not in name
     assert r"\textbackslash{}frac" in latex.table(group, table, 8) and "\u202e" not in latex.table(group, table, 8)
     assert all(name.startswith("'=") for name in sheet([(group, table)], 8).name if "e.org" in name)
-    tables.terminal(group, 8, table)
+    Console(width=100, markup=False).print(Screen(group, 8, table))
 
 
 def test_figures_take_names_as_they_are(folder: Path, tmp_path: Path) -> None:

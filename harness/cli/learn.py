@@ -329,7 +329,7 @@ def export(specs: str, on: Where, out: Path) -> None:
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
     from harness.learn import checkpoints
-    from harness.session import split_specs
+    from harness.registry import split_specs
 
     names = split_specs(specs)
     if not names:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial, wraps
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,6 +60,12 @@ def _figures() -> list[str]:
     return list(FIGURES)
 
 
+def _kinds_of_paths() -> list[str]:
+    from harness.report.problem import WHICH
+
+    return list(WHICH)
+
+
 def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
     """Which tables: shared by every verb that reads records. ``told``: what the default is, where it is none of a fixed text."""
     shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
@@ -96,10 +104,20 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--figures", default="results/figures", show_default=True, type=FOLDER)
 @only_option()
 @click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
+@click.option(
+    "--findings",
+    "findings_file",
+    type=FILE,
+    help="a section of the page  [default: results/findings.md beside published rows]",
+)
+@click.option(
+    "--bank", default="results/bank", show_default=True, type=FOLDER, help="the texts of paths that the page shows"
+)
 @click.option("--brief", is_flag=True, help="the best method of each type alone, chosen on other problems; .md")
 @comparison
 def leaderboard(
-    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, brief: bool, vote: str | None, ended: Any
+    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, findings_file: Path | None, bank: Path, brief: bool,
+    vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
     from harness import report
@@ -109,7 +127,7 @@ def leaderboard(
         ".md": partial(_markdown, part=part),
         ".tex": _latex,
         ".csv": _csv,
-        ".html": _page,
+        ".html": partial(_page, findings=_findings_of(results, findings_file), bank=bank),
     }
     if len({out.absolute() for out in outs}) < len(outs):
         raise PathpruneError("--out names a file twice")
@@ -121,11 +139,18 @@ def leaderboard(
         return
     chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
     curved = any(out.suffix == ".html" for out in outs)
-    large = each_table(partial(_table, keep=keep, ended=ended, vote=vote, curved=curved), chosen)
+    counted = partial(_table, keep=keep, ended=ended, vote=vote, curved=curved)
+    with bar("tables", len(chosen)) if len(chosen) > 1 else nullcontext(_silent) as progress:
+        numbers = count(1)
+        large = each_table(counted, chosen, lambda table: progress(next(numbers), table[0].slug))
     large.sort(key=lambda table: (str(table[0].folder), table[0].prefix))
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
         console.print(f"wrote {out}")
+
+
+def _silent(done: int, note: str) -> None:
+    """No bar: one table takes seconds."""
 
 
 def _brief(groups: Any, keep: int, outs: tuple[Path, ...]) -> None:
@@ -175,10 +200,27 @@ def _tables(large: Any) -> Any:
     return [(group, rows) for group, rows, _ in large]
 
 
-def _page(large: Any, keep: int, out: Path, figures: Path) -> None:
-    from harness.report.page import write_page
+def _findings_of(results: Path, given: Path | None) -> Path | None:
+    """The file of findings that belongs to a results folder: the one that is given, or the published one of published rows."""
+    if given is not None:
+        if not given.is_file():
+            raise PathpruneError(f"no findings at {given}; write them with: pathprune findings --out {given}")
+        return given
+    usual = Path("results/findings.md")
+    return usual if results == Path(PUBLISHED) and usual.is_file() else None
 
-    write_page(_tables(large), {group.slug: curves for group, _, curves in large}, keep, out)
+
+def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None, bank: Path) -> None:
+    from harness.report.examples import examples
+    from harness.report.order import foremost
+    from harness.report.page import write_page
+    from harness.report.table import Table
+
+    first = foremost([group for group, _ in _tables(large)])[0]
+    shown = examples(first, keep, Table(first, (), keep, bank).show)
+    if not shown:
+        console.print(f"{out} shows no paths: {bank} holds none of {first.slug}, or they have no texts")
+    write_page(_tables(large), {group.slug: curves for group, _, curves in large}, keep, out, findings, shown)
 
 
 @cli.command()
@@ -383,8 +425,48 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
 
 
 @cli.command()
+@click.argument("problem", type=TEXT)
+@published
+@only_option(None, "the largest table of present code that has the problem")
+@click.option(
+    "--pruner",
+    "pruners",
+    type=TEXT,
+    help="a,b,c of the table; the first orders the paths  [default: stop, or the method that gains most]",
+)
+@click.option("--keep", type=PATHS, help="paths finished  [default: 8; of a pool an eighth of its paths]")
+@click.option(
+    "--which",
+    type=OneOf("kind of path", _kinds_of_paths, several=True),
+    default="all",
+    show_default=True,
+    help="kept, dropped, right, wrong; dropped,right: what is both",
+)
+@click.option("--chars", type=Whole(0), default=160, show_default=True, help="of a prefix, at its end; 0: all of it")
+@click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+@click.option("--out", type=out_file(".html"), help="a page of its own in place of the terminal")
+def show(
+    problem: str, results: Path, only: str | None, pruners: str | None, keep: int | None, which: str, chars: int, bank: Path,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """The paths of one problem, by its id or its number: prefix, score, kept or dropped, answer, right or wrong."""
+    from harness import session
+
+    if problem.endswith((".jsonl", ".parquet")):
+        raise PathpruneError(f"{problem} is a file of records, not a problem; read it with: pathprune record {problem}")
+    found = session.show(problem, pruners, results=results, keep=keep, only=only, bank=bank)
+    if out is None:
+        console.print(found.only(*which.split(","), characters=chars))
+        return
+    from harness.report.page import write_problem
+
+    write_problem(found, out)
+    console.print(f"wrote {out}")
+
+
+@cli.command()
 @click.argument("file", type=FILE)
-def show(file: Path) -> None:
+def record(file: Path) -> None:
     """Spec, provenance and problem count of one record, by its journal's path; of a snapshot, the records in it."""
     from harness.store import packed
     from harness.store.records import Record, snapshot_records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import PathpruneError, Problem
+from harness import registry
+from harness.api import Path, PathpruneError, Problem
 from harness.imports.pool import CARD, native
 from harness.imports.pool import Pool as ImportedPool
 from harness.ledger import IMPORTED
@@ -18,6 +20,8 @@ from harness.plugins import declared as plugins
 from harness.pools.bank import Bank
 from harness.report import Group, groups_of, selected
 from harness.report.paired import paired
+from harness.report.problem import MissingPathsError, Shown
+from harness.report.problem import show as show_problem
 from harness.report.rows import Row, rows
 from harness.report.schedule import schedule_of
 from harness.spec import Ended, RunSpec
@@ -121,16 +125,25 @@ class Table:
                 raise PathpruneError(unknown("problem", name, list(pool.problems)))
         return pd.concat([self._paths_of(name) for name in names], ignore_index=True)
 
+    def show(self, problem: str | int, pruners: str | Sequence[str] | None = None) -> Shown:
+        """The paths of one problem with what some methods kept and dropped, and whether that was right.
+
+        Args:
+            problem: its id, or its number from 0 in the table's order.
+            pruners: names of methods of the table, in one string or a sequence; stop by default, or where that was not benched
+                the method that gains most.
+
+        Raises:
+            PathpruneError: no such problem or method. Texts that are in no bank are no error: a note says how to have them again.
+        """
+        names = registry.split_specs(pruners) if isinstance(pruners, str) else pruners
+        return show_problem(self.group, self.keep, problem, names, self._finished)
+
     def _paths_of(self, problem: str) -> pd.DataFrame:
         import pandas as pd
 
-        spec, pool = self.group.spec, self.group.pool
-        stored = self._stored()
-        paths = stored.get(Problem(problem, "", ""), spec["seed"])[: pool.n]
-        if len(paths) < pool.n:
-            raise PathpruneError(
-                f"{stored.folder} holds {len(paths)} of {pool.n} paths of {problem}; to sample them again, bench into another results folder with this bank"
-            )
+        pool = self.group.pool
+        paths = self._finished(problem)
         row = pool.problems.index(problem)
         answers = pool_of(self.group.folder).lines[problem]["answers"][: pool.n]
         columns: dict[str, Any] = {
@@ -147,20 +160,41 @@ class Table:
                 columns[method.name] = np.asarray(method.values[method.pool.problems.index(problem)])
         return pd.DataFrame(columns)
 
-    def _stored(self) -> Any:
-        """Where the paths lie: a bank, or the imported pool itself."""
+    def _finished(self, problem: str) -> list[Path]:
+        """The finished paths of a problem, texts included.
+
+        Raises:
+            MissingPathsError: they are not here.
+        """
+        spec, n = self.group.spec, self.group.pool.n
+        if spec["engine"]["engine"] == IMPORTED:
+            pool = self._imported()
+            return native(pool).get(pool.entries[problem].problem, spec["seed"])[:n]
+        stored = Bank(self.bank, {k: v for k, v in spec.items() if k != "n"})
+        paths = stored.get(Problem(problem, "", ""), spec["seed"])[:n]
+        if len(paths) < n:
+            raise MissingPathsError(
+                f"{stored.folder} holds {len(paths)} of {n} paths of {problem}; to sample them again: {_again(spec, len(self.group.pool.problems), self.bank)}"
+            )
+        return paths
+
+    def _imported(self) -> ImportedPool:
+        """The imported pool, in the folder that is given as bank or where pools lie."""
         spec = self.group.spec
-        if spec["engine"]["engine"] != IMPORTED:
-            return Bank(self.bank, {k: v for k, v in spec.items() if k != "n"})
-        pool = ImportedPool.open(self.bank if (self.bank / CARD).is_file() else spec["task"])
+        try:
+            pool = ImportedPool.open(self.bank if (self.bank / CARD).is_file() else spec["task"])
+        except PathpruneError as error:
+            raise MissingPathsError(str(error)) from error
         if pool.digest[:16] != spec["engine"]["pool"]:
-            raise PathpruneError(f"{pool.folder} is not the pool that was benched; give the folder of that one as bank")
-        return native(pool)
+            raise MissingPathsError(
+                f"{pool.folder} is not the pool that was benched; give the folder of that one as bank"
+            )
+        return pool
 
     def __rich__(self) -> Any:
-        from harness.report import tables
+        from harness.report.screen import Screen
 
-        return tables.terminal(self.group, self.keep, self.rows)
+        return Screen(self.group, self.keep, self.rows)
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -179,6 +213,21 @@ class Table:
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
         shown = cells.iloc[:, list(tables.BRIEF)].to_html(index=False)
         return f"<p>{escape(self.title)}</p>{shown}<p>{escape(tables.power(self.keep, self.rows))}</p>"
+
+
+def _again(spec: Mapping[str, Any], problems: int, bank: FilePath) -> str:
+    """The command that samples the paths of a record's problems into the bank again; it scores them in a folder of its own."""
+    engine = spec["engine"]
+    typed = engine["engine"] in ("hf", "vllm") and engine.get("dtype", "float32") != "float32"
+    kind = engine["engine"] + (f":dtype={engine['dtype']}" if typed else "")
+    options = {"pruner": "random", "task": spec["task"], "model": engine["model"], "engine": kind}
+    if sampling := ",".join(f"{name}={value}" for name, value in engine.get("sampling", {}).items()):
+        options["sampling"] = sampling
+    options |= {"max-tokens": spec["max_tokens"], "n": spec["n"], "problems": problems, "seed": spec["seed"]}
+    options |= {"results": "results/again", "bank": bank}
+    return shlex.join(
+        ["pathprune", "bench", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    )
 
 
 def _group_of(folder: FilePath, spec: RunSpec, problems: Sequence[str]) -> Group:

@@ -1,4 +1,4 @@
-"""Rows as text: a rich table for the terminal, Markdown for files."""
+"""Rows as text, and as Markdown for files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from harness.api import PathpruneError
 from harness.replay.stats import FEW, Interval
@@ -20,11 +18,9 @@ from harness.store.blame import unreadable
 from harness.store.files import writable
 from harness.text import one_line
 
-MEANS = (10, 11, 16, 18, 24)  # a terminal shows these without their intervals
 BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 24, 16, 22)  # columns of the README's tables
 WORDS = (0, 1, 2, 22)  # names and notes, which plug-ins and records bring along
 MARKUP = re.compile(r"([\\`<\[\]*])")
-SHORT = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 TITLE = "# Leaderboard\n\n"
 
 
@@ -81,21 +77,6 @@ def shown(value: Interval | None, form: str = ".3f") -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None or value != value else format(value, form)
-
-
-def terminal(group: Group, keep: int, table_rows: Sequence[Row]) -> Table:
-    """The columns that fit a terminal; the Markdown file has all of them."""
-    wanted = (0, 3, 4, 5, 8, 9, 10, 11, 13, 24, 16, 18, 22)
-    heads = columns(group.pool.n, keep)
-    # Texts, not strings: a console may read markup into those.
-    table = Table(title=Text(group.title, "table.title"), title_justify="left", padding=(0, 0), pad_edge=False)
-    for i in wanted:
-        table.add_column(Text(heads[i]), justify="left" if i in (0, 22) else "right", no_wrap=i in (0, 3, 4, 9))
-    for row in table_rows:
-        texts = cells(row)
-        brief = (SHORT.sub(r"\1.", texts[i].partition(" [")[0] if i in MEANS else texts[i]) for i in wanted)
-        table.add_row(*map(Text, brief))
-    return table
 
 
 def notes(group: Group) -> list[str]:

@@ -15,6 +15,7 @@ from harness.engines.served.client import KEY, HTTPClient
 from harness.learn import checkpoints
 from harness.loop import prepare
 from harness.plugins.declared import Method
+from harness.registry import split_specs
 from harness.runners.live import check_live
 from harness.serve.app import Service, Worker
 from harness.serve.gate import Gate
@@ -23,7 +24,6 @@ from harness.serve.prompt import Reading
 from harness.serve.reader import reader_of
 from harness.serve.terms import Limits, Terms
 from harness.serve.upstream import Upstream, Upstreams
-from harness.session import split_specs
 from harness.spec import Ended, RunSpec, Stage, parse_stages
 from harness.where import Where
 

@@ -180,7 +180,7 @@ class Study:
         for number, variant in enumerate(variants, 1):
             self.log(f"{self.name}, {number} of {len(variants)}: {variant.label}")
             trained.append(self._trained(variant))
-        judged = [self._benched(v, c) for v, c in zip(variants, trained, strict=True)]
+        judged = [self._told(v, self._benched(v, c)) for v, c in zip(variants, trained, strict=True)]
         known = {v.label: gains(j, self._prefix_of(v)) for v, j in zip(variants, judged, strict=True)}
         rows = [self._row(v, c, j, known) for v, c, j in zip(variants, trained, judged, strict=True)]
         data = pd.DataFrame(rows, columns=ABOUT + GAIN + PAIRED + AUROC)
@@ -188,6 +188,12 @@ class Study:
             pd.DataFrame(known, index=pd.Index(judged[0].pool.problems, name="problem")).round(6).to_csv(part)
         ablation_figure(data, wanted.question, self.root / self.name, curve=wanted.curve)
         return data
+
+    def _told(self, variant: Variant, judged: report.Method) -> report.Method:
+        """What was judged, with its gain said at once: the table is written when all variants are there."""
+        gain = bootstrap(gains(judged, self._prefix_of(variant)))
+        self.log(f"{variant.label}: gain over random {gain.mean:+.3f} [{gain.low:.3f}, {gain.high:.3f}]")
+        return judged
 
     def _prefix_of(self, variant: Variant) -> int:
         return variant.prefix or self.run_on.spec.prefixes[0]

@@ -2,10 +2,13 @@
 // Names on this page are other people's: they become text nodes and attribute values, never markup.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const QUADRANTS = ["internal-learned", "internal-fixed", "external-learned", "external-fixed"];
-const FILTERS = { task: (g) => g.task, model: (g) => g.model, L: (g) => String(g.prefix) };
 const [N, TOKENS, CONS, LOW, HIGH] = [0, 1, 2, 3, 4]; // a curve's point
 const DASHES = ["", "6 3", "2 2.5", "9 3 2 3", "12 4", "5 2 1 2 1 2"];
 const BLANK = "–";
+const ACROSS = { tokens: "tokens per problem (log scale)", serial: "serial tokens per problem, a proxy of latency (log scale)" };
+const UP = { cons: "majority vote of the kept paths (cons)", avg: "mean accuracy of the kept paths (avg)" };
+const EXACT = { "all (no pruning)": "all", "random (expected)": "random" }; // looks of their own
+const WHICH = ["all", "kept", "dropped", "right", "wrong"];
 let view = new URLSearchParams(); // everything that a link restores
 
 function el(tag, attributes = {}, ...children) {
@@ -26,6 +29,8 @@ function fill(node, attributes, children) {
 }
 
 const unique = (values) => [...new Set(values)];
+const byId = (id) => document.getElementById(id);
+const same = (text) => text;
 
 function number(value, digits) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -36,6 +41,42 @@ function withInterval(text) {
   const at = text.indexOf(" [");
   return at < 0 ? [text] : [text.slice(0, at), el("small", {}, text.slice(at))];
 }
+
+/** Buttons of which one is pressed. */
+function choice(label, options, current, pick, shown = same) {
+  return el("div", { class: "shares", role: "group", "aria-label": label },
+    ...options.map((option) => el("button", { type: "button", "data-option": option, "aria-pressed": String(option === current), onclick: () => pick(option) }, shown(option))));
+}
+
+// ---- what the file holds, as the page uses it
+
+/** A number, or a mean with its interval, in its column's form; harness.report.page.written says the same. */
+function written(value, form) {
+  if (!Array.isArray(value)) return fixed(value, form);
+  const [mean, low, high, rule] = value, bare = form.replace("+", "");
+  return `${rule ? `${rule} ` : ""}${fixed(mean, form)} [${low === null ? "n/a" : `${fixed(low, bare)}, ${fixed(high, bare)}`}]`;
+}
+
+function fixed(value, form) {
+  const percent = form.endsWith("%"), text = (percent ? value * 100 : value).toFixed(Number(form.at(-2)));
+  const grouped = form.startsWith(",") ? text.replace(/\B(?=(\d{3})+(?!\d))/g, ",") : text;
+  return (form.startsWith("+") && !text.startsWith("-") ? "+" : "") + grouped + (percent ? "%" : "");
+}
+
+DATA.tables.forEach((group) => {
+  group.columns = DATA.columns.map(([key, numeric, brief, form], i) => ({ key, form, numeric: Boolean(numeric), brief: Boolean(brief), label: DATA.heads[group.heads][i] }));
+  group.rows.forEach((row) => {
+    const words = row.words.values(), values = row.values.values();
+    row.values = group.columns.map((c) => (c.numeric ? values.next().value : words.next().value));
+    row.texts = row.values.map((value, i) => row.said?.[i] ?? (!group.columns[i].numeric ? value : value === null ? BLANK : written(value, group.columns[i].form)));
+    row.line ??= null;
+    row.family ??= row.texts[0];
+  });
+  group.origin = [group.task, group.model, group.engine].join("\n");
+});
+const MODELS = unique(DATA.tables.map((g) => g.origin)).map((origin) => DATA.tables.filter((g) => g.origin === origin));
+const at = (group, key) => group.columns.findIndex((c) => c.key === key);
+const mean = (group, row, key) => row.values[at(group, key)]?.[0] ?? null;
 
 // ---- the view and its link
 
@@ -59,41 +100,85 @@ function toggle(key, value) {
 function restore() {
   view = new URLSearchParams(location.hash.slice(1));
   render();
+  if (view.has("at")) byId(view.get("at"))?.scrollIntoView();
 }
 
 const gamma = () => (gammas.includes(view.get("gamma")) ? view.get("gamma") : gammas[0]);
+const current = () => DATA.tables.find((g) => g.slug === view.get("table")) || DATA.tables[0];
+const open = (group) => change((v) => (group === DATA.tables[0] ? v.delete("table") : v.set("table", group.slug)));
+const across = () => (view.get("x") === "serial" ? "serial" : "tokens");
+const up = () => (view.get("y") === "avg" ? "avg" : "cons");
+
+// ---- tabs of models, and the tables of a model
+
+function buildTabs() {
+  const tab = (groups, i) => el("button", { type: "button", role: "tab", id: `tab-${i}`, "aria-controls": "tables", onclick: () => open(groups[0]), onkeydown: (event) => walkTabs(event, i) },
+    el("b", {}, groups[0].task), el("small", {}, `${groups[0].model}, ${groups[0].engine}`));
+  const tabs = MODELS.map(tab);
+  const bar = (real) => tabs.filter((_, i) => MODELS[i][0].real === real);
+  const titled = (title, part) => (part.length ? el("div", { role: "presentation", "data-title": title }, ...part) : null);
+  fill(byId("models"), {}, [titled("testbed", bar(false)), titled("real models", bar(true))]);
+}
+
+/** Arrow keys move between tabs in the order in which they stand. */
+function walkTabs(event, i) {
+  const tabs = [...document.querySelectorAll("[role=tab]")], here = tabs.indexOf(byId(`tab-${i}`));
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const next = event.key === "Home" ? tabs[0] : event.key === "End" ? tabs.at(-1) : step && tabs[(here + step + tabs.length) % tabs.length];
+  if (!next) return;
+  event.preventDefault();
+  next.click();
+  next.focus();
+}
+
+function syncTabs(group) {
+  MODELS.forEach((groups, i) => {
+    const mine = groups.includes(group), tab = byId(`tab-${i}`);
+    tab.setAttribute("aria-selected", mine);
+    tab.tabIndex = mine ? 0 : -1;
+    if (mine) byId("tables").setAttribute("aria-labelledby", tab.id);
+  });
+  const mine = [...MODELS.find((groups) => groups.includes(group))].sort((a, b) => a.prefix - b.prefix);
+  const held = byId("lengths").contains(document.activeElement) ? document.activeElement.dataset.slug : null;
+  byId("lengths").replaceChildren(...mine.map((one) => buildCard(one, one === group)));
+  [...byId("lengths").children].find((card) => card.dataset.slug === held)?.focus();
+}
+
+function best(group) {
+  const i = at(group, "gain");
+  return group.rows.filter((r) => r.competes && !r.stale && r.values[i]).sort((a, b) => b.values[i][0] - a.values[i][0])[0];
+}
+
+function buildCard(group, pressed) {
+  const first = best(group), i = at(group, "gain");
+  const gain = first ? el("span", { class: "best" }, el("b", {}, first.texts[0]), " ", ...withInterval(first.texts[i])) : null;
+  return el("button", { type: "button", class: "card", "data-slug": group.slug, "aria-pressed": String(pressed), onclick: () => open(group) },
+    el("span", { class: "what" }, `L = ${group.prefix}`), el("small", {}, `${group.share} of a path, ${group.rows.length} rows`), gain);
+}
 
 // ---- filters
-
-function choice(key, label) {
-  const options = unique(DATA.tables.map(FILTERS[key])).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-  const select = el("select", { name: key, onchange: () => change((v) => v.set(key, select.value)) }, el("option", { value: "" }, "all"),
-    ...options.map((option) => el("option", { value: option }, option)));
-  return el("label", {}, label, select);
-}
 
 function buildFilters() {
   const kinds = unique([...QUADRANTS, ...DATA.tables.flatMap((g) => g.rows.map((r) => r.texts[1]))]);
   const text = el("input", { type: "search", name: "q", placeholder: "name of a pruner", oninput: () => change((v) => v.set("q", text.value)) });
   const chips = kinds.map((kind) => el("button", { type: "button", class: "chip", "data-q": kind, "data-type": kind, onclick: () => toggle("type", kind) }, kind));
   const all = el("button", { type: "button", id: "columns", onclick: () => toggle("columns", "all") }, "all columns");
+  const variants = el("button", { type: "button", id: "variants", onclick: () => toggle("variants", "all") }, "all variants");
   const reset = el("button", { type: "button", id: "reset", onclick: () => change((v) => [...v.keys()].forEach((key) => v.delete(key))) }, "reset");
-  const form = document.getElementById("filters");
+  const form = byId("filters");
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.append(choice("task", "task"), choice("model", "model"), choice("L", "L"), el("label", { class: "grow" }, "pruner", text),
-    el("div", { class: "chips", role: "group", "aria-label": "type of pruner" }, ...chips), el("div", { class: "tools" }, all, reset, el("output", { id: "count" })));
+  form.append(el("label", { class: "grow" }, "pruner", text), el("div", { class: "chips", role: "group", "aria-label": "type of pruner" }, ...chips),
+    el("div", { class: "tools" }, variants, all, reset, el("output", { id: "count" })));
 }
 
 function syncFilters() {
-  for (const key of Object.keys(FILTERS)) document.querySelector(`#filters [name=${key}]`).value = view.get(key) || "";
   const text = document.querySelector("#filters [name=q]");
   if (text.value !== (view.get("q") || "")) text.value = view.get("q") || "";
   for (const chip of document.querySelectorAll("#filters .chip")) chip.setAttribute("aria-pressed", view.getAll("type").includes(chip.dataset.type));
-  document.getElementById("columns").setAttribute("aria-pressed", view.has("columns"));
-  document.getElementById("reset").disabled = !view.size;
+  byId("columns").setAttribute("aria-pressed", view.has("columns"));
+  byId("variants").setAttribute("aria-pressed", view.has("variants"));
+  byId("reset").disabled = !view.size;
 }
-
-const matches = (group) => Object.entries(FILTERS).every(([key, of]) => !view.get(key) || view.get(key) === of(group));
 
 function passes(row) {
   const [name, kind] = row.texts, kinds = view.getAll("type");
@@ -102,12 +187,15 @@ function passes(row) {
 
 // ---- tables
 
+const built = new Map();
+const tableOf = (group) => built.get(group.slug) || built.set(group.slug, buildTable(group)).get(group.slug);
+
 function buildTable(group) {
   const table = { group, active: null, spots: [] };
   // The scale is that of the methods: an oracle's bar may end at its edge.
-  const at = column(group, "gain"), gains = group.rows.flatMap((r) => (r.muted || !r.values[at] ? [] : r.values[at]));
+  const i = at(group, "gain"), gains = group.rows.flatMap((r) => (r.muted || !r.values[i] ? [] : r.values[i]));
   const reach = [Math.min(0, ...gains), Math.max(0, ...gains)];
-  table.rows = group.rows.map((data) => ({ data, tr: buildRow(table, data, reach) }));
+  table.rows = group.rows.map((data) => ({ data, ...buildRow(table, data, reach) }));
   table.heads = group.columns.map((c) => el("th", { scope: "col", class: cellClass(c), "data-key": c.key },
     el("button", { type: "button", onclick: () => sortBy(table, c) }, c.label)));
   table.body = el("tbody");
@@ -120,35 +208,25 @@ function buildTable(group) {
     el("div", { class: "head" }, el("h2", { tabindex: "-1" }, heading(group), " ", el("small", {}, origin(group))), download),
     el("dl", { class: "facts" }, ...facts.map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, String(value))))),
     ...group.warnings.map((text) => el("p", { class: "warning", role: "note" }, text)),
-    table.grid, buildChart(table), el("p", { class: "about" }, group.about));
-  table.card = buildCard(table);
+    table.grid, el("p", { class: "about" }, group.about), buildFrontier(table), buildChart(table));
   return table;
 }
 
 const heading = (group) => `${group.task} · L = ${group.prefix}`;
 const origin = (group) => `model ${group.model}, engine ${group.engine}`;
-const column = (group, key) => group.columns.findIndex((c) => c.key === key);
 const cellClass = (c) => (c.numeric ? "number" : "text") + (c.brief ? "" : " wide");
-
-function buildCard(table) {
-  const { group } = table, at = column(group, "gain");
-  const first = group.rows.filter((r) => r.competes && r.values[at]).sort((a, b) => b.values[at][0] - a.values[at][0])[0];
-  const best = first ? el("span", { class: "best" }, el("b", {}, first.texts[0]), " ", ...withInterval(first.texts[at])) : null;
-  const jump = () => { table.section.scrollIntoView(); table.section.querySelector("h2").focus({ preventScroll: true }); };
-  return el("button", { type: "button", class: "card", onclick: jump }, el("span", { class: "what" }, heading(group)),
-    el("small", {}, `${group.model}, ${group.engine}`), best);
-}
 
 function buildRow(table, row, reach) {
   const { columns } = table.group;
   const name = row.line === null ? el("span", { class: "name" }, row.texts[0])
     : el("button", { type: "button", class: "name", title: "show or hide its line in the chart" }, row.texts[0]);
   const stale = row.stale ? el("mark", { class: "stale", title: "made by older code" }, "stale") : null;
-  const first = el("th", { scope: "row", "data-q": row.texts[1] }, name, stale);
+  const more = el("button", { type: "button", class: "more", hidden: "", onclick: (event) => { event.stopPropagation(); toggle("open", row.family); } });
+  const first = el("th", { scope: "row", "data-q": EXACT[row.texts[0]] || row.texts[1], "data-type": row.texts[1] }, name, stale, more);
   const cells = columns.slice(1).map((c, i) => buildCell(c, row.texts[i + 1], row.values[i + 1], reach));
   const tr = el("tr", { class: [row.muted ? "muted" : "", row.stale ? "old" : ""].join(" ").trim() || null }, first, ...cells);
   if (row.line !== null) tr.addEventListener("click", () => toggle(`line.${table.group.slug}`, row.line));
-  return tr;
+  return { tr, more };
 }
 
 function buildCell(c, text, value, reach) {
@@ -176,35 +254,72 @@ function sortBy(table, c) {
 }
 
 function sorted(table) {
-  const [key, way] = (view.get(`sort.${table.group.slug}`) || "").split("."), at = column(table.group, key);
-  if (at < 0) return [table.rows, -1, ""];
-  const value = (row) => { const cell = row.data.values[at]; return Array.isArray(cell) ? cell[0] : cell; };
+  const [key, way] = (view.get(`sort.${table.group.slug}`) || "").split("."), i = at(table.group, key);
+  if (i < 0) return [table.rows, -1, ""];
+  const value = (row) => { const cell = row.data.values[i]; return Array.isArray(cell) ? cell[0] : cell; };
   const missing = (row) => value(row) === null || value(row) === "";
   const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
   const rows = [...table.rows].sort((a, b) => missing(a) - missing(b) || (missing(a) ? 0 : (way === "down" ? -1 : 1) * compare(value(a), value(b))));
-  return [rows, at, way];
+  return [rows, i, way];
+}
+
+/** One row per method, each with its variants behind it where they are asked for. What stands for a method is the one without options,
+    or the first of the table: never the one that is best on these problems, if there is another. */
+function folded(rows) {
+  const families = new Map();
+  for (const row of rows) families.set(row.data.family, [...(families.get(row.data.family) || []), row]);
+  const out = [];
+  for (const [family, members] of families) {
+    const plain = members.filter((row) => row.data.texts[0].split(" = ").includes(family));
+    const head = plain[0] || [...members].sort((a, b) => a.data.texts[0].length - b.data.texts[0].length)[0];
+    const variants = members.filter((row) => row !== head), wanted = view.has("variants") || view.getAll("open").includes(family) || Boolean(view.get("q"));
+    out.push({ row: head, variants, wanted });
+  }
+  return out.sort((a, b) => rows.indexOf(a.row) - rows.indexOf(b.row));
+}
+
+function syncRow({ row, variants, wanted }) {
+  row.tr.classList.remove("variant");
+  row.more.hidden = !variants.length;
+  row.more.textContent = `${wanted ? "−" : "+"}${variants.length}`;
+  row.more.setAttribute("aria-expanded", wanted);
+  row.more.setAttribute("aria-label", `${variants.length} variants of ${row.data.family}`);
+  for (const other of variants) {
+    other.more.hidden = true;
+    other.tr.classList.add("variant");
+  }
+  return wanted ? [row, ...variants] : [row];
 }
 
 function renderTable(table) {
-  const [rows, at, way] = sorted(table);
-  table.heads.forEach((th, i) => (i === at ? th.setAttribute("aria-sort", way === "down" ? "descending" : "ascending") : th.removeAttribute("aria-sort")));
-  table.shown = matches(table.group) ? rows.filter((row) => passes(row.data)) : [];
-  table.section.hidden = table.card.hidden = !table.shown.length;
+  const [rows, i, way] = sorted(table);
+  table.heads.forEach((th, j) => (i === j ? th.setAttribute("aria-sort", way === "down" ? "descending" : "ascending") : th.removeAttribute("aria-sort")));
+  const passing = rows.filter((row) => passes(row.data));
+  table.shown = folded(passing).flatMap(syncRow);
   table.grid.classList.toggle("brief", !view.has("columns"));
   // Rows that stay where they are are not moved: a moved element loses the focus.
-  if (table.shown.some((row, i) => table.body.children[i] !== row.tr) || table.shown.length !== table.body.children.length) {
+  if (table.shown.some((row, j) => table.body.children[j] !== row.tr) || table.shown.length !== table.body.children.length) {
+    const held = document.activeElement;
     table.body.replaceChildren(...table.shown.map((row) => row.tr));
+    if (table.body.contains(held)) held.focus();
   }
   const lines = chosen(table).map((line) => line.name);
   for (const { data, tr } of table.rows) if (data.line !== null) tr.querySelector(".name").setAttribute("aria-pressed", lines.includes(data.line));
+  drawFrontier(table);
   draw(table);
+  const rest = passing.length - table.shown.length;
+  byId("count").textContent = `${table.shown.length} of ${table.rows.length} rows` + (rest ? `, ${rest} variants folded` : "");
 }
 
 function render() {
-  syncFilters();
-  tables.forEach(renderTable);
-  const visible = tables.filter((t) => t.shown.length), rows = visible.reduce((sum, t) => sum + t.shown.length, 0);
-  document.getElementById("count").textContent = `${rows} rows in ${visible.length} of ${tables.length} tables`;
+  if (DATA.tables.length) {
+    const group = current(), table = tableOf(group);
+    syncFilters();
+    syncTabs(group);
+    if (byId("tables").firstElementChild !== table.section) byId("tables").replaceChildren(table.section);
+    renderTable(table);
+  }
+  renderExamples();
 }
 
 // ---- download
@@ -233,7 +348,122 @@ function save(table) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-// ---- charts
+// ---- the frontier: every row of a table at its cost
+
+function buildFrontier(table) {
+  const { group } = table, front = { group, spots: [], active: null };
+  front.tip = el("div", { class: "tip", role: "status", hidden: "" });
+  front.svg = svg("svg", { class: "chart front", tabindex: "0", role: "group", "aria-label": `Frontier of ${heading(group)}: accuracy against cost; arrow keys move between methods`,
+    onpointermove: (event) => hoverDot(front, event), onpointerdown: (event) => hoverDot(front, event), onpointerleave: (event) => event.pointerType === "touch" || mark(front, null),
+    onblur: () => mark(front, null), onkeydown: (event) => walkDots(front, event) });
+  front.plot = el("div", { class: "plot" }, front.svg, front.tip);
+  front.choices = el("span", { class: "choices" });
+  new ResizeObserver(() => drawFrontier(table)).observe(front.plot);
+  table.front = front;
+  return el("figure", { class: "frontier" }, el("figcaption", {}, el("h3", {}, "Frontier"), front.choices,
+    el("p", { class: "about" }, `A dot is a row of the table. The line joins rows that no other row beats at less cost: they were found on the problems that are shown.
+      pathprune frontier compares policies whose settings are chosen on other problems.`)), front.plot);
+}
+
+/** [x, y, low, high] of a row, or null where it has none of them. */
+function dot(group, row) {
+  const x = mean(group, row, across()), y = row.values[at(group, up())];
+  return x > 0 && y ? { row, x, y: y[0], low: y[1], high: y[2] } : null;
+}
+
+/** Dots that no other one beats: the cheapest first, each better than all before. */
+function undominated(dots) {
+  const out = [];
+  for (const one of dots.filter((d) => !d.row.beyond && !d.row.stale).sort((a, b) => a.x - b.x || b.y - a.y)) if (!out.length || one.y > out.at(-1).y) out.push(one);
+  return out;
+}
+
+function drawFrontier({ group, front, shown }) {
+  if (!shown) return;
+  const options = [["cost", ["tokens", "serial"], across(), "x", (o) => (o === "serial" ? "latency" : "tokens")],
+    ["accuracy", ["cons", "avg"], up(), "y", (o) => (o === "avg" ? "of the kept paths" : "of their vote")]];
+  const held = front.choices.contains(document.activeElement) ? document.activeElement.dataset.option : null;
+  front.choices.replaceChildren(...options.map(([label, all, now, key, told]) => choice(label, all, now, (o) => change((v) => v.set(key, o === all[0] ? "" : o)), told)));
+  front.choices.querySelector(held ? `[data-option="${held}"]` : "#none")?.focus();
+  const width = front.plot.clientWidth;
+  if (!width) return;
+  const rows = unique([...shown.map((row) => row.data), ...group.rows.filter((row) => row.muted && !row.beyond && row.texts[1] === "control")]);
+  const dots = rows.map((row) => dot(group, row)).filter(Boolean), best = undominated(dots);
+  const height = Math.round(Math.min(440, Math.max(280, width * 0.48)));
+  const xs = dots.map((d) => d.x), ys = dots.map((d) => d.y);
+  const s = scale(xs, [Math.min(...ys, 1), Math.max(...ys, 0)], width, height);
+  front.scale = s;
+  const place = (d) => ({ ...d, cx: s.x(d.x), cy: s.y(d.y), on: best.includes(d) });
+  front.spots = dots.map(place).sort((a, b) => a.on - b.on || a.cx - b.cx);
+  const line = front.spots.filter((d) => d.on).sort((a, b) => a.cx - b.cx);
+  fill(front.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS[across()], UP[up()]),
+    svg("polyline", { class: "best", points: line.map((d, i) => (i ? `${d.cx},${line[i - 1].cy} ` : "") + `${d.cx},${d.cy}`).join(" ") }),
+    svg("line", { class: "spread", hidden: "" }), ...front.spots.map(drawDot), ...labels(front.spots, s));
+  mark(front, null);
+}
+
+function drawDot({ row, cx, cy, on }) {
+  return svg("circle", { class: ["dot", on ? "on" : "", row.beyond ? "beyond" : ""].join(" ").trim(), "data-q": EXACT[row.texts[0]] || row.texts[1], "data-name": row.texts[0], cx, cy, r: on ? 5.5 : 4 });
+}
+
+const short = (name) => (name.length > 26 ? name.slice(0, 25) + "…" : name);
+
+/** Names beside the dots of the frontier, the references and the best of each quadrant, where there is room for them. */
+function labels(spots, s) {
+  const first = QUADRANTS.map((kind) => spots.filter((d) => d.row.texts[1] === kind).sort((a, b) => b.y - a.y)[0]).filter(Boolean);
+  const wanted = unique([...spots.filter((d) => d.row.muted), ...spots.filter((d) => d.on).reverse(), ...first]), taken = spots.map((d) => [d.cx - 4, d.cy - 4, d.cx + 4, d.cy + 4]);
+  return wanted.map((d) => {
+    const text = short(d.row.texts[0].split(" = ")[0]), w = text.length * 6.4, sides = [[8, 4], [-8 - w, 4], [-w / 2, -9], [-w / 2, 18], [6, -8], [6, 16], [-6 - w, -8]];
+    const boxes = sides.map(([dx, dy]) => [d.cx + dx, d.cy + dy - 10, d.cx + dx + w, d.cy + dy + 2]);
+    const free = boxes.find((b) => b[0] > s.left && b[2] < s.right + 4 && b[1] > s.top - 6 && b[3] < s.bottom && taken.every((t) => b[2] < t[0] || t[2] < b[0] || b[3] < t[1] || t[3] < b[1]));
+    if (!free) return null;
+    taken.push(free);
+    return svg("text", { class: "label", x: free[0], y: free[3] - 2 }, text);
+  }).filter(Boolean);
+}
+
+function mark(front, spot) {
+  front.active = spot;
+  const spread = front.svg.querySelector(".spread"), held = spot && spot.low !== null;
+  spread?.toggleAttribute("hidden", !held);
+  for (const circle of front.svg.querySelectorAll(".dot")) circle.classList.toggle("lit", Boolean(spot) && circle.dataset.name === spot.row.texts[0]);
+  front.tip.hidden = !spot;
+  if (!spot) return;
+  if (held) {
+    const inside = (v) => Math.max(front.scale.top, Math.min(front.scale.bottom, front.scale.y(v)));
+    fill(spread, { x1: spot.cx, x2: spot.cx, y1: inside(spot.low), y2: inside(spot.high), "data-q": spot.row.texts[1] }, []);
+  }
+  const facts = [[up(), spot.row.texts[at(front.group, up())]], ["tokens", spot.row.texts[at(front.group, "tokens")]], ["serial", spot.row.texts[at(front.group, "serial")]]];
+  showTip(front, spot.row.texts[0], spot.row.texts[1], facts, spot.cx, spot.cy);
+}
+
+function hoverDot(front, event) {
+  const box = front.svg.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  const far = (d) => Math.hypot(d.cx - x, d.cy - y);
+  const near = front.spots.reduce((found, d) => (!found || far(d) < far(found) ? d : found), null);
+  mark(front, near && far(near) < 28 ? near : null);
+}
+
+/** Left and right move by cost, up and down by accuracy. */
+function walkDots(front, event) {
+  if (event.key === "Escape") mark(front, null);
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (!step || !front.spots.length) return;
+  event.preventDefault();
+  const line = [...front.spots].sort(event.key.endsWith("t") ? (a, b) => a.cx - b.cx : (a, b) => a.cy - b.cy);
+  const here = front.active ? line.findIndex((d) => d.row === front.active.row) + step : 0;
+  mark(front, line[Math.max(0, Math.min(line.length - 1, here))]);
+}
+
+function showTip({ tip, plot }, name, kind, facts, x, y) {
+  const list = facts.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))]);
+  tip.replaceChildren(el("b", { "data-q": kind }, name), el("dl", {}, ...list));
+  const { offsetWidth: w, offsetHeight: h } = tip;
+  tip.style.left = `${Math.max(0, Math.min(plot.clientWidth - w, x - w / 2))}px`;
+  tip.style.top = `${y - h - 12 < 0 ? y + 12 : y - h - 12}px`;
+}
+
+// ---- curves: cons@N as N grows
 
 const gammas = unique(DATA.tables.flatMap((g) => g.lines.flatMap((l) => Object.keys(l.points))))
   .filter((g) => Number(g) > 0 && Number(g) < 1).sort((a, b) => a - b);
@@ -265,9 +495,9 @@ function buildChart(table) {
   table.plot = el("div", { class: "plot" }, table.svg, table.tip);
   table.legend = el("div", { class: "legend", role: "group", "aria-label": "lines" });
   new ResizeObserver(() => draw(table)).observe(table.plot);
-  const title = el("span", {}, el("b", {}, "cons@N against tokens per problem"), "when the best", shares, "of N are finished");
+  const title = el("span", {}, el("h3", {}, "cons@N against tokens per problem"), "when the best", shares, "of N are finished");
   const hint = el("small", {}, " click a row of the table to add or remove its line");
-  return el("figure", {}, el("figcaption", {}, title, hint), el("div", { class: "panel" }, table.plot, table.legend));
+  return el("figure", { class: "curves" }, el("figcaption", {}, title, hint), el("div", { class: "panel" }, table.plot, table.legend));
 }
 
 function steps(low, high, width) {
@@ -284,24 +514,29 @@ function levels(low, high) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - from + 1 }, (_, i) => +((from + i) * step).toFixed(3));
 }
 
-function scales(lines, width, height) {
-  const all = lines.flatMap(points), xs = all.map((p) => p[TOKENS]).filter((v) => v > 0);
-  const ys = all.flatMap((p) => [p[CONS], p[LOW], p[HIGH]]).filter((v) => v !== null);
+/** Places of values: x on a log scale, y with a little room around. */
+function scale(xs, [bottomMost, topMost], width, height) {
   const [left, right, top, bottom] = [56, width - 12, 10, height - 40];
   const [least, most] = xs.length ? [Math.min(...xs) / 1.12, Math.max(...xs) * 1.12] : [10, 1000];
-  const [low, high] = ys.length ? [Math.max(0, Math.min(...ys) - 0.02), Math.min(1, Math.max(...ys) + 0.02)] : [0, 1];
+  const [low, high] = bottomMost <= topMost ? [Math.max(0, bottomMost - 0.02), Math.min(1, topMost + 0.02)] : [0, 1];
   const x = (v) => left + ((right - left) * Math.log(v / least)) / Math.log(most / least);
   const y = (v) => bottom - ((bottom - top) * (v - low)) / (high - low || 1);
   return { x, y, left, right, top, bottom, least, most, low, high };
 }
 
-function axes(s, width) {
+function scales(lines, width, height) {
+  const all = lines.flatMap(points), xs = all.map((p) => p[TOKENS]).filter((v) => v > 0);
+  const ys = all.flatMap((p) => [p[CONS], p[LOW], p[HIGH]]).filter((v) => v !== null);
+  return scale(xs, [Math.min(...ys), Math.max(...ys)], width, height);
+}
+
+function axes(s, width, across, up) {
   const vertical = steps(s.least, s.most, width).map((v) => svg("g", {}, svg("line", { class: "grid", x1: s.x(v), x2: s.x(v), y1: s.top, y2: s.bottom }),
     svg("text", { x: s.x(v), y: s.bottom + 16, "text-anchor": "middle" }, v.toLocaleString("en"))));
   const level = levels(s.low, s.high).map((v) => svg("g", {}, svg("line", { class: "grid", x1: s.left, x2: s.right, y1: s.y(v), y2: s.y(v) }),
     svg("text", { x: s.left - 7, y: s.y(v) + 4, "text-anchor": "end" }, number(v, 2))));
-  const names = [svg("text", { class: "axis", x: (s.left + s.right) / 2, y: s.bottom + 35, "text-anchor": "middle" }, "tokens per problem (log scale)"),
-    svg("text", { class: "axis", transform: `translate(11 ${(s.top + s.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "cons@N")];
+  const names = [svg("text", { class: "axis", x: (s.left + s.right) / 2, y: s.bottom + 35, "text-anchor": "middle" }, across),
+    svg("text", { class: "axis", transform: `translate(11 ${(s.top + s.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, up)];
   return svg("g", { class: "axes" }, ...vertical, ...level, ...names);
 }
 
@@ -311,18 +546,18 @@ const cross = (x, y, more) => svg("path", { class: "cross", d: `M${x - 4} ${y - 
 /** The colour of its quadrant, and a dash that tells it from the others there: the usual line is solid. */
 function style(table, line) {
   if (line.name === "no pruning") return { kind: "all", dash: null };
-  if (line.name === "random") return { kind: "control", dash: "2 2.5" };
+  if (line.name === "random") return { kind: "random", dash: "2 2.5" };
   const peers = unique([...usual(table.group), ...chosen(table)]).filter((l) => l.quadrant === line.quadrant && !ownRule(l));
   return { kind: line.quadrant, dash: DASHES[Math.max(0, peers.indexOf(line)) % DASHES.length] || null };
 }
 
 function draw(table) {
   const width = table.plot.clientWidth, lines = chosen(table);
-  for (const button of table.section.querySelectorAll(".shares button")) button.setAttribute("aria-pressed", button.dataset.gamma === gamma());
+  for (const button of table.section.querySelectorAll("[data-gamma]")) button.setAttribute("aria-pressed", button.dataset.gamma === gamma());
   drawLegend(table, lines);
   if (!width) return; // hidden; the observer draws it once it has a size
   const height = Math.round(Math.min(420, Math.max(260, width * 0.5))), s = scales(lines, width, height);
-  fill(table.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width));
+  fill(table.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS.tokens, "cons@N"));
   table.spots = [];
   for (const line of lines) {
     const drawn = points(line).filter((p) => p[CONS] !== null && p[TOKENS] > 0);
@@ -367,11 +602,7 @@ function point(table, spot) {
   if (!spot) return;
   const { line, p } = spot, interval = p[LOW] === null ? "" : ` [${number(p[LOW], 3)}, ${number(p[HIGH], 3)}]`;
   const facts = [["N", p[N]], ["tokens", number(p[TOKENS], 0)], ["cons", number(p[CONS], 3) + interval]];
-  const list = facts.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))]);
-  table.tip.replaceChildren(el("b", { "data-q": line.quadrant }, line.name), el("dl", {}, ...list));
-  const { offsetWidth: w, offsetHeight: h } = table.tip;
-  table.tip.style.left = `${Math.max(0, Math.min(table.plot.clientWidth - w, spot.x - w / 2))}px`;
-  table.tip.style.top = `${spot.y - h - 12 < 0 ? spot.y + 12 : spot.y - h - 12}px`;
+  showTip(table, line.name, line.quadrant, facts, spot.x, spot.y);
 }
 
 function hover(table, event) {
@@ -394,9 +625,107 @@ function walk(table, event) {
   point(table, (along ? mine[mine.indexOf(active) + along] : same || there[0]) || active);
 }
 
-const tables = DATA.tables.map(buildTable);
-buildFilters();
-document.getElementById("overview").append(...tables.map((table) => table.card));
-document.getElementById("tables").append(...tables.map((table) => table.section));
+// ---- sections behind the tables
+
+function section(id, title, ...children) {
+  byId("more").append(el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title`, tabindex: "-1" }, title), ...children));
+}
+
+function plainTable(label, heads, rows) {
+  const grid = el("table", {}, el("caption", {}, label), el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, el("span", {}, head))))), el("tbody", {}, ...rows));
+  return el("div", { class: "scroll plain", tabindex: "0", role: "region", "aria-label": label }, grid);
+}
+
+function buildEvery() {
+  for (const [id, title, real] of [["testbed", "All tables of the testbed", false], ["real", "All tables of real models", true]]) {
+    const groups = DATA.tables.filter((g) => g.real === real);
+    if (!groups.length) continue;
+    section(id, title, plainTable(title, ["table", "model", "problems × paths", "rows", "best method by gain", "gain over random"], groups.map((g) => {
+      const first = best(g), jump = () => { open(g); byId("tables").scrollIntoView(); byId("tables").querySelector("h2").focus({ preventScroll: true }); };
+      return el("tr", {}, el("th", { scope: "row" }, el("button", { type: "button", class: "link", onclick: jump }, heading(g))), el("td", {}, `${g.model}, ${g.engine}`), el("td", { class: "number" }, `${g.problems} × ${g.n}`),
+        el("td", { class: "number" }, String(g.rows.length)), el("td", {}, first ? el("span", { class: "kind", "data-q": first.texts[1] }, first.texts[0]) : BLANK), el("td", {}, ...(first ? withInterval(first.texts[at(g, "gain")]) : [BLANK])));
+    })));
+  }
+}
+
+const VERDICTS = [["not confirmed", "worse"], ["confirmed", "better"], ["undecided", "even"]];
+
+function buildFindings() {
+  if (!DATA.findings.length) return;
+  section("findings", "Findings", ...DATA.findings.map((part) => {
+    if (part.heading) return el("h3", {}, part.heading);
+    if (part.text) return el("p", { class: "about" }, part.text);
+    let before = null;
+    return plainTable("Findings", part.head, part.rows.map((cells) => {
+      const again = cells[0] === before;
+      before = cells[0];
+      return el("tr", { class: again ? "again" : null }, ...cells.map((cell, i) => el(i ? "td" : "th", i ? { "data-verdict": VERDICTS.find(([word]) => cell.startsWith(word))?.[1] } : { scope: "row" },
+        i || !again ? cell : el("span", { class: "hush" }, cell))));
+    }));
+  }));
+}
+
+// ---- paths of a problem: what was dropped, and was it right?
+
+function buildExamples() {
+  if (!DATA.examples.length) return;
+  section("paths", "What was dropped, and was it right?", el("div", { id: "example" }));
+}
+
+function renderExamples() {
+  const box = byId("example");
+  if (!box) return;
+  const found = DATA.examples.find((e) => e.problem === view.get("problem")) || DATA.examples[0];
+  const used = found.choices.find((c) => c.name === view.get("method")) || found.choices[0];
+  const which = WHICH.includes(view.get("which")) ? view.get("which") : "all";
+  const held = box.contains(document.activeElement) ? document.activeElement.dataset.option : null;
+  const pick = (key, first) => (option) => change((v) => v.set(key, option === first ? "" : option));
+  box.replaceChildren(
+    DATA.examples.length > 1 ? choice("problem", DATA.examples.map((e) => e.problem), found.problem, pick("problem", DATA.examples[0].problem)) : "",
+    found.why ? el("p", { class: "why" }, found.why) : "",
+    el("p", { class: "about" }, found.title), el("p", { class: "question" }, found.question || "(the question is not shown)"), el("p", {}, found.everyone),
+    choice("method", found.choices.map((c) => c.name), used.name, pick("method", found.choices[0].name)), el("p", { class: "summary" }, used.summary),
+    el("div", { class: "cells" }, choice("paths", WHICH, which, pick("which", "all"))), pathsOf(found, used, which),
+    ...found.notes.map((note) => el("p", { class: "warning", role: "note" }, note)));
+  [...box.querySelectorAll("[data-option]")].find((button) => button.dataset.option === held)?.focus();
+}
+
+function pathsOf(found, used, which) {
+  const order = used.scores.map((_, i) => i).sort((a, b) => used.scores[b] - used.scores[a] || a - b), kept = new Set(used.kept), right = new Set(found.right);
+  const tests = { all: () => true, kept: (i) => kept.has(i), dropped: (i) => !kept.has(i), right: (i) => right.has(i), wrong: (i) => !right.has(i) };
+  const rows = order.filter(tests[which]).map((i) => el("tr", { class: kept.has(i) ? "kept" : "dropped", "data-q": used.quadrant, "data-path": i },
+    el("th", { scope: "row" }, String(i)), el("td", { class: "number" }, number(used.scores[i], 3)), el("td", {}, kept.has(i) ? "kept" : fate(found, used, i)), el("td", {}, found.answers[i] ?? BLANK),
+    el("td", { "data-verdict": right.has(i) ? "better" : "worse" }, right.has(i) ? "right" : "wrong"), el("td", { class: "number" }, number(found.lengths[i], 0)),
+    found.prefixes.length ? el("td", { class: "prefix" }, found.prefixes[i]) : null));
+  const heads = ["path", "score", "fate", "answer", "verdict", "tokens", ...(found.prefixes.length ? ["prefix"] : [])];
+  return plainTable(`Paths of ${found.problem}, by the score of ${used.name}`, heads, rows);
+}
+
+const fate = (found, used, i) => (!used.spent ? "dropped" : used.spent[i] < found.lengths[i] ? `aborted at ${used.spent[i]}` : "no vote");
+
+function buildSections() {
+  const links = [["findings", "Findings"], ["paths", "Paths"], ["real", "Real models"], ["testbed", "All tables"]].filter(([id]) => byId(id));
+  if (DATA.tables.length) byId("sections").append(...links.map(([id, title]) => el("a", { href: `#at=${id}`, onclick: (event) => jump(event, id) }, title)));
+}
+
+function jump(event, id) {
+  event.preventDefault();
+  change((v) => v.set("at", id));
+  byId(id).scrollIntoView();
+  byId(`${id}-title`).focus({ preventScroll: true });
+}
+
+if (DATA.tables.length) {
+  buildTabs();
+  buildFilters();
+} else {
+  document.body.classList.add("bare");
+  document.title = "pathprune paths";
+  document.querySelector("h1 span").textContent = "paths";
+}
+buildExamples();
+buildFindings();
+buildEvery();
+buildSections();
 window.addEventListener("hashchange", restore);
 restore();
