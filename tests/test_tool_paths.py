@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import registry
-from harness.api import Check, Cost, Path, PathpruneError, Sampling
+from harness.api import Check, Cost, Decision, Path, PathpruneError, Sampling
 from harness.engines.prompts import Prompts
 from harness.imports.exporting import export_bank
 from harness.learn.labels import LabelRecipe, continue_often, label_group
@@ -33,6 +33,7 @@ from harness.runners.work import _pool_row
 from harness.spec import RunSpec, Stage, bank_spec
 from harness.testing import engine_conformance
 from harness.tools import formats
+from harness.tools.drawn import Restoring
 from harness.tools.engine import ToolEngine
 from harness.tools.formats import FORMATS, Malformed
 from harness.tools.interpreter import UNDONE
@@ -237,13 +238,56 @@ def test_expectations_count_what_is_given(sandbox: Sandbox, tmp_path: FilePath) 
 @needs_bwrap
 @pytest.mark.parametrize(
     "name",
-    ["deepconf-online:warmup=2", "deepconf-offline", "self-certainty-borda", "slimsc-online", "asc"],
-)
+    [
+        "deepconf-online:warmup=2", "deepconf-offline", "self-certainty-borda", "slimsc-online", "asc", "st-bon-online",
+        "parallel-probe:step=24,suffix=§6answer", "mars:step=24,window=4,warmup=4,suffix=§6answer",
+    ],
+)  # fmt: skip
 def test_decision_rules_bear_outputs(name: str, whole: list[list[Path]], sandbox: Sandbox) -> None:
     """A rule counts drawn tokens, of which a path has no more than it may spend."""
-    plugin, engine = registry.pruner(name), calling(sandbox)
-    decision, _ = decide(plugin.pruner, whole[0], engine, Toy(), 0)
-    assert (decision.spent <= [p.drawn for p in whole[0]]).all()
+
+    class Reads(Toy):
+        def answer(self, text: str) -> str | None:
+            return text.rpartition("answer ")[2] if "answer " in text else None
+
+    decision, _ = decide(registry.pruner(name).pruner, whole[0], calling(sandbox), Reads(), 0)
+    assert (decision.spent <= [p.drawn for p in whole[0]]).all() and decision.spent.any()
+
+
+class Probing:
+    """A rule that asks an engine about every beginning of a path, and remembers what it is told."""
+
+    needs = frozenset({"text", "trace", "forced"})
+    warmup = 0
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        cuts = [p.cut(length, check.decode) for p in paths for length in range(1, len(p.tokens), 9)]
+        self.texts = check.engine.force(cuts, "answer", 3)
+        self.states = [
+            check.engine.trace([p], lambda states, path: (states.shape[1], len(path.tokens)), before=1)[0] for p in cuts
+        ]
+        self.lengths = [len(p.tokens) for p in cuts]
+        return Decision(np.array([len(p.tokens) for p in paths]), np.ones(len(paths)))
+
+
+@needs_bwrap
+def test_a_rule_asks_about_drawn_tokens_and_the_model_reads_all(whole: list[list[Path]], sandbox: Sandbox) -> None:
+    """Forced texts begin with the whole prefix, states are of drawn tokens alone, and what was given is charged as read."""
+    rule, engine, paths = Probing(), calling(sandbox), whole[0]
+    _, spent = decide(rule, paths, engine, Toy(), 0)
+    cuts = [p.cut(length, engine.decode) for p in paths for length in range(1, p.drawn, 9)]
+    assert any(c.given for c in cuts)
+    for cut, text, (columns, length), drawn in zip(cuts, rule.texts, rule.states, rule.lengths, strict=True):
+        assert text.startswith(cut.text + "answer") and (columns, length, drawn) == (
+            1 + cut.drawn,
+            cut.drawn,
+            cut.drawn,
+        )
+    assert spent.cost.probed >= sum(1 + len(c.tokens) for c in cuts)
+    with pytest.raises(PathpruneError, match="no beginning of path"):
+        Restoring(MeteredProbe(engine, Check(np.random.default_rng(0))), paths, engine.decode).force(
+            [replace(paths[0], tokens=(1, 2), given=())], "answer", 3
+        )
 
 
 @needs_bwrap
