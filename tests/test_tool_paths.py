@@ -16,6 +16,7 @@ import pytest
 from harness import registry
 from harness.api import Check, Cost, Decision, Path, PathpruneError, Sampling
 from harness.engines.prompts import Prompts
+from harness.engines.toy import ToyEngine
 from harness.imports.exporting import export_bank
 from harness.learn.labels import LabelRecipe, continue_often, label_group
 from harness.ledger import Metered, MeteredProbe
@@ -26,11 +27,14 @@ from harness.replay.policy import Policy, play
 from harness.replay.pool import Pool, own_rule, replay
 from harness.replay.stages import Checks, generation
 from harness.replay.sweep import sweep
+from harness.report import groups
+from harness.report.rows import rows
 from harness.runners.bench import bench
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import _pool_row
 from harness.spec import RunSpec, Stage, bank_spec
+from harness.studies.findings import with_tools
 from harness.testing import engine_conformance
 from harness.tools import formats
 from harness.tools.drawn import Restoring
@@ -288,6 +292,20 @@ def test_a_rule_asks_about_drawn_tokens_and_the_model_reads_all(whole: list[list
         Restoring(MeteredProbe(engine, Check(np.random.default_rng(0))), paths, engine.decode).force(
             [replace(paths[0], tokens=(1, 2), given=())], "answer", 3
         )
+
+
+@needs_bwrap
+def test_findings_take_in_pools_with_tools(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """Of 16 and 24 paths: the votes of its table's rows; pools without tools and of other sizes are passed over."""
+    for n, engine in ((16, None), (6, None), (16, ToyEngine())):
+        run = tool_run(sandbox, tmp_path, engine, n)
+        assert not bench(run, [registry.pruner("logprob")], lambda done, note: None).failures
+    random, everything = with_tools(tmp_path / "results", "logprob")
+    (group,) = (g for g in groups(tmp_path / "results") if "tools" in g.spec["engine"] and g.pool.n == 16)
+    table = {row.name: row.voted.mean for row in rows(group, 8)}
+    assert random.value.mean == pytest.approx(table["logprob"] - table["random (expected)"])
+    assert everything.value.mean == pytest.approx(table["logprob"] - table["all (no pruning)"])
+    assert random.paper == "39 to 43 of 50 (AIMO3, one run)" and random.testbed == "toy by caller, L 49"
 
 
 @needs_bwrap

@@ -250,7 +250,7 @@ def findings(results: Path, ablations: Path, frontier_file: Path, only: str, out
             f"--only {only} names {len(chosen)} tables under {results}, and findings speak of one; add a term: "
             + ", ".join(group.slug for group in chosen)
         )
-    claims = study.claims(ablations, chosen[0], frontier_file)
+    claims = [*study.claims(ablations, chosen[0], frontier_file), *study.with_tools(results)]
     for claim in claims:
         console.print(f"{claim.verdict:<32}{claim.text}: {claim.measured} {claim.value}", markup=False)
     study.write(claims, ablations, out)
