@@ -41,6 +41,7 @@ from harness.spec import Ended as Ended
 from harness.spec import RunSpec
 from harness.stopping import asked, batch_of, fresh, is_rule, walk
 from harness.text import reason, shown
+from harness.tools.drawn import Restoring, drawn_alone
 from harness.vote import vote, weights
 
 Result = TypeVar("Result")
@@ -365,8 +366,9 @@ def decide(
             return _stopped(method, paths, task), Spent(Cost(), {}), 0
         streaming: Any = method
         ledger, seen = opened(streaming, paths, engine, task, seed)
-        if not frozenset(streaming.needs) & ASKED:
-            seen = [_drawn_alone(p) for p in seen]
+        if any(p.given for p in paths):
+            seen = [drawn_alone(p) for p in seen]
+            ledger.engine = Restoring(ledger.engine, paths, engine.decode)
         if scorer is not None:
             ledger.score = partial(_scored_by, ledger, scorer, paths, engine, task, seed)
         given = streaming.decide(seen, ledger)
@@ -382,14 +384,6 @@ def decide(
     decision = Decision(given.spent.astype(int), _recorded(given.weights, type(method).__name__))
     _check_decision(decision, paths, warmup)
     return decision, cost
-
-
-def _drawn_alone(path: Path) -> Path:
-    """A path as a rule counts it: what a tool gave it is no token that is spent. Its text has it still."""
-    if not path.given:
-        return path
-    inside = {at for start, stop in path.given for at in range(start, stop)}
-    return replace(path, tokens=tuple(t for at, t in enumerate(path.tokens) if at not in inside), given=())
 
 
 def _stopped(rule: Any, paths: Sequence[Path], task: Task) -> Decision:

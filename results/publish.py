@@ -88,6 +88,16 @@ class Real:
         return (self.get, f"{rows} {self.untrained}", *trainings, PACK, f"{ship} --out results/pools/{self.pool}")
 
 
+# Calls' paths are short: rules that look every few hundred tokens would not look at them.
+CALLS = "--task calls --keep 8"
+CALLED = ",".join(
+    (
+        "random,logprob,deepconf,self-certainty,entropy,jaccard,consensus,st-bon,repetition,shortest,linear-probe,stop",
+        "asc,st-bon-online,deepconf-online:window=8,parallel-probe:step=16,stable=2,patience=2,delay=1,mars:step=16,window=8",
+    )
+)
+LAUNCHED = (64, 24, 16)  # the first of the same paths; 24 -> 8 and 16 -> 8 as STOP's authors ran AIMO3
+
 PACK = f"pathprune pack {PUBLISHED}"
 REAL = (
     Real(
@@ -176,6 +186,19 @@ STEPS = {
         "pools, labels, trainings and rows of pretrained models, with the pools that ship",
         "half an hour",
         tuple(command for real in REAL for command in real.commands),
+    ),
+    "tools": Step(
+        "rows of paths that run Python, and their tables in docs/tools.md",
+        "two hours",
+        (
+            *(f"pathprune bench --results {PUBLISHED} {CALLS} --n {n} --pruner {CALLED}" for n in LAUNCHED),
+            PACK,
+            *(f"pathprune plot --only task=calls,n={n}" for n in LAUNCHED),
+            *(
+                f"pathprune leaderboard --only task=calls,n={n} --part calls-{n} --out docs/tools.md"
+                for n in sorted(LAUNCHED)
+            ),
+        ),
     ),
     "second-seed": Step(
         "rows of a second seed of the embedded model, its labels and its adapter",

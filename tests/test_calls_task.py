@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import registry
-from harness.api import Sampling
 from harness.engines.prompts import Prompts
 from harness.loop import prune
 from harness.replay.pool import replay
@@ -59,7 +58,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def engine(sandbox: Sandbox) -> ToolEngine:
-    opened: ToolEngine = registry.engine("hf", "calls", Sampling(temperature=1.0), **Calls().defaults.engine)
+    opened: ToolEngine = registry.engine("hf", "calls", Calls().defaults.sampling, **Calls().defaults.engine)
     opened.sandbox = sandbox
     return opened
 
@@ -210,7 +209,7 @@ def test_paths_of_the_shipped_model_go_on_as_if_nothing_had_interrupted_them(eng
     (whole,) = engine.launch(Calls().problems("dev", 1), 6, LIMIT, 0)
     assert sum(len(p.given) for p in whole) > 6 and {p.finish for p in whole} == {"stop"}
     assert all(p.given and Calls().answer(p.text) is not None for p in whole)
-    for length in (3, 21, 34):
+    for length in (3, 17, 27):
         cut = [p.cut(length, engine.decode) for p in whole]
         (launched,) = engine.launch([whole[0].problem], 6, length, 0)
         assert all(alike(a, b) for a, b in zip(launched, cut, strict=True))
@@ -236,11 +235,11 @@ def test_resting_draws_the_same_paths_as_striding(engine: ToolEngine, sandbox: S
 @needs_bwrap
 def test_a_replay_is_a_live_run(engine: ToolEngine, tmp_path: FilePath) -> None:
     task, plugin = Calls(), registry.pruner("logprob")
-    spec = RunSpec.of(task, engine, 6, LIMIT, [Stage(34, 2)])
+    spec = RunSpec.of(task, engine, 6, LIMIT, [Stage(27, 2)])
     run = Run(spec, task, engine, 1, tmp_path / "results", tmp_path / "bank")
     assert not bench(run, [plugin], lambda done, note: None).failures
     for problem in task.problems("test", 1):
         outcome = prune(problem, task, engine, plugin.pruner, spec)
         mask = np.isin(np.arange(6), outcome.kept)[None]
-        replayed = replay(pool_of(run, problem), mask, 34, [outcome.rounds[0].cost])
+        replayed = replay(pool_of(run, problem), mask, 27, [outcome.rounds[0].cost])
         assert replayed.tokens[0] == outcome.cost.tokens and replayed.generated[0] == outcome.cost.generated

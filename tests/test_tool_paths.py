@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import registry
-from harness.api import Check, Cost, Path, PathpruneError, Sampling
+from harness.api import Check, Cost, Decision, Path, PathpruneError, Sampling
 from harness.engines.prompts import Prompts
+from harness.engines.toy import ToyEngine
 from harness.imports.exporting import export_bank
 from harness.learn.labels import LabelRecipe, continue_often, label_group
 from harness.ledger import Metered, MeteredProbe
@@ -26,13 +27,17 @@ from harness.replay.policy import Policy, play
 from harness.replay.pool import Pool, own_rule, replay
 from harness.replay.stages import Checks, generation
 from harness.replay.sweep import sweep
+from harness.report import groups
+from harness.report.rows import rows
 from harness.runners.bench import bench
 from harness.runners.live import run_live
 from harness.runners.run import Run
 from harness.runners.work import _pool_row
 from harness.spec import RunSpec, Stage, bank_spec
+from harness.studies.findings import with_tools
 from harness.testing import engine_conformance
 from harness.tools import formats
+from harness.tools.drawn import Restoring
 from harness.tools.engine import ToolEngine
 from harness.tools.formats import FORMATS, Malformed
 from harness.tools.interpreter import UNDONE
@@ -237,13 +242,70 @@ def test_expectations_count_what_is_given(sandbox: Sandbox, tmp_path: FilePath) 
 @needs_bwrap
 @pytest.mark.parametrize(
     "name",
-    ["deepconf-online:warmup=2", "deepconf-offline", "self-certainty-borda", "slimsc-online", "asc"],
-)
+    [
+        "deepconf-online:warmup=2", "deepconf-offline", "self-certainty-borda", "slimsc-online", "asc", "st-bon-online",
+        "parallel-probe:step=24,suffix=§6answer", "mars:step=24,window=4,warmup=4,suffix=§6answer",
+    ],
+)  # fmt: skip
 def test_decision_rules_bear_outputs(name: str, whole: list[list[Path]], sandbox: Sandbox) -> None:
     """A rule counts drawn tokens, of which a path has no more than it may spend."""
-    plugin, engine = registry.pruner(name), calling(sandbox)
-    decision, _ = decide(plugin.pruner, whole[0], engine, Toy(), 0)
-    assert (decision.spent <= [p.drawn for p in whole[0]]).all()
+
+    class Reads(Toy):
+        def answer(self, text: str) -> str | None:
+            return text.rpartition("answer ")[2] if "answer " in text else None
+
+    decision, _ = decide(registry.pruner(name).pruner, whole[0], calling(sandbox), Reads(), 0)
+    assert (decision.spent <= [p.drawn for p in whole[0]]).all() and decision.spent.any()
+
+
+class Probing:
+    """A rule that asks an engine about every beginning of a path, and remembers what it is told."""
+
+    needs = frozenset({"text", "trace", "forced"})
+    warmup = 0
+
+    def decide(self, paths: Sequence[Path], check: Check) -> Decision:
+        cuts = [p.cut(length, check.decode) for p in paths for length in range(1, len(p.tokens), 9)]
+        self.texts = check.engine.force(cuts, "answer", 3)
+        self.states = [
+            check.engine.trace([p], lambda states, path: (states.shape[1], len(path.tokens)), before=1)[0] for p in cuts
+        ]
+        self.lengths = [len(p.tokens) for p in cuts]
+        return Decision(np.array([len(p.tokens) for p in paths]), np.ones(len(paths)))
+
+
+@needs_bwrap
+def test_a_rule_asks_about_drawn_tokens_and_the_model_reads_all(whole: list[list[Path]], sandbox: Sandbox) -> None:
+    """Forced texts begin with the whole prefix, states are of drawn tokens alone, and what was given is charged as read."""
+    rule, engine, paths = Probing(), calling(sandbox), whole[0]
+    _, spent = decide(rule, paths, engine, Toy(), 0)
+    cuts = [p.cut(length, engine.decode) for p in paths for length in range(1, p.drawn, 9)]
+    assert any(c.given for c in cuts)
+    for cut, text, (columns, length), drawn in zip(cuts, rule.texts, rule.states, rule.lengths, strict=True):
+        assert text.startswith(cut.text + "answer") and (columns, length, drawn) == (
+            1 + cut.drawn,
+            cut.drawn,
+            cut.drawn,
+        )
+    assert spent.cost.probed >= sum(1 + len(c.tokens) for c in cuts)
+    with pytest.raises(PathpruneError, match="no beginning of path"):
+        Restoring(MeteredProbe(engine, Check(np.random.default_rng(0))), paths, engine.decode).force(
+            [replace(paths[0], tokens=(1, 2), given=())], "answer", 3
+        )
+
+
+@needs_bwrap
+def test_findings_take_in_pools_with_tools(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """Of 16 and 24 paths: the votes of its table's rows; pools without tools and of other sizes are passed over."""
+    for n, engine in ((16, None), (6, None), (16, ToyEngine())):
+        run = tool_run(sandbox, tmp_path, engine, n)
+        assert not bench(run, [registry.pruner("logprob")], lambda done, note: None).failures
+    random, everything = with_tools(tmp_path / "results", "logprob")
+    (group,) = (g for g in groups(tmp_path / "results") if "tools" in g.spec["engine"] and g.pool.n == 16)
+    table = {row.name: row.voted.mean for row in rows(group, 8)}
+    assert random.value.mean == pytest.approx(table["logprob"] - table["random (expected)"])
+    assert everything.value.mean == pytest.approx(table["logprob"] - table["all (no pruning)"])
+    assert random.paper == "39 to 43 of 50 (AIMO3, one run)" and random.testbed == "toy by caller, L 49"
 
 
 @needs_bwrap

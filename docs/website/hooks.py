@@ -53,11 +53,10 @@ def _published() -> list[Path]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in the numbers, and say which page lacks one."""
-    if "{{" not in markdown and "{%" not in markdown:
-        return markdown
+    """Fill in the numbers, and say which page lacks one; figures beside generated tables are the site's own."""
+    text = markdown.replace("](../results/figures/", "]({up}published/figures/")
     try:
-        text = PAGES.from_string(markdown).render(values.NAMES)
+        text = PAGES.from_string(text).render(values.NAMES) if "{{" in text or "{%" in text else text
     except Exception as error:
         raise SystemExit(f"docs/{page.file.src_uri}: {type(error).__name__}: {error}") from error
     return text.replace("{up}", "../" * page.file.src_uri.count("/"))

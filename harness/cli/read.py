@@ -299,7 +299,7 @@ def findings(
             f"--only {only} names {len(chosen)} tables under {results}, and findings speak of one; add a term: "
             + ", ".join(group.slug for group in chosen)
         )
-    claims = study.claims(ablations, chosen[0], frontier_file)
+    claims = [*study.claims(ablations, chosen[0], frontier_file), *study.with_tools(results)]
     for claim in claims:
         console.print(f"{claim.verdict:<32}{claim.text}: {claim.measured} {claim.value}", markup=False)
     columns = evidence.columns(report.selected(results, across), ablations, frontier_file, law_file)

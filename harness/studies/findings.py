@@ -19,13 +19,15 @@ from scipy.stats import t as student
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.replay.pool import ended_inside
+from harness.replay.pool import ended_inside, no_pruning
 from harness.replay.stats import Interval, bootstrap
-from harness.report import Group, Method, matched
+from harness.report import Group, Method, groups_of, matched
 from harness.report.figures.chosen import gains, methods
 from harness.report.matched import Curve
+from harness.report.rows import chance, judge
 from harness.report.tables import line, shown, write_part
 from harness.spec import Ended
+from harness.store import records
 from harness.store.blame import damaged, unreadable
 
 TYPES = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
@@ -70,6 +72,22 @@ PAIRS = (  # of a frontier
     ("Stopping in time adds to pruning", "stop+asc - stop"),
     ("A second cut adds to one", "stop, two cuts - stop"),
 )
+
+
+TOOLS = {24: "39 to 42 of 50 (AIMO3, one run)", 16: "39 to 43 of 50 (AIMO3, one run)"}  # by the paths that are launched
+FINISHED = 8  # of them, as there
+
+
+def with_tools(root: Path, scorer: str = "stop") -> Iterator[Claim]:
+    """What becomes of STOP's gain where paths run code, as AIMO3 was run: on every pool with tools of a results folder."""
+    folders = [f for f in records.pools(root) if "tools" in records.pool_of(f).header["spec"]["engine"]]
+    for group in (group for folder in folders for group in groups_of(folder)):
+        for method in (m for m in methods(group) if m.name == scorer and group.pool.n in TOOLS):
+            n, every = group.pool.n, no_pruning(method.pool).voted
+            voted, drawn = judge(method, group, FINISHED).result.voted, chance(group, FINISHED, method.pool).voted
+            for rival, reached in ((f"random, cons@{FINISHED}\\|{n}", drawn), (f"all paths, cons@{n}", every)):
+                measured, value = f"{scorer}, cons@{FINISHED}\\|{n} - {rival}", bootstrap(voted - reached)
+                yield Claim("STOP's gain survives tools", TOOLS[n], measured, value, testbed(group))
 
 
 def against_stopping(group: Group, file: Path | None) -> Iterator[Claim]:

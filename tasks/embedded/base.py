@@ -46,6 +46,7 @@ class EmbeddedTask(Task, ABC):
         tuple[str, str], ...
     ] = ()  # patterns of words with a space between each two, and the text that they stand for
     distinct = False
+    temperature = 1.0
     labelled = 4096  # problems with success labels
     labelling = 16  # paths of each
     engine: Mapping[str, Any] = MappingProxyType({})  # options of the engine that its model needs
@@ -54,7 +55,7 @@ class EmbeddedTask(Task, ABC):
     def defaults(self) -> TaskDefaults:  # type: ignore[override]
         return TaskDefaults(
             model=self.name,
-            sampling=Sampling(temperature=1.0),
+            sampling=Sampling(temperature=self.temperature),
             max_tokens=300,
             problems=200,
             prefixes=self.prefixes,

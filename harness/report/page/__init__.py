@@ -86,7 +86,7 @@ def write_page(
         labels = columns(group.pool.n, keep)
         if labels not in heads:
             heads.append(labels)
-        shown.append(_table(group, rows_of[id(group)], curves[group.slug]) | {"heads": heads.index(labels)})
+        shown.append(_table(group, rows_of[id(group)], curves[group.slug], keep) | {"heads": heads.index(labels)})
     told = [] if findings is None else parts(findings.read_text(encoding="utf-8"))
     _write(file, {"keep": keep, **_columns(heads), "tables": shown, "findings": told, "examples": list(examples)})
 
@@ -126,7 +126,7 @@ def _sha(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame) -> dict[str, Any]:
+def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -> dict[str, Any]:
     spec, engine = group.spec, group.spec["engine"]
     about, *warnings = with_power(group, keep, rows)
     lines = [_line(str(name), frame) for name, frame in curves.groupby("pruner", sort=False)]
