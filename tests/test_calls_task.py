@@ -204,6 +204,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 @needs_bwrap
+@pytest.mark.long
 def test_paths_of_the_shipped_model_go_on_as_if_nothing_had_interrupted_them(engine: ToolEngine) -> None:
     """Its calls run, its outputs are read, and a path that was cut inside a call or before an output is the same path."""
     (whole,) = engine.launch(Calls().problems("dev", 1), 6, LIMIT, 0)
@@ -233,6 +234,7 @@ def test_resting_draws_the_same_paths_as_striding(engine: ToolEngine, sandbox: S
 
 
 @needs_bwrap
+@pytest.mark.long
 def test_a_replay_is_a_live_run(engine: ToolEngine, tmp_path: FilePath) -> None:
     task, plugin = Calls(), registry.pruner("logprob")
     spec = RunSpec.of(task, engine, 6, LIMIT, [Stage(27, 2)])

@@ -330,6 +330,7 @@ def test_attention_does_not_depend_on_the_batch(read: Any, hands: Hands, hands_e
         assert (together.prefix[i, :, :, length:] == 0).all()
 
 
+@pytest.mark.long
 def test_the_attention_figure(read: Any, hands_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "DPI", 40)
     groups, scores, adapter = read

@@ -241,6 +241,7 @@ def outcomes(local: LMEval) -> list[tuple[str | None, bool]]:
     return loop_outcomes(local)
 
 
+@pytest.mark.long
 def test_as_a_model_it_answers_what_the_loop_votes(folder: Path, outcomes: list[tuple[str | None, bool]]) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
