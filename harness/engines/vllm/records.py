@@ -169,7 +169,7 @@ class Rows:
         order = np.lexsort((positions, serials))  # a stable sort: equal places stay in the order of their passes
         ordered = np.stack([serials[order], positions[order]])
         last = np.append((ordered[:, 1:] != ordered[:, :-1]).any(0), True)[: len(order)]
-        return cls(*ordered[:, last], values[order[last]])
+        return cls(ordered[0, last], ordered[1, last], values[order[last]])
 
     def first(self, serial: int, count: int) -> np.ndarray:
         """The rows of a request's first ``count`` positions.
