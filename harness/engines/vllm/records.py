@@ -81,17 +81,15 @@ class Recorder:
     def read(self, places: Places, logits: torch.Tensor) -> None:
         """Keep the states that these rows of ``logits`` ``[n, V]`` carry (``ids``)."""
         if self.open and self.hidden and len(places) and logits.shape[1] > self.hidden:
-            self.states.append((places, logits[self._index(places, len(logits)), : self.hidden + 1].clone()))
+            self.states.append((places, self._copy(logits[:, : self.hidden + 1], places)))
 
     def before(self, places: Places, logits: torch.Tensor) -> torch.Tensor | None:
         """A copy of these rows' distributions, before anything is drawn; None if there is nothing to record."""
-        if not self.open or not len(places):
-            return None
-        return logits[self._index(places, len(logits)), : self.base].clone()
+        return self._copy(logits[:, : self.base], places) if self.open and len(places) else None
 
     def drawn(self, places: Places, distributions: torch.Tensor, tokens: torch.Tensor) -> None:
         """Keep the statistics of ``tokens`` ``[n]``, those of all rows of the pass, where ``places`` says so."""
-        self.pending.add(places, distributions, tokens[self._index(places, len(tokens))].clone())
+        self.pending.add(places, distributions, self._copy(tokens, places))
         if self.pending.full:
             self._flush()
 
@@ -108,11 +106,11 @@ class Recorder:
         if columns is not None:
             self.statistics.append((_joined(steps), columns))
 
-    def _index(self, places: Places, rows: int) -> Any:
-        """To index a tensor's rows with; whole tensors need no copy of indices."""
-        if len(places) == rows and bool((places.rows == np.arange(rows)).all()):
-            return slice(None)
-        return torch.from_numpy(places.rows.astype(np.int64)).to(self.device, non_blocking=True)
+    def _copy(self, values: torch.Tensor, places: Places) -> torch.Tensor:
+        """The rows of ``values`` that are recorded; all of them need no copy of their indices."""
+        if np.array_equal(places.rows, np.arange(len(values))):
+            return values.clone()
+        return values[torch.from_numpy(places.rows.astype(np.int64)).to(self.device, non_blocking=True)]
 
 
 def _joined(places: Iterable[Places]) -> Places:
