@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from harness import registry
 from harness.api import Check, Path, PathpruneError, Sampling
-from harness.engines.hf import attention, decoding, kv
+from harness.engines import pending as waiting
+from harness.engines.hf import attention, kv
 from harness.ledger import MeteredProbe
 from harness.testing import engine_conformance
 from tasks.embedded.hands import Hands
@@ -130,7 +131,7 @@ def test_statistics_do_not_depend_on_when_they_are_computed(
     pending: int, hands: Hands, hands_engine: Any, whole: list[list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large vocabulary computes them at every step, a small one many steps at a time."""
-    monkeypatch.setitem(decoding.PENDING, "cpu", pending)
+    monkeypatch.setitem(waiting.AT_ONCE, "cpu", pending)
     again = hands_engine.launch(hands.problems("dev", 3), 6, LIMIT, seed=5)
     for path, expected in zip((p for g in again for p in g), (p for g in whole for p in g), strict=True):
         assert path.tokens == expected.tokens

@@ -44,6 +44,12 @@ def attached(name: str, engine: Any) -> Any:
     return attached_plugin(name, engine).pruner
 
 
+def statistics_gap(path: Path, other: Path) -> float:
+    """The largest of all columns: float16 at values up to 16."""
+    columns = [(c.astype(float), getattr(other.stats, name).astype(float)) for name, c in vars(path.stats).items()]
+    return max(float(np.abs(a - b).max()) for a, b in columns)
+
+
 # The same paths
 
 
@@ -52,9 +58,7 @@ def test_sampled_paths_are_those_of_the_hugging_face_engine(served: Any, hands: 
     ours = served.launch(hands.problems("dev", 4), 16, LIMIT, seed=5)
     for path, expected in zip((p for g in ours for p in g), (p for g in whole for p in g), strict=True):
         assert (path.tokens, path.finish, path.text) == (expected.tokens, expected.finish, expected.text)
-        for name, column in vars(path.stats).items():
-            gap = np.abs(column.astype(float) - getattr(expected.stats, name).astype(float))
-            assert gap.max() <= 2e-2, name  # float16 at values up to 16
+        assert statistics_gap(path, expected) <= 2e-2
 
 
 def test_engine_conforms(served: Any, hands: Hands) -> None:
@@ -144,6 +148,9 @@ def test_a_full_cache_evicts_and_changes_nothing(hands: Hands, hands_engine: Any
     paths = [p for g in served.launch(problems, 32, 100, seed=1) for p in g]
     assert sum(len(served.sequence(p)) for p in paths) > small, "the cache is too large for this test"
     chosen = paths[::37]
+    whole = hands_engine.resume([Path(p.problem, p.index, p.seed) for p in chosen], 100)
+    assert [p.tokens for p in chosen] == [p.tokens for p in whole]
+    assert all(statistics_gap(p, q) <= 2e-2 for p, q in zip(chosen, whole, strict=True))
     states = served.probe(chosen, served.new_adapter(STOP))[:, -1]
     expected = hands_engine.probe(chosen, hands_engine.new_adapter(STOP))[:, -1]
     assert np.abs(states - expected).max() < 1e-4
@@ -154,6 +161,29 @@ def test_a_full_cache_evicts_and_changes_nothing(hands: Hands, hands_engine: Any
 def test_next_logprobs(served: Any, hands_engine: Any, prefixes: list[Path]) -> None:
     gap = served.next_logprobs(prefixes, [3, 9, 17]) - hands_engine.next_logprobs(prefixes, [3, 9, 17])
     assert np.abs(gap).max() < 1e-4
+
+
+def test_a_run_that_is_stopped_leaves_nothing_to_the_next(
+    served: Any, hands: Hands, whole: list[list[Path]], prefixes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request, whose outputs the next run would get among its own, and no record."""
+    engine, steps = served.llm.llm_engine, iter(range(9))
+    real = engine.step
+
+    def step() -> Any:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return real()
+
+    monkeypatch.setattr(engine, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        served.resume(prefixes, LIMIT)
+    assert not engine.has_unfinished_requests()
+    monkeypatch.undo()
+    again = served.launch(hands.problems("dev", 4), 16, LIMIT, seed=5)
+    for path, expected in zip((p for g in again for p in g), (p for g in whole for p in g), strict=True):
+        assert path.tokens == expected.tokens and statistics_gap(path, expected) <= 2e-2
+    assert not any(served.llm.collective_rpc("take_records")[0]), "all of it was taken"
 
 
 # Errors, each one line

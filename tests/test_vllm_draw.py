@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from harness.api import Sampling, UnavailableError
-from harness.engines.sampling import choose
+from harness.engines.sampling import choose, statistics
 from harness.engines.served.asking import StreamKey
 from harness.rng import uniforms
 
@@ -31,10 +31,12 @@ def config(**more: Any) -> Any:
     return SimpleNamespace(model_config=model, scheduler_config=scheduler, speculative_config=None, **more)
 
 
-def params(stream: StreamKey | None, **more: Any) -> Any:
+def params(stream: StreamKey | None, wish: tuple[str, int] | None = None, **more: Any) -> Any:
     from vllm import SamplingParams
 
-    return SamplingParams(temperature=0.0, extra_args={"pathprune": list(stream)} if stream else None, **more)
+    extra: dict[str, Any] = {"pathprune": list(stream)} if stream else {}
+    extra |= {"pathprune_record": list(wish)} if wish else {}
+    return SamplingParams(temperature=0.0, extra_args=extra or None, **more)
 
 
 @dataclass(eq=False)
@@ -51,12 +53,22 @@ class Request:
         key = StreamKey(3, f"p{number % 3}", number, int(rng.integers(0, 1100)), *vars(FILTERS[number % 2]).values())
         return cls(number, None if number % 5 == 4 else key, int(rng.integers(2, 60)))
 
+    @property
+    def wish(self) -> tuple[str, int] | None:
+        """Most are recorded."""
+        return ("statistics", 70 + self.number) if self.number % 3 else None
+
     def logits(self) -> torch.Tensor:
-        return torch.randn(BASE + 9, generator=torch.Generator().manual_seed(1000 * self.number + len(self.drawn)))
+        return self.of(len(self.drawn))
+
+    def of(self, token: int) -> torch.Tensor:
+        logits = torch.randn(BASE + 9, generator=torch.Generator().manual_seed(1000 * self.number + token))
+        logits[BASE if self.stream is None else BASE + 9 :] = -torch.inf
+        return logits
 
     def expected(self, token: int) -> torch.Tensor:
         """The token that is right at a place, by the definitions alone; vLLM's own maximum without a stream."""
-        logits = torch.randn(BASE + 9, generator=torch.Generator().manual_seed(1000 * self.number + token))
+        logits = self.of(token)
         if self.stream is None:
             return logits.argmax()
         position = self.stream.start + token
@@ -64,10 +76,18 @@ class Request:
         return choose(logits[None, :BASE], torch.from_numpy(number), Sampling(*self.stream[4:]))[0]
 
 
-def check(requests: list[Request]) -> None:
+def check(requests: list[Request], processor: Any) -> None:
+    """Tokens, and of those that are recorded the statistics."""
+    from harness.engines.vllm.records import Records
+
+    records = Records([processor.follows.recorder.take()], HIDDEN)
     assert any(len(r.drawn) > 3 for r in requests)
     for request in requests:
         assert request.drawn == [int(request.expected(i)) for i in range(len(request.drawn))], request.number
+        if request.drawn and request.wish:
+            logits = torch.stack([request.of(i) for i in range(len(request.drawn))])
+            expected = statistics(logits[:, :BASE], torch.tensor(request.drawn))
+            assert np.array_equal(records.statistics(request.wish[1], len(request.drawn)), expected.numpy())
 
 
 # By slots
@@ -76,9 +96,9 @@ def check(requests: list[Request]) -> None:
 def slot_states() -> Any:
     from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcRequestState
 
-    lengths = SimpleNamespace(np=np.zeros(SLOTS, dtype=np.int32))
+    lengths, given = (SimpleNamespace(np=np.zeros(SLOTS, dtype=np.int32)) for _ in range(2))
     nothing: Any = None
-    return LogitsProcRequestState(torch.device("cpu"), SLOTS, BASE, nothing, lengths, nothing, nothing)  # type: ignore[arg-type]
+    return LogitsProcRequestState(torch.device("cpu"), SLOTS, BASE, nothing, lengths, given, nothing)  # type: ignore[arg-type]
 
 
 def by_slots(states: Any, **more: Any) -> Any:
@@ -102,7 +122,7 @@ def context(slots: list[int], lengths: list[int]) -> Any:
 
 
 def step(processor: Any, states: Any, running: dict[int, Request], order: list[int], read: dict[int, int]) -> None:
-    """One scheduler step over some slots; ``read``: how much of a prompt is read, where that is not all of it."""
+    """One scheduler step over some slots; ``read``: how much is read of what a request came with, where that is not all of it."""
     rows = torch.stack([running[slot].logits() for slot in order])
     lengths = [read.get(slot, running[slot].prompt + len(running[slot].drawn)) for slot in order]
     processor.apply_staged_writes()
@@ -117,6 +137,7 @@ def test_by_slots_every_schedule_draws_the_same_tokens(seed: int) -> None:
     """Requests come, wait, are read in parts, are thrown out and come back to another slot, in any order of rows."""
     rng, states = np.random.default_rng(seed), slot_states()
     processor = by_slots(states)
+    processor.follows.recorder.begin()
     requests = [Request.random(i, rng) for i in range(14)]
     waiting, running = list(requests), {}
     for _ in range(400):
@@ -124,7 +145,9 @@ def test_by_slots_every_schedule_draws_the_same_tokens(seed: int) -> None:
         if waiting and free and rng.random() < 0.5:
             slot, request = int(rng.choice(free)), waiting.pop(0)
             running[slot], states.prompt_len.np[slot] = request, request.prompt
-            assert processor.add_request(slot, params(request.stream)) is (request.stream is not None)
+            states.prefill_len.np[slot] = request.prompt + len(request.drawn)
+            wanted = processor.add_request(slot, params(request.stream, request.wish))
+            assert wanted is (request.stream is not None or request.wish is not None)
         if not running:
             continue
         slot = int(rng.choice(list(running)))
@@ -132,10 +155,10 @@ def test_by_slots_every_schedule_draws_the_same_tokens(seed: int) -> None:
             request = running.pop(slot)
             waiting += [request] if len(request.drawn) < 20 else []
         order = [int(s) for s in rng.permutation(list(running)) if rng.random() < 0.9]
-        partial = {s: int(rng.integers(1, running[s].prompt)) for s in order if rng.random() < 0.1}
+        partial = {s: int(rng.integers(1, states.prefill_len.np[s])) for s in order if rng.random() < 0.1}
         if order:
             step(processor, states, running, order, partial)
-    check(requests)
+    check(requests, processor)
 
 
 def test_by_slots_a_slot_forgets_its_former_request() -> None:
@@ -182,6 +205,7 @@ def test_by_rows_every_schedule_draws_the_same_tokens(seed: int) -> None:
     from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
     rng, processor = np.random.default_rng(seed), by_rows()
+    processor.follows.recorder.begin()
     requests = [Request.random(i, rng) for i in range(14)]
     waiting, rows = list(requests), []
     for _ in range(300):
@@ -194,7 +218,7 @@ def test_by_rows_every_schedule_draws_the_same_tokens(seed: int) -> None:
             rows.pop()
         elif waiting and len(rows) < SLOTS and rng.random() < 0.5:
             rows.append(waiting.pop(0))
-            added = [(len(rows) - 1, params(rows[-1].stream), [0] * rows[-1].prompt, rows[-1].drawn)]
+            added = [(len(rows) - 1, params(rows[-1].stream, rows[-1].wish), [0] * rows[-1].prompt, rows[-1].drawn)]
         if len(rows) > 1 and rng.random() < 0.3:
             a, b = (int(i) for i in rng.choice(len(rows), 2, replace=False))
             rows[a], rows[b] = rows[b], rows[a]
@@ -204,11 +228,111 @@ def test_by_rows_every_schedule_draws_the_same_tokens(seed: int) -> None:
         if rows:
             logits = processor.apply(torch.stack([r.logits() for r in rows]))
             for request, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
-                request.drawn.append(token)
-    check(requests)
+                if rng.random() < 0.9:  # otherwise it is dropped, and drawn again
+                    request.drawn.append(token)
+    check(requests, processor)
 
 
 # Both
+
+
+def carrying(state: float, broken: bool = False) -> torch.Tensor:
+    """A row of the model that carries a state."""
+    row = torch.full((BASE + 9,), -torch.inf)
+    row[:HIDDEN], row[HIDDEN] = -torch.inf if broken else state, 0.0
+    return row
+
+
+@pytest.mark.parametrize("interface", ["slots", "rows"])
+def test_states_are_kept_where_requests_read_them(interface: str) -> None:
+    """Beside a row that is drawn, one whose state was not computed, and a prompt that is still being read."""
+    from vllm.v1.sample.logits_processor.interface import BatchUpdate
+
+    from harness.engines.vllm import asked
+    from harness.engines.vllm.ids import IdLayout
+    from harness.engines.vllm.records import Records
+
+    stream, prompt = StreamKey(0, "p", 1, 0, 1.0, 1.0, 0), 4
+    wanted = [params(None, ("state", 1)), params(stream, ("statistics", 2)), params(None, ("state", 3)), params(None)]
+    passes = [
+        torch.stack([torch.randn(BASE + 9), torch.randn(BASE + 9), carrying(0, broken=True), torch.randn(BASE + 9)]),
+        torch.stack([carrying(2.5), torch.randn(BASE + 9), carrying(0, broken=True), torch.randn(BASE + 9)]),
+    ]
+    if interface == "slots":
+        states = slot_states()
+        processor: Any = by_slots(states)
+        states.prompt_len.np[:4] = states.prefill_len.np[:4] = prompt
+        assert [processor.add_request(i, p) for i, p in enumerate(wanted)] == [True, True, True, False]
+        contexts = [(context([0, 1, 2, 3], [n, prompt, prompt, prompt]),) for n in (prompt - 1, prompt)]
+    else:
+        processor, contexts = by_rows(), [(), ()]
+        processor.update_state(BatchUpdate(4, [], [(i, p, [0] * prompt, []) for i, p in enumerate(wanted)], []))
+    assert asked.states() and not asked.statistics(), "no columns are computed for what is recorded"
+    processor.follows.recorder.begin()
+    for rows, more in zip(passes, contexts, strict=True):
+        after = processor.apply(rows.clone(), *more)
+        assert torch.equal(after[[0, 2, 3]], rows[[0, 2, 3]])
+    records, layout = Records([{}, processor.follows.recorder.take()], HIDDEN), IdLayout(BASE, HIDDEN)
+    first, third = (layout.state(range(HIDDEN + 1), records.state(serial)) for serial in (1, 3))
+    assert first is not None and first.tolist() == [2.5] * HIDDEN and third is None
+    expected = statistics(passes[1][1:2, :BASE], after[1:2].argmax(-1))  # the second draw of one position counts
+    assert np.array_equal(records.statistics(2, 1), expected.numpy())
+
+
+@pytest.mark.parametrize("at_once", [0, 1000, 1 << 30])
+def test_of_a_position_the_last_draw_counts_and_of_a_request_its_own_tokens(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was thrown out draws positions again; one that ended may have drawn one token too many."""
+    from harness.engines import pending
+    from harness.engines.vllm.records import Places, Recorder, Records
+
+    monkeypatch.setitem(pending.AT_ONCE, "cpu", at_once)
+    recorder = Recorder(BASE, HIDDEN, torch.device("cpu"))
+    passes = [([4, 9], [0, 0]), ([9, 4], [1, 1]), ([4], [1]), ([4, 9], [2, 2]), ([9, 4], [2, 3])]
+    kept: dict[tuple[int, int], np.ndarray] = {}
+    for turn in range(2):  # what a run that was stopped has left is gone
+        recorder.begin()
+        for serials, positions in passes[: None if turn else 3]:
+            logits, tokens = torch.randn(3, BASE + 9), torch.randint(BASE, (3,))
+            rows = np.array([2, 0][: len(serials)])
+            places = Places(rows, np.array(serials), np.array(positions))
+            distributions = recorder.before(places, logits)
+            assert distributions is not None
+            recorder.drawn(places, distributions, tokens)
+            columns = statistics(logits[rows, :BASE], tokens[rows]).numpy()
+            kept |= {(s, p): c for s, p, c in zip(serials, positions, columns, strict=True)}
+            logits.zero_()  # vLLM may do with it what it likes
+    records = Records([recorder.take()], HIDDEN)
+    for serial, count in ((4, 4), (4, 3), (9, 2), (9, 0)):
+        expected = [kept[serial, position] for position in range(count)]
+        assert np.array_equal(records.statistics(serial, count), np.array(expected, dtype=np.float16).reshape(-1, 6))
+    for serial, count in ((4, 5), (9, 4), (5, 1)):
+        with pytest.raises(RuntimeError, match="not all were recorded"):
+            records.statistics(serial, count)
+    assert recorder.take() == {} and recorder.before(places, logits) is None, "closed until the next run"
+
+
+def test_nothing_is_recorded_for_a_server_s_clients() -> None:
+    from vllm.v1.sample.logits_processor.interface import BatchUpdate
+
+    processor = by_rows()
+    stream = StreamKey(0, "p", 1, 0, 1.0, 1.0, 0)
+    processor.update_state(BatchUpdate(1, [], [(0, params(stream, ("statistics", 0)), [0], [])], []))
+    processor.apply(torch.randn(1, BASE))
+    assert processor.follows.recorder.take() == {}
+
+
+@pytest.mark.parametrize(
+    "wish", ["statistics", ["all", 1], ["state", -1], ["state", "1"], ["state"], 5, ["state", 1.0]]
+)
+def test_a_record_that_is_none_is_refused_at_the_door(wish: Any) -> None:
+    from vllm import SamplingParams
+
+    from harness.engines.vllm.draw import Draw
+
+    with pytest.raises(ValueError, match="not a kind of record and a number"):
+        Draw.validate_params(SamplingParams(extra_args={"pathprune_record": wish}))
 
 
 @pytest.mark.parametrize(

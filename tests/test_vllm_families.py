@@ -65,6 +65,9 @@ def compare(family: str, options: dict[str, Any], more: dict[str, Any], place: F
     expected = [p for g in hf.launch(problems, 6, 60, 0) for p in g]
     got = [p for g in served.launch(problems, 6, 60, 0) for p in g]
     assert [p.tokens for p in got] == [p.tokens for p in expected]
+    for ours, theirs in zip(got, expected, strict=True):
+        for column, reference in zip(vars(ours.stats).values(), vars(theirs.stats).values(), strict=True):
+            assert np.allclose(column.astype(float), reference.astype(float), atol=2e-2)
     prefixes = [p.cut(25, hf.decode) for p in expected]
     scale = np.abs(hf.probe(prefixes)).max()
     assert np.abs(served.probe(prefixes) - hf.probe(prefixes)).max() < 1e-4 * scale

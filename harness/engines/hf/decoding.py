@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from harness.api import STATISTICS, Path, Sampling
-from harness.engines.sampling import as_stats, choose, statistics
+from harness.engines.pending import Pending
+from harness.engines.sampling import as_stats, choose
 from harness.rng import uniforms
 
-PENDING = {"cpu": 8 << 20}  # bytes of logits whose statistics are computed together: what caches hold
-PENDING_BESIDE = 256 << 20  # on other devices, where every operation has a price
 COMPACT = 1 / 16  # finished rows are dropped from a batch once they are this share of it
 
 
@@ -41,7 +40,6 @@ class Decoding:
         self.prefixes, self.rows, self.step = paths, rows, 0
         self.sampling, self.ends = sampling, ends
         self.rests = torch.tensor(rests, dtype=torch.long, device=rows.device)
-        self.most_pending = PENDING.get(rows.device.type, PENDING_BESIDE)
         self.apart = False  # has every running path a row to itself?
         device, starts = rows.device, [len(p.tokens) for p in paths]
         self.room = torch.tensor([max_tokens - s for s in starts], device=device)  # tokens that each may still draw
@@ -56,7 +54,7 @@ class Decoding:
         self.counts = torch.zeros(len(paths), dtype=torch.long, device=device)
         self.stopped = torch.zeros(len(paths), dtype=torch.bool, device=device)
         self.running = torch.arange(len(paths), device=device)
-        self.pending: list[tuple[torch.Tensor, ...]] = []
+        self.pending: Pending[tuple[torch.Tensor, torch.Tensor]] = Pending(device)
         self.thinned = False  # has a path ended since the batch was last compacted?
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
@@ -71,8 +69,8 @@ class Decoding:
         of_paths = logits[self.rows]
         self.drawn = choose(of_paths, self.uniform[self.running, self.step], self.sampling)
         self.tokens[self.running, self.step] = self.drawn
-        self.pending.append((self.running, torch.full_like(self.running, self.step), of_paths, self.drawn))
-        if len(self.pending) * of_paths.nbytes > self.most_pending:
+        self.pending.add((self.running, torch.full_like(self.running, self.step)), of_paths, self.drawn)
+        if self.pending.full:
             self.flush()
         self.step += 1
         self.counts[self.running] = self.step
@@ -84,12 +82,11 @@ class Decoding:
         return ended.nonzero().squeeze(-1)
 
     def flush(self) -> None:
-        """Statistics of the steps drawn since the last flush, in one go: their many small operations are shared."""
-        if not self.pending:
-            return
-        paths, steps, logits, drawn = (torch.cat(column) for column in zip(*self.pending, strict=True))
-        self.stats[paths, steps] = statistics(logits, drawn)
-        self.pending.clear()
+        """Compute the statistics of the steps drawn since the last flush."""
+        keys, columns = self.pending.compute()
+        if columns is not None:
+            paths, steps = (torch.cat(column) for column in zip(*keys, strict=True))
+            self.stats[paths, steps] = columns
 
     def contents(self, ended: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
         """Keys in the prefix store of the paths at these positions in ``running``: prompt and all generated tokens."""

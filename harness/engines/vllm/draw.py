@@ -11,6 +11,7 @@ vLLM has two interfaces for this: one by rows of the batch, and, where its secon
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +21,15 @@ import torch
 from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.engines.sampling import choose
 from harness.engines.served.asking import StreamKey
-from harness.engines.vllm import asked
+from harness.engines.vllm import asked, records
 from harness.engines.vllm.ids import IdLayout
+from harness.engines.vllm.records import Places, Recorder, Wish
 from harness.rng import uniforms
 
 ARGUMENT = "pathprune"  # of SamplingParams.extra_args: a StreamKey as a list
 BLOCK = 512  # uniform numbers computed at a time
 ABOVE = torch.finfo(torch.float32).max  # the logit of the token that was drawn
+NOWHERE = Places(*np.empty((3, 0), dtype=np.int64))
 ROWS, SLOTS = "vllm.v1.sample.logits_processor.interface", "vllm.v1.worker.gpu.sample.logits_processor.interface"
 
 
@@ -54,21 +57,28 @@ class Asked:
     """What a request asks of us."""
 
     stream: StreamKey | None  # the random numbers that draw its tokens; None where vLLM draws them
-    statistics: bool = False
+    statistics: bool = False  # among log-probabilities
     state: bool = False
+    wish: Wish | None = None  # what is recorded beside them
 
     @classmethod
     def of(cls, params: Any, layout: IdLayout | None) -> Asked:
         """What vLLM's ``SamplingParams`` say.
 
         Raises:
-            ValueError: for a stream that is none.
+            ValueError: for a stream or a record that is none.
         """
-        entries = (params.extra_args or {}).get(ARGUMENT)
+        extra = params.extra_args or {}
+        stream, wish = _stream(extra.get(ARGUMENT)), Wish.of(extra.get(records.ARGUMENT))
         if layout is None:
-            return cls(_stream(entries))
+            return cls(stream, wish=wish)
         statistics = set(params.logprob_token_ids or ()).intersection(layout.statistic_ids)
-        return cls(_stream(entries), bool(statistics), params.logprobs == layout.hidden + 1)
+        state = params.logprobs == layout.hidden + 1 or (wish is not None and wish.kind == "state")
+        return cls(stream, bool(statistics), state, wish)
+
+    def serial(self, kind: str) -> int:
+        """The number under which something is recorded; -1 if it is not."""
+        return self.wish.serial if self.wish and self.wish.kind == kind else -1
 
     @property
     def sampling(self) -> Sampling | None:
@@ -129,7 +139,7 @@ class Uniforms:
 
 def decide(
     logits: torch.Tensor, rows: torch.Tensor | None, uniform: torch.Tensor, sampling: Sampling, base: int
-) -> None:
+) -> torch.Tensor:
     """Put the drawn tokens of ``rows`` (None: all) above all others, in place.
 
     Args:
@@ -138,6 +148,9 @@ def decide(
         uniform: float64 ``[m]``, in [0, 1).
         sampling: filters before the draw.
         base: how many of the ids are tokens.
+
+    Returns:
+        The tokens, int64 ``[m]``.
     """
     of_rows = logits[:, :base] if rows is None else logits[rows, :base]
     tokens = choose(of_rows, uniform, sampling)
@@ -145,28 +158,81 @@ def decide(
         logits.scatter_(1, tokens.unsqueeze(-1), ABOVE)
     else:
         logits[rows, tokens] = ABOVE
+    return tokens
 
 
 @dataclass
 class Group:
-    """Rows whose tokens are drawn alike, in the interface by rows."""
+    """Rows of a pass whose tokens are drawn alike."""
 
     sampling: Sampling
     rows: np.ndarray
-    indices: torch.Tensor
-    starts: np.ndarray  # positions within their paths of the first tokens to draw
-    drawn: list[list[int]]  # vLLM's own, growing lists of output tokens
+    slots: np.ndarray  # where ``Uniforms`` holds their streams
+    positions: np.ndarray  # within their paths, of the tokens to draw
+    indices: torch.Tensor | None = None  # ``rows`` where the logits are, if they are there already
 
 
-class ByRow:
-    """The interface by rows: see vLLM's ``v1.sample.logits_processor.interface``."""
+class Follower:
+    """What both interfaces share: a pass over rows of logits.
+
+    Args:
+        base: how many of the ids are tokens.
+        layout: of an extended model; None of another one.
+        slots: requests that vLLM runs at once.
+        device: where the logits are.
+    """
 
     def __init__(self, base: int, layout: IdLayout | None, slots: int, device: torch.device) -> None:
         self.base, self.layout, self.device = base, layout, device
         self.numbers = Uniforms(slots, device)
-        self.requests: dict[int, tuple[Asked, list[int]]] = {}  # by row
-        self.groups: list[Group] = []
+        self.recorder = Recorder(base, layout.hidden if layout else 0, device)
+
+    def draw(self, logits: torch.Tensor, groups: Sequence[Group], told: Places, read: Places) -> torch.Tensor:
+        """Draw for all groups, in place.
+
+        Args:
+            logits: ``[n, V]``.
+            groups: rows that are drawn.
+            told: rows whose statistics are recorded.
+            read: rows whose states are.
+        """
+        self.recorder.read(read, logits)
+        distributions = self.recorder.before(told, logits)
+        every: torch.Tensor | None = None if distributions is None else self._maxima(logits, told, groups)
+        for group in groups:
+            uniform = self.numbers.take(group.slots, group.positions)
+            if len(group.rows) == len(logits):
+                every = decide(logits, None, uniform, group.sampling, self.base)
+                continue
+            indices = self._moved(group.rows) if group.indices is None else group.indices
+            tokens = decide(logits, indices, uniform, group.sampling, self.base)
+            if every is not None:
+                every[indices] = tokens
+        if distributions is not None and every is not None:
+            self.recorder.drawn(told, distributions, every)
+        return logits
+
+    def _maxima(self, logits: torch.Tensor, told: Places, groups: Sequence[Group]) -> torch.Tensor:
+        """What vLLM takes of each row that we do not draw for, ``[n]``."""
+        ours = np.zeros(len(logits), dtype=bool)
+        for group in groups:
+            ours[group.rows] = True
+        if ours[told.rows].all():
+            return torch.zeros(len(logits), dtype=torch.long, device=self.device)
+        return logits[:, : self.base].argmax(-1)
+
+    def _moved(self, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.device, non_blocking=True)
+
+
+class ByRow(Follower):
+    """The interface by rows: see vLLM's ``v1.sample.logits_processor.interface``."""
+
+    def __init__(self, base: int, layout: IdLayout | None, slots: int, device: torch.device) -> None:
+        super().__init__(base, layout, slots, device)
+        self.requests: dict[int, tuple[Asked, list[int]]] = {}  # by row; with vLLM's own, growing list of output tokens
         self.statistics = self.states = False
+        self._arrange()
 
     def update_state(self, batch_update: Any) -> None:
         """Follow vLLM's requests as they come, move between rows and end."""
@@ -180,41 +246,47 @@ class ByRow:
         return (asks, drawn) if asks != Asked(None) else None
 
     def _arrange(self) -> None:
-        every = [asks for asks, _ in self.requests.values()]
+        self.rows = np.array(sorted(self.requests), dtype=np.int64)
+        every = [self.requests[row][0] for row in self.rows.tolist()]
+        self.outputs = [self.requests[row][1] for row in self.rows.tolist()]
         self.statistics, self.states = any(a.statistics for a in every), any(a.state for a in every)
+        self.starts = np.array([asks.stream.start if asks.stream else 0 for asks in every], dtype=np.int64)
+        self.told, self.read = (np.array([a.serial(k) for a in every], dtype=np.int64) for k in ("statistics", "state"))
         by_sampling: dict[Sampling, list[int]] = {}
-        for row in sorted(self.requests):
-            if sampling := self.requests[row][0].sampling:
-                by_sampling.setdefault(sampling, []).append(row)
-        self.groups = [self._group(sampling, rows) for sampling, rows in by_sampling.items()]
-
-    def _group(self, sampling: Sampling, rows: list[int]) -> Group:
-        streams = [self.requests[row][0].stream for row in rows]
-        for row, stream in zip(rows, streams, strict=True):
-            self.numbers.hold(row, stream)
-        starts = np.array([stream.start for stream in streams if stream is not None])
-        indices = torch.tensor(rows, device=self.device)
-        return Group(sampling, np.array(rows), indices, starts, [self.requests[row][1] for row in rows])
+        for i, asks in enumerate(every):
+            if asks.sampling:
+                self.numbers.hold(int(self.rows[i]), asks.stream)
+                by_sampling.setdefault(asks.sampling, []).append(i)
+        self.alike = [
+            (sampling, np.array(members), torch.tensor(self.rows[members], device=self.device))
+            for sampling, members in by_sampling.items()
+        ]
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """``[n, V]``, changed in place."""
-        for group in self.groups:
-            uniform = self.numbers.take(group.rows, group.starts + [len(tokens) for tokens in group.drawn])
-            every = len(group.rows) == len(logits)
-            decide(logits, None if every else group.indices, uniform, group.sampling, self.base)
-        return logits
+        if not self.requests:
+            return logits
+        drawn = np.array([len(tokens) for tokens in self.outputs], dtype=np.int64)
+        groups = [
+            Group(sampling, self.rows[i], self.rows[i], self.starts[i] + drawn[i], rows)
+            for sampling, i, rows in self.alike
+        ]
+        told, read = np.flatnonzero(self.told >= 0), np.flatnonzero((self.read >= 0) & (drawn == 0))
+        places = (Places(self.rows[i], of[i], drawn[i]) for i, of in ((told, self.told), (read, self.read)))
+        return self.draw(logits, groups, *places)
 
 
-class BySlot:
+class BySlot(Follower):
     """The interface by slots: see vLLM's ``v1.worker.gpu.sample.logits_processor.interface``."""
 
     def __init__(self, base: int, layout: IdLayout | None, states: Any) -> None:
-        self.base, self.layout, self.device = base, layout, states.device
-        self.prompt_length = states.prompt_len  # of each slot; its array is another one after every step
-        self.numbers = Uniforms(states.max_num_reqs, states.device)
+        super().__init__(base, layout, states.max_num_reqs, states.device)
+        # Of each slot; their arrays are others after every step.
+        self.prompt_length, self.given_length = states.prompt_len, states.prefill_len
         self.starts = np.zeros(states.max_num_reqs, dtype=np.int64)
         self.samplings: list[Sampling] = []
         self.kinds = np.full(states.max_num_reqs, -1)  # of each slot, which of ``samplings``; -1: vLLM draws
+        self.told, self.read = np.full((2, states.max_num_reqs), -1, dtype=np.int64)  # serials of records, of each slot
         # vLLM does not say when a request ends: its slot counts until another request has it, or until ``forget``.
         self.with_statistics: set[int] = set()
         self.with_states: set[int] = set()
@@ -235,14 +307,15 @@ class BySlot:
         self.with_states.clear()
 
     def add_request(self, slot: int, params: Any) -> bool:
-        """A slot is that of a new request; returns whether we draw its tokens."""
+        """A slot is that of a new request; returns whether we draw its tokens or record any of it."""
         asks = Asked.of(params, self.layout)
         for slots, wanted in ((self.with_statistics, asks.statistics), (self.with_states, asks.state)):
             slots.add(slot) if wanted else slots.discard(slot)
         self.numbers.hold(slot, asks.stream)
+        self.told[slot], self.read[slot] = asks.serial("statistics"), asks.serial("state")
         self.kinds[slot] = -1
         if asks.stream is None or asks.sampling is None:
-            return False
+            return asks.wish is not None
         if asks.sampling not in self.samplings:
             self.samplings.append(asks.sampling)
         self.kinds[slot], self.starts[slot] = self.samplings.index(asks.sampling), asks.stream.start
@@ -250,20 +323,22 @@ class BySlot:
 
     def apply(self, logits: torch.Tensor, context: Any) -> torch.Tensor:
         """``[n, V]``, changed in place."""
-        slots = context.idx_mapping_np
+        slots, lengths = context.idx_mapping_np, context.seq_lens_upper_bound_np[: len(logits)]
         if len(slots) != len(logits):
             raise ValueError("pathprune draws one token of a request at a time: serve without speculative decoding")
-        kinds = self.kinds[slots]
+        # Of a prompt that is not wholly read yet a token is drawn, too, and dropped.
+        drawn = np.maximum(lengths - self.prompt_length.np[slots], 0)
+        kinds, groups = self.kinds[slots], []
         for kind in np.unique(kinds[kinds >= 0]):
             rows = np.flatnonzero(kinds == kind)
-            which = slots[rows]
-            # Of a prompt that is not wholly read yet a token is drawn, too, and dropped.
-            drawn = np.maximum(context.seq_lens_upper_bound_np[rows] - self.prompt_length.np[which], 0)
-            uniform = self.numbers.take(which, self.starts[which] + drawn)
-            every = len(rows) == len(logits)
-            indices = None if every else torch.from_numpy(rows).to(self.device, non_blocking=True)
-            decide(logits, indices, uniform, self.samplings[kind], self.base)
-        return logits
+            groups.append(Group(self.samplings[kind], rows, slots[rows], self.starts[slots[rows]] + drawn[rows]))
+        told, read = self.told[slots], self.read[slots]
+        if (told < 0).all() and (read < 0).all():
+            return self.draw(logits, groups, NOWHERE, NOWHERE)
+        whole = lengths >= self.given_length.np[slots]  # its own output is read in parts again when it comes back
+        where = np.flatnonzero((told >= 0) & whole), np.flatnonzero((read >= 0) & whole & (drawn == 0))
+        places = (Places(rows, of[rows], drawn[rows]) for rows, of in zip(where, (told, read), strict=True))
+        return self.draw(logits, groups, *places)
 
 
 class Draw(*interfaces()):  # type: ignore[misc]
@@ -312,3 +387,8 @@ def forget() -> None:
     for requests in asked.FOLLOWED:
         if isinstance(requests, BySlot):
             requests.forget()
+
+
+def recorders() -> list[Recorder]:
+    """Those of this process."""
+    return [requests.recorder for requests in asked.FOLLOWED if isinstance(requests, Follower)]

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 
 from harness import advice
-from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.api import PathpruneError, Sampling, TokenStats, UnavailableError
+from harness.engines.sampling import as_stats
 from harness.engines.served.asking import Reply, Request, finish_of
 from harness.engines.served.slots import SlotAdapter, Slots
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS
 from harness.engines.vllm.probing import ProbingEngine
+from harness.engines.vllm.records import ARGUMENT, Records, Wish
 
 DRAW = "harness.engines.vllm.draw:Draw"
 EXTENSION = "harness.engines.vllm.worker.Extension"
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 SECOND_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+SERIALS = count()  # of requests that are recorded, in all engines of this process
 
 
 class VLLMEngine(ProbingEngine):
@@ -68,6 +72,7 @@ class VLLMEngine(ProbingEngine):
             enforce_eager=not has_gpu() if eager is None else eager, generation_config="vllm", **options,
         )  # fmt: skip
         self._followed = False  # did the last requests want more than tokens?
+        self._statistic_ids = tuple(self.layout.statistic_ids)
         self._slots = Slots(where, self.layout.hidden, SLOTS, TOKENS, self._load_adapter)
 
     def held(self, folder: FilePath) -> SlotAdapter:
@@ -84,42 +89,79 @@ class VLLMEngine(ProbingEngine):
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; vLLM batches the requests itself."""
-        if self._followed:  # vLLM may not have told its workers that those have ended
-            self.llm.collective_rpc("forget_requests")
+        wishes = [self._wish(r) for r in requests]
+        if self._followed or any(wishes):  # vLLM may not have told its workers that earlier requests have ended
+            self.llm.collective_rpc("begin_requests")
         self._followed = any(not r.bare for r in requests)
+        outputs = self._generate(requests, wishes)
+        # The first worker's: others compute the same.
+        taken = self.llm.collective_rpc("take_records")[0] if any(wishes) else []
+        records = Records(taken, self.layout.hidden)
+        return [_reply(r, w, o, records) for r, w, o in zip(requests, wishes, outputs, strict=True)]
+
+    def statistics(self, reply: Reply) -> TokenStats | None:
+        """See ``ProbingEngine``, as they were recorded."""
+        return as_stats(reply.logprobs) if "token_stats" in self.provides else None
+
+    def _wish(self, request: Request) -> Wish | None:
+        """What is recorded of a request: the rest of what it asks for is among vLLM's log-probabilities."""
+        if request.bare:
+            return None
+        if request.top == self.layout.hidden + 1 and request.max_tokens == 1:
+            return Wish("state", next(SERIALS))
+        return Wish("statistics", next(SERIALS)) if request.logprob_ids == self._statistic_ids else None
+
+    def _generate(self, requests: Sequence[Request], wishes: Sequence[Wish | None]) -> list[Any]:
+        """vLLM's outputs. Whatever stops it stops all of these requests: the next ones run alone."""
         prompts = [{"prompt_token_ids": list(r.prompt)} for r in requests]
-        outputs = self.llm.generate(prompts, [self._sampling_params(r) for r in requests], use_tqdm=False)
-        return [_reply(request, output) for request, output in zip(requests, outputs, strict=True)]
+        params = [self._sampling_params(r, w) for r, w in zip(requests, wishes, strict=True)]
+        try:
+            return list(self.llm.generate(prompts, params, use_tqdm=False))
+        except BaseException:
+            engine = self.llm.llm_engine
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+            raise
 
     def _load_adapter(self, slot: int, folder: FilePath) -> None:
         self.llm.collective_rpc("load_stop_adapter", args=(slot, str(folder)))
 
-    def _sampling_params(self, request: Request) -> Any:
+    def _sampling_params(self, request: Request, wish: Wish | None) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         cache: dict[str, Any] = {"skip_reading_prefix_cache": True} if request.fresh else {}
-        # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
-        report: dict[str, Any] = {"logprobs": request.top} if request.top else {}
-        if not request.top and not request.bare:
+        extra: dict[str, Any] = {"pathprune": list(request.stream)} if request.stream else {}
+        report: dict[str, Any] = {}
+        if wish:
+            extra[ARGUMENT] = list(wish)
+        elif request.top:
+            report = {"logprobs": request.top}
+        elif not request.bare:
             report = {"logprob_token_ids": list(request.logprob_ids)}
+        # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
         params = SamplingParams(
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
-            extra_args={"pathprune": list(request.stream)} if request.stream else None, detokenize=False,
-            flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
+            extra_args=extra or None, detokenize=False, flat_logprobs=True,
+            output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
         )  # fmt: skip
         if hasattr(params, "skip_clone"):  # nobody else has them: vLLM need not copy them deeply
             params.skip_clone = True
         return params
 
 
-def _reply(request: Request, output: Any) -> Reply:
+def _reply(request: Request, wish: Wish | None, output: Any, records: Records) -> Reply:
     completion = output.outputs[0]
     tokens, flat = tuple(completion.token_ids), completion.logprobs
     finish, cached = finish_of(completion.finish_reason), output.num_cached_tokens or 0
+    nothing = np.empty((len(tokens), 0))
     if request.bare:
-        return Reply(tokens, finish, np.empty((len(tokens), 0)), cached=cached)
+        return Reply(tokens, finish, nothing, cached=cached)
+    if wish and wish.kind == "statistics":
+        return Reply(tokens, finish, records.statistics(wish.serial, len(tokens)), cached=cached)
+    if wish:
+        row = records.state(wish.serial)
+        return Reply(tokens, finish, nothing, [(range(len(row)), row)], cached)  # type: ignore[list-item]
     if not request.top:
         logprobs = np.array(flat.logprobs).reshape(len(tokens), 1 + len(request.logprob_ids))
         return Reply(tokens, finish, logprobs, cached=cached)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.engines.vllm.draw import forget
+from harness.engines.vllm.draw import forget, recorders
 
 
 class Extension:
@@ -16,6 +16,12 @@ class Extension:
         model: Any = self.model_runner.get_model()  # type: ignore[attr-defined]
         model.load_adapter(slot, Path(folder))
 
-    def forget_requests(self) -> None:
-        """None is running."""
+    def begin_requests(self) -> None:
+        """None is running; those that come are recorded, by the first of several workers that compute the same."""
         forget()
+        for recorder in recorders() if self.rank == 0 else []:  # type: ignore[attr-defined]
+            recorder.begin()
+
+    def take_records(self) -> list[dict[str, bytes]]:
+        """What was recorded since ``begin_requests``."""
+        return [recorder.take() for recorder in recorders()]
