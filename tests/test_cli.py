@@ -295,7 +295,10 @@ def test_a_vote_is_shown_and_refused_where_it_cannot_be_taken(run_cli: Run, fold
         code, shown[vote] = run_cli("bench", *TOY, *folders, "--pruner", "deepconf,logprob,self-certainty", *given)
         assert code == 0
     lines = {
-        v: {n: next(x for x in s.splitlines() if f"│{n} " in x) for n in ("deepconf", "logprob", "self-certainty")}
+        v: {
+            n: next(x for x in s.splitlines() if x.startswith(f"{n} "))
+            for n in ("deepconf", "logprob", "self-certainty")
+        }
         for v, s in shown.items()
     }
     assert "weighted" in lines[""]["deepconf"] and "borda" in lines[""]["self-certainty"]

@@ -40,11 +40,16 @@ class Screen:
         notes = Notes(self.group.pool.n)
         marks = [notes.mark(row) for row in self.rows]
         yield Text(self.group.title, "table.title")
-        yield self._grid(marks, options.max_width)
+        shown = self._fitting(marks, options.max_width)
+        heads = columns(self.group.pool.n, self.keep)
+        yield _drawn(shown, heads)
+        if hidden := [heads[index] for index in WANTED if index not in shown]:
+            yield Text(f"a wider terminal, pathprune leaderboard and frame() also have: {', '.join(hidden)}", "dim")
         for line in notes.explained():
             yield Text(line, "dim")
 
-    def _grid(self, marks: Sequence[str], width: int) -> Table:
+    def _fitting(self, marks: Sequence[str], width: int) -> dict[int, list[str]]:
+        """The cells of the columns that fit, in the order in which they stand."""
         heads, texts = columns(self.group.pool.n, self.keep), [cells(row) for row in self.rows]
         named = [_broken(one_line(row[NAME].partition(" = ")[0])) for row in texts]
         shown: dict[int, list[str]] = {NAME: ["\n".join(lines) for lines in named], NOTE: list(marks)}
@@ -57,7 +62,7 @@ class Screen:
             shown[AVERAGE] = exact
         if not any(marks):
             del shown[NOTE]
-        return _drawn({index: shown[index] for index in sorted(shown, key=_place)}, heads)
+        return {index: shown[index] for index in sorted(shown, key=_place)}
 
 
 class Notes:
