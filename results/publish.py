@@ -89,14 +89,9 @@ class Real:
 
 
 # Calls' paths are short: rules that look every few hundred tokens would not look at them.
-CALLS = "--task calls --keep 8"
-CALLED = ",".join(
-    (
-        "random,logprob,deepconf,self-certainty,entropy,jaccard,consensus,st-bon,repetition,shortest,linear-probe,stop",
-        "asc,st-bon-online,deepconf-online:window=8,parallel-probe:step=16,stable=2,patience=2,delay=1,mars:step=16,window=8",
-    )
-)
-LAUNCHED = (64, 24, 16)  # the first of the same paths; 24 -> 8 and 16 -> 8 as STOP's authors ran AIMO3
+CALLS = "--task calls --keep 8 --problems 200"
+CALLED = "random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest,linear-probe,stop,asc,deepconf-online:window=8"
+LAUNCHED = (24, 16)  # the first of the same paths; 24 -> 8 and 16 -> 8 as STOP's authors ran AIMO3
 
 PACK = f"pathprune pack {PUBLISHED}"
 REAL = (
@@ -191,6 +186,7 @@ STEPS = {
         "rows of paths that run Python, and their tables in docs/tools.md",
         "two hours",
         (
+            *(f"pathprune train {p} --task calls --problems 128 --make-labels" for p in ("linear-probe", "stop")),
             *(f"pathprune bench --results {PUBLISHED} {CALLS} --n {n} --pruner {CALLED}" for n in LAUNCHED),
             PACK,
             *(f"pathprune plot --only task=calls,n={n}" for n in LAUNCHED),
