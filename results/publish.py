@@ -183,17 +183,13 @@ STEPS = {
         tuple(command for real in REAL for command in real.commands),
     ),
     "tools": Step(
-        "rows of paths that run Python, and their tables in docs/tools.md",
+        "rows of paths that run Python, and their figures",
         "two hours",
         (
             *(f"pathprune train {p} --task calls --problems 128 --make-labels" for p in ("linear-probe", "stop")),
             *(f"pathprune bench --results {PUBLISHED} {CALLS} --n {n} --pruner {CALLED}" for n in LAUNCHED),
             PACK,
             *(f"pathprune plot --only task=calls,n={n}" for n in LAUNCHED),
-            *(
-                f"pathprune leaderboard --only task=calls,n={n} --part calls-{n} --out docs/tools.md"
-                for n in sorted(LAUNCHED)
-            ),
         ),
     ),
     "second-seed": Step(
