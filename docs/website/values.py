@@ -86,12 +86,12 @@ def table(data: pd.DataFrame, columns: tuple[str, ...]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def rows(names: list[str], columns: list[str], task: str = "hands", prefix: int = 22) -> str:
-    """A Markdown table of some methods, in the order given."""
-    data = chosen(task=task, prefix=prefix)
+def rows(names: list[str], columns: list[str], task: str = "hands", prefix: int = 22, n: int = 64) -> str:
+    """A Markdown table of some methods at ``n`` paths per problem, in the order given."""
+    data = chosen(task=task, prefix=prefix, n=n)
     parts = [names_of(data, name) for name in names]
     if missing := [name for name, part in zip(names, parts, strict=True) if part.empty]:
-        raise LookupError(f"no published row of {', '.join(missing)} on {task} at L = {prefix}")
+        raise LookupError(f"no published row of {', '.join(missing)} on {task} at L = {prefix}, {n} paths")
     return table(pd.concat(parts), ("name", *columns))
 
 
@@ -151,6 +151,11 @@ def card(pruner: str, field: str) -> Any:
     return value
 
 
+def measured(part: str, field: str, card: str = "h200") -> Any:
+    """A figure of ``make gpu`` on a card: ``measured("vllm-graphs", "ours")``."""
+    return json.loads((RESULTS / "gpu" / f"{card}.json").read_text())[part][field]
+
+
 def _fingerprint(model: str) -> str:
     return str(leaderboard().query("model == @model").fingerprint.iloc[0])
 
@@ -181,4 +186,6 @@ def everything(task: str = "hands", prefix: int = 22, columns: tuple[str, ...] =
     return table(data.sort_values("gain_mean", ascending=False), columns)
 
 
-NAMES = {f.__name__: f for f in (row, rows, best, problems, count, part, law, ablation, card, figure, everything)}
+NAMES = {
+    f.__name__: f for f in (row, rows, best, problems, count, part, law, ablation, card, measured, figure, everything)
+}
