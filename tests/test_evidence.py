@@ -39,6 +39,18 @@ def test_each_pool_is_a_column_at_the_length_of_most_methods() -> None:
     assert TRADE + "III" in made[0].cells and made[0].problems == 40 and made[0].detects
 
 
+def test_the_same_paths_at_several_n_are_one_column() -> None:
+    """What is launched of a pool is no other pool: its claims stand once in the family."""
+    whole = pool("one", stop=2.0, rival=0.1)
+    of_first = replace(
+        whole.pool, **{k: getattr(whole.pool, k)[:, :3] for k in ("correct", "answers", "lengths", "stopped")}
+    )
+    fewer = replace(whole, folder=Path("fewer"), spec=whole.spec | {"n": 3}, pool=of_first)
+    assert evidence._widest([fewer, whole]) == evidence._widest([whole, fewer]) == [whole]
+    reseeded = replace(whole, spec=whole.spec | {"seed": 7})
+    assert evidence._widest([whole, reseeded]) == [whole, reseeded]
+
+
 def test_a_pool_without_stop_has_no_column() -> None:
     assert evidence.columns([pool("one", rival=2.0)]) == []
 

@@ -22,6 +22,7 @@ from harness.report.brief import crossfitted
 from harness.report.figures.chosen import keep_of
 from harness.report.rows import Replayed, chance, judge
 from harness.report.tables import line, plain, shown
+from harness.store.keys import digest
 from harness.store.records import pool_of
 from harness.studies import findings
 from harness.studies import law as laws
@@ -82,7 +83,7 @@ def columns(
     """A column for each pool in which STOP has judged every problem, all cells corrected as one family.
 
     Args:
-        groups: tables of a results folder; of each pool the length at which most methods were benched stands.
+        groups: tables of a results folder; of each pool one stands (``_widest``).
         ablations, frontier, law: what ``pathprune ablation``, ``pathprune frontier`` and ``pathprune law fit`` wrote.
     """
     made = []
@@ -112,11 +113,14 @@ def columns(
 
 
 def _widest(groups: Sequence[Group]) -> list[Group]:
-    """Of each pool the length at which most methods were benched, the shortest of several."""
-    by_folder: dict[Path, list[Group]] = {}
+    """Of each pool the length at which most methods were benched, the shortest of several.
+
+    Benches of the same paths at several n are one pool, that of most paths: their comparisons repeat each other.
+    """
+    pools: dict[str, list[Group]] = {}
     for group in groups:
-        by_folder.setdefault(group.folder, []).append(group)
-    return [max(same, key=lambda g: (len(g.judged), -g.prefix)) for same in by_folder.values()]
+        pools.setdefault(digest({k: v for k, v in group.spec.items() if k != "n"}), []).append(group)
+    return [max(same, key=lambda g: (g.pool.n, len(g.judged), -g.prefix)) for same in pools.values()]
 
 
 def _judged(group: Group, keep: int | None = None) -> Replayed | None:
