@@ -63,6 +63,7 @@ HF = {
     "attention": Option(str, "a name of transformers such as sdpa or eager", form=NAME),
     "memory": count(" of bytes for KV", 1 << 50),
     "rows": ROWS,
+    "packed": Option(bool, "true, for weights packed for a CPU beside the plain ones, or false"),
 }
 STATISTICS = Option(bool, "false, for paths without token statistics in a bank of their own, or true")
 VLLM = {

@@ -21,7 +21,7 @@ from harness.api import Engine, Heads, Path, PathpruneError, Problem, Sampling, 
 from harness.engines import EVERYTHING, loading
 from harness.engines.heads import heads_of, shared
 from harness.engines.hf import attention as folded
-from harness.engines.hf import kv, support
+from harness.engines.hf import kv, packing, support
 from harness.engines.hf.adapter import StopAdapter
 from harness.engines.hf.batch import SequenceBatch, ragged_inputs
 from harness.engines.hf.decoding import Decoding
@@ -45,6 +45,7 @@ class HFEngine(Prompts, Engine):
         device_map: accelerate's, for a model on several devices; ``device`` is then unused.
         memory: bytes of KV per batch, and again of stored prefixes; None for a share of what is free.
         rows: paths that are computed side by side at most.
+        packed: keep a second copy of the weights, packed for a CPU's matrix products.
         loaded: a causal model and its tokenizer that are in memory already, in place of those at ``where``. Nothing of them
             is changed; whoever changes the weights calls ``forget``.
 
@@ -66,6 +67,7 @@ class HFEngine(Prompts, Engine):
         device_map: str | None = None,
         memory: int | None = None,
         rows: int = 1024,
+        packed: bool = False,
         loaded: tuple[Any, Any] | None = None,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
@@ -76,6 +78,8 @@ class HFEngine(Prompts, Engine):
         self.device = self.model.get_input_embeddings().weight.device  # of several, the one that tokens go to
         if attention is None and loaded is None:
             folded.use(self.model)
+        if packed:
+            packing.pack(self.model, rows)
         self.token_bytes = support.token_bytes(where, self.model)
         support.resumable(where, self.model)
         self.decoder = support.decoder_of(self.model)
