@@ -70,9 +70,9 @@ def names_of(data: pd.DataFrame, name: str) -> pd.DataFrame:
     return data[[name in row.split(" = ") for row in data.name]]
 
 
-def row(name: str, column: str, task: str = "hands", prefix: int = 22) -> str:
+def row(name: str, column: str, task: str = "hands", prefix: int = 22, model: str | None = None) -> str:
     """One number of one method: ``row("stop", "gain", prefix=22)``."""
-    data = chosen(task=task, prefix=prefix)
+    data = chosen(task=task, prefix=prefix, model=model or task)
     matching = data if data.empty else names_of(data, name)
     if len(matching) != 1:
         raise LookupError(f"{len(matching)} published rows of {name} on {task} at L = {prefix}")
@@ -86,9 +86,11 @@ def table(data: pd.DataFrame, columns: tuple[str, ...]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def rows(names: list[str], columns: list[str], task: str = "hands", prefix: int = 22, n: int = 64) -> str:
+def rows(
+    names: list[str], columns: list[str], task: str = "hands", prefix: int = 22, n: int = 64, model: str | None = None
+) -> str:
     """A Markdown table of some methods at ``n`` paths per problem, in the order given."""
-    data = chosen(task=task, prefix=prefix, n=n)
+    data = chosen(task=task, prefix=prefix, n=n, model=model or task)
     parts = [names_of(data, name) for name in names]
     if missing := [name for name, part in zip(names, parts, strict=True) if part.empty]:
         raise LookupError(f"no published row of {', '.join(missing)} on {task} at L = {prefix}, {n} paths")
