@@ -97,7 +97,9 @@ def test_the_list_says_what_a_lora_is_on(run_cli: Run, tmp_path: Path, monkeypat
 
 def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
     code, out = run_cli("check", "jaccard", "--task", "toy", "--engine", "toy")
-    assert code == 0 and out.count("pass") >= 4
+    assert code == 0 and out.count("pass ") >= 4 and "a row for it: pathprune bench --pruner jaccard" in out
+    passed = [line for line in out.splitlines() if line.startswith("pass ")]
+    assert len(set(passed)) == len(passed), "each line says what it is that passed"
     file = tmp_path / "bad.py"
     file.write_text(MINE.replace("[-float(len(p.text)) for p in prefixes]", "list(range(len(prefixes)))"))
     code, out = run_cli("check", f"{file}@Mine", "--task", "toy", "--engine", "toy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,8 @@ def check(spec: str | None, on: Where) -> None:
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
         console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
+    if not failed:
+        console.print(f"{plugin.name} passes; a row for it: pathprune bench --pruner {shlex.quote(spec)}")
     raise Ended(2 if failed else 0)
 
 
