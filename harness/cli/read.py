@@ -117,7 +117,13 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
     type=out_file(".md", ".tex", ".csv", ".html"),
     help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
 )
-@click.option("--figures", default="results/figures", show_default=True, type=FOLDER)
+@click.option(
+    "--figures",
+    default="results/figures",
+    show_default=True,
+    type=FOLDER,
+    help="figures that Markdown shows, from plot",
+)
 @only_option()
 @click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
 @click.option(
@@ -257,7 +263,13 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
 @cli.command()
 @published
 @only_option()
-@click.option("--cost", type=OneOf("cost", lambda: ["tokens", "flops"]), default="tokens", show_default=True)
+@click.option(
+    "--cost",
+    type=OneOf("cost", lambda: ["tokens", "flops"]),
+    default="tokens",
+    show_default=True,
+    help="what budgets are of",
+)
 @click.option(
     "--metric",
     type=OneOf("metric", lambda: ["voted", "accuracy", "matched"]),
@@ -268,7 +280,9 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
 @click.option(
     "--draws", type=Whole(1, 10**6), default=100, show_default=True, help="random launches per setting for votes"
 )
-@click.option("--out", show_default=usual_report("budgets.md"), type=REPORT)
+@click.option(
+    "--out", show_default=usual_report("budgets.md"), type=REPORT, help="Markdown; a .csv is written beside it"
+)
 def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path | None) -> None:
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
     from harness import report
@@ -291,8 +305,10 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @SCORERS
 @RULES
 @DRAWS
-@click.option("--out", show_default=usual_report("frontier.md"), type=REPORT)
-@click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True)
+@click.option(
+    "--out", show_default=usual_report("frontier.md"), type=REPORT, help="Markdown; a .csv is written beside it"
+)
+@click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True, help="folder of the figures")
 @VENUE
 def frontier(
     results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path | None, figures: Path, venue: str
@@ -310,14 +326,21 @@ def frontier(
 
 @cli.command()
 @published
-@click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
-@click.option("--frontier", "frontier_file", default="results/frontier.csv", show_default=True, type=FILE)
-@click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER, help="what ablation wrote")
+@click.option(
+    "--frontier",
+    "frontier_file",
+    default="results/frontier.csv",
+    show_default=True,
+    type=FILE,
+    help="what frontier wrote",
+)
+@click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option(
     "--across", type=TEXT, default="*", show_default=True, help="tables that stand side by side, as --only has them"
 )
 @only_option(ONE)
-@click.option("--out", show_default=usual_report("findings.md"), type=REPORT)
+@click.option("--out", show_default=usual_report("findings.md"), type=REPORT, help="Markdown")
 def findings(
     results: Path, ablations: Path, frontier_file: Path, law_file: Path, across: str, only: str, out: Path | None
 ) -> None:
@@ -349,11 +372,17 @@ def law() -> None:
 
 
 @law.command()
-@click.option("--results", default="results/law", show_default=True, type=FOLDER)
-@click.option("--pruner", type=TEXT, default="stop", show_default=True)
+@click.option("--results", default="results/law", show_default=True, type=FOLDER, help="folder of records")
+@click.option("--pruner", type=TEXT, default="stop", show_default=True, help="whose scores the law is of")
 @only_option()
-@click.option("--out", default="results/law.json", show_default=True, type=out_file(".json"))
-@click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER)
+@click.option(
+    "--out",
+    default="results/law.json",
+    show_default=True,
+    type=out_file(".json"),
+    help="the law; a .csv of its cells is written beside it",
+)
+@click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figure")
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
     from harness.studies import law as laws
@@ -367,7 +396,7 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 
 
 @law.command("show")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option("--out", type=out_file(".md"), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
     """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
@@ -386,7 +415,7 @@ def show_law(file: Path, out: Path | None) -> None:
 @click.option("--budget", type=Amount(1, 1e12), required=True, help="tokens per problem")
 @click.option("--prefix", type=COUNT, required=True, help="prefix length L in tokens")
 @click.option("--length", type=Amount(1, 1e12), required=True, help="mean length of a whole path in tokens")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by the fitted law alone."""
     from harness.studies import law as laws
@@ -408,7 +437,7 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 @SCORERS
 @RULES
 @DRAWS
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend(
     results: Path,
     only: str,
@@ -432,7 +461,7 @@ def recommend(
 
 @cli.command()
 @published
-@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER)
+@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figures")
 @only_option()
 @click.option(
     "--kind",
@@ -477,7 +506,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     help="kept, dropped, right, wrong; dropped,right: what is both",
 )
 @click.option("--chars", type=Whole(0), default=160, show_default=True, help="of a prefix, at its end; 0: all of it")
-@click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+@click.option("--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, for their texts")
 @click.option("--out", type=out_file(".html"), help="a page of its own in place of the terminal")
 def show(
     problem: str, results: Path, only: str | None, pruners: str | None, keep: int | None, which: str, chars: int, bank: Path,
