@@ -54,8 +54,9 @@ ablation: $(STAMP)  ## what an ingredient buys: NAME=labels|tokens|rank|seeds|ad
 	$(BIN)/pathprune ablation $(WHERE) '$(or $(NAME),labels)' $(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(K),--continuations $(K)) \
 	    $(if $(SOURCE),--source '$(SOURCE)')
 
-leaderboard: $(STAMP)  ## the tables of results/ as md, tex, csv and html [RESULTS=]
-	$(BIN)/pathprune leaderboard $(RESULTS_OF) $(foreach form,md tex csv html,--out results/leaderboard.$(form))
+leaderboard: $(STAMP)  ## the published tables as md, tex, csv and html, or those of a folder, into it [RESULTS=results/local]
+	$(BIN)/pathprune leaderboard $(RESULTS_OF) \
+	    $(foreach form,md tex csv html,--out $(or $(filter-out results/published,$(RESULTS)),results)/leaderboard.$(form))
 
 budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' RESULTS=]
 	$(BIN)/pathprune budgets $(RESULTS_OF) --only '$(or $(ONLY),$(TABLES))'

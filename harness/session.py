@@ -18,7 +18,6 @@ from harness import advice, registry
 from harness.api import PathpruneError, Sampling, UnavailableError
 from harness.imports.pool import POOLS, Pool
 from harness.learn import checkpoints
-from harness.ledger import IMPORTED
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Method, Plugin
 from harness.plugins.objects import remember
@@ -310,17 +309,20 @@ def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progr
         return list(flaws(opened, step))
 
 
-def results(folder: str | FilePath = RESULTS, keep: int = 8, only: str = "*", bank: str | FilePath = BANK) -> Results:
+def results(
+    folder: str | FilePath = RESULTS, keep: int | None = None, only: str = "*", bank: str | FilePath = BANK
+) -> Results:
     """Every table of a results folder, in a fixed order: one per pool and prefix length.
 
     Args:
         folder: what ``bench`` wrote, or results/published of the repository.
-        keep: paths finished per problem.
+        keep: paths finished per problem; 8 by default, of imported paths an eighth of them.
         only: which tables, such as ``"task=hands,prefix=22"`` or a glob over their names.
         bank: folder of the sampled paths, for ``paths()``.
     """
     _check_only(only)
-    _whole("keep", keep)
+    if keep is not None:
+        _whole("keep", keep)
     return Results.read(_folder("folder", folder), keep, only, _folder("bank", bank))
 
 
@@ -371,9 +373,10 @@ def show(
 
 
 def _usual_keep(group: Group) -> int:
-    """Paths finished per problem where nobody says: an eighth of imported ones, 8 of others."""
-    n = group.pool.n
-    return max(1, n // 8) if group.spec["engine"]["engine"] == IMPORTED else min(8, n)
+    """Paths of one problem that are finished where nobody says, and no more than there are."""
+    from harness.report import usual_keep
+
+    return min(usual_keep(group), group.pool.n)
 
 
 def _terms(group: Group, other: Group) -> str:

@@ -69,9 +69,9 @@ def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int,
         yield "reads no gold answer", _differs_blind(scores[0], method, groups[0], task, engine, seed)
     yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
     # Two futures of the same prefixes: whatever the engine or the pruner remembers of either must not show.
-    for future in _futures(engine, groups[0], task, 2):
+    for number, future in enumerate(_futures(engine, groups[0], task, 2), 1):
         cuts = [p.cut(prefix, engine.decode) for p in future]
-        yield "text after the prefix changes nothing", _differs(scores[0], score(cuts))
+        yield f"text after the prefix changes nothing (continuation {number})", _differs(scores[0], score(cuts))
     if traits.pointwise:
         yield from _conformance_of_pointwise(method, groups[0], scores[0], task, engine, seed)
     if traits.needs & ASKED:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from harness import registry
@@ -95,9 +96,28 @@ def test_the_list_says_what_a_lora_is_on(run_cli: Run, tmp_path: Path, monkeypat
     assert "the LoRA is on q_proj, not on experts.up\n" in out and "odd/checkpoint.json is damaged" in out
 
 
+def test_every_option_has_a_help_text_and_the_reference_has_its_default() -> None:
+    from docs.website import commands
+    from harness.cli import cli
+
+    verbs = dict(commands.verbs(cli))
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, verb in verbs.items()
+        for option in verb.params
+        if isinstance(option, click.Option) and not option.hidden and not option.help
+    ]
+    assert not silent and len(verbs) > 20
+    assert "results/budgets.md; of records that are not the published ones" in commands._options(
+        verbs["pathprune budgets"]
+    )
+
+
 def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
     code, out = run_cli("check", "jaccard", "--task", "toy", "--engine", "toy")
-    assert code == 0 and out.count("pass") >= 4
+    assert code == 0 and out.count("pass ") >= 4 and "a row for it: pathprune bench --pruner jaccard" in out
+    passed = [line for line in out.splitlines() if line.startswith("pass ")]
+    assert len(set(passed)) == len(passed), "each line says what it is that passed"
     file = tmp_path / "bad.py"
     file.write_text(MINE.replace("[-float(len(p.text)) for p in prefixes]", "list(range(len(prefixes)))"))
     code, out = run_cli("check", f"{file}@Mine", "--task", "toy", "--engine", "toy")

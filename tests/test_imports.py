@@ -577,6 +577,22 @@ def test_three_commands_from_a_file_to_a_leaderboard(here: Path, run_cli: Cli) -
     assert code == 0 and "#### imported pool mine" in Path("results/leaderboard.md").read_text()
 
 
+def test_a_leaderboard_of_a_pool_prunes_and_leaves_the_published_one_alone(here: Path, run_cli: Cli) -> None:
+    run_cli("import", "mine.jsonl", "--name", "mine")
+    run_cli("bench", "--pool", "mine", "--pruner", "jaccard:units=words")
+    Path("results/published").mkdir()
+    code, said = run_cli("leaderboard", "--pool", "mine")
+    assert code == 0 and "wrote results/local/leaderboard.md" in said and not Path("results/leaderboard.md").exists(), (
+        said
+    )
+    assert "| avg@1\\|4 |" in Path("results/local/leaderboard.md").read_text()  # an eighth of 4 paths, and at least one
+    assert [table.keep for table in pp.results("results/local")] == [1]
+    heads = next(line for line in run_cli("show", "0", "--pool", "mine")[1].splitlines() if line.startswith(" path "))
+    assert heads.split()[-3:] == ["answer", "words", "prefix"], heads
+    code, said = run_cli("leaderboard", "--pool", "mine", "--keep", "5")
+    assert code == 2 and "have fewer than --keep 5 paths; give a smaller --keep" in said, said
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

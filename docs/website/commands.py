@@ -47,6 +47,8 @@ def _option(option: click.Option, context: click.Context) -> str:
     default: Any = option.default if option.show_default else None
     text = _text(option.help or "")
     shown = f" (default: `{default}`)" if isinstance(default, str | int | float) and not option.is_flag else ""
+    if isinstance(option.show_default, str):  # a default that depends on what is there, in words
+        shown = f" (default: {_text(option.show_default)})"
     return f"| `{'`, `'.join(option.opts)}` | {_cell(takes)} | {_cell(text + shown)} |"
 
 

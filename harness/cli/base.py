@@ -45,7 +45,13 @@ def recorded() -> str:
     return LOCAL if Path(LOCAL).is_dir() and not Path(PUBLISHED).is_dir() else PUBLISHED
 
 
-published = click.option("--results", default=recorded, show_default=f"{PUBLISHED}, or {LOCAL} without it", type=FOLDER)
+published = click.option(
+    "--results",
+    default=recorded,
+    show_default=f"{PUBLISHED}, or {LOCAL} without it",
+    type=FOLDER,
+    help="folder of records that is read",
+)
 
 
 class Verb(click.Command):

@@ -184,7 +184,9 @@ def show_cost(labels: Labels) -> None:
     )
 
 
-BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+BANK = click.option(
+    "--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, kept for every later run"
+)
 
 
 @cli.command()
@@ -214,7 +216,13 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
     "--kind", type=OneOf("kind of labels", lambda: KINDS), help="what is trained on  [default: the pruner's own]"
 )
 @click.option("--make-labels", "make", is_flag=True, help="sample the labels that are missing first")
-@click.option("--out", default="results/checkpoints", show_default=True, type=OUT_FOLDER)
+@click.option(
+    "--out",
+    default="results/checkpoints",
+    show_default=True,
+    type=OUT_FOLDER,
+    help="folder of checkpoints, where bench looks",
+)
 def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, make: bool, out: Path) -> None:
     """Train a learned pruner on labels. Nothing is sampled unless --make-labels asks for it."""
     from harness.learn.training import train_pruner, writes
@@ -245,7 +253,13 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ma
     "--paths", type=PATHS, default=64, show_default=True, help="paths per test problem; an eighth is finished"
 )
 @click.option("--source", type=TEXT, help="transfer: the task whose labels are used instead")
-@click.option("--out", default="results/ablations", show_default=True, type=OUT_FOLDER)
+@click.option(
+    "--out",
+    default="results/ablations",
+    show_default=True,
+    type=OUT_FOLDER,
+    help="folder of the figure and its numbers",
+)
 def ablation(
     name: str,
     on: Where,
@@ -282,7 +296,11 @@ def ablation(
 @click.argument("file", type=FILE)
 @click.argument("folder", type=OUT_FOLDER)
 @click.option(
-    "--dtype", type=OneOf("dtype", lambda: ["float32", "bfloat16", "float16"]), default="bfloat16", show_default=True
+    "--dtype",
+    type=OneOf("dtype", lambda: ["float32", "bfloat16", "float16"]),
+    default="bfloat16",
+    show_default=True,
+    help="of the weights in the folder",
 )
 def convert(file: Path, folder: Path, dtype: str) -> None:
     """Make a model folder, which every engine takes, of a GGUF file."""
@@ -294,7 +312,7 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
 @cli.command()
 @click.argument("folder", type=FOLDER)
 @where
-@click.option("--out", required=True, type=OUT_FOLDER)
+@click.option("--out", required=True, type=OUT_FOLDER, help="a new folder")
 def adopt(folder: Path, on: Where, out: Path) -> None:
     """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
     from harness.studies.official import adopt as write
@@ -306,7 +324,7 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
 @click.argument("spec", type=TEXT)
 @click.argument("repository", type=TEXT)
 @where
-@click.option("--private", is_flag=True)
+@click.option("--private", is_flag=True, help="a repository that only you see")
 def push(spec: str, repository: str, on: Where, private: bool) -> None:
     """Upload a trained pruner's checkpoint to the Hugging Face hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
     from harness.hub import push as upload
@@ -323,7 +341,7 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 @cli.command()
 @click.argument("specs", type=TEXT)
 @where
-@click.option("--out", required=True, type=OUT_FOLDER)
+@click.option("--out", required=True, type=OUT_FOLDER, help="a new folder")
 def export(specs: str, on: Where, out: Path) -> None:
     """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
     from harness.engines.identity import locate
@@ -359,10 +377,16 @@ def _arms() -> list[str]:
 
 @cli.command()
 @click.option("--arm", "arms", multiple=True, type=OneOf("arm", _arms), help="may be repeated  [default: all]")
-@click.option("--seeds", type=COUNT, default=3, show_default=True)
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="trainings of each arm")
 @click.option("--steps", "count", type=COUNT, default=40, show_default=True, help="of each training")
 @click.option("--rate", type=Amount(0, 1), default=3e-4, show_default=True, help="learning rate")
-@click.option("--out", default="results/rollouts", show_default=True, type=OUT_FOLDER)
+@click.option(
+    "--out",
+    default="results/rollouts",
+    show_default=True,
+    type=OUT_FOLDER,
+    help="folder of trainings and their results",
+)
 def rollouts(arms: tuple[str, ...], seeds: int, count: int, rate: float, out: Path) -> None:
     """Does pruning help reinforcement learning? GRPO on hands, its rollouts pruned; what is trained is not trained again."""
     from harness.store.files import writable

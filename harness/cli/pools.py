@@ -45,7 +45,7 @@ def _grades() -> list[str]:
     help="a file of problems with their right answers (id, answer), where those of the paths state none",
 )
 @click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
-@click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER)
+@click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER, help="where imported pools lie")
 def import_files(
     files: tuple[str, ...], name: str, mapped: tuple[str, ...], tokenizer: str | None, model: str | None, pools: Path, **rest: Any
 ) -> None:  # fmt: skip
@@ -103,10 +103,10 @@ def summary(pool: Any) -> list[str]:
 @where
 @click.option("--n", type=PATHS, help="paths per problem of a bank  [default: 64]")
 @click.option("--problems", type=COUNT, help="test problems of a bank  [default: the task's]")
-@click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
-@click.option("--out", required=True, type=OUT_FOLDER)
+@click.option("--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths")
+@click.option("--out", required=True, type=OUT_FOLDER, help="a new folder")
 @click.option("--push", "repository", type=TEXT, help="upload it to the hub as this data set, OWNER/NAME")
-@click.option("--private", is_flag=True)
+@click.option("--private", is_flag=True, help="with --push: a data set that only you see")
 @click.option("--ship", is_flag=True, help="a folder that benches take as it is, with the scores of --results")
 @click.option("--results", default="results/published", show_default=True, type=FOLDER, help="of --ship: scores")
 @click.option("--statistics", type=TEXT, help="of --ship: token statistics, a,b,c  [default: those that fit]")

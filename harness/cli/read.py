@@ -22,6 +22,23 @@ HANDS = "task=hands,model=hands,engine=hf"
 ONE = f"{HANDS},prefix=22"  # the table that the README shows
 
 
+def report_file(given: Path | None, results: Path, name: str) -> Path:
+    """The file of a report: the one that is given, or a usual one that is never the published report of other records."""
+    if given is not None:
+        return given
+    published = results.absolute() == Path(PUBLISHED).absolute() or not Path(PUBLISHED).is_dir()
+    file: Path = REPORT.convert(str(Path("results" if published else results) / name), None, None)
+    return file
+
+
+def usual_report(name: str) -> str:
+    """The default of ``report_file`` as a help text says it."""
+    return f"results/{name}; of records that are not the published ones {name} in their folder"
+
+
+REPORT = out_file(".md")
+
+
 # What a frontier plays besides the lanes that every table has.
 SCORERS = click.option(
     "--scorer",
@@ -91,17 +108,22 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @cli.command()
 @published
-@click.option("--keep", type=PATHS, default=8, show_default=True)
+@click.option("--keep", type=PATHS, help="paths finished  [default: 8; of imported pools an eighth of their paths]")
 @click.option(
     "--out",
     "outs",
     multiple=True,
-    default=["results/leaderboard.md"],
-    show_default=True,
+    show_default=usual_report("leaderboard.md"),
     type=out_file(".md", ".tex", ".csv", ".html"),
     help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
 )
-@click.option("--figures", default="results/figures", show_default=True, type=FOLDER)
+@click.option(
+    "--figures",
+    default="results/figures",
+    show_default=True,
+    type=FOLDER,
+    help="figures that Markdown shows, from plot",
+)
 @only_option()
 @click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
 @click.option(
@@ -116,7 +138,7 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--brief", is_flag=True, help="the best method of each type alone, chosen on other problems; .md")
 @comparison
 def leaderboard(
-    results: Path, keep: int, outs: tuple[Path, ...], figures: Path, only: str, part: str, findings_file: Path | None, bank: Path, brief: bool,
+    results: Path, keep: int | None, outs: tuple[Path, ...], figures: Path, only: str, part: str, findings_file: Path | None, bank: Path, brief: bool,
     vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
     """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
@@ -131,9 +153,8 @@ def leaderboard(
     }
     if len({out.absolute() for out in outs}) < len(outs):
         raise PathpruneError("--out names a file twice")
-    chosen = [group for group in report.selected(results, only) if group.pool.n >= keep]
-    if not chosen:
-        raise PathpruneError(f"the pools under {results} for {only} have fewer than --keep {keep} paths")
+    outs = outs or (report_file(None, results, "leaderboard.md"),)
+    keep, chosen = _with_enough_paths(report.selected(results, only), keep, f"{results} for {only}")
     if brief:
         _brief(chosen, keep, outs)
         return
@@ -147,6 +168,22 @@ def leaderboard(
     for out in outs:
         writers[out.suffix](large, keep, out, figures)
         console.print(f"wrote {out}")
+
+
+def _with_enough_paths(groups: Any, keep: int | None, told: str) -> tuple[int, list[Any]]:
+    """Paths finished, and the tables that have as many; where nobody says how many, those in which some are pruned."""
+    from harness.report import usual_keep
+
+    kept = max(map(usual_keep, groups)) if keep is None else keep
+    least = kept + 1 if keep is None else kept
+    chosen = [group for group in groups if group.pool.n >= least]
+    if not chosen:
+        few = f"fewer than --keep {kept} paths" + (", or as many" if keep is None else "")
+        raise PathpruneError(f"the pools under {told} have {few}; give a smaller --keep")
+    for group in groups:
+        if group.pool.n < least:
+            console.print(f"left out, with {group.pool.n} paths (--keep is {kept}): {group.title}", style="yellow")
+    return kept, chosen
 
 
 def _silent(done: int, note: str) -> None:
@@ -226,7 +263,13 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
 @cli.command()
 @published
 @only_option()
-@click.option("--cost", type=OneOf("cost", lambda: ["tokens", "flops"]), default="tokens", show_default=True)
+@click.option(
+    "--cost",
+    type=OneOf("cost", lambda: ["tokens", "flops"]),
+    default="tokens",
+    show_default=True,
+    help="what budgets are of",
+)
 @click.option(
     "--metric",
     type=OneOf("metric", lambda: ["voted", "accuracy", "matched"]),
@@ -237,12 +280,15 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
 @click.option(
     "--draws", type=Whole(1, 10**6), default=100, show_default=True, help="random launches per setting for votes"
 )
-@click.option("--out", default="results/budgets.md", show_default=True, type=out_file(".md"))
-def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path) -> None:
+@click.option(
+    "--out", show_default=usual_report("budgets.md"), type=REPORT, help="Markdown; a .csv is written beside it"
+)
+def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path | None) -> None:
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
     from harness import report
     from harness.report import budgets as matched
 
+    out = report_file(out, results, "budgets.md")
     chosen = report.selected(results, only)
     tables = []
     with bar("tables", len(chosen)) as progress:
@@ -259,15 +305,18 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @SCORERS
 @RULES
 @DRAWS
-@click.option("--out", default="results/frontier.md", show_default=True, type=out_file(".md"))
-@click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True)
+@click.option(
+    "--out", show_default=usual_report("frontier.md"), type=REPORT, help="Markdown; a .csv is written beside it"
+)
+@click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True, help="folder of the figures")
 @VENUE
 def frontier(
-    results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path, figures: Path, venue: str
+    results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path | None, figures: Path, venue: str
 ) -> None:
     """Pruning once or more, stopping in time, and both: cons, tokens and latency within budgets; .md, .csv and a figure."""
     from harness import session
 
+    out = report_file(out, results, "frontier.md")
     found = session.frontier(results, only=only, scorers=scorers, rules=rules, draws=draws)
     found.write(out)
     console.print(f"wrote {out}")
@@ -277,22 +326,30 @@ def frontier(
 
 @cli.command()
 @published
-@click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER)
-@click.option("--frontier", "frontier_file", default="results/frontier.csv", show_default=True, type=FILE)
-@click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--ablations", default="results/ablations", show_default=True, type=FOLDER, help="what ablation wrote")
+@click.option(
+    "--frontier",
+    "frontier_file",
+    default="results/frontier.csv",
+    show_default=True,
+    type=FILE,
+    help="what frontier wrote",
+)
+@click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option(
     "--across", type=TEXT, default="*", show_default=True, help="tables that stand side by side, as --only has them"
 )
 @only_option(ONE)
-@click.option("--out", default="results/findings.md", show_default=True, type=out_file(".md"))
+@click.option("--out", show_default=usual_report("findings.md"), type=REPORT, help="Markdown")
 def findings(
-    results: Path, ablations: Path, frontier_file: Path, law_file: Path, across: str, only: str, out: Path
+    results: Path, ablations: Path, frontier_file: Path, law_file: Path, across: str, only: str, out: Path | None
 ) -> None:
     """What STOP's paper found, each claim confirmed, not confirmed or undecided: on one table in full, and on every model and task."""
     from harness import report
     from harness.studies import evidence
     from harness.studies import findings as study
 
+    out = report_file(out, results, "findings.md")
     chosen = report.selected(results, only)
     if len(chosen) != 1:
         raise PathpruneError(
@@ -315,11 +372,17 @@ def law() -> None:
 
 
 @law.command()
-@click.option("--results", default="results/law", show_default=True, type=FOLDER)
-@click.option("--pruner", type=TEXT, default="stop", show_default=True)
+@click.option("--results", default="results/law", show_default=True, type=FOLDER, help="folder of records")
+@click.option("--pruner", type=TEXT, default="stop", show_default=True, help="whose scores the law is of")
 @only_option()
-@click.option("--out", default="results/law.json", show_default=True, type=out_file(".json"))
-@click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER)
+@click.option(
+    "--out",
+    default="results/law.json",
+    show_default=True,
+    type=out_file(".json"),
+    help="the law; a .csv of its cells is written beside it",
+)
+@click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figure")
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
     """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
     from harness.studies import law as laws
@@ -333,7 +396,7 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 
 
 @law.command("show")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option("--out", type=out_file(".md"), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
     """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
@@ -352,7 +415,7 @@ def show_law(file: Path, out: Path | None) -> None:
 @click.option("--budget", type=Amount(1, 1e12), required=True, help="tokens per problem")
 @click.option("--prefix", type=COUNT, required=True, help="prefix length L in tokens")
 @click.option("--length", type=Amount(1, 1e12), required=True, help="mean length of a whole path in tokens")
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> None:
     """How many paths to launch and to finish within a budget, by the fitted law alone."""
     from harness.studies import law as laws
@@ -374,7 +437,7 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 @SCORERS
 @RULES
 @DRAWS
-@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE)
+@click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend(
     results: Path,
     only: str,
@@ -398,7 +461,7 @@ def recommend(
 
 @cli.command()
 @published
-@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER)
+@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figures")
 @only_option()
 @click.option(
     "--kind",
@@ -443,7 +506,7 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     help="kept, dropped, right, wrong; dropped,right: what is both",
 )
 @click.option("--chars", type=Whole(0), default=160, show_default=True, help="of a prefix, at its end; 0: all of it")
-@click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+@click.option("--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, for their texts")
 @click.option("--out", type=out_file(".html"), help="a page of its own in place of the terminal")
 def show(
     problem: str, results: Path, only: str | None, pruners: str | None, keep: int | None, which: str, chars: int, bank: Path,

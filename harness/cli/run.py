@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from harness.cli.values import COUNT, FOLDER, MOST_PATHS, OUT_FOLDER, PATHS, SEC
 from harness.spec import Stage
 from harness.where import Where
 
-RESULTS = click.option("--results", default="results/local", show_default=True, type=OUT_FOLDER)
+RESULTS = click.option(
+    "--results", default="results/local", show_default=True, type=OUT_FOLDER, help="folder of records"
+)
 SHOWN = 20  # lines of what is wrong with a pool
-BANK = click.option("--bank", default="results/bank", show_default=True, type=FOLDER)
+BANK = click.option(
+    "--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, kept for every later run"
+)
 
 
 @cli.command()
@@ -166,6 +171,8 @@ def check(spec: str | None, on: Where) -> None:
         line = f"pass {name}" if problem is None else f"FAIL {name}: {problem}"
         console.print(line, style="green" if problem is None else "red")
         failed += problem is not None
+    if not failed:
+        console.print(f"{plugin.name} passes; a row for it: pathprune bench --pruner {shlex.quote(spec)}")
     raise Ended(2 if failed else 0)
 
 
@@ -192,8 +199,8 @@ def _check_pool(on: Where) -> int:
 
 @cli.command()
 @where
-@click.option("--n", type=PATHS, default=64, show_default=True)
-@click.option("--problems", type=COUNT, default=100, show_default=True)
+@click.option("--n", type=PATHS, default=64, show_default=True, help="paths per problem")
+@click.option("--problems", type=COUNT, default=100, show_default=True, help="test problems")
 @click.option("--continuations", type=PATHS, default=8, show_default=True, help="K per prefix")
 @RESULTS
 @BANK
@@ -213,9 +220,9 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 @click.option(
     "--pruner", "spec", type=TEXT, default="stop", show_default=True, help="one that appends tokens to a prefix"
 )
-@click.option("--problems", type=COUNT, default=8, show_default=True)
+@click.option("--problems", type=COUNT, default=8, show_default=True, help="test problems")
 @click.option("--n", type=Whole(2, MOST_PATHS), default=16, show_default=True, help="paths per problem")
-@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER)
+@click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figure")
 @VENUE
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
     """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""

@@ -54,7 +54,7 @@ MIB = 1 << 20
 )
 @comparison
 @click.option("--name", type=TEXT, help="the name that requests call the model by  [default: the model's]")
-@click.option("--host", type=TEXT, default="127.0.0.1", show_default=True)
+@click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="address that it listens on")
 @click.option("--port", type=Whole(0, 65535), default=8100, show_default=True, help="0: any that is free")
 @click.option(
     "--api-key",

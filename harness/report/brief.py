@@ -112,7 +112,8 @@ def markdown(group: Group, keep: int) -> str:
     """The table with its title, and a note on how its lines were chosen."""
     note = (
         f"{group.pool.n} paths sampled, {keep} finished, {len(group.pool.problems)} problems; 95 % paired bootstrap intervals. The best "
-        "method of each type is chosen on other problems than those it is shown on. "
+        "method of each type is chosen on other problems than those it is shown on: such a line is named after the method that was chosen "
+        "most often, holds another's numbers where that was chosen, and so differs a little from the method's own row in the full table. "
     ) + _power(group, keep)
     body = [line(HEADS), "|" + "---|" * len(HEADS), *(line(one.cells()) for one in lines(group, keep))]
     return "\n".join([f"**{plain(group.title)}**", "", *body, "", note.rstrip(), ""])

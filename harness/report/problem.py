@@ -370,7 +370,7 @@ def _grid(found: Shown) -> Grid:
         grid.add_column(Text(choice.name), justify="right", max_width=15, overflow="fold")
     grid.add_column("answer", max_width=10, no_wrap=True, overflow="ellipsis")
     grid.add_column("")
-    grid.add_column("tokens", justify="right")
+    grid.add_column(str(found.group.spec["engine"].get("unit", "tokens")), justify="right")
     if found.prefixes:
         grid.add_column("prefix", ratio=1, overflow="fold")
     for at, i in enumerate(chosen):

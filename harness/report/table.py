@@ -18,7 +18,7 @@ from harness.imports.pool import Pool as ImportedPool
 from harness.ledger import IMPORTED
 from harness.plugins import declared as plugins
 from harness.pools.bank import Bank
-from harness.report import Group, groups_of, selected
+from harness.report import Group, groups_of, selected, usual_keep
 from harness.report.paired import paired
 from harness.report.problem import MissingPathsError, Shown
 from harness.report.problem import show as show_problem
@@ -252,12 +252,13 @@ class Results(Sequence[Table]):
     tables: tuple[Table, ...]
 
     @classmethod
-    def read(cls, folder: FilePath, keep: int, only: str, bank: FilePath, ended: Ended = "count") -> Results:
+    def read(cls, folder: FilePath, keep: int | None, only: str, bank: FilePath, ended: Ended = "count") -> Results:
         """Every pool and prefix length that matches, with at least ``keep`` paths per problem."""
-        chosen = [g for g in selected(folder, only) if g.pool.n >= keep]
+        finished = [(g, usual_keep(g) if keep is None else keep) for g in selected(folder, only)]
+        chosen = [(g, k) for g, k in finished if g.pool.n >= k]
         if not chosen:
-            raise PathpruneError(f"the pools under {folder} for {only} have fewer than keep = {keep} paths")
-        return cls(tuple(Table(g, rows(g, keep, ended), keep, bank) for g in chosen))
+            raise PathpruneError(f"the pools under {folder} for {only} have fewer than keep = {keep or 8} paths")
+        return cls(tuple(Table(g, rows(g, k, ended), k, bank) for g, k in chosen))
 
     def frame(self) -> pd.DataFrame:
         """All tables below each other; the column ``table`` tells them apart."""
