@@ -530,6 +530,9 @@ def test_our_own_commit_is_known_and_unknown_without_git(tmp_path: Path, monkeyp
     (tmp_path / "harness" / "store").mkdir(parents=True)
     own = tmp_path / "harness" / "store" / "provenance.py"
     own.write_text("")
+    row = tmp_path / "results" / "row.jsonl"
+    row.parent.mkdir()
+    row.write_text("")
     monkeypatch.setattr(provenance, "ROOT", tmp_path.resolve())
     git(tmp_path, "init")
     provenance._is_our_repository.cache_clear()
@@ -540,6 +543,8 @@ def test_our_own_commit_is_known_and_unknown_without_git(tmp_path: Path, monkeyp
     monkeypatch.setenv("GIT_DIR", "/nowhere")  # as hooks have it
     about = provenance.provenance()
     assert len(about["commit"]) == 40 and about["dirty"] is False
+    row.write_text("one more row")
+    assert provenance.provenance()["dirty"] is False
     own.write_text("# changed")
     assert provenance.provenance()["dirty"] is True
     monkeypatch.setenv("PATH", "")

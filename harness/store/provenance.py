@@ -18,11 +18,14 @@ HERE = "harness/store/provenance.py"
 def provenance() -> dict[str, Any]:
     """Commit, dirty flag, versions of what decides numbers, Python and machine.
 
-    ``commit`` and ``dirty`` are None where nobody knows: without git, and in code that was installed, also where an
+    ``dirty`` says whether a tracked file outside results/ differs from the commit: rows that are published one after another change
+    results/ themselves. ``commit`` and ``dirty`` are None where nobody knows: without git, and in code that was installed, also where an
     environment lies inside the repository of something else.
     """
     ours = _is_our_repository(ROOT)
-    changes = _git(ROOT, "status", "--porcelain", "--untracked-files=no") if ours else None
+    changes = (
+        _git(ROOT, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results") if ours else None
+    )
     return {
         "commit": _git(ROOT, "rev-parse", "HEAD") if ours else None,
         "dirty": None if changes is None else bool(changes),
