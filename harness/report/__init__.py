@@ -122,7 +122,7 @@ class Group:
         dtype = f" {engine['dtype']}" if "dtype" in engine else ""
         sampling = "".join(f", {k} {v}" for k, v in engine.get("sampling", {}).items())
         share = self.prefix / self.pool.lengths.mean()
-        where = f"L = {self.prefix} {unit} ({share:.0%} of the mean length)"
+        where = f"L = {self.prefix} {unit} ({share:.0%} of the mean length), N = {self.pool.n}"
         if self.stages:
             where = f"{schedule_text(self.pool.n, self.stages)} {unit}"
         if engine["engine"] == IMPORTED:
