@@ -204,8 +204,8 @@ CASES: list[tuple[str, str]] = [
     ("bench --task toy --engine hf --model ./nowhere", "no model folder"),
     *((f"bench {' '.join(TOY)} --pruner first --sampling {s}", says) for s, says in (
         ("temprature=1", "did you mean temperature?"), ("temperature=nan", "finite"), ("temperature=inf", "finite"),
-        ("temperature=-1", "temperature is from 0"), ("top_p=0", "top_p in"), ("top_p=2", "top_p in"), ("top_k=1.5", "top_k a whole"),
-        ("top_k=-1", "top_k a whole"), ("temperature=hot", "temperature"), ("temperature=true", "temperature"), ("temperature", "option=value"),
+        ("temperature=-1", "temperature must be from 0"), ("top_p=0", "top_p in"), ("top_p=2", "top_p in"), ("top_k=1.5", "top_k an integer"),
+        ("top_k=-1", "top_k an integer"), ("temperature=hot", "temperature"), ("temperature=true", "temperature"), ("temperature", "option=value"),
         ("temperature=1,temperature=2", "given twice"), ("temperature=٣", "temperature"), ("=1", "option=value"),
     )),
     (f"bench {' '.join(TOY)} --vote brda", "did you mean borda?"), (f"bench {' '.join(TOY)} --ended countt", "did you mean count?"),

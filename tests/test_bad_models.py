@@ -327,7 +327,7 @@ def test_memory_that_runs_out_while_sampling_names_its_options(
     ],
 )  # fmt: skip
 def test_a_sampling_is_made_of_numbers_in_range(options: dict[str, Any]) -> None:
-    assert "temperature is from 0 to 1000" in refusal(lambda: Sampling(**options))
+    assert "temperature must be from 0 to 1000" in refusal(lambda: Sampling(**options))
 
 
 @pytest.mark.parametrize(

@@ -420,7 +420,7 @@ class Mute(ToyEngine):
 @pytest.mark.parametrize(
     ("stages", "where", "told"),
     [
-        ("step@16:4", {"task": Stepless()}, "task toy does not say what ends one"),
+        ("step@16:4", {"task": Stepless()}, "which task toy does not define"),
         ("forced@16:4", {"engine": Mute()}, "needs 'forced', which engine toy does not provide"),
     ],
 )
