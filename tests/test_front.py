@@ -196,7 +196,7 @@ def test_an_identity_names_weights_and_nothing_of_ours(identity: Any, says: str,
 
 
 def test_a_class_named_as_a_registered_pruner_is_refused(here: FilePath) -> None:
-    with pytest.raises(PathpruneError, match="named logprob, as a registered pruner is; rename it"):
+    with pytest.raises(PathpruneError, match="named logprob, like a registered pruner; rename it"):
         pp.bench(type("logprob", (Late,), {}), **TOY)
 
 
