@@ -146,7 +146,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
     "template raises": (text("chat_template.jinja", "{{ raise_exception('no') }}"), "chat template"),
     "template of nothing": (text("chat_template.jinja", "{{ messages[3].content }}"), "with chat=false"),
     "template that reaches out": (text("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "is unsafe"),
-    "template without text": (text("chat_template.jinja", "{{ '' }}"), "makes no tokens of the prompt"),
+    "template without text": (text("chat_template.jinja", "{{ '' }}"), "produces no tokens for the prompt"),
     "weights cut": (cut("model.safetensors", -100), "model.safetensors is missing or damaged"),
     "header cut": (cut("model.safetensors", 50), "model.safetensors is missing or damaged"),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors is missing or damaged"),
@@ -225,7 +225,7 @@ def others(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("bert", "is no causal decoder: its tokens see those behind them"),
+        ("bert", "is no causal decoder: its tokens attend to later ones"),
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
         ("vit", "its configuration (vit) has no vocab_size"),
