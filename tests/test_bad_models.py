@@ -685,7 +685,7 @@ def test_convert_replaces_only_what_it_wrote(gguf_file: Path, tmp_path: Path) ->
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("kept")
     assert "holds no converted model" in refusal(lambda: convert(gguf_file, tmp_path / "mine"))
-    assert "choose a folder of its own" in refusal(lambda: convert(gguf_file, gguf_file.parent))
+    assert "choose a separate folder" in refusal(lambda: convert(gguf_file, gguf_file.parent))
     assert (tmp_path / "mine" / "x").read_text() == "kept"
 
 

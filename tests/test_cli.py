@@ -169,7 +169,7 @@ def test_a_refused_write_is_one_line_and_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
-    assert code == 2 and error[1] in out and "what is finished is kept" in out
+    assert code == 2 and error[1] in out and "finished work is kept" in out
     assert {f: f.read_bytes() for f in before} == before
     assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
 

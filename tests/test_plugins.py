@@ -537,7 +537,7 @@ def test_a_time_limit_never_cuts_the_harness_short() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), "3"])
 def test_a_time_limit_is_a_number_of_seconds(limit: Any, bench: Any) -> None:
-    with pytest.raises(PathpruneError, match="time_limit is a number of seconds"):
+    with pytest.raises(PathpruneError, match="time_limit must be a number of seconds"):
         bench("first", time_limit=limit)
 
 
