@@ -1,1 +1,1 @@
-"""The benchmark machinery; it knows pruners, tasks and engines only by the contracts in `harness.api`."""
+"""The benchmark harness. It uses pruners, tasks and engines only through the contracts in `harness.api`."""

@@ -1,4 +1,4 @@
-"""Commands in messages, as the reader can type them: ``make`` in a source checkout, ``pathprune`` anywhere else."""
+"""Commands in messages, ready to type: ``make`` in a source checkout, ``pathprune`` elsewhere."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-VARIABLES = {"prefix": "L", "continuations": "K"}  # the Makefile's, where they are not the option in capitals
+VARIABLES = {"prefix": "L", "continuations": "K"}  # Makefile variables that are not the option's name in capitals
 ARGUMENTS = {
     "train": "pruner",
     "check": "pruner",
     "ablation": "name",
     "import": "file",
-}  # what the console script takes by position
+}  # options that the console script takes as positional arguments
 
 
 def in_checkout() -> bool:
-    """Whether the working folder is the source checkout that this code runs from, whose Makefile has our targets."""
+    """Whether the working directory is the source checkout that this code runs from and has its Makefile."""
     checkout = Path(__file__).resolve().parents[1]
     return Path.cwd() == checkout and (checkout / "Makefile").is_file()
 
 
 def command(verb: str, **options: Any) -> str:
-    """``make bench PRUNER=stop`` or ``pathprune bench --pruner stop``, for a verb that both have."""
+    """A command: ``make bench PRUNER=stop`` or ``pathprune bench --pruner stop``. Both must have the verb."""
     words = ["make" if in_checkout() else "pathprune", verb]
     argument = None if in_checkout() else options.pop(ARGUMENTS.get(verb, ""), None)
     if argument is not None:
@@ -31,7 +31,7 @@ def command(verb: str, **options: Any) -> str:
 
 
 def option(**options: Any) -> str:
-    """``ENGINE=hf L=22`` or ``--engine hf --prefix 22``; a flag is True: ``LIVE=1`` or ``--live``."""
+    """Options: ``ENGINE=hf L=22`` or ``--engine hf --prefix 22``. True is a flag: ``LIVE=1`` or ``--live``."""
     return " ".join(_variable(*given) if in_checkout() else _flag(*given) for given in options.items())
 
 
@@ -44,5 +44,5 @@ def _flag(name: str, value: Any) -> str:
 
 
 def target(name: str) -> str:
-    """``make smollm2``, for what the Makefile alone has."""
+    """A target that only the Makefile has, such as ``make smollm2``."""
     return f"make {name}" + ("" if in_checkout() else ", in a source checkout of pathprune")

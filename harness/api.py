@@ -1,6 +1,6 @@
-"""Every contract of pathprune on two screens: Problem, Path, Task, Engine, Pruner, and what they exchange.
+"""The contracts of pathprune: Problem, Path, Task, Engine, Pruner, and the types that they exchange.
 
-Nothing here imports torch. A task, an engine or a pruner of somebody else needs this module and no other.
+This module does not import torch. A third-party task, engine or pruner needs to import nothing else.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Order = Literal["sequential", "parallel"]
 
 
 class PathpruneError(Exception):
-    """Something a user can cause and mend: shown as one line that names the fix, exit code 2, no traceback."""
+    """An error that the user can fix. Shown as one line that names the fix, with exit code 2 and no traceback."""
 
 
 class UnavailableError(PathpruneError):
-    """What a method needs is not there (weights, a package): within one run it is not tried again."""
+    """Something that a method needs is missing, such as weights or a package. It is not tried again in the same run."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its canonical answer. ``prompt`` is what the model reads, before any chat template."""
+    """A question with its canonical answer. ``prompt`` is the text before any chat template is applied."""
 
     id: str
     prompt: str
@@ -44,12 +44,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Origins:
-    """Whose each part of a method is; how close the method is to what was published follows from that.
+    """The origin of each part of a method. The fidelity label follows from them.
 
-    ``signal`` is what it measures, ``decision`` what it does with the paths, ``training`` how its weights came about (empty:
-    it trains none). Each is "code" (what the authors' code does, held to its numbers by a test), "paper" (what the paper
-    says), "adapted" (changed, or not verifiable: the docstring says what) or "ours". ``by`` names who published the
-    method anew, under the name of another one.
+    ``signal`` is what the method measures, ``decision`` how it acts on the paths, ``training`` how its weights were trained
+    (empty: no training). Each is "code" (as in the authors' code; a test compares the numbers), "paper" (as described in
+    the paper), "adapted" (changed or not verifiable; the docstring states how) or "ours". ``by`` names the authors of a
+    re-implementation that was published under the original method's name.
     """
 
     signal: Origin = "ours"
@@ -60,17 +60,17 @@ class Origins:
     def __post_init__(self) -> None:
         for part, origin in self.parts.items():
             if origin not in get_args(Origin):
-                raise PathpruneError(f"origins: {part} is one of {', '.join(get_args(Origin))}, not {origin!r}")
+                raise PathpruneError(f"origins: {part} must be one of {', '.join(get_args(Origin))}, not {origin!r}")
 
     @property
     def parts(self) -> dict[str, str]:
-        """The parts that there are, with their origins."""
+        """The origin of each part; a method without training has no such part."""
         named = {"signal": self.signal, "decision": self.decision, "training": self.training}
         return {part: origin for part, origin in named.items() if part != "training" or origin}
 
     @property
     def fidelity(self) -> str:
-        """The label of a table: exact, paper-specified, adapted (what of it), as re-implemented by ..., or definition."""
+        """The label in tables: exact, paper-specified, adapted (which parts), as re-implemented by ..., or definition."""
         if self.by:
             return f"as re-implemented by {self.by}"
         origins = set(self.parts.values())
@@ -84,7 +84,13 @@ class Origins:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Filters apply in the order temperature, top-k, top-p; 0 and 1.0 switch them off."""
+    """How tokens are sampled: temperature, then top-k, then top-p.
+
+    Temperature 0 is greedy decoding. ``top_k`` 0 and ``top_p`` 1.0 switch the filters off.
+
+    Raises:
+        PathpruneError: a value out of range.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -98,20 +104,20 @@ class Sampling:
             numbers and whole and 0 <= self.temperature <= 1000 and 0 < self.top_p <= 1 and 0 <= self.top_k < 2**31
         ):
             raise PathpruneError(
-                f"{self}: temperature is from 0 to 1000, top_p in (0, 1], top_k a whole number, 0 or more"
+                f"{self}: temperature must be from 0 to 1000, top_p in (0, 1], and top_k an integer of 0 or more"
             )
 
 
-MOST_TOKENS, MOST_FLOPS = 2**53 - 1, 1e100  # of a problem: sums and squares of them stay exact, or finite
+MOST_TOKENS, MOST_FLOPS = 2**53 - 1, 1e100  # per problem: token sums stay exact, FLOPs and their squares finite
 STATISTICS = ("logprob", "confidence", "entropy", "self_certainty", "margin", "top_entropy")
 
 
 class TokenStats:
     """One float16 per generated token, from the raw (temperature 1, unfiltered) next-token distribution P_t.
 
-    All in nats, shapes ``[T]``. Each statistic may be missing: an engine gives those that it has, by name. Reading one
-    that is missing raises ``UnavailableError``, so that no score is ever made of a number that nobody measured;
-    ``known`` names those that are there. The arrays are read-only for good: whoever wants to change one takes a copy.
+    Each statistic has shape ``[T]``; the unit is nats, except for ``margin``, a difference of probabilities. An engine
+    may lack some of them. Reading a missing statistic raises ``UnavailableError``, so no score is computed from a
+    placeholder; ``known`` lists the available ones. The arrays are read-only; copy one to change it.
     """
 
     logprob: np.ndarray  # log P_t(y_t) of the token that was sampled
@@ -133,7 +139,7 @@ class TokenStats:
         values = (logprob, confidence, entropy, self_certainty, margin, top_entropy)
         self.__dict__.update((n, _frozen(n, v)) for n, v in zip(STATISTICS, values, strict=True) if v is not None)
         if len({len(v) for v in self.__dict__.values()}) > 1:
-            raise ValueError(f"token statistics of unlike lengths: { {n: len(v) for n, v in self.__dict__.items()} }")
+            raise ValueError(f"token statistics differ in length: { {n: len(v) for n, v in self.__dict__.items()} }")
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name in STATISTICS:
@@ -147,7 +153,7 @@ class TokenStats:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Names of the statistics that are there, in the order of ``STATISTICS``."""
+        """Names of the available statistics, in the order of ``STATISTICS``."""
         return tuple(n for n in STATISTICS if n in self.__dict__)
 
     def cut(self, length: int) -> TokenStats:
@@ -155,13 +161,13 @@ class TokenStats:
         return TokenStats(**{n: getattr(self, n)[:length] for n in self.known})
 
     def join(self, rest: TokenStats) -> TokenStats:
-        """These and, behind them, those of the tokens that follow: the statistics that both have."""
+        """These statistics followed by ``rest``; only the statistics that both have."""
         both = [n for n in self.known if n in rest.known]
         return TokenStats(**{n: np.concatenate([getattr(self, n), getattr(rest, n)]) for n in both})
 
 
 def _frozen(name: str, values: Any) -> np.ndarray:
-    """Numbers over bytes, which no flag makes writable again; what is that already is not copied."""
+    """A read-only array backed by bytes, which cannot be made writable again; such an array is not copied."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise ValueError(f"token statistic {name} is {array.dtype} of shape {array.shape}, not one number per token")
@@ -173,12 +179,12 @@ def _frozen(name: str, values: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Generated tokens of one path, end-of-sequence token included; a prefix and a finished path are one type.
+    """The generated tokens of one path, end-of-sequence token included. Prefixes and finished paths share this type.
 
-    ``finish`` is "stop" when the model ended the path itself and "length" when it was cut and can be resumed.
-    ``seed`` and ``index`` name the random stream that drives it. ``given`` says which tokens the model read and did not write,
-    as the output of a tool: spans ``(start, stop)`` of ``tokens``, ascending, none at the end. A length L, a token limit and ``stats``
-    count the others, ``drawn`` of them; a given token takes a position of the random stream and no number of it.
+    ``finish`` is "stop" if the model ended the path, and "length" if the path was cut and can be resumed. ``seed`` and
+    ``index`` identify its random stream. ``given`` lists the tokens that the model read but did not sample, such as tool
+    output: ascending spans ``(start, stop)`` of ``tokens``, none at the end. A length L, a token limit and ``stats`` count
+    the sampled tokens only (``drawn``). A given token occupies a position of the random stream but uses no random number.
     """
 
     problem: Problem
@@ -192,11 +198,11 @@ class Path:
 
     @property
     def drawn(self) -> int:
-        """How many of its tokens the model wrote."""
+        """Number of tokens that the model sampled."""
         return len(self.tokens) - sum(stop - start for start, stop in self.given)
 
     def place(self, length: int) -> int:
-        """Where its first ``length`` drawn tokens end in ``tokens``: behind the last of them, before what is given there."""
+        """Index in ``tokens`` just after the first ``length`` sampled tokens, before any given tokens that follow."""
         for start, stop in self.given:
             if length <= start:
                 break
@@ -204,7 +210,7 @@ class Path:
         return length
 
     def cut(self, length: int, decode: Callable[[Sequence[int]], str]) -> Path:
-        """The first ``length`` drawn tokens and what is given between them, as a launch would have returned them."""
+        """The first ``length`` sampled tokens and the given tokens between them, as a launch would have returned them."""
         if length >= self.drawn:
             return self
         place = self.place(length)
@@ -215,7 +221,7 @@ class Path:
 
 
 def pieces(paths: Sequence[Path]) -> list[Sequence[Hashable]]:
-    """What each path consists of: its token ids, or the words of all paths where nobody recorded the ids of one or more.
+    """The token ids of each path; the words of every path if the ids of at least one were not recorded.
 
     Raises:
         UnavailableError: imported paths with neither ids nor texts.
@@ -228,7 +234,7 @@ def pieces(paths: Sequence[Path]) -> list[Sequence[Hashable]]:
 
 @dataclass(frozen=True)
 class Reward:
-    """A score that a reward model gave the first ``position`` tokens of a path, recorded with it."""
+    """A reward model's recorded score of the first ``position`` tokens of a path."""
 
     position: int
     score: float
@@ -236,28 +242,28 @@ class Reward:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method spends on a problem. Token counts are of the generator unless said otherwise."""
+    """The cost of a method on one problem. Tokens are the generator's unless stated otherwise."""
 
-    generated: int = 0  # sampled tokens, those of dropped paths included
-    # Fed to read: a cached prefix's last token, [STOP] tokens, forced answers, whole prefixes for their states, outputs of tools.
+    generated: int = 0  # sampled tokens, dropped paths included
+    # Tokens fed, not sampled: a cached prefix's last token, [STOP] tokens, forced answers, prefixes re-encoded for states, tool output.
     probed: int = 0
-    reread: int = 0  # tokens another model encodes; what texts begin with in common once, where it can share that
-    verifier: int = 0  # tokens another model generates
+    reread: int = 0  # tokens that another model encodes; a shared prefix counts once if that model can share it
+    verifier: int = 0  # tokens that another model generates
     flops: float = 0.0
 
     @property
     def tokens(self) -> int:
-        """All tokens, whoever computed them."""
+        """Sum of all token counts."""
         return self.generated + self.probed + self.reread + self.verifier
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def checked(self) -> Cost:
-        """The same in plain numbers.
+        """The cost converted to Python numbers.
 
         Raises:
-            PathpruneError: a negative or fractional number of tokens, or what is no finite number.
+            PathpruneError: a negative, fractional, non-finite or too large value.
         """
         plain: dict[str, Any] = {}
         given: dict[str, Any] = vars(self)
@@ -266,11 +272,11 @@ class Cost:
             is_number = isinstance(value, Real)
             most = MOST_FLOPS if name == "flops" else MOST_TOKENS
             if is_number and most < value < math.inf:
-                raise PathpruneError(f"a cost is no more than {most:g} in {name}, and this one is")
+                raise PathpruneError(f"a cost's {name} must be at most {most:g}")
             if not is_number or not 0 <= value <= most:
-                raise PathpruneError(f"a cost is 0 or more and finite, not {name}={value!r}")
+                raise PathpruneError(f"a cost must be finite and 0 or more, not {name}={value!r}")
             if name != "flops" and value != int(value):
-                raise PathpruneError(f"a cost in tokens is a whole number, not {name}={value!r}")
+                raise PathpruneError(f"a cost in tokens must be an integer, not {name}={value!r}")
             plain[name] = float(value) if name == "flops" else int(value)
         return Cost(**plain)
 
@@ -283,17 +289,17 @@ class FlopModel:
     attention: float
 
     def __call__(self, start: Any, stop: Any) -> Any:
-        """FLOPs to compute positions ``start..stop`` over cached earlier ones; numbers or arrays."""
+        """FLOPs to compute positions ``start`` to ``stop`` (exclusive) over the cached earlier ones; numbers or arrays."""
         count = stop - start
         return self.per_token * count + self.attention * (start + stop + 1) * count / 2
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Problems, and the judgement of an answer. Registered in the entry-point group ``pathprune.tasks``.
+    """Problems and the grading of answers. Registered in the entry-point group ``pathprune.tasks``.
 
-    ``version`` changes whenever problems, grading, ``defaults.closing`` or ``defaults.step`` do: records of another
-    version are never mixed. A class that inherits from this one has ``ended`` and ``recorded`` at their defaults.
+    ``version`` must change whenever problems, grading, ``defaults.closing`` or ``defaults.step`` change: records of
+    different versions are never mixed. A class that inherits from this one gets the defaults of ``ended`` and ``recorded``.
     """
 
     name: str
@@ -301,29 +307,29 @@ class Task(Protocol):
     defaults: TaskDefaults
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
-        """At most ``n`` problems of a split from number ``start`` on, all of them where ``n`` is None.
+        """At most ``n`` problems of a split, starting at number ``start``; None: all of them.
 
-        Splits are "test", "dev" and "label". The same call gives the same problems, and no problem is in two splits.
+        Splits are "test", "dev" and "label". The same call must return the same problems, and splits must not overlap.
         """
 
     def answer(self, text: str) -> str | None:
-        """The answer a text gives, in canonical form, or None; equal strings are one vote."""
+        """The answer in a text, in canonical form, or None. Equal strings count as the same answer in a vote."""
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
-        """Is this answer, as ``answer`` returns it, the problem's? None never is."""
+        """Whether an answer, as ``answer`` returns it, is right. None never is."""
 
     def ended(self, text: str) -> bool:
-        """Is the text of a path complete although the token limit cut it? A path that is cut off answers nothing.
+        """Whether the text of a path is complete although the path reached the token limit.
 
-        Optional. True where an answer can be complete before the model stops, as with stop strings that are read
-        afterwards.
+        Optional. A path that is cut off has no answer, unless this returns True, for example because a stop string
+        occurs in the text.
         """
         return False
 
     def recorded(self, path: Path) -> tuple[str | None, bool] | None:
-        """The answer of a whole path and whether it is right, where they are stored with it.
+        """The stored answer of a finished path and whether it is right.
 
-        Optional. None (the default): its text is read and judged.
+        Optional. None (the default): the answer is parsed from the text and graded.
         """
         return None
 
@@ -333,7 +339,7 @@ END_OF_THINKING = "\n</think>\n\n"
 
 @dataclass(frozen=True)
 class TaskDefaults:
-    """The operating point of a task, fixed on calibration problems before any pruner was looked at."""
+    """The operating point of a task, fixed on calibration problems before any pruner was run."""
 
     model: str
     sampling: Sampling
@@ -342,16 +348,16 @@ class TaskDefaults:
     prefixes: tuple[int, ...]  # prefix lengths L in tokens; the first is the one `bench` uses
     closing: str = END_OF_THINKING + "The final answer is \\boxed{"  # appended to a prefix to force an answer
     step: str = "\n\n"  # ends a reasoning step
-    labels: Mapping[str, int] = field(default_factory=dict)  # the label recipe where it is not STOP's
-    engine: Mapping[str, Any] = field(default_factory=dict)  # options of its engine where they are not given
+    labels: Mapping[str, int] = field(default_factory=dict)  # label recipe, where it differs from STOP's
+    engine: Mapping[str, Any] = field(default_factory=dict)  # default options of the engine
 
 
 @dataclass(frozen=True)
 class Heads:
-    """What some prompts begin with in common, as token ids.
+    """Common prefixes ("heads") of some prompts, as token ids.
 
-    ``new``: what is to be computed, each with how many of its tokens an earlier one covers; ``of``: by prompt, the longest
-    that it begins with, () for none.
+    ``new``: the heads to compute, each with the number of its leading tokens that an earlier head covers. ``of``: for
+    each prompt the longest head that it starts with, () for none.
     """
 
     new: tuple[tuple[tuple[int, ...], int], ...] = ()
@@ -362,16 +368,16 @@ class Heads:
 class Engine(Protocol):
     """A language model that samples paths. Registered in the entry-point group ``pathprune.engines``.
 
-    The factory that is registered is called as ``open(model, sampling, **options)``. Inherit from this class to have what is
-    optional at its default; the methods without a default, ``spec``, ``provides`` and ``flops`` are every engine's own.
+    The registered factory is called as ``open(model, sampling, **options)``. Inherit from this class to get the defaults of
+    optional members. Every engine must define the methods without a default, ``spec``, ``provides`` and ``flops``.
 
-    ``spec``: everything that decides the tokens, as JSON: two engines of equal specs sample equal paths. Keys that tables
-    read: ``engine`` and ``model`` (names), ``fingerprint`` (of the weights, any string), ``dtype``, and ``sampling`` (of
-    ``dataclasses.asdict(sampling)``).
-    ``provides``: the signals it can give. "text" needs ``decode``; "token_stats" that its paths carry ``stats``; "forced"
+    ``spec``: everything that determines the tokens, as JSON. Two engines with equal specs sample equal paths. Tables read
+    the keys ``engine`` and ``model`` (names), ``fingerprint`` (of the weights, any string), ``dtype`` and ``sampling``
+    (``dataclasses.asdict(sampling)``).
+    ``provides``: the available signals. "text" requires ``decode``; "token_stats" paths with ``stats``; "forced"
     ``encode``; "hidden" and "trace" the methods of ``Probing``; "rewards" ``rewards``.
-    ``flops``: what a token costs. ``rows``: how many paths it likes to work on at once. ``closing``: what ends the model's
-    thinking, where that is known; a task's closing then begins with it.
+    ``flops``: FLOPs per token. ``rows``: preferred number of paths per batch. ``closing``: the text that ends the model's
+    thinking, if known; it replaces the start of a task's closing.
     """
 
     spec: Mapping[str, Any]
@@ -382,63 +388,64 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Names the weights: a learned pruner's checkpoint belongs to one fingerprint."""
+        """Identifies the weights. A learned pruner's checkpoint belongs to one fingerprint."""
         return str(self.spec["fingerprint"])
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        """The first ``max_tokens`` tokens of ``n`` paths, with index 0 to n - 1, for each problem.
+        """Sample the first ``max_tokens`` tokens of ``n`` paths per problem, with indices 0 to n - 1.
 
-        A path's tokens depend on (seed, problem.id, index) and on nothing else: not on ``n``, nor on what shares its
-        batch. Prefix KV is kept where possible.
+        The tokens of a path depend on (seed, problem.id, index) only, not on ``n`` or on the rest of the batch. The KV
+        cache of prefixes is kept where possible.
         """
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        """Continue cut paths to at most ``max_tokens`` generated tokens in all, as if never interrupted.
+        """Continue cut paths to at most ``max_tokens`` generated tokens in total, as if never interrupted.
 
-        In the order given. A path that has stopped, or is that long already, is returned as it is. A path may have no
-        tokens yet: then it is launched.
+        Returns the paths in the order given. A path that has stopped or already has that many tokens is returned
+        unchanged. A path without tokens is started.
         """
 
     def without(self, signals: frozenset[Signal]) -> Engine:
-        """An engine that samples the same paths and need not give these signals; this one where that saves nothing."""
+        """An engine that samples the same paths without these signals; itself if leaving them out saves nothing."""
         return self
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens."""
 
     def prompt_length(self, problem: Problem) -> int:
-        """Tokens of the problem's prompt, as the model reads it."""
+        """Number of tokens of the problem's prompt, chat template included."""
 
     def thinking(self, problem: Problem) -> int:
-        """How many tokens before its end the prompt opens the model's thinking; 0 where it does not. ``<think>`` at its end: 1."""
+        """Distance in tokens from the tag that opens thinking to the prompt's end: 1 if ``<think>`` is last, 0 if there is none."""
         return 0
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text that goes on behind others: no special tokens. For "forced", and for models that read."""
+        """Token ids of a text that continues others, without special tokens. Needed for "forced" and for readers."""
         raise PathpruneError(f"engine {self.spec['engine']} does not encode text, which this needs")
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
-        """log P of each of ``tokens`` to come next, nats, float32 ``[len(paths), len(tokens)]``. For models that judge."""
+        """Log-probability of each of ``tokens`` as the next token, in nats, float32 ``[len(paths), len(tokens)]``. For judges."""
         raise PathpruneError(
-            f"engine {self.spec['engine']} gives no log-probabilities of chosen tokens, which this needs"
+            f"engine {self.spec['engine']} does not provide log-probabilities of chosen tokens, which this needs"
         )
 
     def rewards(self, path: Path) -> Mapping[str, Sequence[Reward]]:
-        """What reward models said of a stored path's beginnings, by name and ascending position, none beyond ``path``.
+        """Recorded reward-model scores of a stored path, by model name and ascending position, none beyond ``path``.
 
         Raises:
-            UnavailableError: nothing was recorded up to there; says why.
+            UnavailableError: no score was recorded for this path; the message states why.
         """
         raise UnavailableError(f"engine {self.spec['engine']} has no recorded rewards, which this needs")
 
     def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
-        """Compute once what the prompts of ``problems`` begin with in common, for later calls; ``known`` is there already.
+        """Compute the common prefixes of the prompts of ``problems`` once, for later calls; ``known`` ones are cached already.
 
-        Optional: an engine that shares nothing returns no heads, and prompts that it reads are charged in full."""
+        Optional. An engine that shares nothing returns no heads, and the prompts that it reads are charged in full.
+        """
         return Heads(of=((),) * len(problems))
 
     def describe(self) -> dict[str, str]:
-        """What it runs on, for records of timed runs: ``device`` and versions."""
+        """The hardware and software, for records of timed runs: ``device`` and versions."""
         return {"device": "not stated"}
 
 
@@ -446,29 +453,40 @@ class Probing(Engine, Protocol):
     """An engine that can read hidden states: ``probe`` if it provides "hidden", ``trace`` if it provides "trace"."""
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
-        """Last-layer states over the cached prefix, float32, which is left bit-identical. Without adapter ``[n, 1, d]``
-        at the prefix's last token; with one ``[n, t, d]`` at the last t of its T_s appended tokens, 1 <= t <= T_s."""
+        """Last-layer hidden states over the cached prefix, float32. The cache is left bit-identical.
+
+        Returns:
+            Without an adapter ``[n, 1, d]``, at the prefix's last token. With one ``[n, t, d]``, at the last t of its T_s
+            appended tokens, 1 <= t <= T_s.
+        """
 
     def trace(
         self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
     ) -> list[np.ndarray]:
-        """``reduce(states, path)`` of every path; states float32 ``[layers + 1, T, d]`` at its T generated tokens.
+        """``reduce(states, path)`` of every path, with the hidden states of all layers; only its results are kept.
 
-        Entry 0 is the embedding output. Only what ``reduce`` returns is kept. ``before``: states ``[layers + 1, before + T, d]``,
-        which begin with those at the prompt's last tokens; the last of these produced the first generated one."""
+        Args:
+            paths: prefixes of T generated tokens each.
+            reduce: called with states float32 ``[layers + 1, before + T, d]``; entry 0 is the embedding output.
+            before: number of the prompt's last tokens whose states come first. The last of them produced the first
+                generated token.
+        """
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> Adapter:
-        """Appended tokens and LoRA weights over this engine's frozen model: loaded from ``folder``, or to be trained.
+        """Appended tokens and LoRA weights over this engine's frozen model, loaded from ``folder`` or new and trainable.
 
-        ``options`` of a new one: ``tokens`` T_s, ``rank`` and ``alpha`` of the LoRA, ``dropout``, ``seed``, ``targets`` (names of
-        linear layers, joined with +) and ``experts`` (fused ones, too)."""
+        Args:
+            folder: a saved adapter; None for a new one.
+            options: of a new adapter: ``tokens`` T_s, ``rank`` and ``alpha`` of the LoRA, ``dropout``, ``seed``, ``targets``
+                (names of linear layers, joined with +) and ``experts`` (also adapt fused experts).
+        """
 
     def reader(self, paths: Sequence[Path], adapter: Adapter) -> Callable[[Any], Any]:
-        """For training: ``read(indices)`` gives the adapter's states ``[b, T_s, d]`` over those paths, with gradient."""
+        """For training: a function that maps indices ``[b]`` to the adapter's states ``[b, T_s, d]`` on those paths, with gradient."""
 
 
 class Adapter(Protocol):
-    """What ``Probing.new_adapter`` gives: ``tokens`` = T_s appended tokens read with a LoRA of so many parameters."""
+    """The result of ``Probing.new_adapter``: ``tokens`` = T_s appended tokens, and the LoRA's number of parameters."""
 
     @property
     def tokens(self) -> int: ...
@@ -477,24 +495,29 @@ class Adapter(Protocol):
     def low_rank_parameters(self) -> int: ...
 
 
-TURN = "\x1e"  # in a prompt: ``TURN role TURN`` begins a turn of "system", "user" or "assistant"; a text without any is a user's
-PREFILL = f"{TURN}assistant{TURN}"  # the last turn of a prompt: behind it stands what the answer begins with
+TURN = "\x1e"  # in a prompt, ``TURN role TURN`` starts a "system", "user" or "assistant" turn; a text without any is a user turn
+PREFILL = f"{TURN}assistant{TURN}"  # as a prompt's last turn: the text after it is the start of the answer
 
 
 class Reader(Protocol):
-    """Another language model that reads and writes text for a pruner; every token is charged to the check."""
+    """Another language model that a pruner uses to score or generate text. Every token is charged to the check."""
 
     def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1, then_read: bool = False) -> list[list[str]]:
-        """``n`` texts for each prompt, which is a user message (or bare text where the model has no chat template).
+        """Sample ``n`` texts for each prompt.
 
-        What stands behind ``PREFILL`` in a prompt is what the model's answer begins with; texts go on behind it.
-        ``then_read``: ``choices`` reads on from these texts, so that what was computed for them is kept and not paid again."""
+        Args:
+            prompts: user messages, or plain texts if the model has no chat template. Text after ``PREFILL`` is the start of
+                the answer; the returned texts continue it.
+            max_tokens: limit of each text.
+            n: texts per prompt.
+            then_read: keep the KV cache of these texts, because ``choices`` continues from them; it is not charged again.
+        """
 
     def choices(self, prompts: Sequence[str], texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
-        """log P of each word's first token after prompt and text, nats, ``[len(prompts), len(words)]``."""
+        """Log-probability of each word's first token after prompt and text, in nats, ``[len(prompts), len(words)]``."""
 
     def load(self) -> None:
-        """Load the model now, and not at the first text: for ``Pruner.prepare``."""
+        """Load the model now instead of at first use. Call it in ``Pruner.prepare``."""
 
 
 def _unavailable(*_: Any, **__: Any) -> Any:
@@ -511,26 +534,29 @@ def _unrecorded(path: Path) -> Any:
 
 @dataclass
 class Check:
-    """All that a pruner may touch while it scores.
+    """Everything that a pruner may use while it scores. Availability follows from the signals that it needs.
 
-    ``engine`` is there if it needs "hidden" (``probe``), "trace" or "forced" (``force``), all metered. The rest is
-    there if it needs "text": the task's ``answer`` parser, ``final(path)``, the answer that a finished path votes with (None
-    where it was cut off or gives none), the ``closing`` that makes a path of this model state its answer, the ``step`` that ends a reasoning step, and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
-    ``score(paths, length)`` is there for a decision rule that has a ``scorer``: its scores of the first ``length`` tokens of
-    some of the rule's paths, float32, charged as the scorer charges them.
-    ``rewards(path)`` is there if it needs "rewards": what reward models said of the path's beginnings, recorded with it, by name.
-    While it is trained, ``scratch`` is a folder of its own that outlives a kill, and ``progress(done, total, note)`` a bar.
+    "hidden", "trace" and "forced": ``engine``, metered, with ``probe``, ``trace`` and ``force``.
+    "text": the task's ``answer`` parser; ``final(path)``, the answer with which a finished path votes (None if the path was
+    cut off or gives none); ``closing``, the text that makes this model state its answer; ``step``, the text that ends a
+    reasoning step; and ``reader(model, sampling, engine="hf", **options)``, which opens another model.
+    "rewards": ``rewards(path)``, the recorded reward-model scores of the path, by model name.
+    A decision rule with a ``scorer``: ``score(paths, length)``, float32 scores of the first ``length`` tokens of some of its
+    paths, charged as the scorer charges them.
+    During training: ``scratch``, a folder that persists if the process is killed, and ``progress(done, total, note)``.
     """
 
     rng: np.random.Generator
     engine: Any = None
     cost: Cost = field(default_factory=Cost)
-    each: dict[int, Cost] = field(default_factory=dict)  # by a path's index, what of ``cost`` is its own
-    once: Cost = field(default_factory=Cost)  # what of ``cost`` later checks of the same problem need not pay again
+    each: dict[int, Cost] = field(default_factory=dict)  # by path index, the part of ``cost`` that belongs to the path
+    once: Cost = field(default_factory=Cost)  # the part of ``cost`` that later checks of the problem do not pay again
     cold: int | None = None  # tokens if nothing were shared between texts; None: no text was read
-    cold_each: dict[int, int] = field(default_factory=dict)  # by a path's index, what of ``cold`` is its own
-    known: dict[Any, Any] = field(default_factory=dict)  # what earlier checks of the same problem have paid for
-    device: str = ""  # of the engine, as torch names it; "" where it has none
+    cold_each: dict[int, int] = field(
+        default_factory=dict
+    )  # by path index, the part of ``cold`` that belongs to the path
+    known: dict[Any, Any] = field(default_factory=dict)  # results that earlier checks of the problem have paid for
+    device: str = ""  # of the engine, as torch names it; "" if it has none
     answer: Callable[[str], str | None] = _unavailable
     final: Callable[[Path], str | None] = _unavailable
     closing: str = ""
@@ -543,22 +569,21 @@ class Check:
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
 
     def charge(self, cost: Cost, path: Path | None = None, cold: int | None = None, once: bool = False) -> None:
-        """Add what the method computes outside the engine: its own models' tokens and FLOPs.
+        """Charge a computation outside the engine: tokens and FLOPs of the method's own models.
 
         Args:
-            cost: what is spent.
-            path: whom it belongs to. What is spent on no single path (a shared prompt) is charged to the problem, once,
-                however many of its paths are scored.
-            cold: tokens that this would be if nothing were shared, of a method that reads text.
-            once: later checks of the same problem need not pay it again; such a method looks into ``known`` first.
+            cost: the tokens and FLOPs spent.
+            path: the path that the cost belongs to. None: the problem (a shared prompt), however many paths are scored.
+            cold: the tokens that a text-reading method would spend if nothing were shared.
+            once: later checks of the same problem do not pay this again; the method must then look in ``known`` first.
 
         Raises:
-            PathpruneError: what is no cost, as negative tokens, and what is no path.
+            PathpruneError: an invalid cost, such as negative tokens, or an invalid path.
         """
         if not isinstance(cost, Cost):
-            raise PathpruneError(f"what is charged is a Cost, not {cost!r}")
+            raise PathpruneError(f"charge() takes a Cost, not {cost!r}")
         if path is not None and not isinstance(path, Path):
-            raise PathpruneError(f"a cost is charged to one of the paths that are scored, or to none, not to {path!r}")
+            raise PathpruneError(f"charge() takes one of the scored paths or None as path, not {path!r}")
         cost = cost.checked()
         self.cost = self.cost + cost
         if once:
@@ -576,18 +601,18 @@ class Check:
 class Pruner(Protocol):
     """Scores the prefixes of one problem. Registered in the entry-point group ``pathprune.pruners``.
 
-    ``quadrant``, ``needs`` and ``score`` are every pruner's own. Inherit from this class to have the rest at its default;
-    a class that does not inherit may leave the same members out.
+    Every pruner must define ``quadrant``, ``needs`` and ``score``. Inherit from this class to get the defaults of the other
+    members; a class that does not inherit may omit them.
 
-    ``needs``: the signals that it reads. ``origins``: whose its parts are, from which the table's fidelity follows;
-    ``fidelity``: a label of one's own in its place.
-    ``vote``: its native vote over the kept paths, a name in ``harness.vote``. ``cost_class``: what a Check costs.
-    ``pointwise``: True if a prefix's score depends on that prefix alone, not on those beside it; then any schedule of
-    cuts can be replayed from its scores.
-    ``keeps_all``: True if it keeps every path, whatever number is asked for.
-    ``closed_form``: the control that reports draw in closed form in its place, "all" or "random".
+    ``needs``: the signals that it reads.
+    ``origins``: the origin of each part, which determines the fidelity label. ``fidelity``: a label used without ``origins``.
+    ``vote``: its native vote over the kept paths, a name in ``harness.vote``.
+    ``cost_class``: the kind of computation that a Check needs.
+    ``pointwise``: True if the score of a prefix depends on that prefix alone. Any schedule of cuts can then be replayed.
+    ``keeps_all``: True if it keeps every path, whatever number is requested.
+    ``closed_form``: the control that reports compute exactly instead of running it, "all" or "random".
     ``on_request``: why ``all-registered`` leaves it out, such as a download.
-    ``ranked_by``: what its gain in a table is of, right "paths" or right "votes": who prunes redundancy does not aim at the former.
+    ``ranked_by``: whether its gain in a table counts right "paths" or right "votes" (for methods that prune redundancy).
     """
 
     quadrant: Quadrant
@@ -603,37 +628,36 @@ class Pruner(Protocol):
     on_request: str = ""
 
     def score(self, prefixes: Sequence[Path], check: Check) -> Sequence[float] | np.ndarray:
-        """One finite number per prefix, higher means keep. Order of the prefixes must not matter."""
+        """One finite score per prefix, ``[n]``; the highest are kept. The order of the prefixes must not matter."""
 
     def identity(self) -> dict[str, Any]:
-        """Names the external weights that it reads with, for the record, as JSON."""
+        """Identifies the external weights that it uses, as JSON, for the record."""
         return {}
 
     def prepare(self, check: Check) -> None:
-        """Load what scoring needs, before a timed Check: adapters, other models. Nothing that is charged belongs here."""
+        """Load adapters and other models before a timed Check. Must not do anything that is charged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a decision rule of its own did to one problem's N paths, in the order given."""
+    """The outcome of a decision rule for the N paths of one problem, in the order given."""
 
-    spent: np.ndarray  # int [N]: generated tokens of each path, up to its end or to where it was aborted
+    spent: np.ndarray  # int [N]: generated tokens of each path, up to its end or to the point where it was aborted
     weights: np.ndarray  # float [N], >= 0: the path's vote; 0 for an aborted path
 
 
 @runtime_checkable
 class Streaming(Protocol):
-    """A method with its own decision rule instead of top-k at L, replayed on finished paths; also a pruner plugin.
+    """A method with its own decision rule instead of top-k at L, replayed on finished paths. Registered like a pruner.
 
-    ``warmup`` paths, the first by index, always finish. What happens to any other path up to token t may depend only
-    on the warm-up paths and on the first t tokens of the others; of a ``sequential`` rule, which generates ``batch`` paths
-    at a time, on all of the paths of earlier batches by index, and so may its vote. It may launch fewer paths: those have
-    spent 0 tokens.
-    Latency follows from that: the warm-up is one round of generation, and so is each batch; of a rule that is not
-    sequential all other paths are one round.
+    The first ``warmup`` paths by index always finish. The fate of any other path up to token t may depend only on the
+    warm-up paths and on the first t tokens of the others. A ``sequential`` rule generates ``batch`` paths at a time; its
+    decisions and votes may also depend on all paths of earlier batches. A path that is never started has spent 0 tokens.
+    Latency follows: the warm-up is one round of generation; the other paths are one more round, or one per batch if the
+    rule is sequential.
 
-    ``scorer``: a pruner's spec, such as an option of the rule, or a pruner, which scores paths one by one. The rule may ask it
-    (``Check.score``), needs what it needs, and stands in its quadrant.
+    ``scorer``: a pruner or a pruner's spec that scores paths one by one (pointwise). The rule can query it with
+    ``Check.score``, inherits its needs, and belongs to its quadrant.
     """
 
     quadrant: Quadrant
@@ -650,19 +674,19 @@ class Streaming(Protocol):
     scorer: Any = None
 
     def decide(self, paths: Sequence[Path], check: Check) -> Decision:
-        """What becomes of the problem's paths, one entry each in the order given."""
+        """The decision for the problem's paths, one entry per path in the order given."""
 
     def identity(self) -> dict[str, Any]:
-        """Names the external weights that it reads with, for the record, as JSON."""
+        """Identifies the external weights that it uses, as JSON, for the record."""
         return {}
 
 
 class Tally:
-    """What a stopping rule sees: the answers of the paths that have finished so far, in that order.
+    """The input of a stopping rule: the answers of the paths that have finished so far, in order of finishing.
 
-    ``answers`` holds them all, None for a path without one; equal answers are one vote. ``counts`` has the votes of each
-    answer, ``first`` and ``second`` those of the two that lead (0 where there is none), ``leader`` the answer that leads, and
-    ``answered`` the number of paths with an answer.
+    ``answers``: one entry per path, None without an answer. ``counts``: votes by answer. ``leader``: the leading answer.
+    ``first`` and ``second``: votes of the two leading answers, 0 if there is none. ``answered``: number of paths with an
+    answer.
     """
 
     def __init__(self) -> None:
@@ -688,13 +712,14 @@ class Tally:
 
 @runtime_checkable
 class Stopping(Protocol):
-    """A rule that says when enough paths have finished; also a pruner plugin, alone (``asc``) or behind a scorer (``stop+asc``).
+    """A rule that decides when enough paths have finished. Registered like a pruner; used alone (``asc``) or after a scorer (``stop+asc``).
 
-    It sees the answers of finished paths and nothing else, so any pool replays it. Paths that have finished when it stops
-    have one vote each. ``order`` "sequential": ``batch`` paths are generated at a time, by index, or behind a scorer from the
-    highest score down, and the rule is asked after each batch. "parallel": all paths are generated at once, the rule is
-    asked whenever some finish, and those that still run when it stops are aborted at that token. ``grid``: by option, the values
-    at which a frontier tries the rule.
+    It sees only the answers of finished paths, so it can be replayed on any pool. Paths that have finished when it stops
+    have one vote each.
+    ``order`` "sequential": ``batch`` paths are generated at a time, by index or, after a scorer, from the highest score down;
+    the rule is evaluated after each batch. "parallel": all paths are generated at once, the rule is evaluated whenever
+    paths finish, and paths that are still running when it stops are aborted at that token.
+    ``grid``: by option, the values that a frontier tries.
     """
 
     quadrant: Quadrant
@@ -706,12 +731,15 @@ class Stopping(Protocol):
     on_request: str = ""
 
     def stops(self, tally: Tally) -> bool:
-        """Have enough paths finished?"""
+        """Whether enough paths have finished."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPrefix:
-    """A prefix with its Monte-Carlo success rate: the share of ``continuations`` that reached the right answer."""
+    """A prefix with its Monte Carlo success rate: the share of its ``continuations`` that reached the right answer.
+
+    ``validation``: held out from training.
+    """
 
     prefix: Path
     success: float
@@ -721,15 +749,15 @@ class LabelledPrefix:
 
 @runtime_checkable
 class Learnable(Pruner, Protocol):
-    """A pruner that is trained, on ``labels`` of a kind: "monte-carlo", "single" or "outcome"."""
+    """A pruner that is trained. ``labels`` is the kind of label: "monte-carlo", "single" or "outcome"."""
 
     labels: str
 
     def fit(self, examples: Sequence[LabelledPrefix], check: Check, log: Callable[[str], None]) -> dict[str, Any]:
-        """Train on ``examples``; returns the metrics that the checkpoint's card holds, as JSON."""
+        """Train on ``examples``; returns the metrics for the checkpoint's card, as JSON."""
 
     def save(self, folder: FilePath) -> None:
-        """Write what was learned; the folder may not exist yet."""
+        """Write the learned weights; the folder may not exist yet."""
 
     def load(self, folder: FilePath) -> None:
-        """Take up what ``save`` wrote."""
+        """Load the weights that ``save`` wrote."""

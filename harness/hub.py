@@ -1,4 +1,4 @@
-"""The Hugging Face hub: checkpoints as models, pushed and pulled, and labels as data sets, pulled."""
+"""The Hugging Face Hub: push and pull checkpoints as models; push pools and pull labels as data sets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ SCHEME = "hf://"
 
 
 def is_address(source: Path | str) -> bool:
-    """Whether this is ``hf://owner/name`` or ``hf://owner/name@revision``, and no folder."""
+    """Whether this is ``hf://owner/name`` or ``hf://owner/name@revision`` rather than a folder."""
     return str(source).startswith(SCHEME)
 
 
 def push(checkpoint: Path, card: dict[str, Any], repository: str, private: bool = False) -> str:
-    """Upload a checkpoint folder as it is, with a model card made of its ``card`` beside it.
+    """Upload a checkpoint folder unchanged, with a model card generated from its ``card``.
 
-    Returns the commit's address. Raises PathpruneError where the hub refuses or does not answer.
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        PathpruneError: the hub refuses the upload or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -40,7 +44,14 @@ def push(checkpoint: Path, card: dict[str, Any], repository: str, private: bool 
 
 
 def push_folder(folder: Path, repository: str, private: bool = False) -> str:
-    """Upload a data set's folder as it is, its card included. Returns the commit's address."""
+    """Upload a data set's folder unchanged, its card included.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        PathpruneError: the hub refuses the upload or cannot be reached.
+    """
     from huggingface_hub import HfApi
 
     with _reached(repository):
@@ -53,23 +64,29 @@ def push_folder(folder: Path, repository: str, private: bool = False) -> str:
 
 
 def pull(address: str) -> Path:
-    """The folder of a checkpoint at ``hf://owner/name[@revision]``, downloaded unless the hub's cache has it.
+    """The local folder of a checkpoint at ``hf://owner/name[@revision]``, downloaded unless it is in the hub's cache.
 
-    Raises PathpruneError where it is in neither.
+    Raises:
+        PathpruneError: it is neither on the hub nor in its cache.
     """
     return _snapshot(address)
 
 
 def pull_labels(address: Path | str, name: str) -> Path:
-    """The folder of a data set at ``hf://owner/name[@revision]``: of its files the label folder ``name``, or the parts
-    that lie at its top. Raises PathpruneError where it is neither on the hub nor in its cache."""
+    """The local folder of a data set at ``hf://owner/name[@revision]`` with the label folder ``name`` or top-level parts.
+
+    Raises:
+        PathpruneError: it is neither on the hub nor in its cache.
+    """
     return _snapshot(str(address), repo_type="dataset", allow_patterns=[f"{name}/*.parquet", "problems-*.parquet"])
 
 
 def pull_data(address: str, patterns: Sequence[str]) -> Path:
-    """The folder of a data set at ``hf://owner/name[@revision]``, with its files of these patterns.
+    """The local folder of a data set at ``hf://owner/name[@revision]`` with the files that match ``patterns``.
 
-    Raises PathpruneError where it is neither on the hub nor in its cache."""
+    Raises:
+        PathpruneError: it is neither on the hub nor in its cache.
+    """
     return _snapshot(address, repo_type="dataset", allow_patterns=list(patterns))
 
 
@@ -83,10 +100,10 @@ def _snapshot(address: str, **what: Any) -> Path:
 
 @contextmanager
 def _reached(repository: str) -> Iterator[None]:
-    """Make one line of what keeps the hub from answering, or the name from being one."""
+    """Turn an error of the hub, or an invalid name, into one line."""
     try:
         yield
-    except (OSError, ValueError) as error:  # what the hub's own errors derive from
+    except (OSError, ValueError) as error:  # base classes of the hub's own errors
         reason = first_line(error)
         raise PathpruneError(
             f"hub repository {repository}: {reason}; check the name, the connection, and that you are logged in (hf auth login)"
@@ -94,12 +111,12 @@ def _reached(repository: str) -> Iterator[None]:
 
 
 def _model_card(card: dict[str, Any], repository: str) -> Any:
-    """The README of a pushed checkpoint, whose readers have the package and no Makefile."""
+    """The README of a pushed checkpoint. Its readers have the package but no Makefile."""
     from huggingface_hub import ModelCard, ModelCardData
 
     about = ModelCardData(base_model=card["base"]["model"], library_name="peft", tags=["pathprune", card["pruner"]])
     pruner = f"{card['pruner'].partition(':')[0]}:checkpoint={SCHEME}{repository}"
     return ModelCard(
-        f"---\n{about.to_yaml()}\n---\n\nA path pruner ({card['pruner']}) for pathprune; `checkpoint.json` says what it "
-        f"was trained on.\n\n```sh\npathprune bench --pruner {pruner} --model {card['base']['model']}\n```\n"
+        f"---\n{about.to_yaml()}\n---\n\nA path pruner ({card['pruner']}) for pathprune; `checkpoint.json` describes its "
+        f"training.\n\n```sh\npathprune bench --pruner {pruner} --model {card['base']['model']}\n```\n"
     )

@@ -1,4 +1,4 @@
-"""The ledger: every token that a method spends passes through ``Metered``, and is charged to the path that it is for."""
+"""The ledger. Engine calls pass through ``Metered``, which charges every token to its path."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from harness.plugins import asked
 from harness.plugins.sampled import launched, resumed, without
 from harness.rng import derive
 
-IMPORTED = "imported"  # the engine of paths that somebody else sampled
+IMPORTED = "imported"  # the engine of imported paths
 
 
 class MeteredProbe:
-    """What a pruner may ask of an engine, charged to ``check``: states over prefixes, and forced answers.
+    """A pruner's view of an engine: hidden states of prefixes and forced answers, charged to ``check``.
 
-    Of that, what it declared it ``needs``."""
+    Only the signals that the pruner declares in ``needs`` are available.
+    """
 
     def __init__(self, engine: Any, check: Check, needs: frozenset[str] = ASKED | {"text"}) -> None:
         self._engine, self._check, self._needs = engine, check, needs
@@ -30,11 +31,11 @@ class MeteredProbe:
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         self._declared("hidden")
         paths = asked.paths("check.engine.probe()", paths)
-        states = np.array(self._engine.probe(paths, adapter))  # the method's own: an engine may keep what it gave
+        states = np.array(self._engine.probe(paths, adapter))  # a copy: the engine may keep its array
         appended = 0 if adapter is None else adapter.tokens
         low_rank = 2.0 * adapter.low_rank_parameters if adapter is not None else 0.0
         for path in paths:
-            # Sampling leaves a prefix's last token without KV: it is fed here, and again by whoever goes on.
+            # Sampling leaves no KV for a prefix's last token: it is fed here, and again when the path is resumed.
             at = self.prompt_length(path.problem) + len(path.tokens)
             flops = self._engine.flops(at - 1, at + appended) + low_rank * appended
             self._check.charge(Cost(probed=1 + appended, flops=flops), path)
@@ -43,7 +44,7 @@ class MeteredProbe:
     def trace(
         self, paths: Sequence[Path], reduce: Callable[[np.ndarray, Path], np.ndarray], before: int = 0
     ) -> list[np.ndarray]:
-        """States over whole prefixes. Generating them keeps KV and no states, so every token is computed and charged again."""
+        """Hidden states of whole prefixes. Generation keeps KV but no states, so every token is computed and charged again."""
         self._declared("trace")
         paths = asked.paths("check.engine.trace()", paths)
 
@@ -60,10 +61,10 @@ class MeteredProbe:
         return traced
 
     def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
-        """The whole text of each path when ``suffix`` is put behind it and up to ``max_tokens`` tokens are drawn.
+        """Append ``suffix`` to each path, sample up to ``max_tokens`` tokens, and return the whole texts.
 
-        Sampled like the path itself, from a stream of its own. Suffix and drawn tokens are charged: fed are the prefix's last
-        token, the suffix and what is drawn but for its last token. A path that has ended is left as it is.
+        The tokens are sampled like the path, from a separate random stream. Charged are the tokens fed: the prefix's last
+        token, the suffix, and the sampled tokens except the last. A path that has ended is returned unchanged.
         """
         self._declared("forced")
         call = "check.engine.force()"
@@ -88,7 +89,7 @@ class MeteredProbe:
         return texts
 
     def _forced(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str] | None:
-        """Forced answers that were imported with the paths, charged; None where the engine draws them."""
+        """Imported forced answers, charged; None if the engine samples them."""
         if self.spec["engine"] != IMPORTED:
             return None
         recorded = self._engine.forced(paths, suffix, max_tokens)
@@ -120,8 +121,8 @@ class MeteredProbe:
 class Metered(MeteredProbe):
     """An engine whose calls are charged to ``check``.
 
-    What is counted is what the method needs, not what this run happened to compute: a path replayed from the bank
-    costs as much as a sampled one. The prompt is prefilled once per problem and shared by its N paths.
+    The count is what the method needs, not what this run computed: a path replayed from the bank costs as much as a
+    sampled one. The prompt is prefilled once per problem and shared by its N paths.
     """
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -137,11 +138,11 @@ class Metered(MeteredProbe):
         return longer
 
     def charge_prompt(self, problem: Problem) -> None:
-        """The prompt of a launch, once for all of its paths."""
+        """Charge the prompt of a launch, once for all of its paths."""
         self._check.charge(Cost(flops=self._engine.flops(0, self.prompt_length(problem))))
 
     def charge_growth(self, before: Sequence[Path], after: Sequence[Path]) -> None:
-        """Tokens that were drawn are generated, and those that were given to the path are read."""
+        """Charge the tokens by which each path grew: sampled ones as generated, given ones as read."""
         for old, path in zip(before, after, strict=True):
             prompt, start, end = self.prompt_length(path.problem), len(old.tokens), len(path.tokens)
             drawn = path.drawn - old.drawn
@@ -150,20 +151,20 @@ class Metered(MeteredProbe):
 
 
 def per_path(values: Mapping[int, int], paths: Sequence[Path]) -> int | list[int]:
-    """One number per path, in their order; one number alone where all have the same."""
+    """One number per path, in their order; a single number if all are equal."""
     numbers = [values.get(p.index, 0) for p in paths]
     return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
 def kinds_of(cost: Cost) -> dict[str, float]:
-    """A cost for a record, without the kinds that cost nothing."""
+    """The non-zero kinds of a cost, for a record."""
     return {name: value for name, value in vars(cost).items() if value}
 
 
 def columns(each: Mapping[int, Cost], paths: Sequence[Path]) -> dict[str, Any]:
-    """What of a Check's cost belongs to single paths, for a record: by kind of cost one number per path, in their order.
+    """The part of a Check's cost that belongs to single paths, for a record: for each kind one number per path.
 
-    One number alone where all paths cost the same; a kind that cost nothing is left out.
+    A kind has a single number if all paths cost the same; a kind that cost nothing is omitted.
     """
     table: dict[str, Any] = {}
     for kind in fields(Cost):
@@ -174,12 +175,12 @@ def columns(each: Mapping[int, Cost], paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def costs_of(table: Mapping[str, Any], n: int) -> list[Cost]:
-    """The costs of n paths from ``columns``."""
+    """The costs of n paths, from the table of ``columns``."""
     spread = {kind: v if isinstance(v, list) else [v] * n for kind, v in table.items()}
     return [Cost(**{kind: v[i] for kind, v in spread.items()}) for i in range(n)]
 
 
 def sum_of(table: Mapping[str, Any], n: int, start: int = 0) -> Cost:
-    """The sum of the costs of paths ``start`` to n from ``columns``."""
+    """The summed cost of paths ``start`` to n - 1, from the table of ``columns``."""
     kinds = {kind: v[start:n] if isinstance(v, list) else [v] * (n - start) for kind, v in table.items()}
     return Cost(**{kind: sum(numbers) for kind, numbers in kinds.items()})

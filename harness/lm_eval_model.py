@@ -1,15 +1,14 @@
-"""``pathprune`` as a model of lm-eval: any generate_until task, answered by a pruned and voted set of paths.
+"""``pathprune`` as an lm-eval model: answers any generate_until task by pruning and voting.
 
-lm-eval finds no models outside its own package, so its command line is started from here, with its own arguments::
+lm-eval does not discover models outside its own package, so this module starts its command line, with its own arguments::
 
     python -m harness.lm_eval_model --model pathprune \\
         --model_args pretrained=DIR,pruner=stop,n=64,keep=8,prefix=2048,max_tokens=16384 --tasks gsm8k
 
-Every request is Launch -> Check -> Resume -> Vote. The response is the text of a kept path whose answer won the vote: the
-one with the highest score, the lowest index on ties (between answers, a tie goes to the one seen first). Where no kept path
-has an answer it is the complete text of the highest score, and empty where the token limit cut all of them off. Thinking is no
-part of a response. A problem has the same id, and so the same random streams
-and paths, as in ``TASK=lm_eval:<task>``.
+Every request runs Launch -> Check -> Resume -> Vote. The response is the text of the highest-scoring kept path whose answer
+won the vote; ties go to the lowest index, and between answers to the one seen first. If no kept path has an answer, the
+response is the highest-scoring complete text, or empty if the token limit cut off all paths. A response excludes the
+thinking. Problem ids, and therefore random streams and paths, equal those of ``TASK=lm_eval:<task>``.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ from harness.streams import unfailing
 from tasks.answers import usual
 from tasks.lm_eval import ends, max_tokens, problem_id, refuse_unknown_sampling, replied, sampling
 
-DEFAULT_DEVICE = "cuda:0"  # what lm-eval's command line says where nobody does; an engine finds the device by itself
+DEFAULT_DEVICE = "cuda:0"  # lm-eval's default; ignored, because an engine chooses its device
 
 
 @register_model("pathprune")
 class Pathprune(LM):
-    """Arguments are those of ``pathprune bench``; ``;`` stands for ``,`` inside ``pruner``, ``engine`` and ``answers``.
+    """Arguments as in ``pathprune bench``; write ``;`` for ``,`` inside ``pruner``, ``engine`` and ``answers``.
 
-    ``pretrained``: embedded model, folder or hub id. ``answers``: the task of ours whose parser reads the answers that
-    vote, e.g. ``lm_eval:gsm8k`` [default: boxed and other usual forms]. ``prefix``, ``max_tokens``, ``temperature``, ``top_p`` and
-    ``top_k`` are those of ``tasks.lm_eval`` where they are not given.
+    ``pretrained``: embedded model, folder or hub id. ``answers``: the pathprune task whose parser extracts the answers for
+    the vote, e.g. ``lm_eval:gsm8k`` [default: boxed and other common forms]. ``prefix``, ``max_tokens``, ``temperature``,
+    ``top_p`` and ``top_k`` default to those of ``tasks.lm_eval``.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Pathprune(LM):
         self._plugin = registry.pruner(pruner.replace(";", ","))
         if self._plugin.traits.decides:
             raise PathpruneError(
-                f"{self._plugin.name} has a decision rule of its own, which is replayed; use pathprune bench"
+                f"{self._plugin.name} has its own decision rule, which can only be replayed; use pathprune bench"
             )
         self._n, self._keep = n, n if self._plugin.traits.keeps_all else keep
         self._prefix, self._limit = prefix, max_tokens
@@ -93,23 +92,21 @@ class Pathprune(LM):
 
     def loglikelihood(self, requests: list[Any]) -> NoReturn:
         raise NotImplementedError(
-            "pathprune samples paths and votes over their answers: it has no log-likelihood; choose generate_until tasks"
+            "pathprune samples paths and votes over their answers, so it has no log-likelihood; choose generate_until tasks"
         )
 
     def loglikelihood_rolling(self, requests: list[Any]) -> NoReturn:
         self.loglikelihood(requests)
 
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> NoReturn:
-        raise NotImplementedError(
-            "pathprune applies the model's chat template by itself; leave out --apply_chat_template"
-        )
+        raise NotImplementedError("pathprune always applies the model's chat template; leave out --apply_chat_template")
 
     @property
     def tokenizer_name(self) -> str:
         return self._opening[1]
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes into its results: what decided the paths, and what they cost."""
+        """The entry in lm-eval's results: engine, plan and pruner, and the cost so far."""
         pruner = {
             "pruner": self._plugin.name,
             "code": self._plugin.code,
@@ -137,7 +134,7 @@ class Pathprune(LM):
         return "" if best is None else replied(best.text, kwargs) or ""
 
     def _open(self, drawn: Sampling) -> Any:
-        """The engine for this sampling; one is held at a time."""
+        """The engine for this sampling; only one is kept open."""
         if self._engine is None or self._engine.spec["sampling"] != asdict(drawn):
             name, model, options = self._opening
             self._engine = registry.engine(name, model, drawn, **options)
@@ -147,7 +144,7 @@ class Pathprune(LM):
 
 
 class _Reader(Task):
-    """A task of ours as far as a single request needs one: it cuts texts at the stop strings and parses answers."""
+    """A minimal task for a single request: it cuts texts at the stop strings and parses answers."""
 
     name, version = "lm_eval", "1"
 
@@ -170,7 +167,7 @@ class _Reader(Task):
 
 
 def main(run: Callable[[], None] = cli_evaluate) -> None:
-    """lm-eval's own command line; a mistake of ours to report is one line and exit code 2."""
+    """Run lm-eval's command line; a PathpruneError is shown as one line, with exit code 2."""
     try:
         run()
     except PathpruneError as error:

@@ -1,4 +1,4 @@
-"""Launch -> Check -> Resume -> Vote for one problem. The engine may be live or banked: the code is the same."""
+"""Launch -> Check -> Resume -> Vote for one problem. The code is the same for live and banked engines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from harness.tools.drawn import Restoring, drawn_alone
 from harness.vote import vote, weights
 
 Result = TypeVar("Result")
-STAGES = ("launch", "check", "resume")  # that a live run times
+STAGES = ("launch", "check", "resume")  # timed by a live run
 NO_TEXT: Any = Undeclared("path.text", "'text'")
 NO_STRING: Any = Undeclared("check.closing or check.step", "'text'")
 NO_ENGINE = Undeclared("check.engine", "'hidden', 'trace' or 'forced'")
@@ -54,7 +54,9 @@ NO_ENGINE = Undeclared("check.engine", "'hidden', 'trace' or 'forced'")
 class ScoringError(PathpruneError):
     """A method failed on one problem: it becomes an error record, never a score.
 
-    ``__cause__`` is what it raised, if it raised. What it says goes into records: no password and no machine's folders."""
+    ``__cause__`` is the exception that it raised, if any. The message goes into records, so passwords and local folders are
+    stripped from it.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(public(text))
@@ -62,7 +64,7 @@ class ScoringError(PathpruneError):
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One stage of one problem: which paths were scored (indices ``[m]``), their scores ``[m]``, and which went on."""
+    """One stage of one problem: indices ``[m]`` and scores ``[m]`` of the scored paths, and indices of the kept ones."""
 
     scored: tuple[int, ...]
     scores: np.ndarray
@@ -72,7 +74,7 @@ class Round:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of one problem. ``finished`` and ``answers`` are of the paths ``kept``; ``seconds`` of Launch, Check, Resume."""
+    """The outcome of one problem. ``finished`` and ``answers`` are those of the ``kept`` paths; ``seconds`` are per STAGES."""
 
     rounds: tuple[Round, ...]
     finished: tuple[Path, ...]
@@ -80,9 +82,9 @@ class Outcome:
     voted: str | None
     cost: Cost
     seconds: tuple[float, float, float]
-    tools: float | None = None  # seconds spent in calls of tools, of all three; None where the engine has none
-    weights: np.ndarray = field(default_factory=lambda: np.zeros(0))  # what each of ``answers`` weighed in the vote
-    serial: int = 0  # tokens of the longest path of each generation, added up: what the answer had to wait for
+    tools: float | None = None  # seconds of tool calls, included in ``seconds``; None if the engine has no tools
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(0))  # the vote weight of each of ``answers``
+    serial: int = 0  # tokens on the critical path: the longest path of each generation, summed
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -104,18 +106,25 @@ def prune(
     time_limit: float | None = None,
     rule: Any = None,
 ) -> Outcome:
-    """One problem, end to end: launch -> (check, keep)* -> resume -> vote; every token is charged to the outcome's cost.
+    """Run one problem: launch -> (check, keep)* -> resume -> vote. Every token is charged to the outcome's cost.
 
     Args:
-        pruner: scores the prefixes at each stage of ``spec``; None: nothing is cut.
-        rule: a sequential stopping rule, asked while the paths that are left are finished, the highest score first; None: all
-            of them are finished.
+        problem: the problem.
+        task: grades the answers.
+        engine: samples the paths.
+        pruner: scores the prefixes at each stage of ``spec``; None: no path is cut.
+        spec: paths, stages and vote.
+        time_limit: seconds that the pruner may take for one call; None: no limit.
+        rule: a sequential stopping rule, evaluated while the kept paths finish, the highest score first; None: all finish.
+
+    Raises:
+        ScoringError: the pruner, the rule or the vote failed on this problem.
     """
     return driven(session(problem, task, engine, pruner, spec, time_limit, rule), partial(generated, engine))
 
 
 def generated(engine: Any, growth: Growth) -> list[Path]:
-    """The paths that a session asked for, from an engine."""
+    """Generate the paths that a session requested."""
     if not growth.first:
         return resumed(engine, growth.paths, growth.length)
     one = growth.paths[0]
@@ -131,9 +140,9 @@ def session(
     time_limit: float | None = None,
     rule: Any = None,
 ) -> Steps[Outcome]:
-    """``prune`` for a caller that generates paths when it suits: whatever has to be generated is yielded, and sent back longer.
+    """``prune`` as a generator: it yields the paths to generate and is sent them back longer, when it suits the caller.
 
-    Everything else, Check and Vote, is done where the session is advanced.
+    Check and Vote run in the thread that advances the session.
     """
     ledger, before = Check(np.random.default_rng()), seconds_of_tools(engine)
     run = _Live(task, Metered(engine, ledger), spec, Stopwatch())
@@ -150,7 +159,7 @@ def session(
     try:
         voted = vote(spec.vote, answers, final)
         weight = weights(spec.vote, final, np.array([a is not None for a in answers], dtype=bool))
-    except PathpruneError as error:  # a vote that these scores do not allow
+    except PathpruneError as error:  # a vote that does not accept these scores
         raise ScoringError(reason(error)) from error
     cost = sum((r.cost for r in rounds), ledger.cost)
     tools = None if before is None else (seconds_of_tools(engine) or 0.0) - before
@@ -160,10 +169,10 @@ def session(
 
 
 def representative(outcome: Outcome, task: Task) -> Path | None:
-    """The finished path that stands for the answer that won: of those with that answer the one with the highest score.
+    """The path that represents the winning answer: among the paths with that answer, the one with the highest score.
 
-    Ties go to the lowest index. Where nobody has an answer it is the complete path of the highest score; None where the
-    token limit cut all of them off.
+    Ties go to the lowest index. If no path has an answer, it is the complete path with the highest score; None if the
+    token limit cut off all paths.
     """
     complete = [i for i, path in enumerate(outcome.finished) if grading.ended(task, path)]
     winners = [i for i in complete if outcome.answers[i] == outcome.voted]
@@ -173,13 +182,13 @@ def representative(outcome: Outcome, task: Task) -> Path | None:
 
 
 def seconds_of_tools(engine: Any) -> float | None:
-    """Seconds that an engine has spent in calls of tools; None of one without, whose weights are not loaded to find out."""
+    """Seconds that an engine has spent in tool calls so far; None if it has no tools. Does not load the weights."""
     return float(engine.tool_seconds) if "tools" in engine.spec else None
 
 
 @dataclass(frozen=True, eq=False)
 class _Live:
-    """What the stages of one problem share."""
+    """The state that the stages of one problem share."""
 
     task: Task
     meter: Metered
@@ -189,7 +198,7 @@ class _Live:
     def finish(
         self, paths: Sequence[Path], scores: np.ndarray, rule: Any, time_limit: float | None
     ) -> Steps[list[Path]]:
-        """The paths that are finished, by index: all of them, or until the rule stops."""
+        """Finish all paths, or until the rule stops; the finished ones in index order."""
         if rule is None:
             return (yield from self.grown("resume", paths, self.spec.limit))
         order = [paths[i] for i in np.argsort(-scores, kind="stable")]
@@ -205,7 +214,7 @@ class _Live:
         return sorted(finished, key=lambda p: p.index)
 
     def grown(self, phase: str, paths: Sequence[Path], length: int, first: bool = False) -> Steps[list[Path]]:
-        """Paths generated to a length, charged, and on the clock of a phase."""
+        """Generate paths up to a length, charged and timed as part of a phase."""
         began = time.perf_counter()
         longer = yield Growth(list(paths), length, first)
         self.clock.add(phase, time.perf_counter() - began)
@@ -216,7 +225,7 @@ class _Live:
         return longer
 
     def relayed(self, phase: str, steps: Steps[Result]) -> Steps[Result]:
-        """Steps whose growths are charged, and on the clock of a phase."""
+        """Run steps whose growths are charged and timed as part of a phase."""
         try:
             growth = next(steps)
             while True:
@@ -229,7 +238,7 @@ class _Live:
 def _cut(
     run: _Live, problem: Problem, engine: Engine, pruner: Pruner, time_limit: float | None
 ) -> Steps[tuple[list[Path], np.ndarray, list[Round]]]:
-    """(the paths that the last stage leaves, their scores, every stage)."""
+    """(paths that survive the last stage, their scores, all rounds)."""
     spec, clock, rounds = run.spec, run.clock, list[Round]()
     known: dict[Any, Any] = {}
     placer = Placer(run.task, engine, partial(clock.time, "check"))
@@ -250,21 +259,21 @@ def _cut(
 
 
 class Stopwatch:
-    """Seconds of each of STAGES, added up; and the tokens that were generated one after another (``Outcome.serial``)."""
+    """Accumulated seconds of each of STAGES, and the serially generated tokens (``Outcome.serial``)."""
 
     def __init__(self) -> None:
         self.serial = 0
         self.spent = dict.fromkeys(STAGES, 0.0)
 
     def time(self, stage: str, work: Callable[[], Result]) -> Result:
-        """Do the work and add what it took."""
+        """Do the work and add its duration to a stage."""
         began = time.perf_counter()
         done = work()
         self.add(stage, time.perf_counter() - began)
         return done
 
     def add(self, stage: str, seconds: float) -> None:
-        """Count seconds that a stage took."""
+        """Add seconds to a stage."""
         self.spent[stage] += seconds
 
     @property
@@ -276,7 +285,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a Check cost: in all, and by path index what of it belongs to single paths; see ``harness.api.Check``."""
+    """The cost of a Check: in total, and by path index the part that belongs to each path; see ``harness.api.Check``."""
 
     cost: Cost
     each: Mapping[int, Cost]
@@ -286,7 +295,7 @@ class Spent:
 
 
 def placed(spent: Spent, placing: Check) -> Spent:
-    """What a Check cost with what it cost to find the places at which it is made."""
+    """The cost of a Check including the cost of finding the places at which paths are cut."""
     if not placing.each:
         return spent
     each = {i: spent.each.get(i, Cost()) + placing.each.get(i, Cost()) for i in spent.each.keys() | placing.each.keys()}
@@ -299,7 +308,7 @@ def placed(spent: Spent, placing: Check) -> Spent:
 
 
 def prepare(pruner: Any, engine: Any, task: Task) -> None:
-    """Let a method load what it scores with, before a clock starts.
+    """Let a method load what it scores with, before timing starts.
 
     Raises:
         ScoringError: whatever the method raises.
@@ -325,14 +334,17 @@ def check(
     time_limit: float | None = None,
     known: dict[Any, Any] | None = None,
 ) -> tuple[np.ndarray, Spent]:
-    """Scores of one problem's prefixes, float32 ``[n]`` as records hold them, and what scoring them cost.
+    """Score the prefixes of one problem.
 
-    The pruner sees only the signals it declared, in objects of its own, and leaves the process as it found it. ``known`` is
-    what earlier checks of the problem left.
+    The pruner sees copies with only the signals that it declared; changes that it makes to the process are undone.
+    ``known`` holds the results of earlier checks of the problem.
+
+    Returns:
+        Scores, float32 ``[n]`` as in records, and the cost of scoring.
 
     Raises:
-        ScoringError: whatever the pruner raises, ``sys.exit`` included, more than ``time_limit`` seconds, and what is not one
-            finite real number per prefix.
+        ScoringError: the pruner raises (``sys.exit`` included), takes more than ``time_limit`` seconds, or does not return
+            one finite real number per prefix.
     """
 
     def scored() -> tuple[np.ndarray, Spent]:
@@ -353,12 +365,15 @@ def decide(
     time_limit: float | None = None,
     scorer: Pruner | None = None,
 ) -> tuple[Decision, Spent]:
-    """What a method's own rule does to one problem's finished paths, and what it cost besides generating them.
+    """Apply a decision rule to the finished paths of one problem.
 
-    ``scorer``: whom the rule may ask for scores, the pruner that its member of that name stands for.
+    ``scorer``: the pruner that the rule may query for scores, resolved from its member ``scorer``.
+
+    Returns:
+        The decision, and its cost beyond generating the paths.
 
     Raises:
-        ScoringError: as ``check``; a decision that breaks ``harness.api.Streaming``.
+        ScoringError: as in ``check``; or the decision violates ``harness.api.Streaming``.
     """
 
     def decided() -> tuple[Decision, Spent, int]:
@@ -380,14 +395,14 @@ def decide(
 
     given, cost, warmup = _contained(decided, time_limit)
     if (given.spent % 1 != 0).any():
-        raise ScoringError("a path is said to have spent a fraction of a token")
+        raise ScoringError("the decision states a fractional number of spent tokens for a path")
     decision = Decision(given.spent.astype(int), _recorded(given.weights, type(method).__name__))
     _check_decision(decision, paths, warmup)
     return decision, cost
 
 
 def _stopped(rule: Any, paths: Sequence[Path], task: Task) -> Decision:
-    """What becomes of a problem's finished paths where a rule says when it is enough; they are generated by index."""
+    """The decision of a stopping rule on a problem's finished paths, generated in index order."""
     order = sorted(range(len(paths)), key=lambda i: paths[i].index)
     lengths = [paths[i].drawn for i in order]
     spent = np.zeros(len(paths), dtype=int)
@@ -399,14 +414,14 @@ def _stopped(rule: Any, paths: Sequence[Path], task: Task) -> Decision:
 def _check_decision(decision: Decision, paths: Sequence[Path], warmup: int) -> None:
     lengths = np.array([p.drawn for p in paths])
     if (decision.spent < 0).any() or (decision.spent > lengths).any():
-        raise ScoringError("a path is said to have spent more tokens than it has, or fewer than none")
+        raise ScoringError("the decision states more spent tokens than a path has, or fewer than 0")
     warming = np.argsort(np.argsort([p.index for p in paths])) < warmup
     if (decision.spent < lengths)[warming].any():
-        raise ScoringError(f"one of the first {warmup} paths, its warm-up, is aborted")
+        raise ScoringError(f"the decision aborts one of the {warmup} warm-up paths")
     if (decision.weights < 0).any():
-        raise ScoringError("a vote's weight is negative")
+        raise ScoringError("the decision gives a path a negative weight")
     if (decision.weights[decision.spent < lengths] > 0).any():
-        raise ScoringError("an aborted path votes")
+        raise ScoringError("the decision gives an aborted path a weight above 0")
 
 
 def _contained(work: Callable[[], Result], time_limit: float | None) -> Result:
@@ -419,7 +434,7 @@ def _contained(work: Callable[[], Result], time_limit: float | None) -> Result:
 
 
 def _real(given: Any, what: str, count: int) -> np.ndarray:
-    """One finite real number per path, float64 ``[count]``; whatever else a method returns is refused."""
+    """Validate a method's result: one finite real number per path, float64 ``[count]``."""
     if isinstance(given, str | bytes) or not (isinstance(given, Sequence) or hasattr(given, "__array__")):
         raise ScoringError(f"gave {shown(given)}, not {count} {what}")
     values = np.asarray(given)
@@ -434,22 +449,22 @@ def _real(given: Any, what: str, count: int) -> np.ndarray:
 
 
 def _recorded(values: np.ndarray, name: str) -> np.ndarray:
-    """Numbers as records hold them, float32; the user is told once when that makes many of them equal."""
+    """Convert numbers to float32, as in records; warn if that makes many of them equal."""
     with np.errstate(over="ignore", under="ignore"):
         short = values.astype(np.float32)
     if not np.isfinite(short).all():
         raise ScoringError(f"{np.abs(values).max():g} is beyond the largest float32, as which it is recorded")
     if 2 * len(np.unique(short)) < len(np.unique(values)):
         warnings.warn(
-            f"numbers that {name} gives differ by less than float32, as which they are recorded, tells apart: ties go to the "
-            "lower index; subtract what they have in common",
+            f"scores of {name} differ by less than the precision of float32, in which they are recorded; ties go to the "
+            "lower index. Subtract their common offset",
             stacklevel=2,
         )
     return short
 
 
 def _spent(ledger: Check) -> Spent:
-    """What was charged, in plain numbers, even if a method wrote into its ledger by itself."""
+    """The charged costs, validated, because a method may have written into its ledger directly."""
     each = {index: cost.checked() for index, cost in ledger.each.items()}
     return Spent(ledger.cost.checked(), each, ledger.once.checked(), ledger.cold, ledger.cold_each)
 
@@ -457,7 +472,7 @@ def _spent(ledger: Check) -> Spent:
 def opened(
     method: Pruner | Streaming, paths: Sequence[Path], engine: Any, task: Task, seed: int
 ) -> tuple[Check, list[Path]]:
-    """A fresh ledger with what the method may touch, and the paths as it may see them, copies of its own."""
+    """A new ledger with the tools that the method may use, and copies of the paths with only its declared signals."""
     ledger = Check(generator(seed, paths[0].problem.id, type(method).__name__))
     grant(ledger, method, engine, task)
     return ledger, [_declared(p, frozenset(method.needs)) for p in paths]
@@ -473,7 +488,7 @@ def _scored_by(
     asked: Sequence[Path],
     length: int,
 ) -> np.ndarray:
-    """What a rule's scorer says of the first ``length`` tokens of some of its paths, charged to the rule."""
+    """The scorer's scores of the first ``length`` tokens of some of a rule's paths, charged to the rule."""
     whole = {p.index: p for p in paths}
     prefixes = [whole[p.index].cut(length, engine.decode) for p in asked]
     if not prefixes:
@@ -490,7 +505,7 @@ def _scored_by(
 
 
 def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:
-    """What a method may use besides its paths, by what it needs."""
+    """Give a ledger everything that a method may use besides its paths, according to its needs."""
     needs = frozenset(method.needs)
     equip(ledger, method, engine, task)
     ledger.engine = MeteredProbe(engine, ledger, needs) if needs & ASKED else NO_ENGINE
@@ -499,23 +514,23 @@ def grant(ledger: Check, method: Any, engine: Any, task: Task) -> None:
 
 
 def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
-    """What a method that needs text may use besides, and where the engine computes."""
+    """Give a ledger the engine's device and, if the method needs text, the text tools."""
     ledger.device = str(getattr(engine, "device", None) or "")
     if "text" not in method.needs:
         ledger.closing = ledger.step = NO_STRING
         return
-    # A plain function: no attribute of what a method is handed is the task, which knows the gold answers.
+    # Plain functions: nothing that a method receives has the task, which knows the gold answers, as an attribute.
     ledger.answer = lambda text: grading.read(task, text)
     ledger.final = lambda path: grading.answer(task, path)
     ledger.decode = lambda tokens: str(engine.decode(tokens))
     ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
-    if "forced" in method.needs:  # of no other: asking an engine for its own would load it
+    if "forced" in method.needs:  # only then, because reading the engine's closing loads the model
         ledger.closing = closing_of(task, engine)
     ledger.reader = partial(open_reader, ledger)
 
 
 def _rewards(engine: Any, path: Path) -> dict[str, list[Reward]]:
-    """What reward models said of a path up to its end: a score of what comes behind a prefix is none of its."""
+    """Recorded reward-model scores of a path, without scores at positions beyond its end."""
     known = engine.rewards(path)
     return {name: [r for r in scores if r.position <= len(path.tokens)] for name, scores in known.items()}
 
@@ -533,10 +548,14 @@ def _declared(path: Path, needs: frozenset[str]) -> Path:
 
 
 def select(scores: np.ndarray, ended: Sequence[bool], keep: int, policy: Ended) -> tuple[int, ...]:
-    """Indices kept, ascending: the ``keep`` highest scores, ties to the lower index.
+    """Indices of the kept paths, ascending: the ``keep`` highest scores, ties to the lower index.
 
-    A path that ended inside its prefix is scored like the others ("count"), or votes unscored on top of the
-    ``keep`` that are selected among the rest ("bypass", the rule of the official STOP code).
+    Args:
+        scores: ``[m]``.
+        ended: which paths ended inside the prefix, ``[m]``.
+        keep: number of paths to keep.
+        policy: "count": paths that ended compete like the others. "bypass" (the official STOP code): they are kept in
+            addition to the ``keep`` best of the others.
     """
     order = np.argsort(-scores, kind="stable")
     free = [int(i) for i in order if ended[i]] if policy == "bypass" else []

@@ -1,8 +1,8 @@
-"""Where a path is cut: at a length, at the end of a reasoning step, or where it can answer. Nothing else knows.
+"""Places: where a path is cut, which is at a length, at the end of a reasoning step, or where it can answer.
 
-A place depends on the path's own tokens up to that place: whatever a path goes on with, it is cut there. Paths are generated
-from look to look (``Cut.looks``) until their places are known, so that a path may be some tokens longer than its place. These
-are spent: a path that goes on has them, and one that is dropped has been generated for nothing from its place on.
+A place depends only on the path's tokens up to that place. Paths are generated in increments (``Cut.looks``) until their
+places are known, so a path may be a few tokens longer than its place. These tokens are charged: a kept path uses them, and
+for a dropped path they are wasted.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from harness.api import END_OF_THINKING, Check, Path, PathpruneError, Task
 from harness.ledger import MeteredProbe
 from harness.spec import PROBE, Cut, RunSpec
 
-WINDOW = 32  # tokens that are decoded to see whether the last one ends a step
+WINDOW = 32  # tokens decoded to see whether the last one ends a step
 Result = TypeVar("Result")
 Grow = Callable[[Sequence[Path], int], list[Path]]
 Timed = Callable[[Callable[[], list[int]]], list[int]]
 
 
 class Growth(NamedTuple):
-    """Paths that have to be generated to ``length`` tokens; ``first``: they are those of a launch, index 0 to n - 1."""
+    """A request to generate paths up to ``length`` tokens. ``first``: a launch, with indices 0 to n - 1."""
 
     paths: list[Path]
     length: int
     first: bool = False
 
 
-Steps = Generator[Growth, list[Path], Result]  # work that asks for longer paths, is sent them, and returns its result
+Steps = Generator[Growth, list[Path], Result]  # yields requests, is sent the longer paths, and returns a result
 
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """Paths as far as they had to be generated, and the number of tokens at which each is cut."""
+    """Paths, generated as far as necessary, and the number of tokens at which each is cut."""
 
     grown: list[Path]
     places: list[int]
 
     def prefixes(self, decode: Callable[[Sequence[int]], str]) -> list[Path]:
-        """The paths up to their places, as they are scored."""
+        """The paths cut at their places, for scoring."""
         return [path.cut(place, decode) for path, place in zip(self.grown, self.places, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
 class Placer:
-    """Finds the places of paths; ``ledgers`` hold by problem what that costs, and ``timed`` sees what takes time."""
+    """Finds the places of paths. ``ledgers`` hold the cost by problem id; ``timed`` wraps the work to measure its duration."""
 
     task: Task
     engine: Any
@@ -68,7 +68,7 @@ class Placer:
         return driven(self.reaching(cut, paths), lambda growth: grow(growth.paths, growth.length))
 
     def reaching(self, cut: Cut, paths: Sequence[Path]) -> Steps[Reached]:
-        """``reach`` for a caller that generates paths when it suits."""
+        """``reach`` as a generator that yields the paths to generate."""
         grown, places, first = list(paths), [-1] * len(paths), cut.prefix
         for look in cut.looks:
             waiting = [i for i, place in enumerate(places) if place < 0]
@@ -82,11 +82,11 @@ class Placer:
         return Reached(grown, places)
 
     def spent(self, problem: str) -> Check:
-        """What finding the places of a problem's paths has cost since this was asked last."""
+        """The cost of finding the places of a problem's paths since the last call."""
         return self.ledgers.pop(problem, None) or Check(np.random.default_rng())
 
     def _places(self, cut: Cut, first: int, look: int, paths: Sequence[Path]) -> list[int]:
-        """Where paths that have been generated to ``look`` are cut, at ``first`` or behind it; -1 for one that has to be longer."""
+        """Places at ``first`` or later of paths generated to ``look``; -1 for a path that must be longer."""
         found = [-1] * len(paths)
         if cut.at == "step":
             found = [step_end(p.tokens, first, self.task.defaults.step, self.engine.decode) for p in paths]
@@ -96,13 +96,13 @@ class Placer:
         return [end if place < 0 else place for place, end in zip(found, over, strict=True)]
 
     def _answers(self, paths: Sequence[Path]) -> list[int]:
-        """The lengths of paths that still run and give an answer when they have to."""
+        """The lengths of unfinished paths that give an answer when forced; -1 for others."""
         running = [p for p in paths if p.finish != "stop"]
         answers = iter([answer for same in _by_problem(running) for answer in self._forced(same)])
         return [len(p.tokens) if p.finish != "stop" and next(answers) is not None else -1 for p in paths]
 
     def _forced(self, paths: Sequence[Path]) -> list[str | None]:
-        """What the paths of one problem answer when they have to; every token is charged."""
+        """Forced answers of the paths of one problem; every token is charged."""
         ledger = self.ledgers.setdefault(paths[0].problem.id, Check(np.random.default_rng()))
         closing = closing_of(self.task, self.engine)
         texts = MeteredProbe(self.engine, ledger, frozenset({"forced"})).force(paths, closing, PROBE)
@@ -110,10 +110,10 @@ class Placer:
 
 
 def step_end(tokens: Sequence[int], first: int, mark: str, decode: Callable[[Sequence[int]], str]) -> int:
-    """The smallest length from ``first`` on at which a reasoning step ends, -1 where none does.
+    """The smallest length of at least ``first`` at which a reasoning step ends; -1 if there is none.
 
-    A step ends with the token that completes ``mark``, which may begin in earlier tokens. Only the tokens up to there are
-    read, a window of them: a decoder may say something else of a token when it sees what comes behind it.
+    A step ends with the token that completes ``mark``, which may start in earlier tokens. Only a window of tokens up to
+    that token is decoded, because later tokens may change the decoded text.
     """
     for length in range(max(1, first), len(tokens) + 1):
         start = max(0, length - WINDOW)
@@ -123,7 +123,7 @@ def step_end(tokens: Sequence[int], first: int, mark: str, decode: Callable[[Seq
 
 
 def closing_of(task: Task, engine: Any) -> str:
-    """What makes a path state its answer: in place of the usual end of thinking the model's own, where it has one."""
+    """The text that makes a path state its answer: the task's, with the model's own end of thinking if it has one."""
     own, said = getattr(engine, "closing", ""), task.defaults.closing
     return own + said.removeprefix(END_OF_THINKING) if own else said
 
@@ -132,7 +132,7 @@ def feasible(spec: RunSpec, task: Task, engine: Any) -> None:
     """Refuse a schedule whose places cannot be found.
 
     Raises:
-        PathpruneError: a task without a mark that ends a step, an engine that cannot decode or force answers.
+        PathpruneError: the task does not define the end of a step, or the engine cannot decode or force answers.
     """
     for stage in spec.stages:
         needs = {"token": (), "step": ("text",), "forced": ("text", "forced")}[stage.at]
@@ -144,13 +144,13 @@ def feasible(spec: RunSpec, task: Task, engine: Any) -> None:
                 )
         if stage.at == "step" and not task.defaults.step:
             raise PathpruneError(
-                f"stage {stage.where}:{stage.keep} cuts at the end of a reasoning step, and task {task.name} does not say what ends "
-                f"one (defaults.step); cut at a length: {stage.prefix}:{stage.keep}"
+                f"stage {stage.where}:{stage.keep} cuts at the end of a reasoning step, which task {task.name} does not define "
+                f"(defaults.step); cut at a length: {stage.prefix}:{stage.keep}"
             )
 
 
 def driven(steps: Steps[Result], grow: Callable[[Growth], list[Path]]) -> Result:
-    """The result of steps, each of whose growths is generated at once."""
+    """Run steps to their result, generating each request immediately."""
     try:
         growth = next(steps)
         while True:
@@ -161,14 +161,14 @@ def driven(steps: Steps[Result], grow: Callable[[Growth], list[Path]]) -> Result
 
 
 def _to(length: int, paths: Sequence[Path]) -> Steps[list[Path]]:
-    """The paths at this length; those that have ended or are that long are left as they are."""
+    """Generate paths to this length; those that have ended or are long enough stay unchanged."""
     short = [i for i, p in enumerate(paths) if p.finish != "stop" and len(p.tokens) < length]
     longer = dict(zip(short, (yield Growth([paths[i] for i in short], length)) if short else (), strict=True))
     return [longer.get(i, p) for i, p in enumerate(paths)]
 
 
 def _by_problem(paths: Sequence[Path]) -> list[list[Path]]:
-    """Paths of one problem together; they lie side by side."""
+    """Group consecutive paths of the same problem."""
     groups: list[list[Path]] = []
     for path in paths:
         if not groups or groups[-1][0].problem.id != path.problem.id:

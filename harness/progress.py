@@ -1,4 +1,4 @@
-"""One progress bar for a terminal, a log and a notebook: what is done, what is left, and a note."""
+"""Progress bars for terminals, logs and notebooks: done, total and a note."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Steps = Callable[[int, int, str], None]
 
 @contextmanager
 def steps(label: str, in_bytes: bool = False) -> Iterator[Steps]:
-    """A bar with an ETA whose total is known only once it runs: ``(done, total, note)``.
+    """A bar with an ETA whose total may change: call it with ``(done, total, note)``.
 
-    It begins anew where ``done`` goes back. ``in_bytes``: it counts bytes.
+    The bar restarts when ``done`` decreases. ``in_bytes``: the counts are bytes.
     """
     console = Console(file=unfailing(sys.stderr), markup=False, emoji=False)
     with _notebook(label, in_bytes) if console.is_jupyter else _terminal(label, console, in_bytes) as step:
@@ -35,7 +35,7 @@ def steps(label: str, in_bytes: bool = False) -> Iterator[Steps]:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar with an ETA whose total is known: ``(done, note)``."""
+    """A bar with an ETA whose total is fixed: call it with ``(done, note)``."""
     with steps(label) as step:
         step(0, total, "")
         yield lambda done, note: step(done, total, note)
@@ -51,20 +51,20 @@ def _terminal(label: str, console: Console, in_bytes: bool) -> Iterator[Steps]:
         row = progress.add_task(label, total=None, note="")
 
         def step(done: int, total: int, note: str) -> None:
-            if done < progress.tasks[0].completed:  # else the ETA is that of another pass
+            if done < progress.tasks[0].completed:  # a new pass needs a new ETA
                 progress.reset(row, total=total, completed=done)
             progress.update(row, completed=done, total=total, note=note)
 
         try:
             yield step
         except Exception:
-            progress.live.transient = True  # the line of an error stands alone
+            progress.live.transient = True  # clear the bar, so that the error message stands alone
             raise
 
 
 @contextmanager
 def _notebook(label: str, in_bytes: bool) -> Iterator[Steps]:
-    """Plain text, which every notebook shows; rich's live display needs widgets there."""
+    """A plain-text bar, which works in every notebook; rich's live display would need widgets."""
     from tqdm import tqdm
 
     unit = {"unit": "B", "unit_scale": True} if in_bytes else {}

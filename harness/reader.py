@@ -1,4 +1,4 @@
-"""Other language models that a pruner reads with: generative verifiers and judges, every token charged."""
+"""Other language models that a pruner uses: generative verifiers and judges. Every token is charged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _engine(kind: str, model: str, sampling: Sampling, options: tuple[tuple[str,
 
 
 def open_reader(check: Check, model: str, sampling: Sampling, engine: str = "hf", **options: Any) -> MeteredReader:
-    """The model stays loaded for later checks; the ledger and what counts as read are this problem's own."""
+    """Open a reader. The model stays loaded for later checks; its ledger and cache are those of this problem."""
     opened = (engine, model, sampling, tuple(sorted(options.items())))
     known = check.known.setdefault(("reader", opened), Known())
     return MeteredReader(_engine(*opened), check, known)
@@ -32,18 +32,18 @@ def open_reader(check: Check, model: str, sampling: Sampling, engine: str = "hf"
 
 @dataclass
 class Known:
-    """What a reader has computed for a problem: token ids."""
+    """Token ids that a reader has computed for a problem."""
 
-    heads: list[Ids] = field(default_factory=list)  # that prompts begin with
-    texts: dict[str, list[Ids]] = field(default_factory=dict)  # by prompt, what stands behind it
+    heads: list[Ids] = field(default_factory=list)  # common prefixes of prompts
+    texts: dict[str, list[Ids]] = field(default_factory=dict)  # by prompt, the texts that follow it
 
 
 @dataclass
 class MeteredReader:
-    """See ``harness.api.Reader``. What prompts begin with in common, a prompt and text behind it are read once per problem.
+    """See ``harness.api.Reader``. Common prefixes of prompts, prompts, and texts after them are encoded once per problem.
 
-    Every token is charged once, when it is read or drawn, and again where it is fed again: what was written is forgotten
-    unless it is said to be read. A drawn text's last token is not fed unless the text goes on.
+    Every token is charged when it is encoded or sampled, and again if it has to be encoded again: generated texts are
+    not cached unless ``then_read`` is set. The last token of a sampled text is fed only if the text is continued.
     """
 
     engine: Any
@@ -51,7 +51,7 @@ class MeteredReader:
     known: Known = field(default_factory=Known)
 
     def load(self) -> None:
-        """Load the model now, and not at the first text."""
+        """Load the model now instead of at first use."""
         self.engine.encode("")
 
     def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1, then_read: bool = False) -> list[list[str]]:
@@ -74,11 +74,11 @@ class MeteredReader:
         return [[p.text for p in group] for group in groups]
 
     def _written(self, problems: Sequence[Problem], max_tokens: int, n: int, keep: bool) -> list[list[Path]]:
-        """Texts behind each prompt, whose KV the engine keeps or not."""
+        """Sample texts for each prompt; ``keep`` stores their KV."""
         if keep:
             launched: list[list[Path]] = self.engine.launch(problems, n, max_tokens, seed=0)
             return launched
-        # Of paths without a token that are resumed an engine stores no KV.
+        # An engine stores no KV of paths that are started by resume.
         paths = self.engine.resume([Path(problem, i, 0) for problem in problems for i in range(n)], max_tokens)
         return [paths[i : i + n] for i in range(0, len(paths), n)]
 
@@ -88,13 +88,13 @@ class MeteredReader:
             asked.texts(call, name, given) for name, given in (("prompts", prompts), ("texts", texts), ("words", words))
         )
         if len(prompts) != len(texts):
-            raise PathpruneError(f"{call}: {len(prompts)} prompts and {len(texts)} texts, of which each prompt has one")
+            raise PathpruneError(f"{call}: {len(prompts)} prompts but {len(texts)} texts; give one text per prompt")
         if not all(words):
             raise PathpruneError(f"{call}: one of the words is empty")
         first = [self.engine.encode(word)[0] for word in words]
         if len(set(first)) < len(words):
             raise PathpruneError(
-                f"{', '.join(map(repr, words))} begin with the same token in this model; choose other words"
+                f"two of {', '.join(map(repr, words))} start with the same token in this model; choose other words"
             )
         problems = [Problem(prompt, prompt, "") for prompt in prompts]
         new = self._read_prompts(problems)
@@ -106,7 +106,7 @@ class MeteredReader:
         return np.asarray(self.engine.next_logprobs(pairs, first), dtype=np.float64)
 
     def _read_prompts(self, problems: Sequence[Problem]) -> set[str]:
-        """Charge those that are new, and the heads that they share, which are computed here. Returns the new ones."""
+        """Charge new prompts and their common prefixes, which are computed here. Returns the new prompts."""
         new = {p.prompt: p for p in problems if p.prompt not in self.known.texts}
         if not new:
             return set()
@@ -124,7 +124,7 @@ class MeteredReader:
         known = self.known.texts[path.problem.prompt]
         new = len(path.tokens) - max((shared(path.tokens, tokens) for tokens in known), default=0)
         stop = self.engine.prompt_length(path.problem) + len(path.tokens)
-        # What has been read to the end is asked over its last token, fed again.
+        # A text that is cached in full still needs its last token fed again.
         self._charge(stop - (new or int(not prompt_is_new)), stop, cold=stop)
         known.append(path.tokens)
 

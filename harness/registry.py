@@ -1,4 +1,4 @@
-"""From names to objects: entry points, ``./file.py@Class``, and specs like ``deepconf:statistic=lowest,window=8``."""
+"""Resolve names to objects: entry points, ``./file.py@Class``, and specs such as ``deepconf:statistic=lowest,window=8``."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from harness.tools.engine import ToolEngine
 from pathprune.children import tell_children
 
 Kind = Literal["pruners", "tasks", "engines"]
-FILES = (".jsonl", ".json", ".parquet")  # what a task of one's own may lie in
-TEMPLATED = ("hf", "vllm", "vllm-http")  # engines whose prompts a chat template makes
+FILES = (".jsonl", ".json", ".parquet")  # file types of a user's own task
+TEMPLATED = ("hf", "vllm", "vllm-http")  # engines that apply a chat template to prompts
 EXAMPLES = {"lm_eval": "lm_eval:gsm8k", "reasoning_gym": "reasoning_gym:chain_sum", "file": "problems.jsonl"}
-LARGEST = 2**63  # of an option: beyond it numbers have no type of 64 bits
-MOST = {  # of our pruners' options that say how much is computed
+LARGEST = 2**63  # bound of an option's value: larger numbers do not fit 64 bits
+MOST = {  # bounds of our pruners' options that determine the amount of computation
     "max_tokens": 1 << 20, "tokens": 1 << 20, "n": 1 << 16, "cuts": 1 << 16, "rank": 1 << 16, "hidden": 1 << 16, "epochs": 1 << 20,
 }  # fmt: skip
 
 
 def names(kind: Kind) -> list[str]:
-    """Registered names of a kind, sorted."""
+    """Registered names of one kind, sorted."""
     return sorted({e.name for e in _entries(kind)})
 
 
@@ -53,12 +53,19 @@ def _entries(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
 
 @cache
 def _entries_on(path: tuple[str, ...], kind: Kind) -> tuple[metadata.EntryPoint, ...]:
-    """Read once for a search path: reading them opens a file of every distribution that is installed."""
+    """Cached by search path, because reading entry points opens a file of every installed distribution."""
     return tuple(metadata.entry_points(group=f"pathprune.{kind}"))
 
 
 def load(kind: Kind, name: str) -> tuple[Any, str]:
-    """(object, distribution) of a registered name."""
+    """Load a registered object.
+
+    Returns:
+        The object, and its distribution with version.
+
+    Raises:
+        PathpruneError: the name is unknown, or the object cannot be imported.
+    """
     entries = [e for e in _entries(kind) if e.name == name]
     if not entries:
         raise PathpruneError(unknown(kind[:-1], name, names(kind)))
@@ -73,7 +80,14 @@ def load(kind: Kind, name: str) -> tuple[Any, str]:
 
 
 def task(spec: str) -> Task:
-    """``name``, ``name:k=v,k=v``, ``name:what,k=v`` where a task takes one thing by position, or a file of problems."""
+    """Open a task.
+
+    Args:
+        spec: ``name``, ``name:k=v,k=v``, ``name:value,k=v`` for a task with a positional argument, or a file of problems.
+
+    Raises:
+        PathpruneError: an unknown task or option, or a missing name.
+    """
     head, _, tail = spec.partition(":")
     if spec.endswith(FILES) and head not in names("tasks"):
         from_file: Task = load("tasks", "file")[0](spec)
@@ -83,20 +97,24 @@ def task(spec: str) -> Task:
     options = _options(spec, rest if by_position else tail)
     factory = load("tasks", head)[0]
     if not by_position and _needs_name(head, factory, options):
-        raise PathpruneError(f"task {head}: a name is missing; give one, such as {EXAMPLES.get(head, head + ':NAME')}")
+        raise PathpruneError(f"task {head} needs a name; give one, such as {EXAMPLES.get(head, head + ':NAME')}")
     named: Task = complete_task(_build("task", head, factory, by_position, options), head)
     return named
 
 
 def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
-    """The engine of a registered name, opened and checked against ``harness.api.Engine``."""
+    """Open a registered engine and check it against ``harness.api.Engine``.
+
+    Raises:
+        PathpruneError: an unknown engine or option, or an engine that violates the contract.
+    """
     factory = load("engines", name)[0]
     tools = {option: value for option, value in options.items() if option in TOOLS}
     rest = {option: value for option, value in options.items() if option not in TOOLS}
     if tools:
         hold(name, tools, TOOLS)
     if tools and "tools" not in tools:
-        raise PathpruneError(f"engine {name}: {min(tools)} goes with tools=python; give that too, or leave it out")
+        raise PathpruneError(f"engine {name}: {min(tools)} requires tools=python; add it, or leave out {min(tools)}")
     if tools and name in TEMPLATED:
         rest |= {option: value for option, value in tools.items() if option in CHAT}
     with nullcontext() if is_ours(factory) else blamed(f"engine {name!r}"):
@@ -106,13 +124,20 @@ def engine(name: str, model: str, sampling: Sampling, **options: Any) -> Any:
 
 
 def pruner(spec: str) -> Plugin:
-    """``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; ``checkpoint=DIR`` is an option of every learned one."""
+    """Open a pruner.
+
+    Args:
+        spec: ``name``, ``name:k=v,k=v`` or ``./file.py@Class:k=v``; every learned pruner also takes ``checkpoint=DIR``.
+
+    Raises:
+        PathpruneError: an unknown pruner or option, or a class that violates the contract.
+    """
     head, options = options_of(spec)
     if head.endswith(".py"):
         raise PathpruneError(f"{head} names a file; name its class too: {head}@Class")
     checkpoint = options.pop("checkpoint", None)
     if "@" in head:
-        with blamed(f"pruner {head!r}"):  # even looking at a class of others may raise
+        with blamed(f"pruner {head!r}"):  # even inspecting a third-party class may raise
             plugin_class, digest = _from_file(head)
             return _plugin(spec, head, options, checkpoint, plugin_class, f"file {digest[:12]}")
     plugin_class, source = load("pruners", head)
@@ -121,23 +146,25 @@ def pruner(spec: str) -> Plugin:
 
 
 def method(spec: str) -> Method:
-    """A pruner's spec, or two joined with +: a scorer and the stopping rule behind it, ``stop+asc:threshold=0.95``."""
+    """Open a method: a pruner's spec, or a scorer and a stopping rule joined with +, as in ``stop+asc:threshold=0.95``.
+
+    Raises:
+        PathpruneError: an invalid spec, or two pruners that cannot be combined.
+    """
     if (cut := _rule_begins(spec)) is None:
         return Method.alone(pruner(spec))
     scorer, rule = pruner(spec[:cut]), pruner(spec[cut + 1 :])
     if scorer.traits.decides:
         raise PathpruneError(
-            f"{spec!r}: {scorer.name} decides by a rule of its own; what stands before + scores prefixes, as stop does"
+            f"{spec!r}: {scorer.name} decides by a rule of its own; put a pruner that scores prefixes before the +, such as stop"
         )
     if not rule.traits.stops:
-        raise PathpruneError(
-            f"{spec!r}: {rule.name} is no stopping rule; what stands behind + says when to stop, as asc does"
-        )
+        raise PathpruneError(f"{spec!r}: {rule.name} is no stopping rule; put a stopping rule after the +, such as asc")
     return Method(scorer, rule)
 
 
 def _rule_begins(spec: str) -> int | None:
-    """Where the + lies behind which a pruner stands; options and files' names may hold others."""
+    """Index of the + that precedes a pruner; option values and file names may contain other +."""
     known = names("pruners")
     for match in reversed([*re.finditer(r"\+", spec)]):
         head = spec[match.end() :].partition(":")[0]
@@ -147,7 +174,7 @@ def _rule_begins(spec: str) -> int | None:
 
 
 def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plugin_class: Any, source: str) -> Plugin:
-    """The pruner that a spec names, made of its class."""
+    """Build the pruner of a spec from its class."""
     name = Path(head.partition("@")[0]).stem + "@" + head.partition("@")[2] if "@" in head else head
     shown = ",".join(f"{k}={named(v)}" for k, v in sorted(options.items()))
     built = _build("pruner", head, plugin_class, [], options)
@@ -167,38 +194,39 @@ def _plugin(spec: str, head: str, options: dict[str, Any], checkpoint: Any, plug
     if checkpoint is not None and not plugin.traits.learns:
         raise _unknown_option(head, "checkpoint", _known(_parameters("pruner", head, plugin_class)))
     if checkpoint is not None and not plugin.needs_checkpoint:
-        raise PathpruneError(
-            f"{head} reads with the model that model= names, not with a checkpoint; leave out one of them"
-        )
+        raise PathpruneError(f"{head} uses either the model in model= or a checkpoint; leave out one of them")
     return plugin
 
 
 def _scorer_of(rule: Any, name: str, checkpoint: Any = None) -> Plugin | None:
-    """Whom a decision rule asks for scores, opened; None for what asks nobody.
+    """The opened scorer of a decision rule; None for a method without a scorer.
 
     Raises:
-        PathpruneError: what is no pruner that scores paths one by one.
+        PathpruneError: the scorer does not score paths one by one.
     """
     asked = member(rule, "scorer", None, name) if callable(member(rule, "decide", None, name)) else None
     if asked is None:
         return None
     scorer = pruner(asked) if isinstance(asked, str) else of_object(asked)
     if scorer.traits.decides or not scorer.traits.pointwise:
-        does = "decides by a rule of its own" if scorer.traits.decides else "scores a path by those beside it"
+        does = "decides by a rule of its own" if scorer.traits.decides else "scores paths relative to each other"
         raise PathpruneError(
-            f"{name}: scorer {scorer.name} {does}; name one that scores each path on its own, as stop does"
+            f"{name}: scorer {scorer.name} {does}; choose one that scores each path on its own, such as stop"
         )
     if checkpoint is not None:
         if not scorer.needs_checkpoint:
-            raise PathpruneError(f"{name}: scorer {scorer.name} reads no checkpoint; leave out checkpoint")
+            raise PathpruneError(f"{name}: scorer {scorer.name} does not use a checkpoint; leave out checkpoint")
         scorer = replace(scorer, checkpoint=str(checkpoint))
     return scorer
 
 
 def of_object(given: Any) -> Plugin:
-    """A pruner that was made in Python: an instance, or a class that is made without options.
+    """A pruner given as a Python object: an instance, or a class that needs no arguments.
 
-    Its name is that of its class, with the plain values that the instance holds in public attributes as options.
+    Its name is the class name; its options are the plain values of the instance's public attributes.
+
+    Raises:
+        PathpruneError: the object violates the contract, or its class is named like a registered pruner.
     """
     is_class = issubclass(type(given), type)
     with blamed(f"pruner {type(given).__name__ if not is_class else type.__dict__['__name__'].__get__(given)!r}"):
@@ -210,7 +238,7 @@ def _of_object(given: Any, is_class: bool) -> Plugin:
     name = type(built).__name__
     traits_of(built, name)
     if name in names("pruners"):
-        raise PathpruneError(f"your class is named {name}, as a registered pruner is; rename it")
+        raise PathpruneError(f"your class is named {name}, like a registered pruner; rename it")
     options = told_apart(built, name)
     shown = ",".join(f"{k}={v}" for k, v in options.items())
     code = live_digest(type(built))
@@ -219,7 +247,7 @@ def _of_object(given: Any, is_class: bool) -> Plugin:
 
 
 def split_specs(specs: str) -> list[str]:
-    """``a:x=1,y=2,b`` is two specs: a part with ``=`` before any ``:`` belongs to the one before it."""
+    """Split comma-separated specs. ``a:x=1,y=2,b`` is two: a part with ``=`` before any ``:`` continues the previous spec."""
     parts: list[str] = []
     for part in filter(None, specs.split(",")):
         if parts and "=" in part.partition(":")[0]:
@@ -230,7 +258,7 @@ def split_specs(specs: str) -> list[str]:
 
 
 def options_of(spec: str) -> tuple[str, dict[str, Any]]:
-    """``name:k=v,k=v`` to the name and its options."""
+    """Parse ``name:k=v,k=v`` into the name and its options."""
     head, _, tail = spec.partition(":")
     return head, _options(spec, tail)
 
@@ -250,11 +278,11 @@ def _options(spec: str, text: str) -> dict[str, Any]:
 
 
 def _build(noun: str, name: str, factory: Any, by_position: list[str], options: dict[str, Any]) -> Any:
-    """``factory(*by_position, **options)``; options it does not have are refused, unless it takes any."""
+    """Call ``factory(*by_position, **options)``; unknown options are refused unless it takes arbitrary ones."""
     if not callable(factory):
         raise PathpruneError(f"{noun} {name!r} is no class but {shown(factory)}")
     if inspect.isabstract(factory) or getattr(factory, "_is_protocol", False):
-        raise PathpruneError(f"{name} only says what a {noun} has to be; give a class that has all of it")
+        raise PathpruneError(f"{name} is an abstract {noun}; give a class that implements all of it")
     parameters = _parameters(noun, name, factory)
     known = _known(parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -264,7 +292,9 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
     for option, value in options.items():
         _hold(name, option, value, parameters.get(option))
         if noun == "pruner" and is_ours(factory) and option in MOST and not value <= MOST[option]:
-            raise PathpruneError(f"{name}: {option}={value} would compute without end; give {MOST[option]:,} or less")
+            raise PathpruneError(
+                f"{name}: {option}={value} would take too long to compute; give {MOST[option]:,} or less"
+            )
     given = ", ".join([*by_position, *(f"{k}={v}" for k, v in options.items())]) or "no options"
     try:
         return contained(lambda: factory(*by_position, **options))
@@ -278,22 +308,22 @@ def _build(noun: str, name: str, factory: Any, by_position: list[str], options: 
 
 
 def _known(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Names of the options among what a class or function takes."""
+    """Names of the options among the parameters of a class or function."""
     return [n for n, p in parameters.items() if n != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 def _unknown_option(name: str, option: str, known: list[str]) -> PathpruneError:
     if not known:
-        return PathpruneError(f"{name} has no options, and is given {option}; leave it out")
+        return PathpruneError(f"{name} has no options; leave out {option}")
     return PathpruneError(unknown(f"option of {name}", option, known))
 
 
 def _parameters(noun: str, name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
-    """What a class or function takes."""
+    """The parameters of a class or function."""
     if (
         inspect.isclass(factory)
         and not any(
-            part in vars(base) and not vars(base).get("_is_protocol")  # a protocol says that it takes anything
+            part in vars(base) and not vars(base).get("_is_protocol")  # a protocol's signature accepts anything
             for base in factory.__mro__[:-1]
             for part in ("__init__", "__new__")
         )
@@ -301,12 +331,12 @@ def _parameters(noun: str, name: str, factory: Any) -> Mapping[str, inspect.Para
         return {}
     try:
         return inspect.signature(factory).parameters
-    except (TypeError, ValueError) as error:  # classes of C say nothing of their arguments
+    except (TypeError, ValueError) as error:  # classes written in C may have no signature
         raise PathpruneError(f"{name} is no {noun}: {reason(error)}") from error
 
 
 def _needs_name(name: str, factory: Any, options: Mapping[str, Any]) -> bool:
-    """Does a task take one thing by position that was not given?"""
+    """Whether a task's required positional argument is missing."""
     first = next(iter(_parameters("task", name, factory).values()), None)
     return (
         first is not None
@@ -317,7 +347,7 @@ def _needs_name(name: str, factory: Any, options: Mapping[str, Any]) -> bool:
 
 
 def _hold(name: str, option: str, value: Any, parameter: inspect.Parameter | None) -> None:
-    """Refuse a value of another kind than a parameter's annotation, or else its default, says; and what is no number at all."""
+    """Refuse a value that does not match the parameter's annotation or, without one, its default; refuse non-finite numbers."""
     if isinstance(value, float) and not math.isfinite(value):
         raise PathpruneError(f"{name}: {option}={value} is not finite; give a number")
     if parameter is None:
@@ -329,7 +359,7 @@ def _hold(name: str, option: str, value: Any, parameter: inspect.Parameter | Non
     taken = {"int": number and isinstance(value, int), "float": number, "bool": isinstance(value, bool)}
     if not taken.get(kind, True):
         needed = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
-        raise PathpruneError(f"{name}: {option}={value} is not {needed}, which {option} is")
+        raise PathpruneError(f"{name}: {option}={value} is not {needed}, as {option} must be")
     if option == "seed" and number and not 0 <= value < 1 << 63:
         raise PathpruneError(f"{name}: seed={value} is not a whole number from 0 to 2^63 - 1")
 
@@ -353,7 +383,7 @@ def _from_file(head: str) -> tuple[Any, str]:
     run = partial(module_spec.loader.exec_module, module)
     try:
         contained(run)
-    except PluginError as error:  # whatever a user's module raises while it is imported is theirs to mend
+    except PluginError as error:  # the user can fix whatever the module raises during import
         del sys.modules[module_spec.name]
         raise PathpruneError(f"{name} cannot be imported ({error})") from error.__cause__
     members = list(vars(module).items())

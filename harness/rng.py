@@ -1,7 +1,7 @@
 """One uniform number per (seed, problem, path, position), from a counter-based generator.
 
-A path's tokens therefore depend neither on the paths that share its batch nor on where it was interrupted. The
-official STOP code restarts the same stream at resume; that is impossible here.
+The tokens of a path therefore depend neither on the rest of its batch nor on where it was interrupted. Resuming cannot
+reuse the numbers of earlier positions, unlike in the official STOP code, which restarts the stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def generator(*parts: Any) -> np.random.Generator:
 
 
 def uniforms(seed: int, problem: str, index: int, start: int, stop: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) for positions ``start..stop`` of one path, float64 ``[stop - start]``."""
+    """Uniform numbers in [0, 1) for positions ``start`` to ``stop`` - 1 of one path, float64 ``[stop - start]``."""
     first = start // PER_COUNTER
     stream = np.random.Philox(key=[derive(seed, problem), index], counter=[first, 0, 0, 0])
     words = stream.random_raw(stop - first * PER_COUNTER)[start - first * PER_COUNTER :]

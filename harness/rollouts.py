@@ -1,8 +1,8 @@
-"""Rollouts of a policy that is being trained: more paths than a group needs are launched, and those worth finishing are finished.
+"""Pruned rollouts for reinforcement learning: launch more paths than a group needs, and finish only the selected ones.
 
-``Rollouts`` is a ``rollout_func`` of TRL's ``GRPOTrainer``. Each prompt's group is sampled as everywhere in this package: Launch to a
-prefix, Check by a pruner, Resume of the paths that ``pick`` names. The weights are the trainer's, as they are at that step.
-A pruner's checkpoint is of the weights before training and is not trained further.
+``Rollouts`` is a ``rollout_func`` for TRL's ``GRPOTrainer``. The group of each prompt is sampled by Launch up to a prefix,
+Check by a pruner, and Resume of the paths that ``pick`` selects, with the trainer's current weights. The pruner's
+checkpoint belongs to the weights before training and is not trained further.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def best(scores: np.ndarray, keep: int) -> tuple[int, ...]:
 
 
 def ends(scores: np.ndarray, keep: int) -> tuple[int, ...]:
-    """Half of ``keep`` from the highest scores and half from the lowest, the odd one from the highest: a group of right paths
-    alone has no advantage to learn from."""
+    """Half of ``keep`` from the highest scores and half from the lowest; an odd one from the highest.
+
+    A group of right paths only has zero advantage, so nothing can be learned from it.
+    """
     order = np.argsort(-scores, kind="stable")
     low = keep // 2
     return tuple(sorted(int(i) for i in (*order[: keep - low], *order[len(order) - low :])))
@@ -45,7 +47,7 @@ PICKS: dict[str, Callable[[np.ndarray, int], tuple[int, ...]]] = {"best": best, 
 
 @dataclass(frozen=True)
 class Spent:
-    """What one call of the trainer cost: at which ``step``, for how many groups, ``launched`` and ``kept`` paths."""
+    """The cost of one call by the trainer: its ``step``, and the numbers of groups, ``launched`` and ``kept`` paths."""
 
     step: int
     groups: int
@@ -54,7 +56,7 @@ class Spent:
     cost: Cost
 
     def row(self) -> dict[str, float]:
-        """One flat row of a table."""
+        """The values as one flat row of a table."""
         counts = {name: value for name, value in vars(self).items() if name != "cost"}
         return counts | asdict(self.cost)
 
@@ -63,16 +65,16 @@ class Rollouts:
     """A ``rollout_func`` that prunes.
 
     Args:
-        pruner: spec of a method that scores prefixes (``stop``, ``random``); None: nothing is pruned.
+        pruner: spec of a method that scores prefixes (``stop``, ``random``); None: no pruning.
         launch: paths launched per group; the trainer's ``num_generations`` of them are finished.
-        prefix: where they are cut, in generated tokens.
+        prefix: prefix length in generated tokens.
         pick: ``best`` finishes the highest scores, ``ends`` half of the highest and half of the lowest.
-        model: the model before training, whose checkpoint a learned method has; None: the name that the trainer's model has.
-        task: reads answers for methods that need them; None: no method that needs text can be used.
+        model: the model before training, for which a learned method has a checkpoint; None: the name of the trainer's model.
+        task: parses answers for methods that need text; None: such methods cannot be used.
         seed: of all random streams.
 
     Raises:
-        PathpruneError: a pruner that decides by a rule of its own, an unknown pick, numbers out of range.
+        PathpruneError: the pruner has its own decision rule, ``pick`` is unknown, or a number is out of range.
     """
 
     def __init__(
@@ -87,13 +89,13 @@ class Rollouts:
     ) -> None:
         self.plugin = registry.pruner(pruner) if pruner else None
         if self.plugin is not None and self.plugin.traits.decides:
-            raise PathpruneError(f"{pruner} decides by a rule of its own; rollouts are pruned by what scores prefixes")
+            raise PathpruneError(
+                f"{pruner} decides by a rule of its own; choose a pruner that scores prefixes, such as stop"
+            )
         if pick not in PICKS:
             raise PathpruneError(unknown("pick", pick, list(PICKS)))
         if pruner and (launch is None or prefix is None or launch < 1 or prefix < 1):
-            raise PathpruneError(
-                f"{pruner} needs launch, the paths of a group, and prefix, where they are cut: 1 or more"
-            )
+            raise PathpruneError(f"{pruner} needs launch (paths per group) and prefix (tokens), each 1 or more")
         self.launch, self.prefix, self.pick = launch, prefix, PICKS[pick]
         self.model, self.seed = model, seed
         self.task = registry.task(task) if isinstance(task, str) else task
@@ -102,14 +104,14 @@ class Rollouts:
         self._attached = False
 
     def __call__(self, prompts: Sequence[Prompt], trainer: Any) -> dict[str, Any]:
-        """Paths for these prompts, one for each, in their order: a prompt stands there once for each path of its group.
+        """Sample one path per prompt, in order; TRL repeats a prompt once for each path of its group.
 
         Returns:
             ``prompt_ids`` and ``completion_ids``, lists of token ids, and ``logprobs``, the log-probability of each generated
-            token, or None where the trainer samples from another distribution than the model's.
+            token, or None if the trainer samples with a temperature or filters.
 
         Raises:
-            PathpruneError: a group larger than what is launched, a model without the pruner's checkpoint.
+            PathpruneError: a group is larger than ``launch``, or the pruner has no checkpoint for the model.
         """
         engine = self._engine_of(trainer)
         engine.forget()
@@ -128,7 +130,7 @@ class Rollouts:
         }
 
     def sample(self, problems: Sequence[Problem], n: int, trainer: Any) -> list[Path]:
-        """Whole paths of the present policy, n of each problem, to measure it: not pruned, and in no ledger."""
+        """Sample n whole paths per problem from the current policy, to evaluate it. They are neither pruned nor charged."""
         engine = self._engine_of(trainer)
         engine.forget()
         with _sampling(engine.model):
@@ -140,7 +142,7 @@ class Rollouts:
     def _sampled(
         self, engine: Any, ledger: Check, groups: Sequence[tuple[Prompt, int]], trainer: Any
     ) -> tuple[list[Path], int]:
-        """Finished paths of all groups, in order, and how many were launched."""
+        """Finished paths of all groups, in order, and the number of launched paths."""
         meter = Metered(engine, ledger)
         limit, call = trainer.args.max_completion_length, len(self.ledger)
         problems = [Problem(f"rollout-{call}-{i}", engine.register(prompt), "") for i, (prompt, _) in enumerate(groups)]
@@ -162,39 +164,39 @@ class Rollouts:
         return meter.resume(kept, limit), sum(counts)
 
     def _launches(self, size: int, trainer: Any) -> int:
-        """Paths launched for a group of ``size``: a process that has part of a group launches that part of it."""
+        """Paths to launch for ``size`` paths of a group; a process with part of a group launches its share."""
         model = trainer.model
         whole = trainer.num_generations if model.training else trainer.num_generations_eval
         assert self.launch is not None
         count = -(-self.launch * size // whole)
         if count < size:
             raise PathpruneError(
-                f"a group has {whole} paths and launch={self.launch} of them are launched; launch as many or more"
+                f"a group has {whole} paths but only launch={self.launch} are launched; set launch to {whole} or more"
             )
         return count
 
     def _picked(self, engine: Any, ledger: Check, prefixes: Sequence[Path], size: int) -> list[Path]:
-        """The paths of a group that are finished."""
+        """The paths of a group that go on."""
         assert self.plugin is not None
         scores, spent = check(self.plugin.pruner, prefixes, engine, self.task, self.seed)  # type: ignore[arg-type]
         ledger.charge(spent.cost)
         return [prefixes[i] for i in self.pick(scores, size)]
 
     def _engine_of(self, trainer: Any) -> Any:
-        """The engine over the trainer's weights, made at the first call."""
+        """The engine over the trainer's weights, created at the first call."""
         base = _base(trainer)
         if self._engine is None or self._engine.model is not base:
             self._engine, self._attached = _engine(trainer, base, self.model), False
         return self._engine
 
     def _attach(self, engine: Any) -> None:
-        """Load what the pruner scores with, at the first call."""
+        """Load the pruner's weights, at the first call."""
         from harness.learn import checkpoints
 
         if (plugin := self.plugin) is None:
             return
         if "text" in plugin.traits.needs and self.task is None:
-            raise PathpruneError(f"{plugin.name} reads text: give the task that reads its answers, task=...")
+            raise PathpruneError(f"{plugin.name} reads text; give the task that parses its answers: task=...")
         if lacking := checkpoints.lacking_signals(plugin, engine):
             raise PathpruneError(f"pruner {plugin.name} {lacking}")
         checkpoints.attach(plugin, engine)
@@ -203,7 +205,7 @@ class Rollouts:
 
 @contextmanager
 def _sampling(model: Any) -> Iterator[None]:
-    """The model as an engine needs it: in evaluation mode. An adapter over its weights freezes them; they are trained on afterwards."""
+    """Put the model in evaluation mode. Afterwards its mode and the trainable parameters, which an adapter freezes, are restored."""
     training, learned = model.training, [p for p in model.parameters() if p.requires_grad]
     model.eval()
     try:
@@ -220,29 +222,29 @@ def _logprobs(path: Path) -> list[float]:
 
 
 def _is_plain(sampling: Sampling) -> bool:
-    """Are paths drawn from the model's own distribution, whose log-probabilities are recorded?"""
+    """Whether paths are sampled from the model's own distribution, whose log-probabilities are recorded."""
     return sampling == replace(sampling, temperature=1.0, top_p=1.0, top_k=0)
 
 
 def _base(trainer: Any) -> Any:
-    """The trainer's model without what distributes it; with PEFT's layers in it, where it has some."""
+    """The trainer's model without its distribution wrapper, PEFT layers included."""
     unwrapped = trainer.accelerator.unwrap_model(trainer.model)
     return unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
 
 
 def _engine(trainer: Any, base: Any, model: str | None) -> Any:
-    """An engine over the trainer's model, whose prompts are tokenized as the trainer does."""
+    """An engine over the trainer's model that tokenizes prompts like the trainer."""
     from harness.engines.hf.engine import HFEngine
 
     class Policy(HFEngine):
-        """The policy that is trained; its prompts are texts or turns of a chat."""
+        """The policy in training; its prompts are texts or chat turns."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             self._registered: dict[str, Prompt] = {}
             super().__init__(*args, **options)
 
         def register(self, prompt: Prompt) -> str:
-            """The name of a prompt, under which its ids are known."""
+            """Register a prompt; returns the name by which the engine looks up its ids."""
             name = prompt if isinstance(prompt, str) else repr(prompt)
             self._registered[name] = prompt
             return name

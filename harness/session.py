@@ -1,4 +1,4 @@
-"""The Python front: bench pruners, read results. The command line is a thin layer over it.
+"""The Python interface: benchmark pruners and read results. The command line is a thin layer over it.
 
 import pathprune as pp
 table = pp.bench("stop,logprob", task="hands", n=64, keep=8)
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from harness.report.problem import Shown
     from harness.report.recommend import Recommendation
 
-DERIVED = ("fingerprint", "version", "max_tokens")  # terms that follow from others, mostly
+DERIVED = ("fingerprint", "version", "max_tokens")  # terms that usually follow from others
 RESULTS, BANK, LAW = FilePath("results/local"), FilePath("results/bank"), FilePath("results/law.json")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result(Table):
-    """The table of a bench, and what the bench did.
+    """The table of a benchmark, and what the benchmark did.
 
-    ``sampled``: tokens generated now, 0 where everything was stored. ``left_out``: methods of ``all-registered`` that cannot
-    run here, and why. ``stored``: methods that stand in the table with the scores that ship with the pool.
+    ``sampled``: tokens sampled by this call, 0 if everything was stored. ``left_out``: methods of ``all-registered`` that
+    cannot run here, with the reason. ``stored``: methods whose scores were shipped with the pool.
     """
 
     run: Run | None = None
@@ -62,14 +62,14 @@ class Result(Table):
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """Timed runs, one record per pruner. ``failures``: reasons of problems that have no result."""
+    """Timed runs, one record per pruner."""
 
     run: Run
     records: Sequence[Record]
 
     @property
     def failures(self) -> list[str]:
-        """Why problems have no result, one entry each."""
+        """The error of each problem without a result."""
         return [row["error"] for record in self.records for row in record.lines.values() if "error" in row]
 
     def frame(self) -> Any:
@@ -107,42 +107,42 @@ def bench(
     progress: bool = True,
     time_limit: float | None = None,
 ) -> Result:
-    """Score the prefixes of a pool of paths with some pruners, sampling what is missing; of an imported pool nothing is sampled.
+    """Score the prefixes of a pool of paths with some pruners. Missing paths are sampled, except for an imported pool.
 
     Args:
-        pruners: specs in one string (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence of
-            specs, pruner objects and pruner classes. ``"stop+asc:threshold=0.95"`` is a scorer with a stopping rule behind it:
-            what the scorer keeps is finished from the highest score down, until the rule says enough.
+        pruners: comma-separated specs (``"stop,deepconf:window=8"``, ``"./mine.py@Mine"``, ``"all-registered"``), or a sequence
+            of specs, pruner objects and pruner classes. ``"stop+asc:threshold=0.95"`` is a scorer with a stopping rule: the
+            paths that the scorer keeps are finished from the highest score down until the rule stops.
         task: a task's spec, a file of problems, a ``Task``, or a pool of ``import_pool``; "hands" by default. A pool may also
-            come first: ``bench(pool, ["jaccard", Mine()])``, alone with all registered pruners.
-        model: an embedded model's name, a folder of transformers or a hub id; by default the task's.
+            be the first argument: ``bench(pool, ["jaccard", Mine()])``; without pruners, all registered ones are used.
+        model: an embedded model's name, a transformers folder or a hub id; by default the task's.
         engine: an engine's spec such as ``"hf:dtype=bfloat16,device=cuda"``, or an ``Engine``.
-        sampling: what differs from the task's sampling.
-        n: paths launched per problem, 64 by default; of an imported pool the number with which most of its paths are used.
-            Problems that have fewer paths are left out.
-        keep: paths finished per problem, 8 by default; of an imported pool an eighth of n.
-        prefix: prefix length L in tokens; by default the task's first. Of an imported pool also a share of the mean length (0.2),
-            words ("30words") or tokens of a tokenizer ("22tokens:FOLDER"); by default a fifth of the mean length.
-        stages: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``, several cuts in place of ``prefix`` and ``keep``; replayed from the scores
-            of methods that score paths one by one. ``(43, 8, "step")`` or ``"step@43:8"`` cuts each path at the first end of a
-            reasoning step from 43 tokens on, ``"forced@43:8"`` at the first multiple of 43 at which it can answer.
-        limit: longest path in tokens; by default the task's.
-        problems: test problems; by default the task's number.
-        seed: of the paths' random streams; other problems of an endless task are an option of it, "reasoning_gym:chain_sum,seed=1".
-        vote: a second vote for all methods, in place of each method's native one.
-        ended: whether a path that ended inside a prefix spends one of ``keep`` ("count") or votes on top ("bypass").
-        workers: engines at once, by Ray: a number, or ``"ray://host:10001,4"``.
-        results: folder of the records. What is there is not done again.
+        sampling: values that override the task's sampling.
+        n: paths launched per problem, 64 by default. For an imported pool, the default uses as many of its paths as possible;
+            problems with fewer than n paths are left out.
+        keep: paths finished per problem, 8 by default; for an imported pool n / 8.
+        prefix: prefix length L in tokens; by default the task's first. For an imported pool also a share of the mean length
+            (0.2, the default), words ("30words") or tokens of a tokenizer ("22tokens:FOLDER").
+        stages: several cuts instead of ``prefix`` and ``keep``: ``[(16, 32), (43, 8)]`` or ``"16:32,43:8"``. They are replayed
+            from the scores of pointwise methods. ``(43, 8, "step")`` or ``"step@43:8"`` cuts each path at the first end of a
+            reasoning step from 43 tokens on, ``"forced@43:8"`` at the first multiple of 43 tokens at which it can answer.
+        limit: maximum tokens per path; by default the task's.
+        problems: number of test problems; by default the task's.
+        seed: of the paths' random streams. A procedural task has its own seed for problems: "reasoning_gym:chain_sum,seed=1".
+        vote: one vote for all methods, replacing each method's native one.
+        ended: whether a path that ended inside a prefix counts towards ``keep`` ("count") or is kept in addition ("bypass").
+        workers: number of parallel engines (Ray), or a cluster and a number: ``"ray://host:10001,4"``.
+        results: folder of the records. Existing results are not computed again.
         bank: folder of the sampled paths.
-        progress: show a bar.
-        time_limit: seconds that a pruner may take for one problem; then the problem has an error in place of a score. What
-            cannot be interrupted is a call into compiled code that never returns.
+        progress: show a progress bar.
+        time_limit: seconds that a pruner may take for one problem; beyond it, the problem has an error instead of a score. A
+            call into compiled code cannot be interrupted.
 
     Returns:
-        The table; what failed is in its ``failures``.
+        The table; its ``failures`` list the pruners that failed.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line.
+        PathpruneError: an error that the user can fix, in one line.
     """
     pruners, task = _in_order(pruners, task)
     where = Where(task, model, engine, sampling, prefix, limit, seed)
@@ -150,7 +150,9 @@ def bench(
         _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
     if where.pool is not None and workers is not None:
-        raise PathpruneError("an imported pool is benched in this process, which samples nothing; leave out workers")
+        raise PathpruneError(
+            "an imported pool needs no sampling and is always benched in this process; leave out workers"
+        )
     n, keep = _sizes(where, n, keep)
     run = run_of(where, n, schedule(where, keep, stages), problems, results, bank, time_limit, ended=ended)
     methods, left_out = choose(pruners, run.engine, partial(_lacks_on, run) if run.is_imported else _lacks_nothing)
@@ -193,15 +195,21 @@ def live(
     progress: bool = True,
     time_limit: float | None = None,
 ) -> Live:
-    """Launch, Check, Resume and Vote for real: only the kept paths are finished, and each stage is timed.
+    """Run Launch, Check, Resume and Vote live: only the kept paths are finished, and each stage is timed.
 
-    Arguments are those of ``bench``; ``vote`` decides, or the majority where a stopping rule is asked. Sequential stopping rules run live, alone or behind a scorer; other
-    methods with a decision rule of their own are replayed, never run live.
+    For the arguments see ``bench``. ``vote`` selects the answer; methods with a stopping rule always use the majority vote.
+    Sequential stopping rules can run live, alone or after a scorer; other decision rules can only be replayed.
+
+    Returns:
+        One record per method.
+
+    Raises:
+        PathpruneError: an error that the user can fix, in one line.
     """
     where = Where(task, model, engine, sampling, prefix, limit, seed)
     if where.pool is not None:
         raise PathpruneError(
-            f"pool {where.pool.name} was imported, so there is nothing to sample and to time; bench it"
+            f"pool {where.pool.name} was imported, so there is nothing to sample or to time; use bench instead"
         )
     _one_of("vote", vote, VOTES)
     _check_flag("progress", progress)
@@ -228,22 +236,27 @@ def import_pool(
     pools: str | FilePath = POOLS,
     progress: bool = True,
 ) -> Pool:
-    """Make a pool of paths that somebody sampled elsewhere; ``bench`` takes it as its task.
+    """Import paths that were sampled elsewhere as a pool, which ``bench`` accepts as its task.
 
     Args:
-        files: JSONL, JSON, CSV or Parquet, ``.gz`` and ``.zst`` of them, a folder of them, or a data set on the hub.
-        name: of the pool, which lies in ``pools``/name. What was imported already is not read again.
-        mapping: fields of the file by what they are here, such as ``{"text": "completion", "gold": "target"}``.
-        shape: the name of a known shape of files; by default it is recognised.
-        grades: "given" (the file's), "ours" (texts are read and judged), "both" (the file's, and where ours differ); by
-            default "both" where the file has grades.
-        tokenizer: a model's name, folder or hub id: counts texts without token counts, and decodes token ids.
-        parameters: of the model, such as 8e9: then FLOPs are shown.
-        skip_bad: go on without what is wrong, and list it.
-        golds: a file of problems with their right answers, by id or by the problem's text, for paths whose files state none.
+        files: JSONL, JSON, CSV or Parquet files, optionally compressed (``.gz``, ``.zst``), a folder of them, or a hub data set.
+        name: of the pool, stored in ``pools``/name. An identical earlier import is reused.
+        mapping: our field names to the file's, such as ``{"text": "completion", "gold": "target"}``.
+        shape: a known file layout; by default it is detected.
+        grades: "given" (the file's), "ours" (parsed from the texts and graded) or "both" (the file's; differences from ours are
+            reported); by default "both" if the file has grades.
+        tokenizer: a model's name, folder or hub id, used to count tokens of texts without counts and to decode token ids.
+        parameters: number of model parameters, such as 8e9; needed to show FLOPs.
+        skip_bad: skip invalid entries and list them.
+        golds: a file of problems with their right answers, matched by id or problem text, for files without gold answers.
+        pools: folder of all pools.
+        progress: show a progress bar.
+
+    Returns:
+        The pool.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line; nothing half-imported is left under the name.
+        PathpruneError: an error that the user can fix, in one line; no partial import remains.
     """
     from harness.imports.importing import import_files
     from harness.imports.wanted import Wanted
@@ -261,20 +274,31 @@ def import_pool(
 
 
 def open_pool(name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
-    """A pool that was imported, by its name or its folder."""
+    """Open an imported pool by its name or folder.
+
+    Raises:
+        PathpruneError: there is no such pool, or it is damaged.
+    """
     return Pool.open(name, _folder("pools", pools))
 
 
 def ship_pool(
     run: Run, out: str | FilePath, *, licence: str = "", statistics: Sequence[str] | None = None, progress: bool = True
 ) -> Pool:
-    """The banked paths of a run as a pool that ships: one small file, a card, and what was scored on the paths.
+    """Write the banked paths of a run as a pool for distribution: one small file, a card, and the recorded scores.
 
     Args:
-        run: what was benched; the methods' records are those of its results folder, but for those of older code.
-        out: the folder, whose name is the pool's.
+        run: the benchmark; scores are taken from its results folder, except those of outdated code.
+        out: the folder to write; its name is the pool's.
         licence: of the model's weights, for the card.
-        statistics: token statistics that ship; by default those that fit.
+        statistics: token statistics to include; by default those that fit.
+        progress: show a progress bar.
+
+    Returns:
+        The pool.
+
+    Raises:
+        PathpruneError: an error that the user can fix, in one line.
     """
     from harness.imports import shipping
     from harness.imports.watch import SILENT
@@ -299,7 +323,11 @@ def ship_pool(
 
 
 def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progress: bool = True) -> list[str]:
-    """What of a stored pool is not as it was imported, a line each: rows, hashes, sizes, signals and grades."""
+    """Verify a stored pool: rows, hashes, sizes, signals and grades.
+
+    Returns:
+        One line for each deviation from what was imported; empty if the pool is intact.
+    """
     from harness.imports.checking import flaws
     from harness.imports.watch import SILENT
 
@@ -312,13 +340,16 @@ def check_pool(pool: Pool | str | FilePath, pools: str | FilePath = POOLS, progr
 def results(
     folder: str | FilePath = RESULTS, keep: int | None = None, only: str = "*", bank: str | FilePath = BANK
 ) -> Results:
-    """Every table of a results folder, in a fixed order: one per pool and prefix length.
+    """Read all tables of a results folder, in a fixed order: one per pool and prefix length.
 
     Args:
-        folder: what ``bench`` wrote, or results/published of the repository.
-        keep: paths finished per problem; 8 by default, of imported paths an eighth of them.
-        only: which tables, such as ``"task=hands,prefix=22"`` or a glob over their names.
+        folder: a results folder of ``bench``, or results/published of the repository.
+        keep: paths finished per problem; by default 8, or an eighth of imported paths.
+        only: tables to read, such as ``"task=hands,prefix=22"`` or a glob over their names.
         bank: folder of the sampled paths, for ``paths()``.
+
+    Raises:
+        PathpruneError: an error that the user can fix, in one line.
     """
     _check_only(only)
     if keep is not None:
@@ -335,29 +366,29 @@ def show(
     only: str | None = None,
     bank: str | FilePath = BANK,
 ) -> Shown:
-    """The paths of one problem: what methods kept and dropped of them, and whether that was right. Nothing is sampled.
+    """Show the paths of one problem: which ones each method kept or dropped, and whether they are right. Samples nothing.
 
     Args:
-        problem: its id, or its number from 0 in the table's order.
-        pruners: names of methods of the table, in one string or a sequence; the first orders the paths. By default stop, or
-            where that was not benched the method that gains most.
-        results: what ``bench`` wrote, or results/published of the repository.
-        keep: paths finished per problem; 8 by default, of imported paths an eighth of them.
-        only: which table, such as ``"task=hands,prefix=22"``; by default the largest of present code that has the problem.
-        bank: folder of the sampled paths, or of the imported pool, which hold the texts.
+        problem: its id, or its number in the table, from 0.
+        pruners: methods of the table, in one string or a sequence; the first one orders the paths. By default stop, or the
+            method with the largest gain if stop was not benched.
+        results: a results folder of ``bench``, or results/published of the repository.
+        keep: paths finished per problem; by default 8, or an eighth of imported paths.
+        only: the table, such as ``"task=hands,prefix=22"``; by default the largest up-to-date one that has the problem.
+        bank: folder of the sampled paths or of the imported pool, which holds the texts.
 
     Returns:
-        The paths with ``frame()`` and ``only("dropped", "right")``; a terminal and a notebook show them as a table.
+        The paths, with ``frame()`` and ``only("dropped", "right")``; terminals and notebooks show them as a table.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line. Texts that are not there are a note, not an error.
+        PathpruneError: an error that the user can fix, in one line. Missing texts are only noted.
     """
     from harness.report import selected
     from harness.report.order import foremost
     from harness.report.problem import table_with
 
     if isinstance(problem, bool) or not isinstance(problem, str | int):
-        raise PathpruneError(f"problem is an id or a number, not {shown(problem)}")
+        raise PathpruneError(f"problem must be an id or a number, not {shown(problem)}")
     if keep is not None:
         _whole("keep", keep)
     _check_only("*" if only is None else only)
@@ -368,19 +399,20 @@ def show(
     others = [other for other in tables if other is not group and found.problem in other.pool.problems]
     if only is not None or not others:
         return found
-    told = f"The problem is in {len(others)} more tables; choose one with only, e.g. {_terms(others[0], group)}."
+    more = "1 more table" if len(others) == 1 else f"{len(others)} more tables"
+    told = f"The problem is in {more}; choose one with only, e.g. {_terms(others[0], group)}."
     return replace(found, notes=(*found.notes, told))
 
 
 def _usual_keep(group: Group) -> int:
-    """Paths of one problem that are finished where nobody says, and no more than there are."""
+    """The default of ``keep``: that of the table, and no more than the paths of a problem."""
     from harness.report import usual_keep
 
     return min(usual_keep(group), group.pool.n)
 
 
 def _terms(group: Group, other: Group) -> str:
-    """What tells a table from another one, as ``only`` has it."""
+    """The terms of ``only`` that distinguish a table from another one."""
     from harness.report import facts
 
     ours, theirs = ({**facts(g.spec), "prefix": str(g.prefix)} for g in (group, other))
@@ -397,27 +429,27 @@ def frontier(
     draws: int = 16,
     progress: bool = True,
 ) -> Frontiers:
-    """Accuracy, tokens and latency of every policy that a results folder's records allow; nothing is sampled.
+    """Compute accuracy, tokens and latency of every policy that the recorded scores allow. Samples nothing.
 
-    A policy is a number of paths with cuts, a stopping rule, or both. Within a budget each kind of policy (a lane) uses the
-    settings that are best on other problems.
+    A policy is a number of paths with cuts, a stopping rule, or both. For each budget, every kind of policy (a lane) uses
+    the settings that are best on held-out problems.
 
     Args:
-        results: what ``bench`` wrote, or results/published of the repository.
-        only: which pools and prefix lengths, such as ``"task=hands,engine=hf"`` or a glob over their tables' names.
-        scorers: methods that are also cut twice and three times, and get stopping rules behind them: names in one string or a
-            sequence. By default stop, where it was benched. All methods are cut once.
-        rules: stopping rules that stand behind scorers and alone: specs in one string (``"asc,./mine.py@Mine"``), or a sequence of
-            specs, objects and classes. A rule without options is tried at every value of its ``grid``. The registered ones stand alone
-            in any case.
+        results: a results folder of ``bench``, or results/published of the repository.
+        only: pools and prefix lengths, such as ``"task=hands,engine=hf"`` or a glob over their tables' names.
+        scorers: methods to try also with two and three cuts, and with stopping rules: names in one string or a sequence. By
+            default stop, if it was benched. Every method is tried with one cut.
+        rules: stopping rules to try alone and after scorers: specs in one string (``"asc,./mine.py@Mine"``), or a sequence of
+            specs, objects and classes. A rule without options is tried at every value of its ``grid``. Registered rules are
+            always tried alone.
         draws: random launches per setting.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Returns:
         One frontier per pool, each with ``frame()`` and ``plot()``.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line.
+        PathpruneError: an error that the user can fix, in one line.
     """
     from harness.report.frontier import frontiers
 
@@ -438,17 +470,20 @@ def recommend(
     law: str | FilePath = LAW,
     progress: bool = True,
 ) -> Recommendation:
-    """A policy for a budget, from the records of one pool: method, numbers of paths, cuts, stopping rule, and what to expect of it.
+    """Recommend a policy for a budget from the records of one pool: method, numbers of paths, cuts and stopping rule.
+
+    For the other arguments see ``frontier``.
 
     Args:
-        budget: tokens per problem; up to 1 a share of what finishing all paths takes.
-        latency: serial tokens per problem, at most.
-        law: a file of ``pathprune law fit``; its plan for the budget is shown too where its method was benched.
+        budget: tokens per problem; a value of at most 1 is a share of the tokens for finishing all paths.
+        latency: maximum serial tokens per problem; None: no limit.
+        law: a file of ``pathprune law fit``; its plan for the budget is shown too if its method was benched.
 
-    The other arguments are those of ``frontier``.
+    Returns:
+        The policy with its expected accuracy, tokens and latency.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line; budgets that no policy keeps.
+        PathpruneError: an error that the user can fix, in one line, or a budget that no policy meets.
     """
     from harness.report.lanes import lanes, without_lane
     from harness.report.recommend import recommend as best_of
@@ -459,7 +494,7 @@ def recommend(
     tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
     if len(tables) > 1:
         folders = ", ".join(table.group.folder.name for table in tables)
-        raise PathpruneError(f"{only} names {len(tables)} pools under {results}: {folders}; add a term, e.g. task=")
+        raise PathpruneError(f"{only} matches {len(tables)} pools under {results}: {folders}; add a term, e.g. task=")
     table = tables[0]
     full = float(table.pool.lengths.sum(1).mean())
     tokens = budget * full if budget <= 1 else budget
@@ -473,7 +508,7 @@ def recommend(
 def _policies(
     results: Any, only: Any, scorers: Any, rules: Any, draws: Any, progress: Any
 ) -> tuple[list[Lanes], list[list[str]], list[Plugin]]:
-    """What a frontier and a recommendation are asked for: what is recorded of each pool, scorers of each, and rules."""
+    """Validate the arguments of a frontier or recommendation; returns the recorded pools, the scorers of each, and the rules."""
     from harness.report import selected
     from harness.report.lanes import rules_of, scorers_of, tables_of
 
@@ -482,7 +517,7 @@ def _policies(
     _check_only(only)
     names = registry.split_specs(scorers) if isinstance(scorers, str) else scorers
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)):
-        raise PathpruneError(f"scorers are names of methods, not {shown(scorers)}")
+        raise PathpruneError(f"scorers must be names of methods, not {shown(scorers)}")
     listed = registry.split_specs(rules) if issubclass(type(rules), str) else rules
     listed = listed if issubclass(type(listed), Sequence) else [listed]
     behind = {plugin.name: plugin for plugin in rules_of(listed)}
@@ -491,7 +526,7 @@ def _policies(
 
 
 def _silent(*told: Any) -> None:
-    """No bar."""
+    """Show no progress bar."""
 
 
 def run_of(
@@ -504,11 +539,15 @@ def run_of(
     time_limit: float | None = None,
     **rest: Any,
 ) -> Run:
-    """A run at ``where``, of the task's number of problems by default."""
+    """The run at ``where``; by default on the task's number of problems.
+
+    Raises:
+        PathpruneError: an invalid number, folder or schedule.
+    """
     if problems is not None and (not isinstance(problems, int) or isinstance(problems, bool)):
-        raise PathpruneError(f"problems is a whole number, not {shown(problems)}")
+        raise PathpruneError(f"problems must be an integer, not {shown(problems)}")
     if problems is not None and problems > LARGEST["problems"]:
-        raise PathpruneError(f"problems is {LARGEST['problems']} at most, not {shown(problems)}")
+        raise PathpruneError(f"problems must be at most {LARGEST['problems']}, not {shown(problems)}")
     folders = _folder("results", results), _folder("bank", bank)
     spec, task = where.spec(n, stages, **rest), where.task
     count = given(problems, task.defaults.problems)
@@ -519,14 +558,14 @@ def run_of(
 
 
 def _in_order(pruners: Any, task: Any) -> tuple[Any, Any]:
-    """Pruners and task, whichever came first, and by default what is meant there."""
-    if issubclass(type(pruners), Pool):  # by type: an object of others may raise when it is asked for its class
+    """(pruners, task) in this order, with defaults; a pool may have been given first."""
+    if issubclass(type(pruners), Pool):  # by type: reading ``__class__`` of a third-party object may raise
         return ("all-registered" if task is None else task), pruners
     return pruners, ("hands" if task is None else task)
 
 
 def _sizes(where: Where, n: int | None, keep: int | None) -> tuple[int, int]:
-    """Paths launched and kept, as asked for or by default."""
+    """Numbers of paths launched and kept, as given or by default."""
     if where.pool is None:
         return given(n, 64), given(keep, 8)
     n = given(n, where.pool.best_n())
@@ -538,7 +577,7 @@ def _lacks_nothing(plugin: Plugin) -> str:
 
 
 def _trained_on(run: Run, plugin: Plugin) -> str:
-    """Which of these very problems a learned method was trained on, "" where on none of them: a pool has one split."""
+    """Which problems of this run a learned method was trained on; "" for none. A pool has only one split."""
     plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return ""
@@ -546,14 +585,17 @@ def _trained_on(run: Run, plugin: Plugin) -> str:
     first = card.get("labels", {}).get("harvest")
     if card.get("task") != run.task.name or not isinstance(first, int) or first >= run.problems:
         return ""
-    mend = f"bench the {first} before them: {advice.option(problems=first)}" if first else "bench another pool"
-    return f"was trained on problems of this very pool, from number {first} on; {mend}, or train it on a part: --harvest NUMBER"
+    mend = f"bench only the {first} before them: {advice.option(problems=first)}" if first else "bench another pool"
+    return (
+        f"was trained on problems of this pool, from number {first} on; {mend}, or train it on a part: --harvest NUMBER"
+    )
 
 
 def _lacks_on(run: Run, plugin: Plugin) -> str:
-    """Why a method cannot be scored on these imported paths, "" where it can: it is tried on two of them.
+    """Why a method cannot run on these imported paths; "" if it can. It is tried on two of them.
 
-    A method declares that it reads token statistics, and not which; one that declares nothing may read token ids."""
+    A trial is needed because a method does not declare which token statistics it reads, nor whether it reads token ids.
+    """
     if trained := _trained_on(run, plugin):
         return trained
     needs = plugin.traits.needs
@@ -576,13 +618,13 @@ def _lacks_on(run: Run, plugin: Plugin) -> str:
 
 
 def _stands_stored(run: Run, plugin: Plugin, stored: Collection[str]) -> bool:
-    """Does a method stand with the scores that ship with the pool, since it cannot be scored on its paths here?"""
+    """Whether to use the scores shipped with the pool, because the method cannot run on its paths here."""
     return plugin.name in stored and bool(checkpoints.unavailable(plugin, run.engine) or _lacks_on(run, plugin))
 
 
 def _folder(name: str, given: Any) -> FilePath:
     if not isinstance(given, str | FilePath) or not str(given) or "\0" in str(given) or not is_utf8(str(given)):
-        raise PathpruneError(f"{name} is a folder's path, not {shown(given)}")
+        raise PathpruneError(f"{name} must be the path of a folder, not {shown(given)}")
     return FilePath(given)
 
 
@@ -593,27 +635,27 @@ def _one_of(name: str, given: Any, known: Collection[str]) -> None:
 
 def _check_only(only: Any) -> None:
     if not isinstance(only, str):
-        raise PathpruneError(f"only is terms such as 'task=hands' or a glob, not {shown(only)}")
+        raise PathpruneError(f"only must be terms such as 'task=hands' or a glob, not {shown(only)}")
 
 
 def _whole(name: str, given: Any) -> None:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise PathpruneError(f"{name} is a whole number, 1 or more, not {shown(given)}")
+        raise PathpruneError(f"{name} must be an integer of 1 or more, not {shown(given)}")
 
 
 def _above_zero(name: str, given: Any) -> None:
     if not isinstance(given, int | float) or isinstance(given, bool) or not 0 < given < float("inf"):
-        raise PathpruneError(f"{name} is a number above 0, not {shown(given)}")
+        raise PathpruneError(f"{name} must be a number above 0, not {shown(given)}")
 
 
 def _check_flag(name: str, given: Any) -> None:
     if not isinstance(given, bool):
-        raise PathpruneError(f"{name} is True or False, not {shown(given)}")
+        raise PathpruneError(f"{name} must be True or False, not {shown(given)}")
 
 
 @contextmanager
 def _remembered(plugins: Sequence[Plugin]) -> Iterator[None]:
-    """What a run changes in pruners that are objects makes no other pruners of them, however the run ends."""
+    """Changes that a run makes to pruner objects do not change their identity, however the run ends."""
     try:
         yield
     finally:
@@ -621,19 +663,31 @@ def _remembered(plugins: Sequence[Plugin]) -> Iterator[None]:
 
 
 def schedule(where: Where, keep: int, stages: str | Sequence[Pair] | None) -> tuple[Stage, ...]:
-    """The stages asked for, or the one of ``prefix`` and ``keep``."""
+    """The stages as given, or a single one from ``prefix`` and ``keep``."""
     if not stages:
         return (Stage(where.prefix, keep),)
     if where.prefix_given is not None:
-        raise PathpruneError("stages say where paths are cut; leave out prefix")
+        raise PathpruneError("stages already define where paths are cut; leave out prefix")
     return parse_stages(stages) if isinstance(stages, str) else stages_of(stages)
 
 
 def choose(
     pruners: Any, engine: Any, lacks: Callable[[Plugin], str] = _lacks_nothing
 ) -> tuple[list[Method], dict[str, str]]:
-    """(methods ready to run, what ``all-registered`` leaves out and why). ``lacks`` may say why one cannot run on these paths."""
-    # By type: an object of others may raise when it is asked for its class.
+    """Resolve pruners to methods.
+
+    Args:
+        pruners: as in ``bench``.
+        engine: the engine that they will run on.
+        lacks: returns why a method of ``all-registered`` cannot run on these paths; "" if it can.
+
+    Returns:
+        Methods ready to run, and the methods that ``all-registered`` leaves out, with the reason.
+
+    Raises:
+        PathpruneError: an invalid pruner, or two different ones of the same name.
+    """
+    # By type: reading ``__class__`` of a third-party object may raise.
     wanted = registry.split_specs(pruners) if issubclass(type(pruners), str) else pruners
     wanted = wanted if issubclass(type(wanted), Sequence) else [wanted]
     if not wanted:
@@ -656,10 +710,10 @@ def choose(
 
 
 def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:
-    """Each pruner once, however often it was named.
+    """The pruners without duplicates.
 
     Raises:
-        PathpruneError: two pruners of one name and other code or weights, whose rows could not be told apart.
+        PathpruneError: two pruners of the same name have different code or weights, so their rows would be ambiguous.
     """
     known: dict[str, Plugin] = {}
     for plugin in plugins:
@@ -677,11 +731,15 @@ def _one_of_each(plugins: Sequence[Plugin]) -> list[Plugin]:
 
 
 def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], run: Run) -> Crew:
-    """Who does the work: this process, or workers of Ray that open everything by name."""
+    """The crew that does the work: this process, or Ray workers, which open everything by name.
+
+    Raises:
+        PathpruneError: invalid ``workers``, or objects that workers cannot open by name.
+    """
     if workers is None:
         return alone
     if not isinstance(workers, str | int) or isinstance(workers, bool):
-        raise PathpruneError(f"workers is a number, or a cluster's address and a number, not {shown(workers)}")
+        raise PathpruneError(f"workers must be a number, or a cluster's address and a number, not {shown(workers)}")
     from harness.runners.cluster import Cluster, Opening, devices_of, parse
 
     if not where.by_name or not all(p.spec for p in plugins):
@@ -693,7 +751,7 @@ def crew_of(workers: str | int | None, where: Where, plugins: Sequence[Plugin], 
 
 @contextmanager
 def _shown(progress: bool, run: Run, label: str = "", times: int = 1) -> Iterator[Callable[[int, str], None]]:
-    """A bar over problems, or nothing."""
+    """A progress bar over problems, if requested."""
     if not progress:
         yield lambda done, note: None
         return

@@ -1,4 +1,4 @@
-"""Ctrl-C: never a traceback, and never one of a process that was started beside this one."""
+"""Ctrl-C handling without tracebacks, neither of this process nor of its child processes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Handler = Any
 
 
 class Interrupts:
-    """What Ctrl-C does while a command runs. ``came``: it was pressed, whatever an import has made of it since."""
+    """Ctrl-C handling while a command runs. ``came``: Ctrl-C was pressed, even if an import swallowed the exception."""
 
     def __init__(self) -> None:
         self.came = False
 
     @contextmanager
     def caught(self, handler: Handler) -> Iterator[None]:
-        """``handler`` instead of the usual one; a process that was told to ignore Ctrl-C goes on ignoring it."""
+        """Install ``handler`` within the block; a process that ignores Ctrl-C keeps ignoring it."""
         if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
             yield
             return
@@ -32,19 +32,19 @@ class Interrupts:
             signal.signal(signal.SIGINT, before)
 
     def remember(self, *_: Any) -> None:
-        """Interrupt the work, which puts its files in order."""
+        """Interrupt the work, which then leaves its files in a valid state."""
         self.came = True
         raise KeyboardInterrupt
 
     def leave(self, *_: Any) -> None:
-        """End this process here: nothing has been begun, and what is being imported may not be interrupted cleanly."""
-        os.write(2, b"interrupted before anything was begun\n")
+        """Exit immediately: no work has started, and an import may not handle the interrupt cleanly."""
+        os.write(2, b"interrupted before any work started\n")
         os._exit(INTERRUPTED)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Ctrl-C takes effect behind this block. Processes that start inside never see it: they end with this one."""
+    """Defer Ctrl-C to the end of the block. Processes started inside never receive it; they end with this one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""One run, frozen: what is sampled, where it is cut, how many go on, and who votes. Its dictionaries name every record."""
+"""The frozen specification of a run: sampling, cuts, numbers kept, and the vote. Its dictionaries are the keys of records."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LARGEST = {
     "limit": 2**31 - 1,
     "seed": 2**63 - 1,
     "problems": 2**31 - 1,
-}  # seeds fill 64 bits, lengths what records hold
+}  # bounds of 64-bit seeds and of the lengths in records
 
 
-STRIDE = 16  # tokens that are generated at a time while the end of a step is looked for
-PROBE = 16  # tokens that a forced answer may have
+STRIDE = 16  # tokens generated between two looks for the end of a step
+PROBE = 16  # maximum tokens of a forced answer
 
 
 class Stage(NamedTuple):
-    """Paths are cut at ``prefix`` tokens or behind them, and the best ``keep`` of them go on.
+    """Paths are cut at ``prefix`` tokens or later, and the best ``keep`` go on.
 
-    ``at``: where from ``prefix`` on a path is cut: there ("token"), at the first end of a reasoning step ("step"), or at the
-    first multiple of ``prefix`` at which it answers when it has to ("forced"). See ``harness.places``.
+    ``at``: the place of the cut: at ``prefix`` ("token"), at the first end of a reasoning step from there on ("step"), or
+    at the first multiple of ``prefix`` at which the path gives a forced answer ("forced"). See ``harness.places``.
     """
 
     prefix: int
@@ -49,7 +49,7 @@ class Stage(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Where a stage of a run cuts paths: from ``prefix`` on, and at ``cap`` tokens those that have no better place by then."""
+    """Where a stage cuts paths: at ``prefix`` tokens or later, and at ``cap`` tokens at the latest."""
 
     prefix: int
     at: At
@@ -57,13 +57,13 @@ class Cut(NamedTuple):
 
     @property
     def looks(self) -> Iterator[int]:
-        """Lengths to which paths are generated to look for their place, ascending; the last is ``cap``."""
+        """Lengths at which paths are examined for their place, ascending; the last is ``cap``."""
         yield from range(self.prefix, self.cap, STRIDE if self.at == "step" else self.prefix)
         yield self.cap
 
     @property
     def key(self) -> dict[str, Any]:
-        """What decides the places besides ``prefix``; nothing for a cut at a length, as records had it before there were others."""
+        """The parameters of the place besides ``prefix``; empty for a cut at a length, so that old records keep their keys."""
         own = {"token": {}, "step": {"stride": STRIDE}, "forced": {"probe": PROBE}}[self.at]
         return {"at": self.at, "until": self.cap} | own if own else {}
 
@@ -74,16 +74,16 @@ class RunSpec:
 
     Args:
         task, task_version: name and version of the task.
-        engine: the engine's ``spec``, which decides the tokens.
+        engine: the engine's ``spec``, which determines the tokens.
         n: paths launched per problem.
-        limit: generated tokens of a path, at most.
-        stages: prefixes ascending, numbers kept descending; one stage is Launch, Check, Resume.
+        limit: maximum generated tokens per path.
+        stages: with ascending prefixes and non-increasing numbers kept; one stage is Launch, Check, Resume.
         seed: of the random streams.
-        ended: whether a path that ended inside a prefix spends one of the ``keep`` ("count") or votes on top ("bypass").
+        ended: whether a path that ended inside a prefix counts towards ``keep`` ("count") or is kept in addition ("bypass").
         vote: a name in ``harness.vote``.
 
     Raises:
-        PathpruneError: a schedule that cannot be run, named with its fix.
+        PathpruneError: an invalid schedule; the message names the fix.
     """
 
     task: str
@@ -102,12 +102,12 @@ class RunSpec:
         numbers |= {f"stage {i} {f}": getattr(s, f) for i, s in enumerate(self.stages, 1) for f in ("prefix", "keep")}
         for name, value in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool):
-                raise PathpruneError(f"{name} is a whole number, not {shown(value)}")
+                raise PathpruneError(f"{name} must be an integer, not {shown(value)}")
         for name in numbers.keys() & LARGEST.keys():
             if numbers[name] > LARGEST[name]:
-                raise PathpruneError(f"{name} is {LARGEST[name]} at most, not {shown(numbers[name])}")
+                raise PathpruneError(f"{name} must be at most {LARGEST[name]}, not {shown(numbers[name])}")
         if self.seed < 0:
-            raise PathpruneError(f"seed is 0 or more, not {self.seed}")
+            raise PathpruneError(f"seed must be 0 or more, not {self.seed}")
         if self.ended not in get_args(Ended):
             raise PathpruneError(
                 unknown(
@@ -116,17 +116,15 @@ class RunSpec:
             )
         for noun, name in (("task", f"{self.task}-v{self.task_version}"), ("model", str(self.engine["model"]))):
             if not is_file_name(name):
-                other = f"; give a model that can: {advice.option(model='NAME')}" if noun == "model" else ""
+                other = f"; give another model: {advice.option(model='NAME')}" if noun == "model" else ""
                 raise PathpruneError(
-                    f"{noun} {name!r} cannot name a folder of records, which holds no slash and nothing that cannot be shown"
+                    f"{noun} {name!r} cannot name a folder of records: it has a slash or an unprintable character"
                     + other
                 )
         if self.n < 1 or self.limit < 2:
-            raise PathpruneError("n is 1 or more, and the token limit 2 or more")
+            raise PathpruneError("n must be 1 or more, and the token limit 2 or more")
         if not self.stages:
-            raise PathpruneError(
-                "a run has one stage or more: a prefix and how many to keep, or stages such as 16:32,43:8"
-            )
+            raise PathpruneError("a run needs at least one stage: give prefix and keep, or stages such as 16:32,43:8")
         for stage in self.stages:
             _hold_at(stage.at)
         if self.vote not in VOTES:
@@ -138,17 +136,17 @@ class RunSpec:
 
     @classmethod
     def of(cls, task: Task, engine: Engine, n: int, limit: int, stages: Sequence[Pair], **rest: Any) -> RunSpec:
-        """The spec of a run on these opened objects."""
+        """The spec of a run on these opened objects; ``rest`` are ``seed``, ``ended`` and ``vote``."""
         return cls(task.name, task.version, dict(engine.spec), n, limit, stages_of(stages), **rest)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
-        """Lengths in tokens at which paths are scored, ascending."""
+        """The stages' prefix lengths in tokens, ascending."""
         return tuple(stage.prefix for stage in self.stages)
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
-        """Where each stage cuts paths: before the next stage begins, so that none is cut twice at once."""
+        """Where each stage cuts paths; always before the next stage starts, so that no path is cut twice at one place."""
         caps = [*(stage.prefix for stage in self.stages[1:]), self.limit]
         return tuple(
             Cut(s.prefix, s.at, s.prefix if s.at == "token" else cap - 1)
@@ -157,7 +155,7 @@ class RunSpec:
 
     @property
     def is_schedule(self) -> bool:
-        """Does a path's place depend on the path, or are there several?"""
+        """Whether there are several stages, or places that depend on the path."""
         return len(self.stages) > 1 or any(stage.at != "token" for stage in self.stages)
 
     @property
@@ -167,22 +165,22 @@ class RunSpec:
 
     @property
     def bank(self) -> dict[str, Any]:
-        """What decides the paths of a pool, except how many there are: more can be added later."""
+        """Everything that determines the paths of a pool except their number, because paths can be added later."""
         return _paths(self.task, self.task_version, self.engine, self.seed, self.limit)
 
     @property
     def pool(self) -> dict[str, Any]:
-        """What decides a pool of ``n`` paths."""
+        """Everything that determines a pool of ``n`` paths."""
         return self.bank | {"n": self.n}
 
     def scored_at(self, prefix: int) -> dict[str, Any]:
-        """What decides a method's scores at the stage of a prefix; 0 is the whole path, for decision rules of a method's own."""
+        """Everything that determines a method's scores at a prefix; 0 is the whole path, for decision rules."""
         key = next((cut.key for cut in self.cuts if cut.prefix == prefix), {})
         return self.pool | {"prefix": prefix} | key
 
     @property
     def live(self) -> dict[str, Any]:
-        """What decides a live run. One stage has the keys that it had before there were several, and so has a cut at a length."""
+        """Everything that determines a live run. A single stage and a cut at a length have the keys of older records."""
         pairs = [list(stage[:2] if stage.at == "token" else stage) for stage in self.stages]
         schedule: dict[str, Any] = {"stages": pairs}
         if len(self.stages) == 1:
@@ -191,11 +189,11 @@ class RunSpec:
         return self.pool | schedule | {"ended": self.ended, "vote": self.vote, "live": True}
 
     def folder(self, results: FilePath) -> FilePath:
-        """Where the records of this pool lie."""
+        """The folder of the records of this pool."""
         return results / f"{self.task}-v{self.task_version}" / f"{self.engine['model']}-{digest(self.pool)}"
 
     def keeping_all(self) -> RunSpec:
-        """The same paths, none of them dropped, each with one vote."""
+        """The spec for the same paths with no path dropped and a majority vote."""
         return replace(self, stages=tuple(s._replace(keep=self.n) for s in self.stages), vote="majority")
 
     def __str__(self) -> str:
@@ -209,7 +207,7 @@ def schedule_text(n: int, stages: Sequence[Stage]) -> str:
 
 
 def bank_spec(task: Task, engine: Engine, seed: int, limit: int) -> dict[str, Any]:
-    """``RunSpec.bank`` of a run on these, whatever it prunes."""
+    """``RunSpec.bank`` of any run on this task and engine."""
     return _paths(task.name, task.version, engine.spec, seed, limit)
 
 
@@ -218,7 +216,7 @@ def _paths(task: str, version: str, engine: Mapping[str, Any], seed: int, limit:
 
 
 def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
-    """Refuse a stage that is no cut of what the one before it left."""
+    """Refuse a stage that does not follow the previous one: a longer prefix, and at most as many paths."""
     first = before.prefix == 0
     if not 1 <= stage.prefix < limit:
         raise PathpruneError(f"prefix {stage.prefix} is not between 1 and the token limit {limit} - 1")
@@ -227,36 +225,36 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
         raise PathpruneError(f"keep {stage.keep} is not between 1 and {most}")
     if stage.prefix <= before.prefix:
         raise PathpruneError(
-            f"stage {stage.prefix}:{stage.keep} does not lie behind {before.prefix}: give prefixes in ascending order"
+            f"stage {stage.prefix}:{stage.keep} does not come after {before.prefix}: give prefixes in ascending order"
         )
 
 
 def _hold_at(at: Any) -> None:
     if not isinstance(at, str):
-        raise PathpruneError(f"the place of a cut is one of {', '.join(get_args(At))}, not {shown(at)}")
+        raise PathpruneError(f"the place of a cut must be one of {', '.join(get_args(At))}, not {shown(at)}")
     if at not in get_args(At):
         raise PathpruneError(unknown("place of a cut", at, list(get_args(At))))
 
 
 def stages_of(parts: Any) -> tuple[Stage, ...]:
-    """Pairs of a prefix length and a number kept as stages; a third member says where from there on paths are cut.
+    """Convert pairs (prefix length, number kept) to stages; an optional third entry is the place of the cut.
 
     Raises:
-        PathpruneError: what is no sequence of such pairs.
+        PathpruneError: anything but a sequence of such pairs.
     """
     try:
         return tuple(Stage(*part) for part in parts)
     except TypeError as error:
         raise PathpruneError(
-            f"stages are pairs of a prefix length and a number kept, and a place if any, not {shown(parts)}"
+            f"stages must be pairs of a prefix length and a number kept, with an optional place, not {shown(parts)}"
         ) from error
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
-    """``16:32,step@43:8`` to stages.
+    """Parse ``16:32,step@43:8``.
 
     Raises:
-        PathpruneError: a part that is not two whole numbers, or has a place that nobody knows.
+        PathpruneError: a part that is not two integers, or has an unknown place.
     """
     stages = []
     for part in filter(None, text.split(",")):

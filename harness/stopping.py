@@ -1,4 +1,4 @@
-"""Stopping rules at work: which of a problem's paths finish before the rule says that it is enough, and what each spends."""
+"""Apply stopping rules: which paths of a problem finish before the rule stops, and how many tokens each path spends."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from harness.text import reason, shown
 
 
 def is_rule(pruner: Any) -> bool:
-    """Is a pruner plugin a stopping rule?"""
+    """Whether a pruner plugin is a stopping rule."""
     return callable(getattr(pruner, "stops", None))
 
 
 def order_of(rule: Any) -> Order:
-    """In which order a rule has paths generated; a class that does not inherit may leave it out."""
+    """The order in which a rule's paths are generated; the default if the class does not define it."""
     return getattr(rule, "order", Stopping.order)
 
 
 def batch_of(rule: Any) -> int:
-    """How many paths a sequential rule has generated at a time."""
+    """The number of paths that are generated at a time for a sequential rule."""
     return int(getattr(rule, "batch", Stopping.batch))
 
 
 def fresh(rule: Any) -> Any:
-    """A rule for one problem: what others' rules keep in themselves does not reach the next problem; ours keep nothing.
+    """A copy of a rule for one problem, so that no state reaches the next one. Our own rules are stateless and not copied.
 
     Raises:
-        PathpruneError: a rule that cannot be copied.
+        PathpruneError: the rule cannot be copied.
     """
     if _keeps_nothing(rule.__class__):
         return rule
@@ -41,7 +41,7 @@ def fresh(rule: Any) -> Any:
         return deepcopy(rule)
     except Exception as error:
         raise PathpruneError(
-            f"{type(rule).__name__} cannot be copied for each problem ({reason(error)}); let it hold plain values only"
+            f"{type(rule).__name__} cannot be copied for each problem ({reason(error)}); store only plain values in it"
         ) from error
 
 
@@ -51,15 +51,15 @@ def _keeps_nothing(kind: type) -> bool:
 
 
 def walk(rule: Any, answers: Sequence[Hashable], lengths: Sequence[int]) -> np.ndarray:
-    """Tokens that each of a problem's paths spends, int ``[n]``: its length for one that finishes, 0 for one never begun.
+    """Tokens that each path of a problem spends, int ``[n]``: its length if it finishes, 0 if it is never started.
 
     Args:
-        rule: a stopping rule, asked after every batch that finishes.
-        answers: of the whole paths, None where a path has none; in the order in which paths are generated.
-        lengths: in tokens, as ``answers``.
+        rule: a stopping rule.
+        answers: of the finished paths, None without an answer, in the order of generation.
+        lengths: tokens of the same paths.
 
     Raises:
-        PathpruneError: a rule that answers with what is neither true nor false.
+        PathpruneError: the rule returns neither True nor False.
     """
     sizes = np.asarray(lengths, dtype=int)
     order, ends = finishing(rule, sizes)
@@ -68,7 +68,7 @@ def walk(rule: Any, answers: Sequence[Hashable], lengths: Sequence[int]) -> np.n
 
 
 def finishing(rule: Any, lengths: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """(paths in the order in which they finish, int ``[n]``; how many have finished whenever the rule is asked)."""
+    """(indices of the paths in the order in which they finish, int ``[n]``; numbers of finished paths at each evaluation)."""
     if order_of(rule) == "sequential":
         count, batch = len(lengths), batch_of(rule)
         return np.arange(count), [*range(batch, count, batch), count] if count else []
@@ -78,17 +78,17 @@ def finishing(rule: Any, lengths: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 def is_last(lengths: np.ndarray) -> np.ndarray:
-    """Of ascending ``lengths`` ``[..., n]``, which are the last of their value: there the rule is asked."""
+    """Which of the ascending ``lengths`` ``[..., n]`` are the last of equal values; the rule is evaluated there."""
     return np.diff(lengths, axis=-1, append=-1) != 0
 
 
 def enough(rule: Any, answers: Sequence[Hashable], ends: Iterable[int]) -> int:
-    """How many paths have finished when the rule stops; all of them where it never does.
+    """The number of finished paths when the rule stops; all of them if it never stops.
 
     Args:
-        rule: is copied first, so that problems and draws do not depend on each other.
+        rule: a stopping rule; it is copied first, so that problems and draws are independent.
         answers: in the order in which the paths finish.
-        ends: numbers of finished paths at which the rule is asked, ascending.
+        ends: numbers of finished paths at which the rule is evaluated, ascending.
     """
     rule, tally, begin = fresh(rule), Tally(), 0
     for end in ends:
@@ -101,21 +101,21 @@ def enough(rule: Any, answers: Sequence[Hashable], ends: Iterable[int]) -> int:
 
 
 def asked(rule: Any, tally: Tally) -> bool:
-    """What a rule says of the paths that have finished.
+    """Whether a rule stops, given the paths that have finished.
 
     Raises:
-        PathpruneError: what is neither true nor false.
+        PathpruneError: the rule returns neither True nor False.
     """
     said = rule.stops(tally)
-    if said is True or said is False:  # which takes a third of the time
+    if said is True or said is False:  # the common case, three times as fast
         return said
     if not isinstance(said, bool | np.bool_):
-        raise PathpruneError(f"{type(rule).__name__}.stops() gave {shown(said)}, not True or False")
+        raise PathpruneError(f"{type(rule).__name__}.stops() returned {shown(said)}, not True or False")
     return bool(said)
 
 
 def spent_of(rule: Any, lengths: np.ndarray, order: np.ndarray, finished: int) -> np.ndarray:
-    """Tokens of each path where the first ``finished`` of ``order`` finish."""
+    """Tokens spent by each path, int ``[n]``, if the first ``finished`` of ``order`` finish."""
     if order_of(rule) == "parallel" and finished:
         return np.minimum(lengths, lengths[order[finished - 1]])
     spent = np.zeros_like(lengths)

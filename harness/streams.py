@@ -1,4 +1,4 @@
-"""Streams for what nobody's work may depend on: progress, warnings, the line of an error."""
+"""Output streams whose failure must not stop the work: progress, warnings and error messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Unfailing:
-    """A stream that gives up what cannot be written, as on a full disk, and tells nobody."""
+    """A stream that silently drops output that cannot be written, for example because the disk is full."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -16,17 +16,17 @@ class Unfailing:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write, ignoring errors of the system."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush what can be written."""
+        """Flush, ignoring errors of the system."""
         with suppress(OSError):
             self._stream.flush()
 
 
 def unfailing(stream: Any) -> Any:
-    """The stream, made unfailing unless it is."""
+    """The stream wrapped in ``Unfailing``, unless it is None or wrapped already."""
     return stream if isinstance(stream, Unfailing) or stream is None else Unfailing(stream)

@@ -1,7 +1,7 @@
-"""The conformance suite that ships: what any pruner, task or engine, yours or ours, must satisfy.
+"""The conformance suite: properties that every pruner, task and engine must have, third-party ones included.
 
-Each check yields (name, None) when it holds and (name, what is wrong) when it does not. ``pathprune check NAME`` runs
-it from the command line; the test suite runs it on everything that is registered.
+Each check yields (name, None) if it passes and (name, reason) if it fails. ``pathprune check NAME`` runs the suite from the
+command line; our tests run it on everything that is registered.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from harness.runners.bench import bench
 from harness.runners.run import Run
 from harness.spec import RunSpec, Stage
 
-TOLERANCE = 1e-4  # the same prefix in another batch, fp32
+TOLERANCE = 1e-4  # relative, between scores of one prefix in different batches, fp32
 PATHS = 8
 
 Finding = tuple[str, str | None]
 
 
 def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int = 0) -> Iterator[Finding]:
-    """Check a pruner, or a method with a decision rule of its own, on two problems of the dev split.
+    """Check a pruner or a decision rule on the dev split.
 
-    What it declares of itself was checked when it was loaded (``harness.plugins.declared.traits_of``).
+    Its declarations were checked when it was loaded (``harness.plugins.declared.traits_of``).
     """
     yield "identity() names the same every time", _disagrees(plugin)
     suite = _conformance_of_rule if plugin.traits.decides else _conformance_of_scores
     try:
         yield from suite(plugin, task, engine, prefix, seed)
-    except ScoringError as error:  # it had gone well once
+    except ScoringError as error:  # the first call had succeeded
         yield "never fails on prefixes that it has scored", str(error)
 
 
@@ -68,7 +68,7 @@ def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int,
     if "text" in traits.needs:
         yield "reads no gold answer", _differs_blind(scores[0], method, groups[0], task, engine, seed)
     yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
-    # Two futures of the same prefixes: whatever the engine or the pruner remembers of either must not show.
+    # Two futures of the same prefixes: nothing that the engine or the pruner remembers of either may affect the scores.
     for number, future in enumerate(_futures(engine, groups[0], task, 2), 1):
         cuts = [p.cut(prefix, engine.decode) for p in future]
         yield f"text after the prefix changes nothing (continuation {number})", _differs(scores[0], score(cuts))
@@ -88,7 +88,7 @@ def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int,
 def _conformance_of_pointwise(
     method: Any, paths: Sequence[Path], scores: np.ndarray, task: Task, engine: Any, seed: int
 ) -> Iterator[Finding]:
-    """A method that says it scores paths one by one gives some of them the same scores alone, for their share of the cost."""
+    """A pointwise method must give a subset of the paths the same scores, for their share of the cost."""
     some = list(range(0, len(paths), 2))
     alone, spent = check(method, [paths[i] for i in some], engine, task, seed)
     yield "scores a path the same whatever stands beside it, as pointwise says", _differs(scores[some], alone)
@@ -102,7 +102,7 @@ def _conformance_of_pointwise(
 
 
 def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> list[list[Path]]:
-    """Finished paths that go on differently behind the same prefixes."""
+    """Finished paths that continue the same prefixes differently."""
     reseeded = [[replace(p, seed=p.seed + 1 + k) for p in prefixes] for k in range(count)]
     finished = [engine.resume(paths, task.defaults.max_tokens) for paths in reseeded]
     return [[replace(p, seed=o.seed) for p, o in zip(paths, prefixes, strict=True)] for paths in finished]
@@ -145,7 +145,7 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
 
 
 class _Blind(Task):
-    """A task that reads answers and knows none: no problem, and no grade."""
+    """A task that parses answers but has no problems and grades nothing right."""
 
     def __init__(self, task: Task) -> None:
         self.name, self.version, self.defaults = task.name, task.version, task.defaults
@@ -164,7 +164,7 @@ class _Blind(Task):
 def _differs_blind(
     scores: np.ndarray, method: Any, paths: Sequence[Path], task: Task, engine: Any, seed: int
 ) -> str | None:
-    """A method that reaches for the task behind ``check.answer`` scores otherwise where that task knows nothing."""
+    """Detect a method that reaches the task behind ``check.answer``: it scores differently if that task knows no answers."""
     try:
         return _differs(scores, check(method, paths, engine, _Blind(task), seed)[0])
     except ScoringError as error:
@@ -177,7 +177,7 @@ def _differs(one: np.ndarray, other: np.ndarray) -> str | None:
 
 
 class _Counting:
-    """An engine that counts the tokens that a pruner's calls read behind prefixes."""
+    """An engine that counts the tokens fed by a pruner's calls."""
 
     def __init__(self, engine: Any) -> None:
         self._engine, self.read = engine, 0
@@ -214,7 +214,7 @@ def _disturbs(score: Any, prefixes: Sequence[Path], engine: Any, task: Task) -> 
 
 
 def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: int = 0) -> Iterator[Finding]:
-    """Check an engine: interruption, batch composition and the ledger change nothing, and a bench runs on it."""
+    """Check an engine: interruption and batch composition change no token, all tokens are charged, and a bench runs on it."""
     problems = task.problems("dev", 3)
     max_tokens = task.defaults.max_tokens
     whole = engine.launch(problems, PATHS, max_tokens, seed)
@@ -237,7 +237,7 @@ def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: in
 
 
 def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Finding]:
-    """A bench of the controls on an engine stores its paths, reads them again and scores them, whatever signals it has."""
+    """A bench of the controls must store the engine's paths, read them back and score them, whatever signals it provides."""
     with TemporaryDirectory() as folder:
         spec = RunSpec.of(task, engine, PATHS, task.defaults.max_tokens, [Stage(prefix, PATHS // 2)], seed=seed)
         run = Run(spec, task, engine, 3, FilePath(folder) / "results", FilePath(folder) / "bank")
@@ -253,7 +253,7 @@ def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Fi
 
 
 def task_conformance(task: Task) -> Iterator[Finding]:
-    """Check a task: stable, distinct problems whose own answer is graded right and vote-ready."""
+    """Check a task: its problems are stable and distinct, its splits disjoint, and its gold answers are graded right."""
     problems = task.problems("test", 20)
     yield "is the same every time", None if problems == task.problems("test", 20) else "two calls differ"
     yield "has distinct ids", None if len({p.id for p in problems}) == len(problems) else "an id repeats"

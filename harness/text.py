@@ -1,4 +1,4 @@
-"""One line for a person: did-you-mean, and errors as text."""
+"""One-line messages for users: suggestions for misspelt names, and errors as text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from harness.api import PathpruneError
 from harness.public import private
 
-LONGEST = 1000  # characters of an error that are shown and recorded
-LONGEST_NAME = 200  # bytes; with a suffix such as .parquet.part a file's name stays below the 255 of most systems
+LONGEST = 1000  # characters of an error message, shown or recorded
+LONGEST_NAME = 200  # bytes; leaves room for suffixes within the 255 bytes that most file systems allow
 
 
 def unknown(noun: str, name: str, known: list[str]) -> str:
-    """``unknown task 'hand'; did you mean hands?``, or all names where none is near."""
+    """``unknown task 'hand'; did you mean hands?``, or a list of all names if none is similar."""
     near = get_close_matches(name, known, 1)
     return f"unknown {noun} {shown(name)}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
 
 
 def literal(text: str) -> Any:
-    """An option's value: a whole number, a number, true or false, or the text itself."""
-    for kind in (int, float) if text.isascii() and "_" not in text else ():  # Python reads more than a user means
+    """Parse an option's value: int, float, bool, or else the text itself."""
+    for kind in (int, float) if text.isascii() and "_" not in text else ():  # Python accepts more than users mean
         try:
             return kind(text)
         except ValueError:
@@ -31,17 +31,17 @@ def literal(text: str) -> Any:
 
 
 def one_line(text: str) -> str:
-    """A text on one line that shows as it is: control characters and turns of direction are written out."""
+    """A text on one line: white space becomes a space, other unprintable characters are escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in one line that any terminal prints; a user's mistake already reads as one."""
+    """An error as one printable line: its class and message, or only the message of a PathpruneError."""
     try:
         text = str(error)
-    except (Exception, SystemExit):  # an exception of others may not even have a text
+    except (Exception, SystemExit):  # str() of a third-party exception may raise
         text = "(it has no text)"
     if not isinstance(error, PathpruneError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -49,21 +49,21 @@ def reason(error: BaseException) -> str:
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """A wrong value as an error shows it: short, and the same in every process."""
+    """A wrong value for an error message: short, and without addresses, which differ between processes."""
     try:
         text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
-    except (Exception, SystemExit):  # a value of others may not even have a text
+    except (Exception, SystemExit):  # repr() of a third-party value may raise
         text = f"<{type(value).__name__}>"
     return _cut(one_line(re.sub(r" at 0x[0-9a-fA-F]+", "", text)), most)
 
 
 def shorten(text: str, most: int = LONGEST) -> str:
-    """One line of printable characters, cut where it is long."""
+    """One line of printable characters, truncated to ``most``."""
     return _cut(one_line(" ".join(text.split())), most)
 
 
 def is_utf8(text: str) -> bool:
-    """Is it of whole characters, with no half of a surrogate pair, which no file holds?"""
+    """Whether a text can be encoded as UTF-8: it has no lone surrogates."""
     return str.isascii(text) or str.encode(text, errors="ignore").decode() == text
 
 
@@ -72,7 +72,7 @@ def _cut(line: str, most: int) -> str:
 
 
 def unfit(name: Any) -> str | None:
-    """Why a name, such as a problem's id, cannot be a file's name inside a folder; None where it can."""
+    """Why a name, such as a problem's id, cannot be a file name; None if it can."""
     if not isinstance(name, str):
         return f"is {shown(name)}, not a text"
     if not name.strip() or name in (".", ".."):

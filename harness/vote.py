@@ -1,7 +1,7 @@
-"""Votes over canonical answers: each turns answers and scores into weights, and the heaviest answer wins.
+"""Votes over canonical answers: each vote turns scores into weights, and the answer with the largest total weight wins.
 
-A path without an answer does not vote, though a rule may rank it among the others; a tie goes to the answer seen first. A vote is a function of the kept paths in
-index order and of their scores, so it is replayed, never recorded with the scores.
+A path without an answer has no vote, although some votes include it in the ranking. Ties go to the answer seen first. A
+vote is a function of the kept paths in index order and their scores, so it is replayed and never recorded.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ FILTERED_SHARE = 0.1  # DeepConf's eta (arXiv 2508.15260): the top 10 % by confi
 
 def _weighted(scores: np.ndarray, answered: np.ndarray) -> np.ndarray:
     if (scores[answered] < 0).any():
-        raise PathpruneError("vote 'weighted' needs scores of 0 or more, as probabilities are; use borda")
+        raise PathpruneError("vote 'weighted' needs scores of 0 or more, such as probabilities; use borda")
     return scores
 
 
 def _borda(scores: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """(k - rank)^p with rank 0 the best of all k, answered or not (Self-Certainty, arXiv 2502.18581); ties to the lower index."""
+    """(k - rank)^p, with rank 0 for the best of all k paths, answered or not (Self-Certainty, arXiv 2502.18581)."""
     return np.asarray((len(scores) - _ranks(scores)) ** BORDA_POWER)
 
 
 def _filtered(scores: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """DeepConf's filtered vote: of the paths with an answer those at or above the percentile vote, weighted by their scores."""
+    """DeepConf's filtered vote: paths with an answer and a score in the top share vote, weighted by their scores."""
     bar = np.quantile(scores[answered], 1 - FILTERED_SHARE)
     return np.where(scores >= bar, _weighted(scores, answered), 0.0)
 
@@ -54,12 +54,15 @@ VOTES: dict[str, Weigh] = {
 
 
 def weights(rule: str, scores: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """What each of k kept paths weighs in a vote, float64 ``[k]``: 0 for one without an answer.
+    """The vote weights of k kept paths, float64 ``[k]``; 0 for a path without an answer.
 
     Args:
         rule: a name in ``VOTES``.
         scores: ``[k]``, of paths in index order.
-        answered: bool ``[k]``, which of them have an answer.
+        answered: bool ``[k]``, which paths have an answer.
+
+    Raises:
+        PathpruneError: the vote does not accept negative scores.
     """
     if not answered.any():
         return np.zeros(len(scores))
@@ -67,18 +70,18 @@ def weights(rule: str, scores: np.ndarray, answered: np.ndarray) -> np.ndarray:
 
 
 def vote(rule: str, answers: Sequence[str | None], scores: np.ndarray) -> str | None:
-    """The winning answer."""
+    """The winning answer, None if no path votes. For the arguments see ``weights``."""
     answered = np.array([answer is not None for answer in answers], dtype=bool)
     return heaviest(answers, weights(rule, np.asarray(scores), answered))
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
-    """The most frequent answer."""
+    """The majority vote: the most frequent answer."""
     return vote("majority", answers, np.zeros(len(answers)))
 
 
 def heaviest(answers: Sequence[str | None], weight: np.ndarray) -> str | None:
-    """The answer of the largest total weight, ties to the one seen first; None where nobody votes."""
+    """The answer with the largest total weight, ties to the one seen first; None if no path votes."""
     totals: dict[str, float] = {}
     for answer, w in zip(answers, weight, strict=True):
         if answer is not None and w > 0:

@@ -1,4 +1,4 @@
-"""On what a verb works: task, engine, lengths and seed, as they were asked for, opened at first use."""
+"""The subject of a command: task, engine, lengths and seed, opened at first use."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WHOLE = re.compile(r"[0-9]{1,10}")
 
 @dataclass(frozen=True)
 class Where:
-    """Names or objects, and the task's defaults for what is not given.
+    """Task, engine and lengths as given, with the task's defaults for the rest.
 
     Args:
         task_given: a task's spec, a file of problems, a ``harness.api.Task``, or an imported pool.
-        model_given: an embedded model's name, a folder of transformers or a hub id; None for the task's.
+        model_given: an embedded model's name, a transformers folder or a hub id; None for the task's.
         engine_given: an engine's spec, or a ``harness.api.Engine``.
-        sampling: options such as ``{"temperature": 0.6}``, or ``temperature=0.6,top_p=0.95`` in one string.
-        prefix_given, limit_given: prefix length and longest path in tokens; None for the task's. Of a pool, see
-            ``harness.imports.units``.
+        sampling: options such as ``{"temperature": 0.6}``, or the string ``temperature=0.6,top_p=0.95``.
+        prefix_given, limit_given: prefix length and maximum path length in tokens; None for the task's. For a pool's units
+            see ``harness.imports.units``.
         seed: of the random streams.
     """
 
@@ -42,7 +42,7 @@ class Where:
 
     @cached_property
     def pool(self) -> Any:
-        """The imported pool (``harness.imports.pool.Pool``) that is given as task, or None."""
+        """The imported pool (``harness.imports.pool.Pool``) if one is given as task, else None."""
         if isinstance(self.task_given, str):
             return None
         from harness.imports.pool import Pool
@@ -51,7 +51,7 @@ class Where:
 
     @cached_property
     def _cut(self) -> tuple[Any, int | None]:
-        """Of a pool: its view in the unit of the prefix length, and that length."""
+        """For a pool: its view in the unit of the prefix length, and that length."""
         from harness.imports.units import view_of
 
         return view_of(self.pool, self.prefix_given)
@@ -74,38 +74,38 @@ class Where:
 
     @property
     def prefix(self) -> int:
-        """Prefix length L in tokens, of a pool in the unit that it is given in."""
+        """Prefix length L in tokens; for a pool in the unit in which it was given."""
         if self.pool is not None:
             return given(self._cut[1], self.task.defaults.prefixes[0])
         if isinstance(self.prefix_given, str) and WHOLE.fullmatch(self.prefix_given):
             return int(self.prefix_given)
         if self.prefix_given is not None and not isinstance(self.prefix_given, int):
             raise PathpruneError(
-                f"a prefix is a whole number of tokens, not {shown(self.prefix_given)}; shares and words are for imported pools"
+                f"a prefix must be an integer number of tokens, not {shown(self.prefix_given)}; shares and words are for imported pools"
             )
         return given(self.prefix_given, self.task.defaults.prefixes[0])
 
     @property
     def limit(self) -> int:
-        """Longest path in tokens."""
+        """Maximum path length in tokens."""
         if self.pool is not None and self.limit_given is not None:
             raise PathpruneError(
-                f"paths of pool {self.pool.name} are as long as they are; leave out {advice.option(max_tokens='...')}"
+                f"paths of pool {self.pool.name} have fixed lengths; leave out {advice.option(max_tokens='...')}"
             )
         return given(self.limit_given, self.task.defaults.max_tokens)
 
     @cached_property
     def engine(self) -> Any:
-        """The engine, opened; its weights are loaded when it is first used."""
+        """The opened engine; weights are loaded at first use."""
         return self.open(self.task)
 
     @property
     def by_name(self) -> bool:
-        """Can another process open the same?"""
+        """Whether another process can open the same task and engine by name."""
         return isinstance(self.task_given, str) and isinstance(self.engine_given, str)
 
     def open(self, task: Any) -> Any:
-        """The engine, with the task's own sampling where no other was asked for."""
+        """Open the engine, with the task's sampling as the default."""
         if self.pool is not None:
             from harness.imports.engine import ImportedEngine
 
@@ -113,36 +113,34 @@ class Where:
         return self._named(task)
 
     def _inner(self, task: Any) -> Any:
-        """The engine of the model that is to read a pool's paths; None where none is given."""
+        """The engine whose model reads a pool's paths; None if no model is given."""
         if self.model_given is None and isinstance(self.engine_given, str):
             if self.engine_given.partition(":")[0] != DEFAULT_ENGINE:
                 raise PathpruneError(
-                    f"pool {self.pool.name} is read by an engine only with a model: {advice.option(model='...')}; or leave out the engine"
+                    f"reading pool {self.pool.name} with an engine needs a model: {advice.option(model='...')}; or leave out the engine"
                 )
             return None
         return self._named(task)
 
     def _named(self, task: Any) -> Any:
-        """The engine that is given by name, or as an object."""
+        """The engine as given, by name or as an object."""
         if not isinstance(self.engine_given, str):
             if self.model_given or self.sampling:
-                raise PathpruneError(
-                    "an engine that is an object has its model and sampling; leave out model and sampling"
-                )
+                raise PathpruneError("an engine object already has a model and sampling; leave out model and sampling")
             return registry.complete(self.engine_given, type(self.engine_given).__name__)
         if self.model_given is not None and not isinstance(self.model_given, str | PurePath):
-            raise PathpruneError(f"model is a name or a folder, not {shown(self.model_given)}")
+            raise PathpruneError(f"model must be a name or a folder, not {shown(self.model_given)}")
         name, options = registry.options_of(self.engine_given)
         options = {**task.defaults.engine, **options}
         drawn = self._drawn(task)
         try:
             return registry.engine(name, str(self.model_given or task.defaults.model), drawn, **options)
         except TypeError as error:
-            raise PathpruneError(f"engine {name}: {error}") from error  # options may hold a key
+            raise PathpruneError(f"engine {name}: {error}") from error  # do not show options, which may include a key
 
     @property
     def drawn(self) -> Sampling:
-        """How tokens are drawn: as the task says, but for what was asked for."""
+        """The sampling: the task's, with the overrides that were given."""
         return self._drawn(self.task)
 
     def _drawn(self, task: Any) -> Sampling:
@@ -154,12 +152,12 @@ class Where:
 
 
 def _sampling(wanted: str | Mapping[str, Any] | Sampling) -> Mapping[str, Any]:
-    """Options of ``harness.api.Sampling`` as they were asked for."""
+    """The given options of ``harness.api.Sampling``."""
     if isinstance(wanted, Sampling):
         return asdict(wanted)
     options = registry.options_of(f"sampling:{wanted}")[1] if isinstance(wanted, str) else wanted
     if not isinstance(options, Mapping):
-        raise PathpruneError(f"sampling is options such as temperature=0.6, not {shown(options)}")
+        raise PathpruneError(f"sampling must be options such as temperature=0.6, not {shown(options)}")
     known = [f.name for f in fields(Sampling)]
     for name in options:
         if name not in known:
@@ -168,5 +166,5 @@ def _sampling(wanted: str | Mapping[str, Any] | Sampling) -> Mapping[str, Any]:
 
 
 def given(value: int | None, default: int) -> int:
-    """The value, or the default where there is none; 0 is a value."""
+    """The value, or the default if it is None."""
     return default if value is None else value

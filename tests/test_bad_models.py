@@ -146,7 +146,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
     "template raises": (text("chat_template.jinja", "{{ raise_exception('no') }}"), "chat template"),
     "template of nothing": (text("chat_template.jinja", "{{ messages[3].content }}"), "with chat=false"),
     "template that reaches out": (text("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "is unsafe"),
-    "template without text": (text("chat_template.jinja", "{{ '' }}"), "makes no tokens of the prompt"),
+    "template without text": (text("chat_template.jinja", "{{ '' }}"), "produces no tokens for the prompt"),
     "weights cut": (cut("model.safetensors", -100), "model.safetensors is missing or damaged"),
     "header cut": (cut("model.safetensors", 50), "model.safetensors is missing or damaged"),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors is missing or damaged"),
@@ -225,7 +225,7 @@ def others(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("bert", "is no causal decoder: its tokens see those behind them"),
+        ("bert", "is no causal decoder: its tokens attend to later ones"),
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
         ("vit", "its configuration (vit) has no vocab_size"),
@@ -257,8 +257,8 @@ def test_a_model_that_does_not_write_is_refused(kind: str, says: str, tiny_model
         ("hf", {"rows": "many"}, "rows is a whole number"),
         ("hf", {"rows": NAN}, "rows is a whole number"),
         ("hf", {"row": 4}, "did you mean rows?"),
-        ("hf", {"dtype": "float8"}, "dtype is float32, float16 or bfloat16"),
-        ("hf", {"dtype": 16}, "dtype is float32"),
+        ("hf", {"dtype": "float8"}, "dtype must be float32, float16 or bfloat16"),
+        ("hf", {"dtype": 16}, "dtype must be float32"),
         ("hf", {"revision": 12}, "is read as a number"),
         ("vllm", {"memory": NAN}, "memory is GiB"),
         ("vllm", {"memory": -1}, "memory is GiB"),
@@ -327,7 +327,7 @@ def test_memory_that_runs_out_while_sampling_names_its_options(
     ],
 )  # fmt: skip
 def test_a_sampling_is_made_of_numbers_in_range(options: dict[str, Any]) -> None:
-    assert "temperature is from 0 to 1000" in refusal(lambda: Sampling(**options))
+    assert "temperature must be from 0 to 1000" in refusal(lambda: Sampling(**options))
 
 
 @pytest.mark.parametrize(
@@ -685,7 +685,7 @@ def test_convert_replaces_only_what_it_wrote(gguf_file: Path, tmp_path: Path) ->
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("kept")
     assert "holds no converted model" in refusal(lambda: convert(gguf_file, tmp_path / "mine"))
-    assert "choose a folder of its own" in refusal(lambda: convert(gguf_file, gguf_file.parent))
+    assert "choose a separate folder" in refusal(lambda: convert(gguf_file, gguf_file.parent))
     assert (tmp_path / "mine" / "x").read_text() == "kept"
 
 

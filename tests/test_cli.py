@@ -142,7 +142,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--engine", "hf", "--model", "nobody/nothing", "--pruner", "logprob"), "cannot load model nobody/nothing"),
         (("--sampling", "temprature=1"), "did you mean temperature?"),
         (("--sampling", "top_p=0"), "top_p in (0, 1]"),
-        (("--engine", "hf:dtype=float99", "--model", "hands"), "dtype is float32, float16 or bfloat16"),
+        (("--engine", "hf:dtype=float99", "--model", "hands"), "dtype must be float32, float16 or bfloat16"),
         (("--engine", "hf:foo=1", "--model", "hands"), "engine hf does not take foo=1"),
         (("--prefix", "0"), "0 is too small: give 1 or more"),
         (("--problems", "0"), "1 or more"),
@@ -189,7 +189,7 @@ def test_a_refused_write_is_one_line_and_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
-    assert code == 2 and error[1] in out and "what is finished is kept" in out
+    assert code == 2 and error[1] in out and "finished work is kept" in out
     assert {f: f.read_bytes() for f in before} == before
     assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
 

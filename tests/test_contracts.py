@@ -262,14 +262,14 @@ def test_a_task_that_breaks_its_contract_is_named(how: str, says: str, tmp_path:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"n": "8"}, "n is a whole number, not '8'"),
-        ({"keep": 2.5}, "stage 1 keep is a whole number, not 2.5"),
-        ({"prefix": True}, "stage 1 prefix is a whole number"),
-        ({"seed": "a"}, "seed is a whole number"),
-        ({"limit": 20.0}, "limit is a whole number"),
-        ({"problems": "3"}, "problems is a whole number"),
+        ({"n": "8"}, "n must be an integer, not '8'"),
+        ({"keep": 2.5}, "stage 1 keep must be an integer, not 2.5"),
+        ({"prefix": True}, "stage 1 prefix must be an integer"),
+        ({"seed": "a"}, "seed must be an integer"),
+        ({"limit": 20.0}, "limit must be an integer"),
+        ({"problems": "3"}, "problems must be an integer"),
         ({"stages": [5, 6], "prefix": None}, "pairs of a prefix length and a number kept"),
-        ({"stages": [(5, 4, 3)], "prefix": None}, "the place of a cut is one of token, step, forced, not 3"),
+        ({"stages": [(5, 4, 3)], "prefix": None}, "the place of a cut must be one of token, step, forced, not 3"),
         ({"stages": [(5, 4, "step", 3)], "prefix": None}, "pairs of a prefix length and a number kept"),
         ({"ended": "cuont"}, "did you mean count"),
         ({"engine": Dice}, r"Dice is a class; give an engine: Dice\(\.\.\.\)"),
@@ -308,5 +308,5 @@ def test_needs_may_be_a_list_and_a_task_names_no_folder_above(tmp_path: FilePath
     table = pp.bench(listed, engine=Dice(), results=tmp_path / "r", bank=tmp_path / "b", **ASKED)
     assert not table.failures
     away = type("Away", (Toy,), {"name": "../../away"})
-    with pytest.raises(PathpruneError, match="holds no slash"):
+    with pytest.raises(PathpruneError, match="has a slash"):
         pp.bench("first", results=tmp_path / "r", **(ASKED | {"task": away(), "engine": Dice()}))

@@ -36,7 +36,7 @@ REFUSED = {
     "mamba": "layers of the kind linear_attention",
     "deepseek_v32": "layers of the kind indexed_attention",
     "openai-gpt": "keeps no keys and values",
-    "bart": "computes other states over stored keys and values",
+    "bart": "computes different states with stored keys and values",
     "bert": "is no causal decoder",
 }
 NOT_MADE = {  # no model at all: they lack a package, a part that sees or hears, or a model that they assist

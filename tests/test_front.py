@@ -196,7 +196,7 @@ def test_an_identity_names_weights_and_nothing_of_ours(identity: Any, says: str,
 
 
 def test_a_class_named_as_a_registered_pruner_is_refused(here: FilePath) -> None:
-    with pytest.raises(PathpruneError, match="named logprob, as a registered pruner is; rename it"):
+    with pytest.raises(PathpruneError, match="named logprob, like a registered pruner; rename it"):
         pp.bench(type("logprob", (Late,), {}), **TOY)
 
 
@@ -286,7 +286,7 @@ def test_a_live_run_has_a_frame(here: FilePath) -> None:
         ({"pruners": []}, "no pruner given"),
         ({"pruners": [3]}, "is not a pruner"),
         ({"workers": 2, "pruners": Late}, "give task, engine and pruners as strings"),
-        ({"problems": 0}, "problems is 1 or more"),
+        ({"problems": 0}, "problems must be 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(wrong: dict[str, Any], says: str, here: FilePath) -> None:

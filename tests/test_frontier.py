@@ -272,7 +272,7 @@ def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any,
     ("wanted", "told"),
     [
         ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule and no scorer"), ({"scorers": 3}, "names of methods"),
-        ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws is a whole number"),
+        ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws must be an integer"),
         ({"only": 3}, "only is terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
     ],
 )  # fmt: skip
@@ -284,7 +284,7 @@ def test_what_the_front_is_asked_is_checked(verb: Any, wanted: Any, told: str, t
 
 @pytest.mark.parametrize(("budget", "latency"), [(0, None), (float("nan"), None), ("1", None), (1, -1), (1, True)])
 def test_a_budget_is_a_number_above_zero(budget: Any, latency: Any) -> None:
-    with pytest.raises(PathpruneError, match="is a number above 0"):
+    with pytest.raises(PathpruneError, match="must be a number above 0"):
         session.recommend(budget, latency=latency)
 
 

@@ -202,7 +202,7 @@ def test_labels_of_a_data_set_are_read_and_never_made_there(hub: dict[str, str],
     assert not list((tmp_path / "hf").rglob("huge.parquet"))  # of a data set, only what is read is downloaded
     short = read("hf://me/labels", "9")
     assert short.returncode == 1 and "labels of 3 of 9 problems are missing in hf://me/labels" in short.stderr
-    assert "are made in a folder" in read("hf://me/labels", "9", "make").stderr
+    assert "must be created in a local folder" in read("hf://me/labels", "9", "make").stderr
     assert read("hf://me/labels", "6", HF_HUB_OFFLINE="1").stdout.split() == [name, digest]  # from the cache
     absent = read("hf://me/nothing", "6", HF_HUB_OFFLINE="1")
     assert "hub repository me/nothing: " in absent.stderr and len(absent.stderr.splitlines()) == 1

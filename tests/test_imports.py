@@ -600,8 +600,8 @@ def test_a_leaderboard_of_a_pool_prunes_and_leaves_the_published_one_alone(here:
         (("bench", "--pool", "mine", "--task", "toy"), "leave out --task"),
         (("bench", "--pool", "mine", "--live"), "nothing to sample"),
         (("bench", "--pool", "mine", "--workers", "2"), "leave out workers"),
-        (("bench", "--pool", "mine", "--max-tokens", "9"), "as long as they are"),
-        (("bench", "--pool", "mine", "--engine", "vllm"), "only with a model"),
+        (("bench", "--pool", "mine", "--max-tokens", "9"), "have fixed lengths"),
+        (("bench", "--pool", "mine", "--engine", "vllm"), "needs a model"),
         (("bench", "--pool", "mine", "--pruner", "stop"), "the model may"),
         (("bench", "--pool", "mine", "--pruner", "stop", "--model", "hands"), "no token ids"),
         (("import", "nowhere.jsonl", "--name", "x"), "no file or folder at nowhere.jsonl"),
@@ -927,5 +927,5 @@ def test_what_was_trained_on_a_pool_is_benched_on_another(
     assert code == 0, said
     bench = ("bench", "--model", "hands", "--prefix", "22", "--pruner", "linear-probe,logprob", "--keep", "2", "--pool")
     code, said = run_cli(*bench, "one")
-    assert code == 2 and "trained on problems of this very pool, from number 4 on; bench the 4 before them" in said
+    assert code == 2 and "trained on problems of this pool, from number 4 on; bench only the 4 before them" in said
     assert run_cli(*bench, "one", "--problems", "4")[0] == run_cli(*bench, "two")[0] == 0

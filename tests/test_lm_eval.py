@@ -381,7 +381,7 @@ def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
     toy = {"pretrained": "toy", "engine": "toy", "answers": "toy", "pruner": "shortest"}
     for options, says in (
         ({"keep": 9, "n": 8}, "keep=9"),
-        ({"pruner": "deepconf-online"}, "decision rule of its own"),
+        ({"pruner": "deepconf-online"}, "its own decision rule"),
         ({"pruner": "shortst"}, "did you mean shortest"),
     ):
         with pytest.raises(PathpruneError, match=says):

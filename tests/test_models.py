@@ -231,11 +231,11 @@ def named(folder: Path) -> None:
     [
         (lambda folder: None, {"chat": True}, "has no chat template; leave out chat=true"),
         (lambda folder: None, {"thinking": False}, "has no switch for thinking"),
-        (named, {}, "has chat templates named rag and none named default"),
+        (named, {}, "has chat templates named rag but none named default"),
         (lambda f: (f / "chat_template.jinja").write_text("{{ raise_exception('only tools') }}"), {}, "cannot be used (only tools)"),
         (lambda f: (f / "chat_template.jinja").write_text("{% for m in messages %}"), {}, "cannot be used ("),
         (lambda f: (f / "chat_template.jinja").write_text("{{ messages[3].content }}"), {}, "cannot be used ("),
-        (lambda f: (f / "chat_template.jinja").write_text(" "), {}, "leaves out what is asked"),
+        (lambda f: (f / "chat_template.jinja").write_text(" "), {}, "omits the user's message"),
     ],
     ids=["absent", "absent with a switch", "named only", "raising", "broken", "of other turns", "blank"],
 )  # fmt: skip

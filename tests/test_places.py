@@ -392,15 +392,15 @@ def test_the_shares_of_a_scorer_along_places_have_a_line_with_a_rule(steps_run: 
         ("step@:4", "is not PREFIX:KEEP"),
         ("step@x:4", "is not PREFIX:KEEP"),
         ("step:16:4", "is not PREFIX:KEEP"),
-        ("step@16:4,forced@16:2", "does not lie behind"),
-        ("step@16:4,9:2", "does not lie behind"),
+        ("step@16:4,forced@16:2", "does not come after"),
+        ("step@16:4,9:2", "does not come after"),
         ("step@16:4,forced@30:5", "keep 5 is not between"),
         ("step@48:4", "prefix 48 is not between"),
         ("forced@0:4", "prefix 0 is not between"),
         ([(16, 4, "stepp")], "did you mean step"),
-        ([(16, 4, 3)], "the place of a cut is one of token, step, forced, not 3"),
-        ([(16, 4, ["step"])], "the place of a cut is one of"),
-        ([(16, 4, "step", 1)], "stages are pairs"),
+        ([(16, 4, 3)], "the place of a cut must be one of token, step, forced, not 3"),
+        ([(16, 4, ["step"])], "the place of a cut must be one of"),
+        ([(16, 4, "step", 1)], "stages must be pairs"),
     ],
 )
 def test_a_bad_schedule_is_one_line(stages: Any, told: str, steps_run: Callable[..., Run]) -> None:
@@ -420,7 +420,7 @@ class Mute(ToyEngine):
 @pytest.mark.parametrize(
     ("stages", "where", "told"),
     [
-        ("step@16:4", {"task": Stepless()}, "task toy does not say what ends one"),
+        ("step@16:4", {"task": Stepless()}, "which task toy does not define"),
         ("forced@16:4", {"engine": Mute()}, "needs 'forced', which engine toy does not provide"),
     ],
 )

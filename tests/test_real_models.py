@@ -62,7 +62,7 @@ def test_another_configuration_is_another_version() -> None:
         ("reasoning_gym:chain_sun", "no dataset 'chain_sun'; did you mean chain_sum"),
         ("reasoning_gym:chain_sum,terms=3", "did you mean min_terms?"),
         ("reasoning_gym:chain_sum,min_terms=9,max_terms=2", "max_terms must be >= min_terms"),
-        ("reasoning_gym", "a name is missing"),
+        ("reasoning_gym", "needs a name"),
         ("hands:size=3", "unknown option of hands 'size'"),
         ("hans", "did you mean hands"),
     ],

@@ -117,7 +117,7 @@ def test_what_cannot_be_run_is_one_line(options: dict[str, Any], said: str) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"pruner": "random", "launch": 3, "prefix": 5}, "launch as many or more"),
+        ({"pruner": "random", "launch": 3, "prefix": 5}, "set launch to"),
         ({"pruner": "jaccard:units=words", "launch": 8, "prefix": 5}, "task=..."),
         ({"pruner": "verifier:lr=0.1", "launch": 8, "prefix": 5, "task": "hands"}, "no checkpoint"),
     ],

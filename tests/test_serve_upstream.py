@@ -263,7 +263,7 @@ def test_a_key_of_the_server_s_own_is_not_passed_on(
 def test_a_prompt_beyond_the_context_is_refused(fakes: list[FakeServer], hands: Hands) -> None:
     with served(fakes[0]) as server:
         answer = server.post(chat(" ".join(["a"] * 350), "hands"))
-        assert answer.status_code == 400 and "more than the 400 of the model's context" in answer.text
+        assert answer.status_code == 400 and "more than the model's context of 400 tokens" in answer.text
         assert server.post(chat(" ".join(["a"] * 350), "hands", stream=True)).status_code == 400
 
 

@@ -337,8 +337,8 @@ def test_impossible_decisions_are_errors() -> None:
     with pytest.raises(ScoringError, match="warm-up"):
         decide(warm, paths, None, Toy(), 0)
     for spent, voting, says in (
-        ([3, 4], [1, 1], "more tokens"),
-        ([3, 2], [1, 1], "aborted path votes"),
+        ([3, 4], [1, 1], "more spent tokens"),
+        ([3, 2], [1, 1], "aborted path a weight above 0"),
         ([3, 3], [1, -1], "negative"),
         ([3], [1], "of shape"),
     ):

@@ -163,8 +163,8 @@ def test_random_survivors_have_the_expected_cost() -> None:
     [
         ("16", "'16' is not PREFIX:KEEP"),
         ("16:a", "is not PREFIX:KEEP"),
-        ("16:4,9:2", "does not lie behind"),
-        ("16:4,16:2", "does not lie behind"),
+        ("16:4,9:2", "does not come after"),
+        ("16:4,16:2", "does not come after"),
         ("16:4,30:5", "keep 5 is not between 1 and the 4"),
         ("16:9", "keep 9 is not between 1 and n = 8"),
         ("16:0", "keep 0 is not between"),

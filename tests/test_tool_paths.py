@@ -453,10 +453,10 @@ def test_a_template_tells_of_the_tool_and_shows_its_answers(tiny_model: str) -> 
 @pytest.mark.parametrize(
     ("template", "chat", "says"),
     [
-        (None, {}, "tiny has no chat template, hence no format of tools"),
-        (QWEN.replace("<tool_call>", ""), {}, "chat template of tiny has no format of tools"),
-        (QWEN.replace("tools", "x"), {"tool_format": "hermes"}, "tells of no tools"),
-        (QWEN, {"tool_format": "harmony"}, "tells of no tools"),
+        (None, {}, "tiny has no chat template, hence no known tool format"),
+        (QWEN.replace("<tool_call>", ""), {}, "chat template of tiny has no known tool format"),
+        (QWEN.replace("tools", "x"), {"tool_format": "hermes"}, "does not describe tools"),
+        (QWEN, {"tool_format": "harmony"}, "does not describe tools"),
         (QWEN, {"tool_format": "herms"}, "did you mean hermes"),
         (QWEN.replace("m.role == 'tool'", "false").replace("{{ m.content }}<|im_end|>", "{{ '' if m.role == 'tool' else m.content }}"), {}, "shows no answers"),
     ],
@@ -473,7 +473,7 @@ def test_a_template_without_tools_is_refused_in_one_line(
     ("engine", "options", "says"),
     [
         ("toy", {"tools": "bash"}, "tools is python"),
-        ("toy", {"tool_format": "fenced"}, "goes with tools=python"),
+        ("toy", {"tool_format": "fenced"}, "requires tools=python"),
         ("toy", {"tools": "python", "tool_format": "fence"}, "did you mean fenced"),
         ("toy", {"tools": "python", "tool_seconds": 0}, "seconds of a processor"),
         ("toy", {"tools": "python", "unsafe_tool": True}, "does not take unsafe_tool=True"),

@@ -176,7 +176,7 @@ def test_a_lora_that_was_skipped_is_an_error(
     real, prefixes = StopLinear.add, [p.cut(22, hands_engine.decode) for p in paths[:4]]
     expected = states(served, prefixes)
     monkeypatch.setattr(StopLinear, "add", lambda self, *of: None if "layers.1." in self.name else real(self, *of))
-    with pytest.raises(PathpruneError, match="4 of 4 readings without their adapter"):
+    with pytest.raises(PathpruneError, match="4 of 4 states without their adapter"):
         states(served, prefixes)
     assert np.isfinite(served.probe(prefixes)).all(), "a reading without an adapter needs none"
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Engines: what samples the paths. Opening one costs nothing until it is used: weights are loaded at the first call."""
+"""Engines, which sample the paths. Opening an engine is cheap: the weights are loaded at the first call."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class LazyEngine:
-    """An engine that knows its spec without weights, so that a run whose paths are all stored never loads a model.
+    """An engine whose spec is known without the weights, so a run whose paths are all stored never loads a model.
 
-    The members of ``harness.api.Engine`` and ``Probing`` are declared here; everything else that an engine has (its
-    tokenizer, its counters) is looked up on it. Either loads the weights, once.
+    The members of ``harness.api.Engine`` and ``Probing`` are declared here; any other attribute, such as the tokenizer, is
+    forwarded to the engine. The first use of either loads the weights.
 
     Args:
-        spec: everything that decides the engine's tokens.
+        spec: everything that determines the engine's tokens.
         provides: the signals that the engine will provide.
         load: opens the engine itself.
-        device: where it is asked to compute, as torch names it; "" where that is its own choice.
-        spared: those signals that it saves something by leaving out.
+        device: the requested device, as torch names it; "" if the engine chooses.
+        spared: signals that are worth leaving out if they are not needed.
     """
 
     flops: FlopModel  # forwarded by ``__getattr__``, as is ``rows``
@@ -42,7 +42,7 @@ class LazyEngine:
         self.spec, self.provides, self._load, self._device, self.spared = spec, provides, load, device, spared
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
-        self._loading = RLock()  # several threads may be the first to use it
+        self._loading = RLock()  # several threads may use it first
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
         """See ``harness.api.Engine``."""
@@ -103,19 +103,19 @@ class LazyEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes; known without weights where it was asked for."""
+        """The device; loads the weights unless a device was requested."""
         return self._device if self._engine is None else str(getattr(self._engine, "device", self._device))
 
     def describe(self) -> dict[str, str]:
-        """Device and versions that the engine runs on, for a record."""
+        """Device and versions, for a record."""
         return self._loaded().describe()
 
     def drawing(self, sampling: Sampling, key: str = "") -> LazyEngine:
-        """The same engine with tokens drawn so, sharing its weights and what it has computed.
+        """The same engine with another sampling; it shares the weights and caches.
 
         Args:
-            sampling: how tokens are drawn.
-            key: in place of the engine's own, to a served model.
+            sampling: the new sampling.
+            key: an API key for a served model, replacing the engine's own.
         """
         spec = {**self.spec, "sampling": asdict(sampling)}
 
@@ -143,7 +143,7 @@ class LazyEngine:
         try:
             return self._load()
         except AttributeError as error:
-            # Passed on as it is, ``hasattr`` would take it for an engine that lacks the member asked for.
+            # If an AttributeError were passed on, ``hasattr`` would conclude that the engine lacks the attribute.
             raise RuntimeError(f"engine {self.spec['engine']} could not be opened: {error}") from error
 
 
@@ -153,17 +153,17 @@ EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "tra
 def open_hf(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """Transformers, in this process; see ``harness.engines.hf.engine``.
+    """Open the transformers engine in this process; see ``harness.engines.hf.engine``.
 
     Args:
         model: an embedded model's name, a local folder or a hub id.
-        sampling: how tokens are drawn.
-        revision: a hub id's branch, tag or commit.
+        sampling: how tokens are sampled.
+        revision: branch, tag or commit of a hub id.
         dtype: float32, float16 or bfloat16.
         options: those of ``options.HF`` and ``options.CHAT``.
 
     Raises:
-        PathpruneError: for a model that is not there, an unknown option or a dtype.
+        PathpruneError: a missing model, or an unknown option or dtype.
     """
     where, spec, options = _resolved("hf", model, sampling, revision, dtype, HF, options)
 
@@ -178,7 +178,7 @@ def open_hf(
 def open_vllm(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """The released vLLM package in this environment; see ``harness.engines.vllm.local`` and, for arguments, ``open_hf``."""
+    """Open the released vLLM package in this process; see ``harness.engines.vllm.local`` and, for the arguments, ``open_hf``."""
     where, spec, options = _resolved("vllm", model, sampling, revision, dtype, VLLM, options)
 
     def load() -> Any:
@@ -192,7 +192,7 @@ def open_vllm(
 def open_remote(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """A running ``vllm serve`` at ``url``; ``model`` and ``dtype`` say what it serves. For arguments, see ``open_hf``."""
+    """Connect to a running ``vllm serve`` at ``url``, which serves ``model`` in ``dtype``. For the arguments see ``open_hf``."""
     where, spec, options = _resolved("vllm-http", model, sampling, revision, dtype, REMOTE, options)
     if "url" not in options:
         address = advice.option(engine="vllm-http:url=http://host:8000")
@@ -207,7 +207,7 @@ def open_remote(
 
 
 def _with_statistics(spec: dict[str, Any], options: dict[str, Any], load: Callable[[], Any]) -> LazyEngine:
-    """vLLM as an engine; with ``statistics=false`` its paths have none, and lie in a bank of their own."""
+    """A vLLM engine; with ``statistics=false`` its paths have no token statistics and are stored in a separate bank."""
     statistics = options.pop("statistics", True)
     told = spec | ({} if statistics else {"statistics": False})
     engine = LazyEngine(told, EVERYTHING - {"trace"}, load, spared=frozenset({"token_stats"}))
@@ -217,9 +217,10 @@ def _with_statistics(spec: dict[str, Any], options: dict[str, Any], load: Callab
 def open_completions(
     model: str, sampling: Sampling, revision: str | None = None, dtype: str = "float32", **options: Any
 ) -> LazyEngine:
-    """A running ``vllm serve`` at ``url`` without our plug-in: texts and log-probabilities. For arguments, see ``open_remote``.
+    """Connect to a ``vllm serve`` at ``url`` without our plug-in: texts and log-probabilities only.
 
-    Its paths depend on where they are cut, so it is for serving and no engine of a bench.
+    Its paths depend on where they are cut, so it is suitable for serving but not for a bench. For the arguments see
+    ``open_remote``.
     """
     where, spec, options = _resolved("completions", model, sampling, revision, dtype, REMOTE, options)
 
@@ -232,7 +233,7 @@ def open_completions(
 
 
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:
-    """A seeded engine without weights, for tests and for trying a pruner out; see ``harness.engines.toy``."""
+    """Open the seeded toy engine without weights, for tests and for trying out a pruner; see ``harness.engines.toy``."""
     from harness.engines.toy import ToyEngine
 
     return ToyEngine(model, sampling, **options)
@@ -247,7 +248,7 @@ def _resolved(
     known: Mapping[str, Option],
     options: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Where the weights are, the spec that decides the engine's tokens, and the options that do not."""
+    """(location of the weights, the spec, which determines the tokens, and the options that do not)."""
     from harness.engines import identity
     from harness.engines.folders import has_weights
 
@@ -265,6 +266,6 @@ def _resolved(
         "dtype": dtype,
         "sampling": asdict(sampling),
     }
-    # Only if given: records written before these options existed keep their keys.
+    # Only if given, so that records from before these options keep their keys.
     spec |= ({"revision": commit} if commit else {}) | ({"chat": chat} if chat else {})
     return where, spec, {name: value for name, value in options.items() if name not in CHAT}

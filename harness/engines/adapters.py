@@ -1,4 +1,4 @@
-"""A trained adapter's folder, told from its JSON and headers: [STOP] embeddings and PEFT's files of a LoRA."""
+"""Validate a trained adapter's folder by its JSON and headers: [STOP] embeddings and PEFT's LoRA files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from harness.engines.folders import header, read_object
 
 EMBEDDINGS, CONFIG, WEIGHTS = "stop_embeddings.safetensors", "adapter_config.json", "adapter_model.safetensors"
 MOST_TOKENS, MOST_RANK = 1024, 1 << 16
-# What changes the base model, imports modules or adds other parts than a LoRA: none of it is ours.
+# Settings that change the base model, import modules or add more than a LoRA; all are refused.
 REFUSED = (
     "modules_to_save", "layer_replication", "megatron_config", "trainable_token_indices", "eva_config",
     "corda_config", "lora_ga_config", "velora_config", "monteclora_config", "use_qalora", "arrow_config", "kasa_config",
     "exclude_modules", "loftq_config", "alora_invocation_tokens",
 )  # fmt: skip
-INITIAL = (True, False, "gaussian")  # others (PiSSA, OLoRA) are over changed base weights
+INITIAL = (True, False, "gaussian")  # other initialisations (PiSSA, OLoRA) change the base weights
 MODULE = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.(weight|bias)")
 DORA = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
 LAYER = re.compile(r"^(.*?\.)(\d+)(\..*)$")
 
 
 def examine(folder: Path) -> None:
-    """Refuse an adapter that is incomplete or of another kind than a LoRA on a model's linear layers.
+    """Refuse an adapter that is incomplete, or that is not a LoRA on linear layers.
 
     Raises:
         PathpruneError: the first fault, by file and field.
@@ -46,10 +46,10 @@ def examine(folder: Path) -> None:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """The configuration of a folder's LoRA, held to what this package computes.
+    """The LoRA configuration of a folder, validated against what this package supports.
 
     Raises:
-        PathpruneError: a field of the wrong type, out of range, or of a kind that is refused.
+        PathpruneError: a field of the wrong type, out of range, or unsupported.
     """
     file = folder / CONFIG
     config = read_object(file)
@@ -79,7 +79,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
-    """Each module has A and B of fitting shapes, and what one layer has every layer has."""
+    """Require matching A and B for each module, and the same modules in every layer."""
     pairs: dict[str, dict[str, list[int]]] = defaultdict(dict)
     for name, shape in shapes.items():
         found = MODULE.fullmatch(name)
@@ -96,25 +96,25 @@ def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, li
         a, b = pair["A"], pair["B"]
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise PathpruneError(f"{file}: A {a} and B {b} of {module} are no LoRA; train it again")
-        several = (
-            bool(config.get("target_parameters")) and a[0] % config["r"] == 0
-        )  # of many experts, one above the other
+        several = bool(config.get("target_parameters")) and a[0] % config["r"] == 0  # the experts' matrices, stacked
         if a[0] != config["r"] and not several and not config.get("rank_pattern"):
             raise PathpruneError(
                 f"{file}: {module} has rank {a[0]} and {CONFIG} names {config['r']}; restore its configuration"
             )
     targets = config["target_modules"]
     named = [t for t in targets if LAYER.match(t)] if isinstance(targets, list) else []
-    ends = {found.group(2, 3) for module in pairs if (found := LAYER.match(module))}  # files name a decoder differently
+    ends = {
+        found.group(2, 3) for module in pairs if (found := LAYER.match(module))
+    }  # files differ in the name of the decoder
     missing = sorted(t for t in named if (found := LAYER.match(t)) and found.group(2, 3) not in ends)
-    if missing:  # of a model whose layers differ, each module is named
+    if missing:  # a model whose layers differ lists each module by name
         raise PathpruneError(f"{file} lacks the LoRA of {missing[0]}; train it again")
     if not named and not config.get("layers_to_transform"):
         _every_layer(file, pairs)
 
 
 def uniform(modules: Iterable[str]) -> bool:
-    """Whether each layer has the same of these modules."""
+    """Whether every layer has the same modules."""
     return not _missing(modules)
 
 
@@ -124,7 +124,7 @@ def _every_layer(file: Path, modules: Iterable[str]) -> None:
 
 
 def _missing(modules: Iterable[str]) -> str:
-    """The first module that one layer has and another lacks; "" where none does."""
+    """The first module that one layer has and another lacks; "" if there is none."""
     layers: dict[tuple[str, str], set[int]] = defaultdict(set)
     for module in modules:
         if found := LAYER.match(module):

@@ -1,4 +1,4 @@
-"""From a GGUF file to a folder of safetensors, which every engine takes."""
+"""Convert a GGUF file to a safetensors folder, which every engine can load."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness.store.folders import apart, writable_folder
 
 ORIGIN = "origin.json"
 MAGIC, VERSIONS = b"GGUF", (2, 3)
-SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value, by its type
+SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes per value, by type
 TEXT, ARRAY = 8, 9
-DIMENSIONS = 8  # of a tensor; more are damage
+DIMENSIONS = 8  # maximum of a tensor; more means that the file is damaged
 
 
 def convert(file: Path, out: Path, dtype: str = "float32") -> Path:
@@ -25,15 +25,15 @@ def convert(file: Path, out: Path, dtype: str = "float32") -> Path:
 
     Args:
         file: the GGUF file.
-        out: the folder to write; one that is there is replaced if it was converted, too.
+        out: the folder to write; an existing one is replaced only if it is an earlier conversion.
         dtype: torch's name of the weights' precision.
 
     Returns:
         ``out``.
 
     Raises:
-        PathpruneError: if there is no such file, it ends early or transformers cannot read it, or ``out`` holds something else.
-        UnavailableError: if the package that reads GGUF is not installed.
+        PathpruneError: the file is missing, truncated or unreadable for transformers, or ``out`` is no earlier conversion.
+        UnavailableError: the gguf package is not installed.
     """
     if not file.is_file():
         raise PathpruneError(f"no file at {file}; give the path of a GGUF file")
@@ -56,7 +56,7 @@ def convert(file: Path, out: Path, dtype: str = "float32") -> Path:
 
 
 def _read(file: Path, dtype: str) -> tuple[Any, Any]:
-    """The model of a file with all of its tensors, and its tokenizer."""
+    """The model and the tokenizer in a GGUF file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -86,12 +86,12 @@ def _read(file: Path, dtype: str) -> tuple[Any, Any]:
 
 
 def skim(file: Path) -> None:
-    """Walk a GGUF file's header, holding every count and length in it to the bytes that are there.
+    """Validate a GGUF header: every count and length must fit the size of the file.
 
-    The readers of GGUF believe counts: one of 2^60 would keep them busy for years.
+    GGUF readers trust these counts; a damaged count of 2^60 would keep them busy for years.
 
     Raises:
-        PathpruneError: it is no GGUF file, or ends before what its header says.
+        PathpruneError: the file is not GGUF, or is truncated.
     """
     try:
         with file.open("rb") as stream:
@@ -101,7 +101,7 @@ def skim(file: Path) -> None:
 
 
 class _Header:
-    """A cursor over the header; ValueError where it would pass the end."""
+    """A cursor over the header; raises ValueError if it would pass the end."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream, self.size, self.order = stream, size, "<"
@@ -135,7 +135,7 @@ class _Header:
         return self.number("Q")
 
     def value(self, kind: int, depth: int = 0) -> None:
-        """Step over a value of a type."""
+        """Skip a value of a type."""
         if kind in SCALARS:
             self.skip(SCALARS[kind])
         elif kind == TEXT:
@@ -161,6 +161,6 @@ class _Header:
         self.stream.seek(length, os.SEEK_CUR)
 
     def room(self, count: int, each: int) -> None:
-        """Refuse ``count`` things of at least ``each`` bytes that the rest of the file cannot hold."""
+        """Refuse ``count`` items of at least ``each`` bytes if the rest of the file is too short for them."""
         if count * each > self.size - self.stream.tell():
             raise ValueError("it ends early, or a count in its header is damaged")

@@ -1,7 +1,7 @@
-"""What a model folder has to hold before anything reads it: told from JSON and headers, without torch, in milliseconds.
+"""Validate a model folder before it is loaded, by JSON and headers only: without torch, in milliseconds.
 
-A folder is somebody else's. Nothing of it runs here: JSON is parsed, the headers of safetensors are read, and what only
-unpickling or a folder's own Python could load is refused.
+Model folders are untrusted. Nothing in them is executed: JSON is parsed, safetensors headers are read, and a model that
+needs unpickling or its own Python code is refused.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from harness.api import PathpruneError
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 OBJECTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "tokenizer.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-LARGEST = 1 << 31  # no size in a configuration is larger
-# Names of one size in the configurations of different families.
+LARGEST = 1 << 31  # upper limit of any size in a configuration
+# Alternative names of a size in the configurations of different model families.
 SIZES = {
     "width": ("hidden_size", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -30,11 +30,15 @@ SIZES = {
     "context": ("max_position_embeddings", "n_positions"),
 }
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
-EXTRA_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")  # drafts behind the decoder's
+EXTRA_LAYERS = (
+    "num_nextn_predict_layers",
+    "mtp_num_hidden_layers",
+    "num_mtp_layers",
+)  # draft layers after the decoder's
 
 
 def examine(folder: Path) -> None:
-    """Refuse a model folder that no engine and no reader can load as it was meant.
+    """Refuse a model folder that cannot be loaded faithfully.
 
     Raises:
         PathpruneError: the first fault, by file and field.
@@ -54,10 +58,10 @@ def examine(folder: Path) -> None:
 
 
 def has_weights(folder: Path) -> None:
-    """Refuse a folder that only describes a model; a served model's may.
+    """Refuse a folder without weights, which is acceptable only for a served model.
 
     Raises:
-        PathpruneError: it has no safetensors.
+        PathpruneError: the folder has no safetensors file.
     """
     if not (folder / INDEX).exists() and not any(folder.glob("*.safetensors")):
         raise PathpruneError(f"{folder} holds no weights (model.safetensors); fetch or build the model again")
@@ -67,7 +71,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        PathpruneError: no such file, no JSON, or JSON of another type.
+        PathpruneError: the file is missing, is not JSON, or is JSON of another type.
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -79,20 +83,20 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def size_of(config: Mapping[str, Any], size: str) -> int | None:
-    """One of ``SIZES`` in a configuration, whatever its family calls it; None where it does not say."""
+    """One of ``SIZES`` in a configuration, under any of its names; None if it is not stated."""
     value = next((config[name] for name in SIZES[size] if config.get(name) is not None), None)
     return value if isinstance(value, int) else None
 
 
 def width_of(folder: Path) -> int | None:
-    """The width of a model folder's states; None where its configuration does not say."""
+    """The hidden size of the model in a folder; None if its configuration does not state it."""
     config = read_object(folder / CONFIG)
     text = config.get("text_config")
     return size_of(text if isinstance(text, dict) else config, "width")
 
 
 def _known(folder: Path, config: Mapping[str, Any]) -> None:
-    """A folder names a model type that transformers brings: its own Python is never run."""
+    """Require a model type that transformers includes, because the folder's own Python is never run."""
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise PathpruneError(f"{folder / CONFIG}: model_type is {_kind(kind)}, and has to be a name")
@@ -109,17 +113,17 @@ def _known(folder: Path, config: Mapping[str, Any]) -> None:
         if kind not in CONFIG_MAPPING_NAMES:
             raise PathpruneError(
                 f"{folder} needs Python code of its own (auto_map in config.json), which is never run; use a model whose type "
-                "transformers brings"
+                "transformers includes"
             )
 
 
 def _sizes(file: Path, config: Mapping[str, Any]) -> None:
-    """Every size is a whole number of 1 or more, and heads divide what they share."""
+    """Require positive integer sizes and numbers of heads that divide the sizes."""
     for names in SIZES.values():
         for name in names:
             value = config.get(name)
             if value is None or (isinstance(value, list) and name in ("intermediate_size", "num_key_value_heads")):
-                continue  # some families give one number for each layer
+                continue  # some families state one number per layer
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < LARGEST:
                 raise PathpruneError(f"{file}: {name} is {_shown(value)}, and has to be a whole number of 1 or more")
     width, heads, shared = (size_of(config, size) for size in ("width", "heads", "kv_heads"))
@@ -130,7 +134,7 @@ def _sizes(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _tensor_names(folder: Path) -> set[str]:
-    """Names of all tensors in a folder's safetensors; empty where it has no weights at all (a served model's folder)."""
+    """Names of all tensors in a folder's safetensors files; empty if it has no weights (a served model's folder)."""
     index = folder / INDEX
     if index.exists():
         return set(_indexed(folder, read_object(index)))
@@ -147,7 +151,7 @@ def _tensor_names(folder: Path) -> set[str]:
 
 
 def _indexed(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the tensors of an index, whose files lie in the folder and hold them."""
+    """Names of the tensors in an index; checks that its files are in the folder and contain them."""
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
         raise PathpruneError(f"{folder / INDEX} has no weight_map of names to files; fetch the model again")
@@ -165,10 +169,10 @@ def _indexed(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
 
 
 def header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors in a safetensors file, whose length is checked against what its header says.
+    """Names and shapes of the tensors in a safetensors file; its length is checked against the header.
 
     Raises:
-        PathpruneError: it is missing, empty, cut short or no safetensors.
+        PathpruneError: the file is missing, empty, truncated or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -180,7 +184,7 @@ def header(file: Path) -> dict[str, list[int]]:
 
 
 def _every_layer(folder: Path, config: Mapping[str, Any], names: set[str]) -> None:
-    """A configuration of fewer layers than the weights have would drop layers without a word."""
+    """Refuse a configuration with fewer layers than the weights, because layers would be dropped silently."""
     layers = size_of(config, "layers")
     if layers is None or any("encoder" in name or "vision" in name for name in names):
         return
@@ -203,6 +207,6 @@ def _shown(value: Any) -> str:
 
 
 def _short(error: BaseException) -> str:
-    """The first line of an error, of at most 160 characters, without the path that the sentence names already."""
+    """The first line of an error, at most 160 characters, without the path, which the message already names."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return text.splitlines()[0][:160]

@@ -1,4 +1,4 @@
-"""What prompts begin with in common, by token ids: computed once, it is shared by all of them."""
+"""Common prefixes ("heads") of prompts, by token ids. Each head is computed once and shared."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import groupby
 from harness.api import Heads
 
 Ids = tuple[int, ...]
-LEAST = 16  # tokens that a head has to save: a forward pass of its own for fewer takes longer than it saves
+LEAST = 16  # minimum tokens that a head must save; for fewer, the extra forward pass costs more than it saves
 
 
 def heads_of(sequences: Sequence[Ids], known: Sequence[Ids] = ()) -> Heads:
-    """Plan what to compute once for ``sequences``, where the KV of ``known`` heads is there.
+    """Plan the heads to compute for ``sequences``, given that the KV of ``known`` heads is cached.
 
-    A head leaves each of its sequences a token to read.
+    A head always leaves at least one token of each of its sequences to compute.
     """
     every = set(known)
     new: list[tuple[Ids, int]] = []
@@ -37,7 +37,7 @@ def _longest(ids: Ids, heads: set[Ids]) -> Ids:
 
 
 def _branches(ordered: Sequence[Ids], covered: int) -> Iterator[Ids]:
-    """Common beginnings of two or more of some sequences in order, of which ``covered`` tokens are a head already."""
+    """Common prefixes of two or more of some sorted sequences, whose first ``covered`` tokens are a head already."""
     if len(ordered) < 2:
         return
     common = min(shared(ordered[0], ordered[-1]), min(map(len, ordered)) - 1)

@@ -1,4 +1,4 @@
-"""Which weights a model's name stands for, told without loading them."""
+"""Resolve a model's name to its weights, and identify these, without loading them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HASHED_WHOLE = 2 << 30  # bytes; a larger weight file is identified by its size 
 EDGE = 1 << 20
 DECIDING = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt"}
 COMMIT = re.compile("[0-9a-f]{40}")
-RECORDS = {"training.json"}  # says where weights come from and decides nothing
+RECORDS = {"training.json"}  # documents the origin of the weights; does not affect tokens
 
 
 def locate(model: str) -> str:
-    """Where a model's files are: the folder of an embedded model, a local folder, or a hub id unchanged.
+    """The location of a model: the folder of an embedded model, a local folder, or a hub id unchanged.
 
     Raises:
-        PathpruneError: if there is no such model, or it is no folder of transformers.
+        PathpruneError: there is no such model, or the folder is not a transformers model.
     """
     if model in EMBEDDED:
         return str(Path(str(resources.files("tasks.embedded"))) / "models" / model)
@@ -36,7 +36,7 @@ def locate(model: str) -> str:
         return FETCHED[model]
     try:
         path = Path(model).expanduser()
-    except RuntimeError as error:  # a user who is not there
+    except RuntimeError as error:  # ``~user`` of an unknown user
         raise PathpruneError(f"no model folder at {model}") from error
     if path.suffix == ".gguf":
         raise PathpruneError(f"{model} is a GGUF file; convert it to a folder once: pathprune convert {model} FOLDER")
@@ -60,13 +60,13 @@ def locate(model: str) -> str:
 
 
 def commit(where: str, revision: str | None) -> str | None:
-    """The commit that a branch, tag or commit of a hub id stands for now; None for a folder.
+    """The current commit of a branch, tag or commit of a hub id; None for a folder.
 
-    The hub is asked, and its local cache where the hub cannot be reached.
+    Falls back to the local cache if the hub cannot be reached.
 
     Raises:
-        PathpruneError: for a revision of a folder.
-        UnavailableError: if neither hub nor cache knows the model.
+        PathpruneError: a revision is given for a folder.
+        UnavailableError: the model is neither on the hub nor in the cache.
     """
     if Path(where).is_dir():
         if revision:
@@ -78,30 +78,32 @@ def commit(where: str, revision: str | None) -> str | None:
 
     try:
         return Path(hf_hub_download(where, "config.json", revision=revision)).parent.name
-    except (OSError, ValueError) as error:  # what the hub's own errors derive from
+    except (OSError, ValueError) as error:  # base classes of the hub's own errors
         raise unreachable(where, error) from error
 
 
 def unreachable(where: str, error: Exception) -> UnavailableError:
-    """The error for a model that transformers or the hub cannot load, with the first line of their reason."""
+    """The error for a model that transformers or the hub cannot load, with the first line of the cause."""
     advice = "fetch or build it again" if Path(where).is_dir() else "give a local folder or a reachable hub id"
     return UnavailableError(f"cannot load model {where} ({first_line(error)}); {advice}")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, of at most 200 characters; its class where it says nothing readable."""
+    """The first line of an error's message, at most 200 characters; its class name if there is no readable message."""
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
-    text = " ".join(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).split())  # of a heading, what it is of, too
+    text = " ".join(
+        " ".join(lines[: 2 if lines[0].endswith(":") else 1]).split()
+    )  # a heading is followed by the line it introduces
     named = isinstance(error, KeyError | IndexError | AttributeError | TypeError)
     return (f"{type(error).__name__}: {text}" if named else text)[:200]
 
 
 def fingerprint(where: str, commit: str | None) -> str:
-    """SHA-256 over every file of a folder that decides its tokens: weights, configuration, tokenizer, chat template.
+    """SHA-256 over all files of a folder that affect tokens: weights, configuration, tokenizer, chat template.
 
-    For a hub id, of the id and its commit.
+    For a hub id: over the id and its commit.
     """
     folder = Path(where)
     if not folder.is_dir():

@@ -26,42 +26,45 @@ from harness.engines import memory
 from harness.engines.identity import first_line, unreachable
 from harness.store.files import refused
 
-OWN = {"trust_remote_code": False}  # Python of a model's own never runs
-# Tensors that decide nothing: frequencies and masks that are computed anew, scales of a quantised cache.
+OWN = {"trust_remote_code": False}  # a model's own Python code is never run
+# Tensors without effect: frequencies and masks that are recomputed, scales of a quantised cache.
 HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$|\.attention\.bias$|position_ids$|\.[kv]_scale$"
 )
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-# Names of the longest sequence, of the experts and of those that a token passes through, in the order in which they count.
+# Configuration names of the context length, the experts and the experts per token, in order of precedence.
 CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "model_max_length")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
-UNBOUNDED = 1 << 30  # tokens, of a model that names no longest sequence
-BY_LENGTH = ("longrope", "dynamic")  # rotary embeddings that depend on the longest sequence of a batch beyond a length
+UNBOUNDED = 1 << 30  # context length in tokens of a model that states none
+BY_LENGTH = (
+    "longrope",
+    "dynamic",
+)  # rotary embeddings that beyond a length depend on the longest sequence in the batch
 CAPPED = re.compile(r"attn_.*soft_?cap|attention_.*soft_?cap")
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # some readers write temporary files
-NUMBERED = re.compile(r"^(.*?)\.\d+\.")  # a tensor of a stack of layers
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # some loaders write temporary files
+NUMBERED = re.compile(r"^(.*?)\.\d+\.")  # a tensor of a numbered layer
 
-# For libraries that ask at the terminal whether a model's Python may run: they do not wait for an answer.
+# Keeps libraries from waiting at the terminal for permission to run a model's Python code.
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 def load(
     where: str, revision: str | None, dtype: str, device: str, attention: str | None, device_map: str | None = None
 ) -> tuple[Any, Any]:  # fmt: skip
-    """A model, in evaluation mode and frozen, and its tokenizer.
+    """Load a model, frozen and in evaluation mode, and its tokenizer.
 
     Args:
         where: folder or hub id.
         revision: commit of a hub id.
-        dtype: torch's name of the weights' precision.
-        device: torch's name of it.
+        dtype: precision of the weights, as torch names it.
+        device: as torch names it.
         attention: transformers' name of an attention implementation; None for its default.
-        device_map: accelerate's, for several devices; ``device`` is then unused.
+        device_map: accelerate's device map for several devices; ``device`` is then unused.
 
     Raises:
-        UnavailableError: if the model cannot be loaded.
-        PathpruneError: if its weights are damaged or do not fit its configuration, if it is no causal decoder, or the
+        UnavailableError: the model cannot be loaded.
+        PathpruneError: the weights are damaged or do not match the configuration, the model is not a causal decoder, or the
             device cannot be used.
     """
     options: dict[str, Any] = {"revision": revision} if revision else {}
@@ -79,7 +82,7 @@ def load(
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
+            ignore_mismatched_sizes=True,  # mismatches are refused below, by name
             **OWN,
             **options,
             **{name: value for name, value in placed.items() if value},
@@ -91,11 +94,11 @@ def load(
 
 
 def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
-    """A model without weights and its tokenizer: what an engine knows of a model that runs elsewhere.
+    """A model without weights, and its tokenizer, for a model that runs elsewhere.
 
     Raises:
-        UnavailableError: if its configuration or tokenizer cannot be loaded.
-        PathpruneError: if it is no decoder.
+        UnavailableError: the configuration or the tokenizer cannot be loaded.
+        PathpruneError: the model is not a decoder.
     """
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with refusing(where):
@@ -112,9 +115,9 @@ def skeleton(where: str, revision: str | None) -> tuple[Any, Any]:
 
 @contextmanager
 def refusing(where: str) -> Iterator[None]:
-    """Whatever a library raises while it reads a model is one line about that model, without the library's warnings.
+    """Turn any error of a library while it reads a model into one line about the model, and suppress the library's warnings.
 
-    Only calls that read a model stand in such a block, so that a fault of ours stays a traceback.
+    Use it only around calls that read a model, so that our own bugs keep their traceback.
     """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -146,10 +149,10 @@ def refusing(where: str) -> Iterator[None]:
 
 
 def usable(device: str) -> None:
-    """Refuse a device that is not there, before anything is read.
+    """Refuse an unavailable device before anything is read.
 
     Raises:
-        PathpruneError: which names the option.
+        PathpruneError: the device cannot be used; the message names the option.
     """
     try:
         torch.empty(0, device=device)
@@ -161,7 +164,7 @@ def usable(device: str) -> None:
 
 @contextmanager
 def _attention(attention: str | None) -> Iterator[None]:
-    """An attention that transformers does not have, or whose package is missing, is named as the option it is."""
+    """Turn the error for an unknown attention implementation, or for its missing package, into one that names the option."""
     try:
         yield
     except (ImportError, ValueError) as error:
@@ -174,15 +177,15 @@ def _attention(attention: str | None) -> Iterator[None]:
 
 
 def complete(where: str, info: Mapping[str, Any], expected: Collection[str]) -> None:
-    """Refuse a model of which a tensor is missing, has another shape, or would be dropped.
+    """Refuse a model if a tensor is missing, has another shape, or would be dropped.
 
     Args:
         where: folder or hub id, for the error.
-        info: what transformers' ``output_loading_info`` gives.
+        info: the result of transformers' ``output_loading_info``.
         expected: names of the model's own tensors.
 
     Raises:
-        PathpruneError: which names the first tensor.
+        PathpruneError: names the first such tensor.
     """
     if missing := sorted(info["missing_keys"]):
         raise PathpruneError(
@@ -204,20 +207,20 @@ def complete(where: str, info: Mapping[str, Any], expected: Collection[str]) -> 
         )
 
 
-KEEPS_NOTHING = "dummy"  # a layer that reads another one's keys and values, from transformers 5.20 on
+KEEPS_NOTHING = "dummy"  # a layer that shares the keys and values of another one, from transformers 5.20 on
 
 
 def attention_only(where: str, config: Any) -> None:
-    """Refuse a model of which a layer keeps something else than keys and values of every token.
+    """Refuse a model with a layer that caches anything but the keys and values of every token.
 
-    Its prefixes could not be cut, read and resumed: a recurrent state holds a whole prefix and nothing of a shorter one.
+    Its prefixes could not be cut and resumed: a recurrent state represents a whole prefix, not its shorter prefixes.
 
     Raises:
-        PathpruneError: which names the kinds of layers.
+        PathpruneError: names the kinds of layers.
     """
     text = config.get_text_config(decoder=True)
     if not getattr(text, "num_hidden_layers", None):
-        return  # no decoder: refused as that
+        return  # not a decoder, which is refused elsewhere
     with refusing(where):
         kinds = set(get_layer_types_and_kwargs(text)[0])
     whole = {k for k, v in DYNAMIC_LAYER_TYPE_MAPPING.items() if v in (DynamicLayer, DynamicSlidingWindowLayer)}
@@ -229,10 +232,10 @@ def attention_only(where: str, config: Any) -> None:
 
 
 def kernel_of(where: str, config: Any, attention: str | None) -> str | None:
-    """The attention that a model is computed with: torch's own kernel would leave out a cap on attention scores.
+    """The attention implementation to use: torch's kernel ignores a cap on attention scores.
 
     Raises:
-        PathpruneError: that kernel is asked for.
+        PathpruneError: that kernel is requested for a model with a cap.
     """
     fields = config.get_text_config().to_dict()
     capped = [name for name, value in fields.items() if CAPPED.match(name) and isinstance(value, int | float) and value]
@@ -244,15 +247,15 @@ def kernel_of(where: str, config: Any, attention: str | None) -> str | None:
 
 
 def context(config: Any) -> int:
-    """The longest sequence of a text model in tokens, by its configuration."""
+    """The context length of a text model in tokens, from its configuration."""
     named = (getattr(config, name, None) for name in CONTEXT)
     return next((n for n in named if isinstance(n, int) and n > 0), UNBOUNDED)
 
 
 def even_context(config: Any) -> tuple[int, str]:
-    """Tokens up to which a state depends on its own path alone, and why no further; "" where that is the whole context.
+    """(number of tokens up to which states depend only on the path, reason for the limit or "" if it is the whole context).
 
-    Beyond, it would depend on what shares the path's batch, and on where the path was cut.
+    Beyond it, states would depend on the rest of the batch and on where the path was cut.
     """
     longest = context(config)
     rotary = getattr(config, "rope_parameters", None) or {}
@@ -269,10 +272,10 @@ def even_context(config: Any) -> tuple[int, str]:
 
 
 def decoder(where: str, config: Any, tokenizer: Any) -> None:
-    """Refuse a model that does not write text token by token, and one whose tokenizer is not its own.
+    """Refuse a model that is not a causal decoder, or whose tokenizer belongs to another model.
 
     Raises:
-        PathpruneError: which says what it is instead.
+        PathpruneError: states what the model is instead.
     """
     if getattr(config, "is_encoder_decoder", False):
         raise PathpruneError(f"{where} is an encoder-decoder model ({config.model_type}); give a causal decoder")
@@ -291,10 +294,10 @@ def decoder(where: str, config: Any, tokenizer: Any) -> None:
 
 @torch.no_grad()
 def causal(where: str, model: Any) -> None:
-    """Refuse a model in which a token sees those behind it: an encoder that was given a causal model's name.
+    """Refuse a model whose tokens attend to later ones: an encoder under the name of a causal model.
 
     Raises:
-        PathpruneError: which says so.
+        PathpruneError: the model is not causal, or computes non-finite values.
     """
     ids = torch.tensor([[0, 0, 0], [0, 1, 1]], device=model.get_input_embeddings().weight.device)
     with refusing(where):
@@ -304,19 +307,19 @@ def causal(where: str, model: Any) -> None:
     rounding = max(1e-4, 4 * torch.finfo(model.dtype).eps)
     if float((first[0] - first[1]).abs().max()) > rounding * (float(first.std()) or 1.0):
         raise PathpruneError(
-            f"{where} is no causal decoder: its tokens see those behind them; give a model that writes text"
+            f"{where} is no causal decoder: its tokens attend to later ones; give a model that generates text"
         )
 
 
 def loaded_to(model: Any, device: str) -> Any:
-    """The model on its device, in evaluation mode and frozen.
+    """Move a model to its device, frozen and in evaluation mode.
 
     Raises:
-        PathpruneError: if the device cannot be used.
+        PathpruneError: the device cannot be used.
     """
     try:
         return model.to(device).eval().requires_grad_(False)
-    except (RuntimeError, AssertionError) as error:  # torch's own classes for a device that is not there
+    except (RuntimeError, AssertionError) as error:  # torch's own classes for a missing device
         if memory.ran_out(error):
             raise memory.refused(f"the model does not fit the memory of {device}") from error
         raise PathpruneError(
@@ -329,7 +332,7 @@ def _and_others(names: list[str]) -> str:
 
 
 def active_parameters(model: Any) -> int:
-    """Parameters that one token passes through: without the input embeddings, experts scaled by how many are used."""
+    """Active parameters per token: without the input embeddings, and with experts scaled by the share in use."""
     config = model.config.get_text_config()
     share = expert_share(config)
     total = sum(int(p.numel() * (share if ".experts." in name else 1)) for name, p in model.named_parameters())
@@ -339,7 +342,7 @@ def active_parameters(model: Any) -> int:
 
 
 def expert_share(config: Any) -> float:
-    """The share of a text model's experts that a token passes through; 1 where it has none."""
+    """The share of a text model's experts that are active per token; 1 without experts."""
     experts, chosen = (
         next((n for name in names if isinstance(n := getattr(config, name, None), int)), 0)
         for names in (EXPERTS, CHOSEN)
@@ -348,13 +351,13 @@ def expert_share(config: Any) -> float:
 
 
 def head_widths(config: Any) -> int:
-    """Width of an attention head's keys and of its values, added, from the configuration of a text model or a layer."""
+    """Sum of the key and value widths of an attention head, from the configuration of a text model or a layer."""
     plain = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(getattr(config, "qk_head_dim", None) or plain) + int(getattr(config, "v_head_dim", None) or plain)
 
 
 def flop_model(model: Any) -> FlopModel:
-    """FLOPs of a forward pass, from shapes only: the model needs no weights."""
+    """The FLOPs of a forward pass, from shapes only; the model needs no weights."""
     layers = model.config.get_text_config().per_layer_config
     width = sum(layer.num_attention_heads * head_widths(layer) for layer in layers)
     return FlopModel(2.0 * active_parameters(model), 2.0 * width)

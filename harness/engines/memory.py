@@ -1,4 +1,4 @@
-"""Memory that runs out: how it looks in Python, torch and its allocators, and the one line that says what to do."""
+"""Recognise out-of-memory errors of Python, torch and its allocators, and turn them into one line with a remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from harness.api import PathpruneError
 
-# What allocators say in a bare RuntimeError: torch on a CPU, CUDA itself, cuBLAS.
+# Messages of allocators in a plain RuntimeError: torch on a CPU, CUDA, cuBLAS.
 SAID = (
     "can't allocate memory",
     "not enough memory",
@@ -19,7 +19,7 @@ ADVICE = "lower memory= (bytes of KV) or rows= (paths side by side) of the engin
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, is memory that ran out."""
+    """Whether an error, or one of its causes, is an out-of-memory error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or type(seen).__name__ == "OutOfMemoryError":
@@ -31,13 +31,13 @@ def ran_out(error: BaseException) -> bool:
 
 
 def refused(what: str, advice: str = ADVICE) -> PathpruneError:
-    """The one line that memory causes."""
+    """The one-line error for insufficient memory."""
     return PathpruneError(f"{what}; {advice}")
 
 
 @contextmanager
 def named(what: str = "memory ran out", advice: str = ADVICE) -> Iterator[None]:
-    """Make one line of memory that runs out within, and of nothing else."""
+    """Turn out-of-memory errors within the block into one line; other errors pass."""
     try:
         yield
     except PathpruneError:

@@ -1,4 +1,4 @@
-"""Options of engines: their kinds and ranges, held to before anything is opened."""
+"""Options of engines: their types and ranges, validated before an engine is opened."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from harness.api import PathpruneError
 DTYPES = ("float32", "float16", "bfloat16")
 DEVICE = r"cpu|(cuda|xpu|npu|mps|hpu)(:\d{1,4})?"
 NAME = r"[\w./@:-]{1,200}"
-SECRET = ("key", "url")  # what is never repeated in an error
+SECRET = ("key", "url")  # options whose values are never shown in errors
 
 
 @dataclass(frozen=True)
 class Option:
-    """What one option takes: ``kind`` bool, int, float or str; numbers within ``least`` and ``most``, texts of ``form``."""
+    """The valid values of an option: ``kind`` is bool, int, float or str; numbers from ``least`` to ``most``, texts match ``form``."""
 
     kind: type
-    says: str  # what it may be, for people
+    says: str  # description of the valid values, for messages
     least: float = -math.inf
     most: float = math.inf
     form: str = ""
 
     def takes(self, value: Any) -> bool:
-        """Is this value one that the option takes?"""
+        """Whether a value is valid."""
         if self.kind in (int, float):
             plain = isinstance(value, (int, float) if self.kind is float else int) and not isinstance(value, bool)
             return plain and math.isfinite(value) and self.least <= value <= self.most
@@ -36,18 +36,18 @@ class Option:
 
 
 def count(says: str, most: float) -> Option:
-    """A whole number of 1 or more."""
+    """An option that is an integer of 1 or more."""
     return Option(int, f"a whole number from 1 to {most:,.0f}{says}", 1, most)
 
 
 ROWS = count(", paths side by side", 1 << 20)
 CONTEXT = count(" of tokens", 1 << 30)
-CHAT = {  # they decide what the prompt looks like: part of the spec
+CHAT = {  # part of the spec, because they change the prompt
     "chat": Option(bool, "true or false"),
     "thinking": Option(bool, "true or false"),
     "effort": Option(str, "a word such as low or high", form=r"\w{1,40}"),
 }
-TOOLS = {  # they decide what a path reads: part of the spec
+TOOLS = {  # part of the spec, because they change the tokens of a path
     "tools": Option(str, "python", form="python"),
     "tool_format": Option(str, "fenced, hermes or harmony", form=r"\w{1,40}"),
     "tool_seconds": Option(float, "seconds of a processor for a call, from 0.1 to 3,600", 0.1, 3600),
@@ -90,10 +90,10 @@ TOY = {
 
 
 def hold(engine: str, options: Mapping[str, Any], known: Mapping[str, Option]) -> None:
-    """Refuse options that the engine does not have, and values that it does not take.
+    """Refuse unknown options and invalid values.
 
     Raises:
-        PathpruneError: which names the option and what it takes.
+        PathpruneError: names the option and its valid values.
     """
     for name, value in options.items():
         shown = f"{name}=..." if name in SECRET else f"{name}={value}"
@@ -106,13 +106,13 @@ def hold(engine: str, options: Mapping[str, Any], known: Mapping[str, Option]) -
 
 
 def hold_weights(engine: str, dtype: Any, revision: Any) -> None:
-    """Refuse a precision that is none of ``DTYPES``, and a revision that was read as a number: 1.10 would be 1.1.
+    """Refuse a dtype that is not in ``DTYPES``, and a revision that was parsed as a number (1.10 would become 1.1).
 
     Raises:
-        PathpruneError: which names the option and what it takes.
+        PathpruneError: names the option and its valid values.
     """
     if dtype not in DTYPES:
-        raise PathpruneError(f"engine {engine}: dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}")
+        raise PathpruneError(f"engine {engine}: dtype must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}")
 
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise PathpruneError(

@@ -1,4 +1,4 @@
-"""Drawn tokens whose statistics are computed later, many steps in one go: their many small operations are shared."""
+"""Deferred token statistics: computing many decoding steps at once saves many small operations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 from harness.engines.sampling import statistics
 
-AT_ONCE = {"cpu": 8 << 20}  # bytes of logits whose statistics are computed together: what caches hold
-AT_ONCE_BESIDE = 256 << 20  # on other devices, where every operation has a price
+AT_ONCE = {"cpu": 8 << 20}  # bytes of logits per computation, so that they fit the CPU's caches
+AT_ONCE_BESIDE = 256 << 20  # on other devices, where each operation has a launch cost
 Key = TypeVar("Key")
 
 
 class Pending(Generic[Key]):
-    """Steps that wait for their statistics; each has a key, which says whose tokens they are."""
+    """Decoding steps that wait for their statistics; the key of a step identifies its tokens."""
 
     def __init__(self, device: torch.device) -> None:
         self.most, self.bytes = AT_ONCE.get(device.type, AT_ONCE_BESIDE), 0
@@ -23,17 +23,17 @@ class Pending(Generic[Key]):
 
     @property
     def full(self) -> bool:
-        """Are there enough to compute them now?"""
+        """Whether enough steps have accumulated to compute them."""
         return self.bytes > self.most
 
     def add(self, key: Key, logits: torch.Tensor, tokens: torch.Tensor) -> None:
-        """One step: the tokens ``[n]`` that were drawn under logits ``[n, V]``, which nobody may change from here on."""
+        """Add a step: tokens ``[n]`` that were sampled from logits ``[n, V]``, which must not be changed afterwards."""
         self.keys.append(key)
         self.steps.append((logits, tokens))
         self.bytes += logits.nbytes
 
     def compute(self) -> tuple[list[Key], torch.Tensor | None]:
-        """The keys of all steps, and the statistics of their tokens in this order, float16; None of no step."""
+        """The keys of all steps, and the statistics of their tokens in the same order, float16; None if there is no step."""
         keys, steps = self.keys, self.steps
         self.clear()
         if not steps:
@@ -42,5 +42,5 @@ class Pending(Generic[Key]):
         return keys, statistics(logits, tokens)
 
     def clear(self) -> None:
-        """Forget the steps."""
+        """Drop all steps."""
         self.keys, self.steps, self.bytes = [], [], 0

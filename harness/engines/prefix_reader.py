@@ -1,4 +1,4 @@
-"""What a learned pruner is trained on: an adapter's states over prefixes whose KV is computed once."""
+"""Training inputs of a learned pruner: an adapter's states over prefixes whose KV is computed once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from harness.api import Path
 
 
 class PrefixReader:
-    """For training: ``read(indices)`` gives the adapter's states over those prefixes, ``[b, T_s, d]`` float32.
+    """For training: calling it with indices ``[b]`` returns the adapter's states on those prefixes, float32 ``[b, T_s, d]``.
 
-    Gradients flow into the adapter and not into the prefixes' KV. A prefix of another one shares that one's KV, so that
-    many L cost what the longest does. KV is computed once and held where it ``fits``, else by batch in every epoch.
-    ``seconds`` is the time that KV took.
+    Gradients flow into the adapter but not into the KV of the prefixes. A prefix of another prefix shares its KV, so several
+    lengths L cost as much as the longest. The KV is computed once and kept if it ``fits``, else per batch in every epoch.
+    ``seconds`` is the time spent on computing it.
 
     Args:
-        encode: the KV of paths, a row each, whatever the engine holds it as; kept for the next training.
+        encode: computes the KV of paths, one row each, in the engine's format; kept for the next training.
         encode_batch: the same for a batch that is not kept.
         paths: the prefixes.
-        lengths: ``[len(paths)]`` tokens of each, its prompt included.
+        lengths: ``[len(paths)]`` tokens of each prefix, its prompt included.
         states: the adapter's states over the first ``lengths`` ``[b]`` tokens of rows ``[b]`` of such KV.
-        fits: whether KV of so many rows of so many tokens can be held.
+        fits: whether the KV of a number of rows of a number of tokens can be kept.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PrefixReader:
         self.held = self._timed(encode, self.longest) if fits(len(self.longest), int(lengths.max())) else None
 
     def __call__(self, indices: torch.Tensor) -> torch.Tensor:
-        """States of the appended tokens behind the prefixes at ``indices`` ``[b]``, float32 ``[b, T_s, d]``."""
+        """States of the tokens appended to the prefixes at ``indices`` ``[b]``, float32 ``[b, T_s, d]``."""
         held, rows = self.held, self.rows[indices]
         if held is None:
             needed = [self.paths[i] for i in indices.tolist()]
@@ -57,7 +57,7 @@ class PrefixReader:
 
 
 def sharing(paths: Sequence[Path]) -> tuple[list[Path], torch.Tensor]:
-    """The paths that are no prefix of another one, and for every path the index of the one it is a prefix of, ``[n]``."""
+    """The paths that are not a prefix of another one, and for every path the index of the one whose prefix it is, ``[n]``."""
     order = sorted(range(len(paths)), key=lambda i: (paths[i].problem.prompt, paths[i].tokens), reverse=True)
     longest: list[Path] = []
     rows = torch.zeros(len(paths), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Text in and out of a model: prompts, chat templates, suffixes, and whether they fit."""
+"""Text input and output of a model: prompts, chat templates, suffixes and context limits."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from harness.engines.identity import first_line
 from harness.tools import formats
 from harness.tools.formats import Format
 
-# What chat templates call a switch: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
+# Names of switches in chat templates: Qwen3 and SmolLM3, DeepSeek-V3.1 and Granite; gpt-oss.
 SWITCHES = {"thinking": ("enable_thinking", "thinking"), "effort": ("reasoning_effort",)}
 THINKING = re.compile(
     r"[<\[|]+/?[\w:]*think\w*[|\]>]+", re.IGNORECASE
 )  # special tokens around thinking, as Magistral's [THINK]
 OPENING = re.compile(r"[<\[|]+[\w:]*think\w*[|\]>]+", re.IGNORECASE)
 TURNS = re.compile(rf"{TURN}(system|user|assistant){TURN}")
-TAG = 16  # tokens at the end of a prompt that such a tag and the white space behind it may be
+TAG = 16  # maximum tokens of such a tag and the white space after it at the end of a prompt
 CLOSING = re.compile(r"[<\[◁|]+/(?:\w{1,12}:)?think\w*[|\]>▷]+|<\|end_of_(?:thought|thinking)\|>", re.IGNORECASE)
 HARMONY = "<|end|><|start|>assistant<|channel|>final<|message|>"  # gpt-oss: from thinking to the answer
 
 
 class Prompts:
-    """What every engine with a Hugging Face tokenizer shares.
+    """The base of every engine with a Hugging Face tokenizer.
 
     Args:
         tokenizer: Hugging Face's.
-        context: the model's longest sequence in tokens.
-        spec: the engine's. Its ``chat`` entry holds the options of prompts: ``chat`` False sends the bare prompt to a
-            model that has a chat template, the others are switches of the template.
+        context: the model's context length in tokens.
+        spec: the engine's. Its ``chat`` entry holds the prompt options: ``chat`` False omits the model's chat template, the
+            others are switches of the template.
 
     Raises:
-        PathpruneError: for a switch that the template does not have, and for a template that cannot be read.
+        PathpruneError: the template lacks a switch or cannot be used.
     """
 
-    bound = ""  # why the context is shorter than the model's own
+    bound = ""  # why the usable context is shorter than the model's
 
     def __init__(self, tokenizer: Any, context: int, spec: Mapping[str, Any]) -> None:
         options = dict(spec.get("chat", {}))
@@ -51,7 +51,7 @@ class Prompts:
         self.chat = bool(template)
         self.switches = _switches(template, options, self.name)
         self.closing = _closing(template)
-        self.tools: Format | None = None  # how it writes calls of tools, where it has any
+        self.tools: Format | None = None  # the format of tool calls, if there are tools
         if wants_tools:
             self.tools = formats.named(tool_format) if tool_format else formats.of_template(template, self.name)
             self.switches |= formats.variables(self.tools, template, self.name)
@@ -60,46 +60,46 @@ class Prompts:
         self.ids = lru_cache(maxsize=65536)(
             self._encode
         )  # a problem's prompt to its token ids, as the model reads them
-        self._encode("1 + 1")  # a template that fails is refused before anything is sampled
+        self._encode("1 + 1")  # refuse a failing template before sampling
         if self.chat and self._turn("1 + 1", tokenize=False) == self._turn("2 * 3", tokenize=False):
             raise PathpruneError(
-                f"the chat template of {self.name} leaves out what is asked; mend chat_template.jinja of the model, or leave the "
-                "template out with chat=false"
+                f"the chat template of {self.name} omits the user's message; fix the model's chat_template.jinja, or use "
+                "chat=false to omit the template"
             )
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of generated tokens, without special ones but those that stand around thinking."""
+        """Text of generated tokens, without special tokens except those that enclose thinking."""
         if self._hidden is None:
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
         return str(self.tokenizer.decode([t for t in tokens if t not in self._hidden], skip_special_tokens=False))
 
     def spell(self, tokens: Sequence[int]) -> str:
-        """Text of tokens, special ones included: calls of tools stand between such."""
+        """Text of tokens, special ones included, because these delimit tool calls."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text that goes on behind others: no special tokens."""
+        """Token ids of a text that continues others, without special tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def prompt_length(self, problem: Problem) -> int:
-        """Tokens of a problem's prompt, chat template included."""
+        """Number of tokens of a problem's prompt, chat template included."""
         return len(self.ids(problem.prompt))
 
     def thinking(self, problem: Problem) -> int:
-        """See ``harness.api.Engine``: where the tag stands that a template ends prompts with."""
+        """See ``harness.api.Engine``."""
         ids = self.ids(problem.prompt)
         ends = (str(self.tokenizer.decode(list(ids[-n:]), skip_special_tokens=False)) for n in range(1, TAG + 1))
         return next((n for n, text in enumerate(ends, 1) if OPENING.fullmatch(text.strip())), 0) if self.chat else 0
 
     def sequence(self, path: Path) -> tuple[int, ...]:
-        """Token ids of a path's prompt and of what it has generated."""
+        """Token ids of a path's prompt and generated tokens."""
         return self.ids(path.problem.prompt) + path.tokens
 
     def fits(self, path: Path, tokens: int) -> None:
         """Refuse a path whose prompt leaves no room for this many generated tokens.
 
         Raises:
-            PathpruneError: which names the problem, once shortened to 80 characters.
+            PathpruneError: names the problem, shortened to 80 characters.
         """
         needed = self.prompt_length(path.problem) + tokens
         if needed > self.context:
@@ -110,11 +110,11 @@ class Prompts:
             )
 
     def forget(self) -> None:
-        """Drop what was kept of prompts, for a process that never ends."""
+        """Clear the cache of prompts, for long-running processes."""
         self.ids.cache_clear()
 
     def _turn(self, prompt: str, **options: Any) -> Any:
-        """A prompt in the model's chat template: its own code, which transformers runs in Jinja's sandbox."""
+        """Apply the model's chat template, which transformers runs in Jinja's sandbox."""
         turns = turns_of(prompt)
         if self.tools is not None and self.tools.name == formats.FENCED.name:
             own = f"\n\n{turns.pop(0)['content']}" if turns[0]["role"] == "system" else ""
@@ -122,7 +122,7 @@ class Prompts:
         return self._templated(turns, **options)
 
     def _as_rendered(self, tools: Format) -> Format:
-        """A format with what the model's own template puts around the answer of a tool."""
+        """A tool format with the delimiters that the model's template puts around tool output."""
         if tools.name != formats.HERMES_FORMAT.name or not self.chat:
             return tools
         call = "<tool_call>CALL</tool_call>"
@@ -133,21 +133,21 @@ class Prompts:
         called, found, after = told.rpartition(formats.MARK)
         if not found or call not in called:
             raise PathpruneError(
-                f"the chat template of {self.name} shows no answers of tools; use tool_format=fenced or leave out tools"
+                f"the chat template of {self.name} does not support tool output; use tool_format=fenced or leave out tools"
             )
         return replace(tools, before=called.rpartition(call)[2], after=after)
 
     def _templated(self, turns: Sequence[Mapping[str, str]], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **self.switches, **options)
-        except Exception as error:  # whatever a template raises is the template's
+        except Exception as error:  # any error is the template's fault
             raise PathpruneError(
-                f"the chat template of {self.name} cannot be used ({first_line(error)}); mend chat_template.jinja or "
-                "tokenizer_config.json of the model, or leave the template out with chat=false"
+                f"the chat template of {self.name} cannot be used ({first_line(error)}); fix the model's chat_template.jinja or "
+                "tokenizer_config.json, or use chat=false to omit the template"
             ) from error
 
     def _bare(self, prompt: str) -> list[int]:
-        """Ids of a prompt without a template. A tokenizer that ends every text with an end token would end the path, too."""
+        """Ids of a prompt without a template. An end token that the tokenizer appends is dropped: it would end the path."""
         ids = list(self.tokenizer(prompt).input_ids)
         added = len(ids) - len(self.tokenizer(prompt, add_special_tokens=False).input_ids)
         ends = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id} - {None}
@@ -156,24 +156,26 @@ class Prompts:
         return ids
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's ids, and behind them those of the beginning of its answer."""
+        """The ids of a prompt, followed by those of the prefilled start of its answer."""
         asked, begun = begun_of(prompt)
         ids = list(self._turn(asked, return_dict=False) if self.chat else self._bare(asked))
         ids += self.encode(begun) if begun else ()
         if not ids:
-            raise PathpruneError(f"model {self.name} makes no tokens of the prompt {prompt[:40]!r}; mend its tokenizer")
+            raise PathpruneError(
+                f"model {self.name} produces no tokens for the prompt {prompt[:40]!r}; fix its chat template or tokenizer"
+            )
         return tuple(ids)
 
 
 def turns_of(prompt: str) -> list[dict[str, str]]:
-    """The turns of a prompt, as chat templates take them."""
+    """The turns of a prompt, in the format of chat templates."""
     first, *rest = TURNS.split(prompt)
     turns = [{"role": role, "content": text} for role, text in zip(rest[::2], rest[1::2], strict=True)]
     return [{"role": "user", "content": first}, *turns] if first or not turns else turns
 
 
 def begun_of(prompt: str) -> tuple[str, str]:
-    """A prompt without an assistant's last turn, and what stands in that: the answer begins with it."""
+    """(a prompt without a final assistant turn, the text of that turn, with which the answer starts)."""
     last = next(reversed(list(TURNS.finditer(prompt))), None)
     if last is None or last[1] != "assistant":
         return prompt, ""
@@ -181,23 +183,23 @@ def begun_of(prompt: str) -> tuple[str, str]:
 
 
 def _template(template: Any, model: str) -> str:
-    """A tokenizer's chat template, of several named ones the default; "" without one.
+    """A tokenizer's chat template, the default one if it has several; "" if it has none.
 
     Raises:
-        PathpruneError: it has named ones and none is the default.
+        PathpruneError: it has several, and none is named default.
     """
     if isinstance(template, Mapping):
         if "default" not in template:
             raise PathpruneError(
-                f"model {model} has chat templates named {', '.join(sorted(template))} and none named default; leave them out with "
-                "chat=false, or write the one that is meant to chat_template.jinja"
+                f"model {model} has chat templates named {', '.join(sorted(template))} but none named default; use chat=false to "
+                "omit them, or write the right one to chat_template.jinja"
             )
         template = template["default"]
     return str(template or "")
 
 
 def _closing(template: str) -> str:
-    """What ends a model's thinking, as its chat template writes it; "" where it has none."""
+    """The text that ends a model's thinking in its chat template; "" if there is none."""
     if "<|channel|>" in template:
         return HARMONY
     tag = CLOSING.search(template)
@@ -205,7 +207,7 @@ def _closing(template: str) -> str:
 
 
 def _hidden(tokenizer: Any) -> frozenset[int] | None:
-    """Ids of the special tokens that no text shows, where some are shown; None where none is (the tokenizer skips them itself)."""
+    """Ids of the special tokens to hide if some are shown; None if none is shown (the tokenizer then skips them itself)."""
     special = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     shown = {i for i, token in special.items() if THINKING.fullmatch(token)}
@@ -213,7 +215,7 @@ def _hidden(tokenizer: Any) -> frozenset[int] | None:
 
 
 def _switches(template: str, options: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Values for the template's own variables. A switch that it does not have would change nothing, so is refused."""
+    """Values for the template's variables. A switch that the template lacks would have no effect, so it is refused."""
     variables: dict[str, Any] = {}
     for option, value in options.items():
         present = [name for name in SWITCHES[option] if re.search(rf"\b{name}\b", template)]
@@ -231,11 +233,11 @@ def end_tokens(generation: Any, tokenizer: Any, vocabulary: int, name: str) -> l
     Args:
         generation: the model's generation configuration.
         tokenizer: Hugging Face's.
-        vocabulary: how many ids the model has.
+        vocabulary: size of the model's vocabulary.
         name: the model's, for errors.
 
     Raises:
-        PathpruneError: none, or one that the model cannot write: its paths would never end.
+        PathpruneError: there is none, or one is outside the vocabulary, so paths would never end.
     """
     ends = generation.eos_token_id
     own = tokenizer.eos_token_id
@@ -247,7 +249,7 @@ def end_tokens(generation: Any, tokenizer: Any, vocabulary: int, name: str) -> l
         )
     if wrong := [e for e in known if isinstance(e, bool) or not isinstance(e, int) or not 0 <= e < vocabulary]:
         raise PathpruneError(
-            f"model {name}: eos_token_id {wrong[0]} is not one of its {vocabulary} tokens; mend generation_config.json or "
+            f"model {name}: eos_token_id {wrong[0]} is not one of its {vocabulary} tokens; fix generation_config.json or "
             "config.json"
         )
     return sorted(known)

@@ -1,4 +1,4 @@
-"""From a row of logits to one token and its statistics."""
+"""Sample tokens from logits, and compute their statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from harness.api import STATISTICS, Sampling, TokenStats
 
-BLOCK = 256  # tokens of the vocabulary whose probabilities are added up first
+BLOCK = 256  # vocabulary entries per block of the inverse-CDF search
 TOP_CONFIDENCE = 20  # DeepConf's K
 CACHED = 8 << 20  # bytes of logits that a CPU's caches hold
 
@@ -29,7 +29,7 @@ def by_rows(
 
 
 def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Inverse-CDF sampling: one uniform number per row decides the token.
+    """Inverse-CDF sampling: one uniform number per row determines the token.
 
     Args:
         logits: float ``[n, V]``.
@@ -60,10 +60,10 @@ def _choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> 
 
 
 def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The first index ``[n, 1]`` at which the cumulated ``weights`` ``[n, V]`` exceed ``uniform`` ``[n, 1]`` of their sum.
+    """The first index ``[n, 1]`` at which the cumulative ``weights`` ``[n, V]`` exceed ``uniform`` ``[n, 1]`` times their sum.
 
-    A large vocabulary is searched by blocks first: cumulating all of it in float64 would take as long as a small
-    model's forward pass.
+    A large vocabulary is searched by blocks first, because a float64 cumulative sum over all of it would take as long as a
+    small model's forward pass.
     """
     rows, vocabulary = weights.shape
     start = torch.zeros_like(uniform, dtype=torch.long)
@@ -80,15 +80,15 @@ def _inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     else:
         cdf = weights.cumsum(-1, dtype=torch.float64)
         target = uniform * cdf[:, -1:]
-    # Rounding may put the target at or behind the end; the last token with any weight takes it.
+    # Rounding may put the target at or beyond the end; then the last token with a positive weight is chosen.
     target = target.minimum(cdf[:, -1:].nextafter(below))
     return start * BLOCK + torch.searchsorted(cdf, target, right=True)
 
 
 def statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Statistics of drawn tokens ``[n]`` under logits ``[n, V]``: float16 ``[n, len(STATISTICS)]``, in the order of STATISTICS.
+    """Statistics of sampled tokens ``[n]`` under logits ``[n, V]``: float16 ``[n, len(STATISTICS)]``, in the order of STATISTICS.
 
-    Definitions and units in ``harness.api.TokenStats``.
+    For definitions and units see ``harness.api.TokenStats``.
     """
     return by_rows(_statistics, logits, tokens)
 
@@ -99,7 +99,7 @@ def _statistics(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def distribution(logp: torch.Tensor) -> torch.Tensor:
-    """The statistics that do not depend on the drawn token, ``[n, len(STATISTICS) - 1]``, of log-probabilities ``[n, V]``."""
+    """The statistics that do not depend on the sampled token, ``[n, len(STATISTICS) - 1]``, of log-probabilities ``[n, V]``."""
     vocabulary = logp.shape[-1]
     top = logp.topk(min(TOP_CONFIDENCE, vocabulary), dim=-1).values
     renormalised = top.log_softmax(-1)
@@ -114,5 +114,5 @@ def distribution(logp: torch.Tensor) -> torch.Tensor:
 
 
 def as_stats(columns: np.ndarray) -> TokenStats:
-    """Named columns, float16, from ``[T, len(STATISTICS)]`` in the order of STATISTICS."""
+    """``TokenStats`` from float16 columns ``[T, len(STATISTICS)]`` in the order of STATISTICS."""
     return TokenStats(*(np.ascontiguousarray(columns[:, i], dtype=np.float16) for i in range(len(STATISTICS))))

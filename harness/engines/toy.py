@@ -1,8 +1,8 @@
-"""A seeded engine without weights: what a language model looks like to the harness, in microseconds.
+"""A seeded engine without weights that mimics a language model in microseconds.
 
-A path is a walk over 20 words; its length and the answer it reaches are functions of its own tokens, so prefixes
-carry information about success and everything that holds for a real engine (launch + resume = one sample) holds
-here for the same reason: token t depends on the problem, the earlier tokens and one uniform number.
+A path is a random walk over 20 words. Its length and answer are functions of its own tokens, so prefixes carry information
+about success. The contract of a real engine (launch + resume = one sample) holds for the same reason: token t depends on
+the problem, the earlier tokens and one uniform number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK = 64  # positions whose numbers are drawn at once
 
 
 def truth(prompt: str) -> int:
-    """The answer 0..9 to a toy problem, as a model knows it: from the prompt."""
+    """The answer 0..9 of a toy problem, computed from the prompt."""
     return derive("toy", prompt) % 10
 
 
@@ -36,11 +36,11 @@ class ToyEngine(Engine):
     Args:
         model: a name, for the spec only.
         sampling: for the spec only.
-        skill: in [0, 1], shifts how many paths are right.
-        spread: how far the lengths of paths differ, in tokens.
+        skill: in [0, 1], shifts the share of right paths.
+        spread: range of path lengths, in tokens.
 
     Raises:
-        PathpruneError: for an unknown option or one out of range.
+        PathpruneError: an unknown option, or a value out of range.
     """
 
     provides: frozenset[Signal] = EVERYTHING
@@ -70,15 +70,15 @@ class ToyEngine(Engine):
         return [self._continue(p, max_tokens) for p in paths]
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
-        """Shares of the token classes so far, float32 ``[n, 1, HIDDEN]``."""
+        """Frequencies of token classes so far, float32 ``[n, 1, HIDDEN]``."""
         if adapter is not None:
             raise PathpruneError(
-                f"engine toy has no weights, so it cannot read an adapter; use {advice.option(engine='hf')}"
+                f"engine toy has no weights, so it cannot use an adapter; use {advice.option(engine='hf')}"
             )
         return np.stack([self._state(p.tokens) for p in paths])[:, None, :]
 
     def new_adapter(self, folder: Any = None, **options: Any) -> Any:
-        """Refused: there are no weights to adapt."""
+        """Refuse: there are no weights to adapt."""
         raise PathpruneError(
             f"engine toy has no weights, so no adapter can be trained on it; use {advice.option(engine='hf')}"
         )
@@ -98,16 +98,16 @@ class ToyEngine(Engine):
         return [reduce(np.stack([s, s**2]), p) for s, p in zip(states, paths, strict=True)]
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text in the words of ``decode``."""
+        """Token ids of a text in the vocabulary of ``decode``."""
         numbers = {"answer": ANSWER, **{str(d): ANSWER + 1 + d for d in range(10)}}
         return tuple(numbers[w] if w in numbers else int(w.lstrip("w")) for w in text.split())
 
     def prompt_length(self, problem: Problem) -> int:
-        """Words of the prompt."""
+        """Number of words of the prompt."""
         return len(problem.prompt.split())
 
     def describe(self) -> dict[str, str]:
-        """What it runs on, for a record."""
+        """Device and versions, for a record."""
         return {"device": "none"}
 
     def _continue(self, path: Path, max_tokens: int) -> Path:
@@ -146,7 +146,7 @@ class ToyEngine(Engine):
 
 
 def _drawn(path: Path, max_tokens: int) -> Iterator[float]:
-    """The uniform numbers of a path's next positions, as many at once as a path is usually long."""
+    """The uniform numbers of a path's next positions, generated in blocks."""
     for start in range(len(path.tokens), max_tokens, BLOCK):
         yield from uniforms(path.seed, path.problem.id, path.index, start, min(max_tokens, start + BLOCK)).tolist()
 

@@ -1,5 +1,5 @@
 """Learned pruners: from labels to a checkpoint.
 
-``labels`` makes and holds success labels; ``fitting`` is the one training loop; ``training`` takes one pruner from labels to
-a checkpoint; ``checkpoints`` finds, checks and describes these.
+``labels`` creates and stores success labels; ``fitting`` is the shared training loop; ``training`` trains one pruner and
+writes its checkpoint; ``checkpoints`` finds, validates and describes checkpoints.
 """

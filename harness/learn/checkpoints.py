@@ -1,7 +1,7 @@
-"""Where trained pruners lie: ``<root>/<pruner>/<base model>/``, with a card ``checkpoint.json`` beside the weights.
+"""Checkpoints of trained pruners: ``<root>/<pruner>/<base model>/``, with a card ``checkpoint.json`` beside the weights.
 
-A checkpoint is looked up in the user's folder first, then among those that ship. Its card names the base model, and
-one of another model is refused before anything runs.
+A checkpoint is looked up in the user's folder first, then among the shipped ones. Its card names the base model; a
+checkpoint for another model is refused before anything runs.
 """
 
 from __future__ import annotations
@@ -24,31 +24,34 @@ from harness.plugins.declared import Plugin
 from harness.store.files import writable
 
 CARD = "checkpoint.json"
-LONGEST = 1000  # characters of a name in a card
+LONGEST = 1000  # maximum characters of a name in a card
 LOCAL = Path("results/checkpoints")
 
 
 def slug(name: str) -> str:
-    """A pruner's name as a folder's."""
+    """A pruner's name as a folder name."""
     return re.sub(r"[^A-Za-z0-9.=@_-]+", "+", name)
 
 
 def folder(root: Path, plugin: Plugin, fingerprint: str) -> Path:
-    """Where a pruner's checkpoint for a base model lies under ``root``, whether it is there or not."""
+    """The folder of a pruner's checkpoint for a base model under ``root``, whether or not it exists."""
     return root / slug(plugin.name) / fingerprint[:12]
 
 
 def base_of(engine: Any) -> dict[str, Any]:
-    """What a card says of the base model; its fingerprint is over weights, configuration and tokenizer."""
+    """The base model's entry in a card; the fingerprint covers weights, configuration and tokenizer."""
     known = {key: engine.spec[key] for key in ("model", "revision", "dtype") if key in engine.spec}
     return known | {"fingerprint": engine.fingerprint}
 
 
 def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
-    """Load a learned pruner's weights; returns the digests of these and of other models that it reads with.
+    """Load a learned pruner's weights.
 
-    Raises PathpruneError where there is no checkpoint, where it is damaged, and where it was trained for another model,
-    dtype or pruner.
+    Returns:
+        Digests of these weights and of other models that the pruner uses.
+
+    Raises:
+        PathpruneError: the checkpoint is missing, damaged, or of another model, dtype or pruner.
     """
     if plugin.scorer is not None:
         asked = {"scorer": plugin.scorer.name, "scorer_code": plugin.scorer.code}
@@ -74,16 +77,14 @@ def attach(plugin: Plugin, engine: Any) -> dict[str, Any]:
         raise PathpruneError(f"checkpoint {checkpoint} belongs to pruner {card['pruner']}, not to {plugin.name}")
     digest = digest_of(checkpoint)
     if card["digest"] != digest:
-        raise PathpruneError(
-            f"checkpoint {checkpoint} is damaged: its files are not those its card describes; train it again"
-        )
+        raise PathpruneError(f"checkpoint {checkpoint} is damaged: its files do not match its card; train it again")
     weights.examine(checkpoint, plugin.pruner)
     plugin.call("load", checkpoint)
     return external | {"checkpoint": digest}
 
 
 def label_tokens(plugin: Plugin, engine: Any) -> int | None:
-    """What the training labels of a learned pruner cost, once, in generated tokens; None where its card does not say."""
+    """The one-time cost of a learned pruner's training labels, in generated tokens; None if its card does not state it."""
     plugin = plugin.scorer or plugin
     if not plugin.needs_checkpoint:
         return None
@@ -92,7 +93,7 @@ def label_tokens(plugin: Plugin, engine: Any) -> int | None:
 
 
 def lacking_signals(plugin: Plugin, engine: Any) -> str:
-    """Which signals a method needs that the engine does not give; empty where it gives all."""
+    """A message on the signals that a method needs and the engine does not provide; "" if it provides all."""
     lacking = sorted(plugin.traits.needs - engine.provides)
     if not lacking:
         return ""
@@ -105,7 +106,7 @@ def lacking_signals(plugin: Plugin, engine: Any) -> str:
 
 
 def unavailable(plugin: Plugin, engine: Any) -> str:
-    """Why a method cannot be part of ``all-registered`` on this engine; empty when it can."""
+    """Why a method cannot be part of ``all-registered`` on this engine; "" if it can."""
     if lacking := lacking_signals(plugin, engine):
         return lacking
     if plugin.traits.on_request:
@@ -121,9 +122,12 @@ def unavailable(plugin: Plugin, engine: Any) -> str:
 
 
 def locate(plugin: Plugin, fingerprint: str) -> Path:
-    """The checkpoint folder that was asked for, or the one for the base model of this fingerprint.
+    """The given checkpoint folder, or the one for the base model with this fingerprint.
 
-    Raises PathpruneError where there is none. What was asked for by folder is not looked into.
+    A given folder is not validated.
+
+    Raises:
+        PathpruneError: there is no checkpoint.
     """
     if plugin.checkpoint:
         return pull(plugin.checkpoint) if is_address(plugin.checkpoint) else Path(plugin.checkpoint)
@@ -139,12 +143,12 @@ def locate(plugin: Plugin, fingerprint: str) -> Path:
 
 
 def _roots() -> tuple[Path, Path]:
-    """Where checkpoints are looked up: the user's own folder, and that of those that ship."""
+    """The folders in which checkpoints are looked up: the user's, and the shipped one."""
     return LOCAL, Path(str(resources.files("pruners"))) / "checkpoints"
 
 
 def reaches() -> Iterator[tuple[str, str]]:
-    """Of every checkpoint at hand that has a LoRA: its pruner and model, and what the LoRA is on or why that cannot be read."""
+    """For every available checkpoint with a LoRA: its pruner and model, and the adapted layers or why they cannot be read."""
     for root in _roots():
         for file in sorted(root.glob(f"*/*/{adapters.CONFIG}")):
             try:
@@ -156,7 +160,7 @@ def reaches() -> Iterator[tuple[str, str]]:
 
 
 def _reach_in(card: Mapping[str, Any], checkpoint: Path) -> dict[str, list[str]]:
-    """What a card says of its LoRA; cards of earlier versions say nothing, and their LoRA's own settings do."""
+    """The layers that a LoRA adapts, from its card or, for cards of earlier versions, from the LoRA's configuration."""
     lora = card.get("lora")
     names: list[Any] = [lora.get("on"), lora.get("not_on")] if isinstance(lora, dict) else []
     if names and all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in names):
@@ -168,7 +172,7 @@ def _reach_in(card: Mapping[str, Any], checkpoint: Path) -> dict[str, list[str]]
 
 
 def reach_line(reach: Mapping[str, Sequence[str]]) -> str:
-    """The line that says what an adapter's LoRA is on; of a mixture of experts, also which of them it is not on."""
+    """A line that names the layers that a LoRA adapts and, for a mixture of experts, the experts that it does not adapt."""
     beside = f", not on {', '.join(reach['not_on'])}" if reach["not_on"] else ""
     return f"the LoRA is on {', '.join(reach['on'])}{beside}"
 
@@ -177,7 +181,7 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's card, with the fields that every card has.
 
     Raises:
-        PathpruneError: it is missing or damaged, or a field is of another type than it has to be.
+        PathpruneError: the card is missing or damaged, or a field has the wrong type.
     """
     file = checkpoint / CARD
     if not checkpoint.is_dir():
@@ -211,7 +215,7 @@ def write_card(checkpoint: Path, card: dict[str, Any]) -> None:
 
 
 def digest_of(checkpoint: Path) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over every file of a checkpoint but its card and README."""
+    """The first 16 hexadecimal digits of a SHA-256 over all files of a checkpoint except its card and README."""
     digest = hashlib.sha256()
     for file in sorted(checkpoint.rglob("*")):
         if file.is_file() and file.name not in (CARD, "README.md"):

@@ -1,8 +1,8 @@
-"""The one training loop of every learned pruner: soft BCE, on Accelerate, resumable, best validation epoch kept.
+"""The training loop of all learned pruners: soft BCE, on Accelerate, resumable; the best validation epoch is kept.
 
-STOP's loss (arXiv 2604.16029, sec. 3.1): L = -[s log sigma(z) + (1 - s) log(1 - sigma(z))] with s the success rate of
-a prefix. Splits are by problem, so sibling prefixes never stand on both sides. Under ``accelerate launch`` every
-process computes its part of each batch, and the gradients are summed: the same loss, whatever their number.
+STOP's loss (arXiv 2604.16029, sec. 3.1): L = -[s log sigma(z) + (1 - s) log(1 - sigma(z))], where s is the success rate of
+a prefix. Splits are by problem, so prefixes of one problem are never in both. Under ``accelerate launch`` each process
+computes its part of every batch and gradients are summed, so the loss does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ RATES = ("linear", "constant")
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW, with a short warm-up and linear decay or at a constant rate; PathpruneError where the numbers make no schedule."""
+    """A training schedule: AdamW with a short warm-up, then linear decay or a constant rate.
+
+    Raises:
+        PathpruneError: a value out of range.
+    """
 
     epochs: int
     batch: int  # examples of one step
@@ -45,38 +49,38 @@ class Schedule:
     seed: int = 0
     balanced: bool = False  # weigh successes by failures / successes in the training loss
     accumulate: int = 1  # parts that a batch is computed in, to fit the memory
-    patience: int = 2  # epochs that are no better on what is held out before training stops
-    rate: str = "linear"  # how the learning rate goes, one of RATES
-    clip: float = MAX_NORM  # the gradient's largest norm; 0: it is not clipped
-    select: str = "bce"  # the epoch that is kept has the lowest validation BCE, or the lowest of CRITERIA
+    patience: int = 2  # epochs without improvement on the held-out problems before training stops
+    rate: str = "linear"  # learning-rate schedule, one of RATES
+    clip: float = MAX_NORM  # maximum norm of the gradient; 0: no clipping
+    select: str = "bce"  # the criterion, one of CRITERIA, whose lowest validation value selects the epoch
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "patience"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
                 raise PathpruneError(
-                    f"epochs, batch, accumulate and patience are whole numbers from 1 on, not {name}={value}"
+                    f"epochs, batch, accumulate and patience must be integers of 1 or more, not {name}={value}"
                 )
         rate, decay = self.learning_rate, self.weight_decay
         if not (
             isinstance(rate, int | float) and 0 < rate < 1e6 and isinstance(decay, int | float) and 0 <= decay < 1e6
         ):
-            raise PathpruneError(f"lr is positive and finite and decay 0 or more, not lr={rate}, decay={decay}")
+            raise PathpruneError(f"lr must be positive and finite and decay 0 or more, not lr={rate}, decay={decay}")
         if isinstance(self.clip, bool) or not isinstance(self.clip, int | float) or not 0 <= self.clip < 1e6:
-            raise PathpruneError(f"clip is the gradient's largest norm, or 0 for none, not {self.clip}")
+            raise PathpruneError(f"clip must be the maximum norm of the gradient, or 0 for none, not {self.clip}")
         for name, value, known in (("rate", self.rate, RATES), ("select", self.select, ("bce", *CRITERIA))):
             if value not in known:
                 raise PathpruneError(unknown(name, str(value), list(known)))
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied by at a step of ``steps``."""
+        """The factor of the learning rate at a step of ``steps``."""
         if self.rate == "constant":
             return 1.0
         return min(1.0, (step + 1) / WARM_UP) * max(0.0, 1 - step / steps)
 
 
 def _auc_and_f1(chances: np.ndarray, success: np.ndarray) -> float:
-    """STEP's criterion (its code): 0.75 AUC + 0.25 F1, with its sign turned."""
+    """The negative of STEP's criterion, 0.75 AUC + 0.25 F1 (its code)."""
     told, good = chances >= 0.5, success >= 0.5
     f1 = 2 * float((told & good).sum()) / max(1, int(told.sum() + good.sum()))
     area = soft_auroc(chances, success, np.zeros(len(success)))[1]
@@ -99,30 +103,40 @@ def fit(
     check: Check,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Minimise soft BCE over what is trainable in ``modules``; ``logits_of(indices [b])`` gives one logit each, ``[b]``.
+    """Minimise soft BCE, and restore the parameters of the epoch that is best on the held-out problems.
 
-    The parameters of the epoch that is best on what is held out are restored. Returns the metrics of the card. With
-    ``check.scratch`` a training that was killed goes on where it stood, to the same weights. Raises PathpruneError
-    where there is nothing to train or to validate on, and where no epoch has a finite validation loss.
+    Args:
+        modules: hold the trainable parameters.
+        logits_of: maps indices of ``examples`` ``[b]`` to logits ``[b]``.
+        examples: labelled prefixes.
+        schedule: the hyperparameters.
+        check: with ``scratch``, a killed training resumes and ends with the same weights.
+        log: prints a line.
+
+    Returns:
+        The metrics for the card.
+
+    Raises:
+        PathpruneError: there are no training or validation examples, or no epoch has a finite validation loss.
     """
     training = Training(modules, logits_of, examples, schedule, check.scratch)
     log(f"{sum(p.numel() for p in training.parameters):,} trained parameters, {len(training.train):,} prefixes")
     for epoch in range(training.epoch, schedule.epochs + 1):
         if epoch - 1 - training.chosen >= schedule.patience and training.history:
-            log(f"stopped early: no better on what is held out in {schedule.patience} epochs")
+            log(f"stopped early: no better on the held-out problems in {schedule.patience} epochs")
             break
         log(training.one_epoch(lambda done, note: check.progress(done, training.steps, note)))
     return training.finish()
 
 
 def drawn(examples: Sequence[LabelledPrefix], most: int, seed: int) -> list[LabelledPrefix]:
-    """At most ``most`` of the examples, drawn at random, in their order."""
+    """A random sample of at most ``most`` examples, in their original order."""
     chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
     return [examples[i] for i in sorted(chosen)]
 
 
 class Training:
-    """A training at one moment: what ``save`` writes is what ``_restore`` reads."""
+    """The state of a training; ``save`` writes it, and ``_restore`` reads it."""
 
     def __init__(
         self,
@@ -159,14 +173,14 @@ class Training:
         self.file = scratch / STATE if scratch else None
         if self.file and self.file.exists():
             self._restore(self.file)
-        self.accelerator.wait_for_everyone()  # nobody saves before all have looked
+        self.accelerator.wait_for_everyone()  # no process may save before all have looked for a saved state
 
     @property
     def _batches(self) -> int:
         return -(-len(self.train) // self.schedule.batch)
 
     def one_epoch(self, progress: Callable[[int, str], None]) -> str:
-        """Train on every prefix once, from where an interrupted epoch stood; returns the line to show.
+        """Train one epoch, continuing an interrupted one; returns the line to show.
 
         ``progress(steps done, note)`` is called after every step.
         """
@@ -194,7 +208,7 @@ class Training:
         total = torch.zeros(())
         self.optimizer.zero_grad(set_to_none=True)
         for part in mine.split(max(1, size)) if len(mine) else ():
-            logits = self.logits_of(part).float().to(self.success.device)  # wherever they were computed
+            logits = self.logits_of(part).float().to(self.success.device)  # from whatever device computed them
             loss = bce(logits, self.success[part], pos_weight=self.weight, reduction="sum") / len(batch)
             self.accelerator.backward(loss)
             total += loss.detach().cpu()
@@ -210,7 +224,7 @@ class Training:
 
     @torch.no_grad()
     def _validate(self) -> str:
-        """Loss and AUROC on the held-out problems; remembers the parameters when they are the best so far."""
+        """Compute loss and AUROC on the held-out problems, and store the parameters if they are the best so far."""
         self._switch(training=False)
         logits = torch.zeros(len(self.validation))
         mine = self._share_of(torch.arange(len(self.validation)))
@@ -245,7 +259,7 @@ class Training:
         )
 
     def finish(self) -> dict[str, Any]:
-        """Put the best epoch's parameters back; returns the metrics."""
+        """Restore the parameters of the best epoch; returns the metrics."""
         if not self.best:
             raise PathpruneError(
                 f"training diverged: no epoch has a finite validation loss at lr={self.schedule.learning_rate}"
@@ -273,7 +287,7 @@ class Training:
             module.train(training)
 
     def save(self) -> None:
-        """Write the state whole or not at all; of several processes the first one writes."""
+        """Write the state atomically; with several processes, only the first one writes."""
         if self.file is None or not self.accelerator.is_main_process:
             return
         state = {

@@ -1,4 +1,4 @@
-"""Parts of label folders as they are read: every column, count and success rate is held to what is written."""
+"""Read parts of label folders, and validate every column, count and success rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ Opened = TypeVar("Opened")
 
 
 def opened(read: Callable[[Path], Opened], part: Path) -> Opened:
-    """What ``read`` gives of a part; PathpruneError where the system or the file refuses."""
+    """The result of ``read`` on a part.
+
+    Raises:
+        PathpruneError: the part cannot be read or is damaged.
+    """
     try:
         return read(part)
     except (OSError, ValueError) as error:  # Arrow's own are both
@@ -35,7 +39,7 @@ def opened(read: Callable[[Path], Opened], part: Path) -> Opened:
 
 
 def stated(part: Path, name: str, expected: str) -> Any:
-    """What a part's metadata says under ``pathprune.<name>``, None where it says nothing; ``expected`` is the format."""
+    """The metadata entry ``pathprune.<name>`` of a part; None if it is missing. ``expected`` is the format."""
     metadata = opened(pq.read_schema, part).metadata or {}
     form = metadata.get(b"pathprune.format")
     texts = {"format": form, name: metadata.get(f"pathprune.{name}".encode())}
@@ -49,10 +53,10 @@ def stated(part: Path, name: str, expected: str) -> Any:
 
 
 def cost_of(part: Path, kind: type[Opened], expected: str) -> Opened:
-    """What a part says that it cost, as ``kind``, whose fields are numbers of 0 or more."""
+    """The cost stated in a part, as a dataclass ``kind`` of non-negative numbers."""
     cost = stated(part, "cost", expected)
     if cost is None:
-        raise damaged(part, "it does not say what it cost", AGAIN)
+        raise damaged(part, "it does not state its cost", AGAIN)
     known = {f.name: float if f.type == "float" else int for f in fields(kind)}  # type: ignore[arg-type]
     right = isinstance(cost, dict) and cost.keys() <= known.keys()
     if not right or not all(_is_amount(value, known[name]) for name, value in cost.items()):
@@ -69,11 +73,11 @@ def rows(part: Path, schema: pa.Schema, ids: Sequence[str] | None, recipe: Any, 
     """The rows of a part.
 
     Args:
-        ids: of all problems that it covers; None where not all of them are known.
-        recipe: that of the labels, for numbers of paths, continuations and tokens.
+        ids: of all problems that it covers; None if not all of them are known.
+        recipe: of the labels, for the numbers of paths, continuations and tokens.
 
     Raises:
-        PathpruneError: whatever is wrong with it, named with the column.
+        PathpruneError: the part is damaged; names the column.
     """
     stated(part, "format", expected)
     table = opened(pq.read_table, part)
@@ -126,7 +130,7 @@ def _check(table: pa.Table, schema: pa.Schema, ids: Sequence[str] | None, recipe
 
 
 def _drawn(table: pa.Table) -> np.ndarray:
-    """How many tokens of each label the model wrote; raises ValueError where what was given to it cannot be."""
+    """Number of sampled tokens of each label; raises ValueError for invalid spans of given tokens."""
     lengths = pc.list_value_length(table["tokens"].combine_chunks())
     if GIVEN in table.column_names:
         lengths = pc.subtract(lengths, counted(table, lengths))
@@ -155,7 +159,11 @@ def _check_numbers(table: pa.Table, counted: np.ndarray, recipe: Any) -> None:
 
 
 def apart(parts: Sequence[tuple[int, int, Path]]) -> None:
-    """Raise PathpruneError where two parts cover the same problem, whose labels would count twice."""
+    """Refuse two parts that cover the same problem, because its labels would count twice.
+
+    Raises:
+        PathpruneError: names both parts.
+    """
     for (_, stop, first), (start, _, second) in pairwise(parts):
         if start < stop:
             raise PathpruneError(

@@ -1,8 +1,8 @@
-"""Success labels for learned pruners: the recipe, what it cost, the folder of Parquet parts, and how one is made.
+"""Success labels for learned pruners: the recipe, the cost, the folder of Parquet parts, and the labelling itself.
 
-STOP's recipe (arXiv 2604.16029, sec. 3.1 and App. B): sample paths, drop problems that are nearly always right or
-nearly always wrong, cut the rest at L, continue each prefix K times; the label is the share that is correct. A
-path's own ending is the first of its K continuations: it is one fair sample, and already paid for.
+STOP's recipe (arXiv 2604.16029, sec. 3.1 and App. B): sample paths, drop problems that are nearly always right or nearly
+always wrong, cut the paths of the others at L, and continue each prefix K times; the label is the share of right
+continuations. A path's own ending is the first of the K: it is an unbiased sample and has been paid for.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from harness.store.provenance import provenance
 FORMAT = "pathprune-labels/1"
 KINDS = ("monte-carlo", "single", "outcome")
 NAME = re.compile(r"problems-(\d+)-(\d+)\.parquet")
-PATIENCE = 1.0  # seconds between looks at what other processes are making
-TENTH, FEW_HELD = 10, 4  # one problem in ten is held out for validation, and of few problems four
+PATIENCE = 1.0  # seconds between two looks at the progress of other processes
+TENTH, FEW_HELD = 10, 4  # a tenth of the problems is held out for validation; four if there are few
 SCHEMA = pa.schema(
     {
         "problem": pa.string(),
@@ -55,7 +55,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LabelCost:
-    """What labels took: paths, tokens and seconds of sampling (``launched``) and of continuing prefixes (``continued``)."""
+    """The cost of labels: paths, tokens and seconds of sampling (``launched``) and of continuing prefixes (``continued``)."""
 
     problems: int = 0  # sampled
     kept: int = 0  # whose pass rate is within the bounds
@@ -76,7 +76,7 @@ class LabelCost:
         return LabelCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def part(self, share: float) -> LabelCost:
-        """What a share in [0, 1] of the problems took, if all took the same."""
+        """The cost of a share in [0, 1] of the problems, if all cost the same."""
         values = (getattr(self, f.name) * share for f in fields(self))
         return LabelCost(
             *(round(v, 2) if f.type == "float" else round(v) for v, f in zip(values, fields(self), strict=True))
@@ -85,9 +85,12 @@ class LabelCost:
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """Which problems are labelled, and how. Raises PathpruneError where that is no recipe.
+    """Which problems are labelled, and how.
 
-    The defaults are STOP's (arXiv 2604.16029, App. B), which does not state how many prefixes of a problem it takes.
+    The defaults are STOP's (arXiv 2604.16029, App. B), which does not state the number of prefixes per problem.
+
+    Raises:
+        PathpruneError: a value out of range.
     """
 
     problems: int = 1024
@@ -104,38 +107,43 @@ class LabelRecipe:
         if not 0 <= self.bounds[0] <= self.bounds[1] <= 1:
             raise PathpruneError(f"pass rates {self.bounds} are not two shares, the lower one first")
         if self.harvest is not None and self.continuations != 1:
-            raise PathpruneError("harvested labels are those of finished paths alone: continuations is 1")
+            raise PathpruneError(
+                "harvested labels come from finished paths only, so continuations is 1; leave out continuations"
+            )
         if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
-            raise PathpruneError("problems, paths, continuations and prefixes per problem are 1 or more")
+            raise PathpruneError("problems, paths, continuations and prefixes per problem must be 1 or more")
         if any(not 1 <= length < self.max_tokens for length in self.prefixes):
             raise PathpruneError(f"prefix lengths {self.prefixes} are not between 1 and {self.max_tokens} - 1")
 
 
 class Labels:
-    """The labels of one task, engine and recipe: a folder of Parquet parts, one per run of problems.
+    """The labels of one task, engine and recipe: a folder of Parquet parts, one per range of problems.
 
-    ``root`` is a folder that holds label folders, one label folder itself, or ``hf://owner/name[@revision]``, a data set
-    of the hub that holds either. A part is whole or absent, so a killed run continues. A part's name says which problems
-    of the label split it covers, so another ``group`` or a larger number of problems goes on with what is there. A label
-    does not depend on the problems beside it.
+    ``root`` is a folder of label folders, a label folder itself, or a hub data set ``hf://owner/name[@revision]`` with
+    either layout. Parts are written atomically, so a killed run can continue. A part's name states which problems of the
+    label split it covers, so existing parts stay valid for another ``group`` or more problems. The labels of a problem do
+    not depend on other problems.
     """
 
     def __init__(self, root: FilePath | str, task: Task, engine: Engine, recipe: LabelRecipe, group: int = 64) -> None:
-        """Raises PathpruneError where there is nothing to label, where ``root`` is a folder of other labels, and where
-        the hub does not answer."""
+        """Open the labels.
+
+        Raises:
+            PathpruneError: there is nothing to label, ``root`` holds other labels, or the hub cannot be reached.
+        """
         self.root, self.task, self.engine, self.recipe, self.group = root, task, engine, recipe, group
         available = len(self._problems(0, recipe.problems))
         if not available:
             raise PathpruneError(f"task {task.name} has no problems to label")
         self.recipe = recipe = replace(recipe, problems=available)
-        # What a recipe leaves at a default that older labels did not know is not part of their key.
+        # Newer options at their default are not part of the key, so that older labels keep theirs.
         shape = {k: v for k, v in asdict(recipe).items() if k != "problems" and (k != "harvest" or v is not None)}
         spec = {"task": task.name, "task_version": task.version, "engine": dict(engine.spec), **shape}
         self.key = digest(spec)
         self.folder = self._folder(f"{task.name}-{self.key}")
 
     def _folder(self, name: str) -> FilePath:
-        """The label folder of this name under the root, or the root where that holds parts."""
+        """The label folder of this name under the root, or the root itself if it holds parts."""
         root = pull_labels(self.root, name) if is_address(self.root) else FilePath(self.root)
         parts = _parts_in(root)
         if parts and root.name != name:
@@ -143,7 +151,7 @@ class Labels:
         return root if parts else root / name
 
     def _refuse_others(self, part: FilePath) -> None:
-        """Raise where a part in a folder of any name is not of this task, engine and recipe."""
+        """Refuse a part that belongs to another task, engine or recipe."""
         made_by, asked = stated(part, "recipe", FORMAT), json.loads(json.dumps(asdict(self.recipe)))
         made_by = made_by if isinstance(made_by, dict) else {}
         differing = [k for k in asked if k != "problems" and made_by.get(k) != asked[k]]
@@ -160,11 +168,15 @@ class Labels:
             )
 
     def parts(self) -> list[tuple[int, int, FilePath]]:
-        """(first problem, one past the last, file) of the parts that are there and needed, in order."""
+        """(first problem, one past the last, file) of the existing parts that are needed, in order."""
         return [part for part in _parts_in(self.folder) if part[0] < self.recipe.problems]
 
     def require(self) -> None:
-        """Raise PathpruneError where problems have no labels: how many, what making them takes, and how to get them."""
+        """Require labels of all problems.
+
+        Raises:
+            PathpruneError: some are missing; states how many, their estimated cost, and how to get them.
+        """
         missing = sum(stop - start for start, stop in self.missing())
         if not missing:
             return
@@ -177,7 +189,7 @@ class Labels:
         )
 
     def _estimate(self, missing: int) -> str:
-        """What labels of so many more problems take: tokens, where parts tell how many a problem takes; else paths."""
+        """The estimated cost of labels of more problems: in tokens if parts show the cost per problem, else in paths."""
         cost, recipe = self.cost(), self.recipe
         if cost.problems:
             return f"about {float(f'{missing * cost.tokens / cost.problems:.2g}'):,.0f} tokens"
@@ -185,7 +197,7 @@ class Labels:
         return f"{missing * recipe.n:,} paths and up to {prefixes * (recipe.continuations - 1):,} continuations of prefixes"
 
     def missing(self) -> Iterator[tuple[int, int]]:
-        """Runs ``(first problem, one past the last)`` of at most ``group`` problems that no part covers."""
+        """Ranges ``(first problem, one past the last)`` of at most ``group`` problems that no part covers."""
         at = 0
         for start, stop, _ in [*self.parts(), (self.recipe.problems, 0, None)]:
             while at < start:
@@ -195,24 +207,33 @@ class Labels:
             at = max(at, stop)
 
     def make(self, progress: Callable[[int, int], None], bank: Bank | View | None = None) -> int:
-        """Write the missing parts; returns the tokens generated here. ``progress(problems done, tokens)``.
+        """Create the missing parts, and return when all parts exist.
 
-        Any number of processes may make the same labels side by side, whatever their groups: each claims some problems
-        at a time, and a claim dies with its process. Returns when all parts are there. With ``bank`` they are harvested from its paths.
-        Raises PathpruneError where they would have to be written to the hub.
+        Several processes may create the same labels in parallel: each claims some problems at a time, and a claim ends with
+        its process.
+
+        Args:
+            progress: called with the numbers of finished problems and generated tokens.
+            bank: harvest labels from its paths instead of sampling.
+
+        Returns:
+            The number of tokens generated by this process.
+
+        Raises:
+            PathpruneError: the labels are on the hub, which is read-only.
         """
         engine = Harvest(bank, self.recipe) if bank else self.engine
         spent = 0
         if is_address(self.root) and any(self.missing()):
             raise PathpruneError(
-                f"labels that {self.root} lacks are made in a folder; give one with {advice.option(labels='DIR')}"
+                f"labels missing in {self.root} must be created in a local folder; give one with {advice.option(labels='DIR')}"
             )
         self.check()
         with Claims(self.folder) as claims:
             while waiting := list(self.missing()):
                 progress(self.recipe.problems - sum(stop - start for start, stop in waiting), spent)
                 if (run := self._claimed(claims, waiting)) is None:
-                    time.sleep(PATIENCE)  # the rest is being made by others
+                    time.sleep(PATIENCE)  # other processes are creating the rest
                     continue
                 spent += self._write(engine, *run)
                 claims.release(map(str, range(*run)))
@@ -220,20 +241,20 @@ class Labels:
         return spent
 
     def _claimed(self, claims: Claims, runs: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
-        """The first problems in a row, up to a whole run, that nobody else is labelling; None when there are none."""
+        """Claim the first consecutive problems, up to a whole range, that no other process is labelling; None if there are none."""
         for start, stop in runs:
             for first in range(start, stop):
                 taken = claims.take_in_order(map(str, range(first, stop)))
                 end = first + len(taken)
                 if taken and not any(first < there_end and there < end for there, there_end, _ in self.parts()):
                     return first, end
-                claims.release(taken)  # made by another between our look and our claim
+                claims.release(taken)  # another process finished it before our claim
                 if taken:
                     return None
         return None
 
     def _write(self, engine: Any, start: int, stop: int) -> int:
-        """Label problems ``start..stop`` and write their part; returns the tokens generated."""
+        """Label problems ``start`` to ``stop`` - 1 and write their part; returns the number of generated tokens."""
         rows, cost = label_group(self.task, engine, self._problems(start, stop - start), self.recipe)
         about = {"format": FORMAT, "key": self.key, "recipe": asdict(self.recipe), "cost": asdict(cost)}
         metadata = {f"pathprune.{k}": json.dumps(v) for k, v in (about | {"provenance": provenance()}).items()}
@@ -247,14 +268,19 @@ class Labels:
         return cost.tokens
 
     def check(self) -> None:
-        """Raise PathpruneError where a part that is there is damaged, so that no problem of it counts as done."""
+        """Validate all existing parts.
+
+        Raises:
+            PathpruneError: a part is damaged.
+        """
         self.cost()
         self._rows("outcome")
 
     def cost(self) -> LabelCost:
-        """What all parts took together; of a part with more problems than are asked for, its share.
+        """The total cost of all parts; for a part with more problems than needed, their share.
 
-        Raises PathpruneError for a part that is damaged or does not say what it cost.
+        Raises:
+            PathpruneError: a part is damaged or does not state its cost.
         """
         total = LabelCost()
         for start, stop, part in self.parts():
@@ -263,26 +289,29 @@ class Labels:
         return total
 
     def tokens(self, kind: str) -> int:
-        """Tokens generated for labels of a kind, those of problems that were dropped included."""
+        """Tokens generated for labels of a kind, dropped problems included."""
         cost = self.cost()
         return cost.tokens if kind == "monte-carlo" else cost.launched_tokens
 
     def digest(self, kind: str) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over the labels of a kind: what a pruner was trained on."""
+        """The first 16 hexadecimal digits of a SHA-256 over the labels of a kind."""
         hashed = hashlib.sha256()
         for row in self._rows(kind):
             hashed.update(json.dumps([row["problem"], row["index"], len(row["tokens"]), row["success"]]).encode())
         return hashed.hexdigest()[:16]
 
     def examples(self, kind: str) -> list[LabelledPrefix]:
-        """All labels of one kind: "monte-carlo"; "single", the same prefixes with their own path's outcome alone; or
-        "outcome", finished paths. ``success`` is a share in [0, 1].
+        """All labels of one kind, with ``success`` in [0, 1].
 
-        Raises PathpruneError for another kind, and for a part that is damaged.
+        Args:
+            kind: "monte-carlo"; "single" (the same prefixes with only their own path's outcome); or "outcome" (finished paths).
+
+        Raises:
+            PathpruneError: an unknown kind, or a damaged part.
         """
         known = {p.id: p for p in self._problems(0, self.recipe.problems)}
         rows = self._rows(kind)
-        # Parts are written one by one and say what holds of many problems; of few, more are held out.
+        # Parts are written one by one, assuming many problems; if there are few, a larger share is held out.
         held = held_out({row["problem"] for row in rows})
         examples = []
         for row in rows:
@@ -296,7 +325,7 @@ class Labels:
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         if kind not in KINDS:
-            raise PathpruneError(f"labels are {', '.join(KINDS)}, not {kind!r}")
+            raise PathpruneError(f"the kind of labels must be one of {', '.join(KINDS)}, not {kind!r}")
         names = [p.id for p in self._problems(0, self.recipe.problems)]
         rows: list[dict[str, Any]] = []
         apart(self.parts())
@@ -318,13 +347,17 @@ class Labels:
 
 
 class Harvest:
-    """An engine that launches the finished paths of a bank: labels without a rollout, so K is 1."""
+    """An engine that returns the finished paths of a bank, for labels without rollouts (K = 1)."""
 
     def __init__(self, bank: Bank | View, recipe: LabelRecipe) -> None:
         self.bank, self.recipe = bank, recipe
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        """The first ``n`` banked paths of each problem; PathpruneError where the bank holds fewer."""
+        """The first ``n`` banked paths of each problem.
+
+        Raises:
+            PathpruneError: the bank holds fewer.
+        """
         groups = [self.bank.get(p, seed)[:n] for p in problems]
         for problem, group in zip(problems, groups, strict=True):
             if len(group) < n:
@@ -334,7 +367,7 @@ class Harvest:
         return groups
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        """Nothing: with K = 1 no prefix is continued."""
+        """Return no paths: with K = 1 no prefix is continued."""
         assert not paths, "harvested labels have no continuations"
         return []
 
@@ -348,7 +381,7 @@ def _parts_in(folder: FilePath) -> list[tuple[int, int, FilePath]]:
 def label_group(
     task: Task, engine: Any, problems: Sequence[Problem], recipe: LabelRecipe
 ) -> tuple[list[dict[str, Any]], LabelCost]:
-    """Rows of SCHEMA for some problems, and what they took."""
+    """Label some problems; returns rows of SCHEMA and their cost."""
     began = time.perf_counter()
     groups = _whole_paths(engine, problems, recipe)
     launched = time.perf_counter() - began
@@ -378,7 +411,7 @@ def label_group(
 
 
 def _whole_paths(engine: Any, problems: Sequence[Problem], recipe: LabelRecipe) -> list[list[Path]]:
-    """N paths of each problem, from their first token to their end: an engine keeps no KV of what it resumes."""
+    """N whole paths of each problem. They are started by resume, for which an engine keeps no KV."""
     if recipe.harvest is not None:
         groups: list[list[Path]] = engine.launch(problems, recipe.n, recipe.max_tokens, recipe.seed)
         return groups
@@ -390,7 +423,7 @@ def _whole_paths(engine: Any, problems: Sequence[Problem], recipe: LabelRecipe) 
 def continue_often(
     task: Task, engine: Engine, prefixes: Sequence[Path], times: int, max_tokens: int
 ) -> tuple[np.ndarray, int]:
-    """How many of ``times`` fresh continuations of each prefix are right, ``[n]``, and the tokens it took."""
+    """The number of right ones among ``times`` new continuations of each prefix, ``[n]``, and the tokens generated."""
     copies = [
         replace(p, stats=None, seed=derive(p.seed, "continuation", len(p.tokens), k))
         for p in prefixes
@@ -403,7 +436,7 @@ def continue_often(
 
 
 def held_out(problems: Collection[str]) -> set[str]:
-    """Ids of the problems to validate on: a tenth by hash, and of few problems four, or a quarter where that is less."""
+    """Ids of the validation problems: a tenth by hash; if there are few problems, four or a quarter, whichever is less."""
     least = min(FEW_HELD, len(problems) // 4)
     ranked = sorted(problems, key=lambda p: (derive("validation", p) % TENTH, derive("validation", p)))
     return {p for i, p in enumerate(ranked) if i < least or derive("validation", p) % TENTH == 0}
@@ -417,6 +450,6 @@ def _row(path: Path, kind: str, success: float, continuations: int) -> dict[str,
         "tokens": list(path.tokens),
         "success": success,
         "continuations": continuations,
-        # By problem, never by prefix: siblings of a validation prefix are never trained on.
+        # By problem, never by prefix: prefixes of a validation problem are never trained on.
         "validation": derive("validation", path.problem.id) % TENTH == 0,
     } | ({GIVEN: ends_of(path.given)} if path.given else {})

@@ -1,4 +1,4 @@
-"""One learned pruner, from labels to a checkpoint folder with its card."""
+"""Train one learned pruner from labels, and write its checkpoint folder with a card."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUT_OF_MEMORY = (
 
 
 def writes() -> bool:
-    """Whether this is the process that writes and speaks; under ``accelerate launch`` each process takes its GPU here."""
+    """Whether this process writes files and messages; under ``accelerate launch`` each process also selects its GPU here."""
     import torch
     from accelerate import PartialState
 
@@ -50,11 +50,11 @@ def train_pruner(
 ) -> Path:
     """Fit a pruner, write its checkpoint under ``out``, and return the checkpoint's folder.
 
-    ``kind`` of labels is the pruner's own by default. With ``prefix`` only labels of prefixes of this many tokens are
-    trained on. A call that was killed goes on when it is repeated.
+    ``kind``: of the labels, by default the pruner's. ``prefix``: train only on prefixes of this length; 0: on all. A killed
+    training continues when the call is repeated.
 
     Raises:
-        PathpruneError: labels are too few, or another process trains the same.
+        PathpruneError: there are too few labels, or another process is training the same pruner.
     """
     pruner: Any = plugin.pruner
     if plugin.checkpoint is not None:
@@ -65,7 +65,7 @@ def train_pruner(
     began = time.monotonic()
     checkpoint = checkpoints.folder(out, plugin, engine.fingerprint)
     run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind), "prefix": prefix})
-    scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start afresh
+    scratch = checkpoint.with_name(f".{checkpoint.name}-{run}")  # another recipe or other labels start from scratch
     check = Check(np.random.default_rng(0), engine, scratch=scratch, progress=progress)
     equip(check, pruner, engine, labels.task)
     with sole(checkpoint, "training") if writes() else nullcontext():
@@ -84,7 +84,7 @@ def train_pruner(
 
 
 def _reach(pruner: Any) -> dict[str, list[str]]:
-    """What the LoRA of a pruner that trains an adapter is on; empty for one that trains something else."""
+    """The layers that a pruner's LoRA adapts; empty if it trains no adapter."""
     from harness.engines.hf.adapter import StopAdapter
 
     adapter = getattr(pruner, "adapter", None)
@@ -92,7 +92,7 @@ def _reach(pruner: Any) -> dict[str, list[str]]:
 
 
 def _save(plugin: Plugin, engine: Any, task: str, checkpoint: Path, about: dict[str, Any]) -> None:
-    """The checkpoint's folder with its card, in place of one that is there."""
+    """Write the checkpoint's folder with its card, replacing an existing one."""
     with writable_folder(checkpoint, replace=True) as new:
         plugin.call("save", new)
         card = {
@@ -108,7 +108,7 @@ def _save(plugin: Plugin, engine: Any, task: str, checkpoint: Path, about: dict[
 
 
 def hold_recipe(pruner: Any) -> None:
-    """Refuse numbers that make no schedule, of a pruner that says which it trains by, before anything is computed.
+    """Validate the training schedule of a pruner, if it declares one, before any computation.
 
     Raises:
         PathpruneError: see ``fitting.Schedule``.
@@ -119,7 +119,7 @@ def hold_recipe(pruner: Any) -> None:
 
 
 def _of_labels(labels: Labels, kind: str, prefix: int) -> dict[str, Any]:
-    """What a card says of the labels that a pruner was trained on: their key, recipe, digest and cost in tokens."""
+    """The card's entry on the training labels: key, recipe, digest and cost in tokens."""
     trained_at = {"prefixes": [prefix]} if prefix else {}
     what = {"key": labels.key, "kind": kind, "tokens": labels.tokens(kind), "digest": labels.digest(kind)}
     return what | asdict(labels.recipe) | trained_at

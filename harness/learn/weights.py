@@ -1,4 +1,4 @@
-"""What a checkpoint's files have to hold before a pruner takes them up: whole, finite, of shapes that fit each other."""
+"""Validate a checkpoint's files before a pruner loads them: complete, finite, and of matching shapes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from harness.api import PathpruneError
 from harness.engines import adapters, folders
 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-BRAIN, EXPONENT = "BF16", 0x7F80  # of bfloat16, which numpy has not: all ones are infinity or no number
+BRAIN, EXPONENT = "BF16", 0x7F80  # bfloat16, which numpy lacks: an exponent of all ones is infinity or NaN
 HEAD, PROBE, CENTROIDS = "head.safetensors", "probe.safetensors", "centroids.safetensors"  # of our own pruners
-BLOCK = 1 << 24  # numbers looked at side by side
+BLOCK = 1 << 24  # numbers checked at a time
 
 
 def examine(checkpoint: Path, pruner: Any) -> None:
-    """Refuse a checkpoint whose weights are damaged, not finite, or do not fit each other.
+    """Refuse a checkpoint whose weights are damaged, not finite, or of mismatched shapes.
 
     Args:
         checkpoint: its folder.
-        pruner: whose it is; shapes are known of those that ship.
+        pruner: its pruner; shapes are checked for the shipped pruners only.
 
     Raises:
-        PathpruneError: which names the file and the tensor.
+        PathpruneError: names the file and the tensor.
     """
     files = sorted(checkpoint.glob("*.safetensors"))
     if not files and not any(checkpoint.glob("*")):
@@ -46,7 +46,7 @@ def examine(checkpoint: Path, pruner: Any) -> None:
 
 
 def _fitting(checkpoint: Path) -> None:
-    """Shapes of the heads of our own pruners."""
+    """Check the shapes of the heads of our own pruners."""
     if (checkpoint / HEAD).exists():
         shapes = folders.header(checkpoint / HEAD)
         width = folders.header(checkpoint / adapters.EMBEDDINGS)["embeddings"][1]
@@ -85,7 +85,7 @@ def _block_is_finite(block: np.ndarray, kind: str) -> bool:
 
 
 def _blocks(file: Path, name: str) -> Iterator[tuple[np.ndarray, str]]:
-    """A tensor's numbers in blocks, straight from the file, whose header is known to be sound; none of integers."""
+    """The values of a floating-point tensor in blocks, read from a file whose header was validated."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         entry = json.loads(stream.read(length))[name]

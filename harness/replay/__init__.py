@@ -1,1 +1,1 @@
-"""A pool and one score per path become accuracy and cost: arrays only, no engine and no file."""
+"""Replay: compute accuracy and cost from a pool and one score per path. Works on arrays only, without engines or files."""

@@ -1,7 +1,7 @@
-"""Policies replayed: launch n paths, cut them at some places by one method's scores, finish survivors until a rule says enough.
+"""Replay policies: launch n paths, cut them at some places by one method's scores, finish survivors until a rule stops.
 
-A smaller launch is a random n of the pool's N paths, so what a policy gives is a mean over draws, the same ones for every
-policy. Where all N are launched and nothing else is random, there is one draw.
+A smaller launch is a random subset of n of the pool's N paths. Results are means over draws, the same for every policy. If
+all N paths are launched and nothing else is random, there is one draw.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DRAWS = 16
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """``n`` paths, ``stages`` of cuts (none: nothing is cut), and a stopping ``rule`` among those that are left (None: all finish)."""
+    """``n`` launched paths, ``stages`` of cuts (empty: no cut), and a stopping ``rule`` for the survivors (None: all finish)."""
 
     n: int
     stages: tuple[Stage, ...] = ()
@@ -37,19 +37,17 @@ class Policy:
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """What a policy gives and costs, float ``[Q]`` each: means over draws."""
+    """Accuracy and cost of a policy, float ``[Q]`` each: means over draws."""
 
-    voted: np.ndarray  # is the majority of the finished paths right
-    tokens: np.ndarray  # all of them, the Checks' included
-    serial: np.ndarray  # generated tokens on the longest chain that must come one after another
-    rounds: (
-        np.ndarray
-    )  # how often paths are generated side by side: the start, and behind each decision that lets some go on
+    voted: np.ndarray  # whether the majority vote of the finished paths is right
+    tokens: np.ndarray  # all tokens, those of Checks included
+    serial: np.ndarray  # generated tokens on the critical path
+    rounds: np.ndarray  # rounds of parallel generation: the launch, and one after each decision that lets paths go on
 
 
 @dataclass(eq=False)
 class _State:
-    """Paths that are still alive in every draw of every problem, and what was spent on the way, ``[Q, R, ...]``."""
+    """The surviving paths in R draws of Q problems, and the cost so far, ``[Q, R, ...]``."""
 
     pool: Pool
     paths: np.ndarray  # int [Q, R, m]
@@ -59,30 +57,30 @@ class _State:
     rounds: np.ndarray  # int [Q, R]
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        """Values of the alive paths, of ``[Q, N]``."""
+        """Select the values of the surviving paths from ``[Q, N]``."""
         problems, draws, paths = self.paths.shape
         return np.take_along_axis(values, self.paths.reshape(problems, -1), 1).reshape(problems, draws, paths)
 
     def read(self, reached: np.ndarray) -> np.ndarray:
-        """Tokens that alive paths were given before the last of so many drawn ones, all ``[Q, R, m]``."""
+        """Given tokens of surviving paths before the last of their first ``reached`` sampled ones, ``[Q, R, m]``."""
         read = np.zeros_like(reached)
         for place, count in () if self.pool.given is None else np.moveaxis(self.pool.given, (2, 3), (0, 1)):
             read = read + self.of(count) * (self.of(place) < reached)
         return read
 
     def spends(self, ends: np.ndarray) -> np.ndarray:
-        """Tokens, drawn and given, that it takes to go on to these lengths, ``[Q, R, m]``."""
+        """Tokens, sampled and given, needed to continue to these lengths, ``[Q, R, m]``."""
         return np.asarray(ends - self.reached + self.read(ends) - self.read(self.reached))
 
     def grow(self, ends: np.ndarray) -> None:
-        """Generate all alive paths at once, to these lengths."""
+        """Generate all surviving paths in parallel up to these lengths."""
         longest = (ends - self.reached).max(2)
         self.tokens = self.tokens + self.spends(ends).sum(2)
         self.serial, self.rounds = self.serial + longest, self.rounds + (longest > 0)
         self.reached = ends
 
     def keep(self, ranks: np.ndarray, count: int) -> None:
-        """Let the ``count`` best go on, the best first; ``ranks`` ``[Q, N]``, 0 for the best."""
+        """Keep the ``count`` best paths, the best first; ``ranks`` ``[Q, N]``, 0 for the best."""
         best = np.argsort(self.of(ranks), axis=2)[:, :, :count]
         self.paths, self.reached = (np.take_along_axis(a, best, 2) for a in (self.paths, self.reached))
 
@@ -98,9 +96,10 @@ def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int =
 def play_keeps(
     pool: Pool, policy: Policy, keeps: Sequence[int], checks: Sequence[Checks], draws: int = DRAWS
 ) -> list[Played]:
-    """``play`` where the last stage keeps each of ``keeps``: ranked, drawn, and walked once for all of them.
+    """``play`` for several numbers kept at the last stage, with one ranking and one set of draws.
 
-    A sequential rule sees the same paths in the same order however many are kept; a parallel one is walked for each.
+    A sequential rule is replayed once, because it sees the same paths in the same order however many are kept; a parallel
+    rule is replayed for each number.
     """
     *earlier, last = policy.stages
     if policy.rule is not None and order_of(policy.rule) == "parallel":
@@ -111,9 +110,9 @@ def play_keeps(
 
 
 def play_sizes(pool: Pool, rule: Any, sizes: Sequence[int], draws: int = DRAWS) -> list[Played]:
-    """``play`` of a rule alone on each of these numbers of paths.
+    """``play`` of a rule without a scorer for several numbers of paths.
 
-    Of a sequential one a smaller launch is the beginning of a larger, so that it is walked once for all of them.
+    A sequential rule is replayed once, because a smaller launch is the start of a larger one.
     """
     if order_of(rule) == "parallel":
         return [play(pool, Policy(n, (), rule), (), draws) for n in sizes]
@@ -121,19 +120,19 @@ def play_sizes(pool: Pool, rule: Any, sizes: Sequence[int], draws: int = DRAWS) 
 
 
 def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _State:
-    """What the stages of a policy leave, the best first."""
+    """The survivors of a policy's stages, the best first."""
     state = _launched(pool, policy, draws)
     for number, (stage, check) in enumerate(zip(policy.stages, checks, strict=True)):
         end = check.end(stage)
         state.grow(np.minimum(state.of(pool.lengths), end if isinstance(end, int) else state.of(end)))
-        once = check.once_tokens if number else 0.0  # the first check has paid it
+        once = check.once_tokens if number else 0.0  # paid by the first check
         state.tokens += state.of(check.path_tokens).sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
         state.keep(_ranks(check), stage.keep)
     return state
 
 
 def _in_order(state: _State, keeps: Sequence[int], rule: Any) -> list[Played]:
-    """Finish the first of the alive paths, so many of them, side by side or until a sequential rule stops."""
+    """Finish the first k survivors for each k in ``keeps``, in parallel or until a sequential rule stops."""
     rest = state.of(state.pool.lengths) - state.reached
     if rule is not None:
         seen, batch = _seen(state, rule, rest), batch_of(rule)
@@ -148,12 +147,12 @@ def _in_order(state: _State, keeps: Sequence[int], rule: Any) -> list[Played]:
 
 
 def _means(*of_draws: np.ndarray) -> Played:
-    """Votes, tokens, serial tokens and rounds ``[Q, R]`` as means over the draws."""
+    """Means over draws of votes, tokens, serial tokens and rounds, ``[Q, R]`` each."""
     return Played(*(np.asarray(values, float).mean(1) for values in of_draws))
 
 
 def _answers(codes: np.ndarray) -> list[list[list[Any]]]:
-    """Answers by their codes ``[Q, R, m]``, None where there is none."""
+    """Answers by code ``[Q, R, m]``, None for no answer."""
     coded = codes.astype(object)
     coded[codes < 0] = None
     answers: list[list[list[Any]]] = coded.tolist()
@@ -161,14 +160,14 @@ def _answers(codes: np.ndarray) -> list[list[list[Any]]]:
 
 
 def _seen(state: _State, rule: Any, rest: np.ndarray) -> np.ndarray:
-    """How many paths have finished when a sequential rule stops, int ``[Q, R]``."""
+    """Number of finished paths when a sequential rule stops, int ``[Q, R]``."""
     ends = finishing(rule, rest[0, 0])[1]
     answers = _answers(state.of(state.pool.answers))
     return np.array([[enough(rule, draw, ends) for draw in problem] for problem in answers])
 
 
 def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int) -> Played:
-    """The first ``seen`` alive paths finish, ``batch`` at a time."""
+    """Finish the first ``seen`` survivors, ``batch`` at a time."""
     finished = np.arange(rest.shape[2]) < seen[:, :, None]
     added = rest * finished
     longest = np.maximum.reduceat(added, np.arange(0, rest.shape[2], batch), axis=2)
@@ -180,7 +179,7 @@ def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int) -> P
 
 
 def _side_by_side(state: _State, rule: Any) -> Played:
-    """All alive paths run at once, and the rule stops those that still do."""
+    """Run all survivors in parallel until the rule stops the unfinished ones."""
     rest = state.of(state.pool.lengths) - state.reached
     order = np.argsort(rest, axis=2, kind="stable")
     ends = np.take_along_axis(rest, order, 2)
@@ -207,7 +206,7 @@ def _launched(pool: Pool, policy: Policy, draws: int) -> _State:
 
 
 def _ranks(check: Checks) -> np.ndarray:
-    """0 for the best, ties to the lower index, int ``[Q, N]``; ranked once for all policies."""
+    """Ranks, int ``[Q, N]``, 0 for the best, ties to the lower index; cached across policies."""
     if "_ranks" not in check.__dict__:
         check.__dict__["_ranks"] = ranks_of(check.scores)
     ranks: np.ndarray = check.__dict__["_ranks"]

@@ -1,4 +1,4 @@
-"""A pool and one score per path -> accuracy and cost, for any number kept. No engine, arrays only."""
+"""Accuracy and cost from a pool and one score per path, for any number kept. Works on arrays only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harness.replay.latency import Latency, expected_longest, expected_some, of_
 from harness.replay.votes import leaders, small
 from harness.rng import generator
 
-BINS = 4  # path-length quantiles per problem of the length-matched comparison
-CHUNK = 1 << 20  # elements of an intermediate array, which bounds memory whatever N, answers and draws
+BINS = 4  # path-length quantiles per problem in the length-matched comparison
+CHUNK = 1 << 20  # maximum elements of an intermediate array, which bounds memory
 DRAWS = 200  # random subsets per problem for votes, which have no closed form
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Finished paths of Q problems, N each; rows are problems in the pool file's order."""
+    """The finished paths of Q problems, N each; rows are problems in the order of the pool's record."""
 
     problems: tuple[str, ...]
     correct: np.ndarray  # bool [Q, N]
@@ -33,12 +33,12 @@ class Pool:
     prompts: np.ndarray  # int [Q], prompt tokens
     flops: FlopModel
     given: np.ndarray | None = (
-        None  # int [Q, N, spans, 2]: behind how many drawn tokens, how many were given; None: none was
+        None  # int [Q, N, spans, 2]: (sampled tokens before the span, given tokens in it); None: no given tokens
     )
 
     @classmethod
     def from_record(cls, header: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], n: int) -> Pool:
-        """The first n paths of every problem that has so many, from the rows of a pool's record."""
+        """The first n paths of every problem with at least n, from the rows of a pool's record."""
         rows = [row for row in lines.values() if len(row["answers"]) >= n]
         return cls(
             problems=tuple(r["problem"] for r in rows),
@@ -52,7 +52,7 @@ class Pool:
         )
 
     def read(self, reached: np.ndarray) -> np.ndarray:
-        """Tokens that paths were given before the last of their first ``reached`` ``[Q, N]`` drawn ones, ``[Q, N]``."""
+        """Given tokens of each path before the last of its first ``reached`` ``[Q, N]`` sampled tokens, ``[Q, N]``."""
         if self.given is None:
             return np.zeros_like(reached)
         return np.asarray((self.given[..., 1] * (self.given[..., 0] < reached[..., None])).sum(-1))
@@ -63,7 +63,7 @@ class Pool:
         return self.correct.shape[1]
 
     def subset(self, problems: Sequence[str]) -> Pool:
-        """The same pool on these problems, in their order."""
+        """The pool restricted to these problems, in their order."""
         if tuple(problems) == self.problems:
             return self
         where = {p: i for i, p in enumerate(self.problems)}
@@ -73,19 +73,19 @@ class Pool:
         return replace(self, problems=tuple(problems), **arrays)
 
     def first(self, n: int) -> Pool:
-        """The same pool with the first n paths of each problem."""
+        """The pool restricted to the first n paths of each problem."""
         arrays = {f: getattr(self, f)[:, :n] for f in ("correct", "answers", "lengths", "stopped")}
         arrays |= {} if self.given is None else {"given": self.given[:, :n]}
         return replace(self, **arrays)
 
     def mixed(self, low: float = 4 / 32, high: float = 28 / 32) -> np.ndarray:
-        """Problems on which selection can matter, bool ``[Q]``."""
+        """Problems whose share of right paths is from ``low`` to ``high``, so selection can matter, bool ``[Q]``."""
         rate = self.correct.mean(1)
         return (rate >= low) & (rate <= high)
 
 
 def _spans(given: Sequence[Sequence[Sequence[Sequence[int]]]]) -> np.ndarray | None:
-    """Spans of given tokens in one array, each path's filled up with empty ones; None where no path has any."""
+    """Spans of given tokens in one array, padded with empty spans; None if no path has any."""
     most = max((len(spans) for row in given for spans in row), default=0)
     if not most:
         return None
@@ -100,28 +100,28 @@ def _coded(answers: Sequence[str | None]) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class PerProblem:
-    """Per problem, ``[Q]``: what a method reaches and what it spends."""
+    """Accuracy and cost of a method per problem, ``[Q]`` each."""
 
     accuracy: np.ndarray  # avg@k|n: mean correctness of the kept paths
-    voted: np.ndarray  # cons@k: is the majority answer right
-    generated: np.ndarray  # tokens that the model sampled, as STOP's paper counts
-    tokens: np.ndarray  # and those that were appended, read again or generated elsewhere
+    voted: np.ndarray  # cons@k: whether the majority vote is right
+    generated: np.ndarray  # sampled tokens, as counted in STOP's paper
+    tokens: np.ndarray  # all tokens: also appended ones, and those read or generated by other models
     flops: np.ndarray
     kept_length: np.ndarray
     truncated: np.ndarray
     cold: np.ndarray | None = (
-        None  # ``tokens`` if the Check's texts had nothing in common; None: it reads none, or not recorded
+        None  # ``tokens`` if the Check's texts shared nothing; None: it reads no text, or not recorded
     )
     latency: Latency | None = None  # None: not recorded
 
 
 def ended_inside(pool: Pool, prefix: int) -> np.ndarray:
-    """Which paths end within their first ``prefix`` tokens, bool ``[Q, N]``."""
+    """Which paths end within ``prefix`` tokens, bool ``[Q, N]``."""
     return np.asarray((pool.lengths <= prefix) & pool.stopped)
 
 
 def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: Ended = "count") -> np.ndarray:
-    """Which paths are finished, bool ``[Q, N]``, by the very rule of the loop (``harness.loop.select``)."""
+    """Which paths are kept, bool ``[Q, N]``, by the rule of the loop (``harness.loop.select``)."""
     mask = np.zeros(pool.correct.shape, dtype=bool)
     if ended == "count":
         np.put_along_axis(mask, np.argsort(-scores, axis=1, kind="stable")[:, :keep], True, axis=1)
@@ -135,9 +135,15 @@ def kept_mask(pool: Pool, scores: np.ndarray, keep: int, prefix: int, ended: End
 def replay(
     pool: Pool, mask: np.ndarray, prefix: int, checks: Sequence[Cost] | None = None, cold: np.ndarray | None = None
 ) -> PerProblem:
-    """What finishing exactly the paths of ``mask`` gives and costs; ``checks`` is what scoring cost per problem.
+    """Accuracy and cost of finishing exactly the paths of ``mask``.
 
-    ``cold`` ``[Q]`` is what scoring would cost in tokens with nothing shared."""
+    Args:
+        pool: the finished paths.
+        mask: bool ``[Q, N]``, the kept paths.
+        prefix: prefix length in tokens.
+        checks: cost of scoring per problem; None: free.
+        cold: tokens of scoring if nothing were shared, ``[Q]``; None: not recorded.
+    """
     kept = mask.sum(1)
     generated, flops = generation_cost(pool, mask, prefix)
     read = generated + reading_cost(pool, mask, prefix)
@@ -161,8 +167,8 @@ def replay(
 def generation_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and FLOPs of generating every prefix and the rest of the kept paths, ``[Q]`` each.
 
-    ``mask`` may be fractional (a probability of being kept), as may the share of paths that is ``launched``: both
-    are linear in them, so expectations are exact. The prompt is computed once, however many paths there are.
+    ``mask`` may hold probabilities of being kept, and ``launched`` the share of paths that are launched: the cost is linear
+    in both, so expectations are exact. The prompt is computed once, however many paths there are.
     """
     cut = np.minimum(pool.lengths, prefix)
     start = pool.prompts[:, None]
@@ -174,18 +180,18 @@ def generation_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float =
 
 
 def reading_cost(pool: Pool, mask: np.ndarray, prefix: int, launched: float = 1.0) -> np.ndarray:
-    """Given tokens that are read beside what ``generation_cost`` counts, ``[Q]``; likewise linear in ``mask``."""
+    """Given tokens that are read in addition to ``generation_cost``, ``[Q]``; also linear in ``mask``."""
     cut = pool.read(np.minimum(pool.lengths, prefix))
     return np.asarray(launched * cut.sum(1) + ((pool.read(pool.lengths) - cut) * mask).sum(1))
 
 
 def no_pruning(pool: Pool) -> PerProblem:
-    """Every path is finished: avg@N and cons@N."""
+    """The baseline that finishes every path: avg@N and cons@N."""
     return replay(pool, np.ones(pool.correct.shape, dtype=bool), prefix=int(pool.lengths.max()))
 
 
 def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
-    """Expectation over a uniformly random ``keep`` of N: exact, except the vote, which is the mean of DRAWS draws."""
+    """Expectation over uniformly random subsets of ``keep`` paths: exact, except for the vote, a mean over DRAWS draws."""
     share = np.full(pool.correct.shape, keep / pool.n)
     tokens, flops = generation_cost(pool, share, prefix)
     order = generator("random pruning", pool.n).random((DRAWS, pool.n)).argsort(1)
@@ -203,7 +209,7 @@ def random_pruning(pool: Pool, keep: int, prefix: int) -> PerProblem:
 
 
 def random_latency(pool: Pool, cuts: Sequence[int | np.ndarray], keeps: Sequence[int]) -> Latency:
-    """Expectation where random paths go on at each cut, a length or one for each path ``[Q, N]``, so many of them; exact."""
+    """Exact expected latency if ``keeps[i]`` random paths go on at cut i, which is one length or one per path ``[Q, N]``."""
     ends = [np.minimum(pool.lengths, cut) for cut in cuts] + [pool.lengths]
     serial, rounds = ends[0].max(1).astype(float), np.ones(len(ends[0]))
     for before, after, keep in zip(ends[:-1], ends[1:], keeps, strict=True):
@@ -213,7 +219,7 @@ def random_latency(pool: Pool, cuts: Sequence[int | np.ndarray], keeps: Sequence
 
 
 def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
-    """Is the majority answer right, float ``[Q, R]`` for R subsets of each problem, ``masks`` bool ``[Q, R, N]``."""
+    """Whether the majority vote is right, float ``[Q, R]``, for R subsets of each problem, ``masks`` bool ``[Q, R, N]``."""
     ballots = ballots_of(pool)
     column = np.where(masks, ballots.column[:, None, :], ballots.none)
     problems, subsets, n = masks.shape
@@ -226,10 +232,18 @@ def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
 def votes_right(
     pool: Pool, problems: slice, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Is the vote of the first k of the ``kept`` paths right, bool ``[sizes, Q, R]`` for R subsets of each problem.
+    """Whether the vote of the first k of the ``kept`` paths is right, for each k in ``sizes``.
 
-    ``kept`` int ``[Q, R, k]`` holds indices of paths, ``[1, R, k]`` where all problems have the same subsets. ``weights``
-    ``[problems of the pool, N]``; one vote each where None."""
+    Args:
+        pool: the finished paths.
+        problems: the Q problems of the pool to evaluate.
+        kept: indices of paths, int ``[Q, R, k]`` for R subsets per problem; ``[1, R, k]`` if all problems share the subsets.
+        sizes: numbers of voters.
+        weights: ``[problems of the pool, N]``; None: one vote each.
+
+    Returns:
+        bool ``[len(sizes), Q, R]``.
+    """
     ballots, number = ballots_of(pool), np.arange(len(pool.problems), dtype=np.int32)[problems]
     kept = np.broadcast_to(kept, (len(number), *kept.shape[1:]))
     step = max(1, CHUNK // max(1, kept.shape[1] * max(kept.shape[2], ballots.none + 1)))
@@ -240,8 +254,8 @@ def votes_right(
 def _votes_right(
     pool: Pool, ballots: Ballots, number: np.ndarray, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None
 ) -> np.ndarray:
-    """``votes_right`` of some problems, whose arrays are all in memory at once."""
-    path = np.ascontiguousarray(kept.reshape(-1, kept.shape[2]).T)  # [k, Q R]: voters lie one behind the other
+    """``votes_right`` for a chunk of problems."""
+    path = np.ascontiguousarray(kept.reshape(-1, kept.shape[2]).T)  # [k, Q R]: contiguous per voter
     problem = number.repeat(kept.shape[1])
     flat = path + problem * np.int32(pool.n)
     column, path = small(ballots.column, ballots.none).take(flat), small(path, pool.n)
@@ -255,14 +269,14 @@ def _votes_right(
 
 @dataclass(frozen=True, eq=False)
 class Ballots:
-    """The answers of a pool as votes need them."""
+    """The answers of a pool, encoded for votes."""
 
     column: np.ndarray  # int [Q, N], the answer's code; ``none``: no answer
-    right: np.ndarray  # bool [Q, N], is the answer that the path gives right
+    right: np.ndarray  # bool [Q, N], whether the path's answer is right
     none: int
 
     def won(self, problem: np.ndarray, leader: np.ndarray) -> np.ndarray:
-        """Is the answer of these paths right, bool; -1 for a vote that nobody took part in."""
+        """Whether the answers of these leading paths are right, bool; a leader of -1 (no voter) is wrong."""
         return self.right[problem, leader] & (leader >= 0)
 
 
@@ -278,7 +292,7 @@ def ballots_of(pool: Pool) -> Ballots:
 
 
 def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:
-    """Is the answer of the largest total weight right, float ``[Q]``; ``weights`` ``[Q, N]``, 0 for who does not vote."""
+    """Whether the weighted vote is right, float ``[Q]``; ``weights`` ``[Q, N]``, 0 for paths that do not vote."""
     out = np.zeros(len(pool.problems))
     for q, (codes, weight) in enumerate(zip(pool.answers, weights, strict=True)):
         voters = (codes >= 0) & (weight > 0)
@@ -290,7 +304,7 @@ def weighted_vote(pool: Pool, weights: np.ndarray) -> np.ndarray:
 
 
 def vote_weights(pool: Pool, mask: np.ndarray, scores: np.ndarray, rule: str) -> np.ndarray:
-    """Weights ``[Q, N]`` that a vote of ``harness.vote`` gives the kept paths."""
+    """Weights ``[Q, N]`` of the kept paths in a vote of ``harness.vote``."""
     out = np.zeros(mask.shape)
     for q, kept in enumerate(mask):
         out[q, kept] = vote.weights(rule, scores[q, kept], pool.answers[q, kept] >= 0)
@@ -305,9 +319,9 @@ def own_rule(
     cold: np.ndarray | None = None,
     latency: Latency | None = None,
 ) -> PerProblem:
-    """What a decision rule of its own gives and costs; ``spent`` and ``weights`` as in ``harness.api.Decision``.
+    """Accuracy and cost of a decision rule; ``spent`` and ``weights`` ``[Q, N]`` as in ``harness.api.Decision``.
 
-    A problem on which no path is left to vote has no answer: its accuracy and its vote are 0.
+    A problem on which no path votes has no answer: its accuracy and vote are 0.
     """
     mask = weights > 0
     kept = np.maximum(1, mask.sum(1))
@@ -327,10 +341,10 @@ def own_rule(
 
 
 def length_matched(pool: Pool, mask: np.ndarray) -> np.ndarray:
-    """Accuracy that the kept paths' full lengths alone would give, ``[Q]``; 0 where nothing is kept.
+    """The accuracy explained by the full lengths of the kept paths alone, ``[Q]``; 0 if nothing is kept.
 
-    Each kept path counts as the mean correctness of its problem's paths in the same length quantile: a pruner
-    that only picks short paths gains nothing over this.
+    Each kept path counts as the mean correctness of its problem's paths in the same length quantile. A pruner that only
+    selects short paths does not exceed this baseline.
     """
     return (of_like_length(pool) * mask).sum(1) / np.maximum(1, mask.sum(1))
 

@@ -1,6 +1,6 @@
-"""Several cuts in a row, replayed from scores at each prefix length: who goes on, and what it costs.
+"""Replay several cuts in a row from the scores at each prefix length: survivors and cost.
 
-Holds for methods that score paths one by one: the score of a survivor does not depend on who was dropped before.
+This is valid for pointwise methods only, whose score of a survivor does not depend on the paths dropped before.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from harness.spec import Ended, Stage
 
 @dataclass(frozen=True, eq=False)
 class Checks:
-    """One method's scores at one prefix length, and what they cost: of a path's own, and of its problem's once."""
+    """One method's scores at one prefix length, with the cost per path and the shared cost per problem."""
 
     scores: np.ndarray  # float32 [Q, N]
     path_tokens: np.ndarray  # [Q, N]
     path_flops: np.ndarray  # [Q, N]
     shared_tokens: np.ndarray  # [Q]
     shared_flops: np.ndarray  # [Q]
-    once_tokens: np.ndarray | float = 0.0  # [Q], what of the shared a later check of the problem does not pay again
+    once_tokens: np.ndarray | float = (
+        0.0  # [Q], the part of the shared cost that later checks of the problem do not pay again
+    )
     once_flops: np.ndarray | float = 0.0  # [Q]
     cold: np.ndarray | None = None  # [Q, N] tokens of each path if nothing were shared; None: not recorded
     places: np.ndarray | None = None  # int [Q, N] where each path is cut; None: all at the stage's prefix length
-    reached: np.ndarray | None = None  # int [Q, N] and how far it was generated to find that
+    reached: np.ndarray | None = None  # int [Q, N] how far each path was generated to find its place
 
     def end(self, stage: Stage) -> int | np.ndarray:
-        """To how many tokens the stage generates paths: one number, or ``[Q, N]``."""
+        """Tokens up to which the stage generates paths: one number, or ``[Q, N]``."""
         return stage.prefix if self.reached is None else self.reached
 
 
@@ -43,7 +45,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
     """The checks of the first n paths of each problem, from rows of a record.
 
     Raises:
-        KeyError: a row that does not say what of its cost is each path's.
+        KeyError: a row does not state the cost per path.
     """
     scores = np.array([row["scores"][:n] for row in rows], dtype=np.float32).reshape(len(rows), n)
     each = [costs_of(row["each"] if any(row["cost"].values()) else {}, len(row["scores"])) for row in rows]
@@ -66,7 +68,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
 
 
 def _lengths(rows: Sequence[Mapping[str, Any]], name: str, n: int) -> np.ndarray | None:
-    """Lengths of paths that the rows of a record state, int ``[Q, N]``; None where paths are cut at one length."""
+    """Lengths of paths stated in the rows of a record, int ``[Q, N]``; None if paths are cut at one length."""
     if not any(name in row for row in rows):
         return None
     return np.array([row[name][:n] for row in rows], dtype=int).reshape(len(rows), n)
@@ -83,7 +85,7 @@ def _cold(rows: Sequence[Mapping[str, Any]], n: int) -> np.ndarray | None:
 def survivors(
     pool: Pool, checks: Sequence[Checks], stages: Sequence[Stage], ended: Ended = "count"
 ) -> list[np.ndarray]:
-    """Who goes on after each stage, bool ``[Q, N]`` each, by the very rule of the loop."""
+    """The survivors of each stage, bool ``[Q, N]`` each, by the rule of the loop (``harness.loop.select``)."""
     alive = np.ones(pool.correct.shape, dtype=bool)
     masks = []
     for check, stage in zip(checks, stages, strict=True):
@@ -102,9 +104,10 @@ def survivors(
 def generation(
     pool: Pool, ends: Sequence[int | np.ndarray], masks: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens drawn and given, and FLOPs, of every path as far as it goes, ``[Q]`` each; masks may be probabilities.
+    """Sampled tokens, given tokens and FLOPs of every path as far as it is generated, ``[Q]`` each.
 
-    ``ends``: to how many tokens each stage generates its paths, one number or ``[Q, N]``. Linear in the masks, so expectations are exact. The prompt is computed once, however many paths there are.
+    ``ends``: tokens up to which each stage generates its paths, one number or ``[Q, N]``. ``masks`` may be probabilities:
+    the cost is linear in them, so expectations are exact. The prompt is computed once, however many paths there are.
     """
     start = pool.prompts[:, None]
     reached = np.minimum(pool.lengths, ends[0])
@@ -127,13 +130,13 @@ def check_costs(checks: Sequence[Checks], scored: Sequence[np.ndarray]) -> tuple
     for number, (check, here) in enumerate(zip(checks, scored, strict=True)):
         tokens = tokens + check.shared_tokens + (check.path_tokens * here).sum(1)
         flops = flops + check.shared_flops + (check.path_flops * here).sum(1)
-        if number:  # the first check has paid it
+        if number:  # paid by the first check
             tokens, flops = tokens - check.once_tokens, flops - check.once_flops
     return tokens, flops
 
 
 def latency_of(pool: Pool, ends: Sequence[int | np.ndarray], masks: Sequence[np.ndarray]) -> Latency:
-    """Of survivors ``masks`` bool ``[Q, N]`` of each stage; ``ends`` as in ``generation``."""
+    """The latency, given the survivors of each stage, ``masks`` bool ``[Q, N]``; ``ends`` as in ``generation``."""
     lengths = [np.minimum(pool.lengths, end) for end in ends] + [pool.lengths]
     grown = [(after - before) * mask for before, after, mask in zip(lengths[:-1], lengths[1:], masks, strict=True)]
     longest = np.array([lengths[0].max(1), *(part.max(1) for part in grown)], dtype=float)
@@ -143,7 +146,7 @@ def latency_of(pool: Pool, ends: Sequence[int | np.ndarray], masks: Sequence[np.
 def replay_stages(
     pool: Pool, checks: Sequence[Checks], stages: Sequence[Stage], ended: Ended = "count"
 ) -> tuple[PerProblem, np.ndarray]:
-    """What a schedule gives and costs on each problem, and the paths that are finished, bool ``[Q, N]``."""
+    """Accuracy and cost of a schedule per problem, and the finished paths, bool ``[Q, N]``."""
     masks = survivors(pool, checks, stages, ended)
     ends = [check.end(stage) for check, stage in zip(checks, stages, strict=True)]
     generated, given, flops = generation(pool, ends, masks)
@@ -169,9 +172,10 @@ def replay_stages(
 
 
 def random_stages(pool: Pool, stages: Sequence[Stage], ends: Sequence[int | np.ndarray] = ()) -> PerProblem:
-    """Expectation over uniformly random survivors at every stage; exact, except the vote (see ``random_pruning``).
+    """Expectation over uniformly random survivors at every stage; exact, except for the vote (see ``random_pruning``).
 
-    ``ends``: to how many tokens each stage generates its paths, where that is not its prefix length."""
+    ``ends``: tokens up to which each stage generates its paths, if not its prefix length.
+    """
     ends = ends or [stage.prefix for stage in stages]
     masks = [np.full(pool.correct.shape, stage.keep / pool.n) for stage in stages]
     tokens, given, flops = generation(pool, ends, masks)

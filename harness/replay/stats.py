@@ -1,4 +1,4 @@
-"""Statistics of the comparison. The unit of uncertainty is the problem."""
+"""Statistics for comparing methods. The unit of resampling is the problem."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.rng import generator
 
 RESAMPLES = 10_000
 RATIO_RESAMPLES = 2_000
-SPREADS = 2_000  # quantiles of a sample's spread
-FEW = 50  # below this many problems a report warns
+SPREADS = 2_000  # quantiles of the sample standard deviation in the numerical integral
+FEW = 50  # reports warn if there are fewer problems
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
 
 
 def bootstraps(columns: Sequence[np.ndarray], level: float = 0.95, resamples: int = RESAMPLES) -> tuple[Interval, ...]:
-    """``bootstrap`` of several columns of the same problems, ``[Q]`` each: all are resampled in one matrix product."""
+    """``bootstrap`` of several columns of the same problems, ``[Q]`` each, resampled in one matrix product."""
     if not len(columns) or len(columns[0]) < 2:
         return tuple(bootstrap(column, level, resamples) for column in columns)
     held = tuple(np.ascontiguousarray(column, dtype=float).tobytes() for column in columns)
@@ -53,7 +53,7 @@ def bootstraps(columns: Sequence[np.ndarray], level: float = 0.95, resamples: in
 
 @lru_cache(maxsize=2048)
 def _bootstraps(columns: tuple[bytes, ...], level: float, resamples: int) -> tuple[Interval, ...]:
-    """A rule of a method's own has the same row in the table of every prefix length."""
+    """Cached, because a decision rule has the same row in the table of every prefix length."""
     values = [np.frombuffer(column) for column in columns]
     means = np.ascontiguousarray(resampled(np.stack(values, 1), resamples).T)
     return tuple(interval_of(float(c.mean()), m, len(c), level) for c, m in zip(values, means, strict=True))
@@ -61,7 +61,7 @@ def _bootstraps(columns: tuple[bytes, ...], level: float, resamples: int) -> tup
 
 @lru_cache(maxsize=8192)
 def _bootstrap(values: bytes, level: float, resamples: int) -> Interval:
-    """Tables ask for the same column more than once: every row of no pruning, a gain and its p-value."""
+    """Cached, because tables use the same column repeatedly: the baseline in every row, a gain and its p-value."""
     column = np.frombuffer(values)
     q = len(column)
     if q < 2:
@@ -79,18 +79,18 @@ def interval_of(mean: float, means: np.ndarray, q: int, level: float = 0.95) -> 
 
 @lru_cache(maxsize=64)
 def _tails(q: int, level: float) -> np.ndarray:
-    """Which quantiles of the resamples bound an interval, wider than the level's own where problems are few."""
+    """The quantiles of the resamples that bound an interval, wider than the nominal level if problems are few."""
     return np.asarray(norm.cdf(np.sqrt(q / (q - 1)) * student.ppf([(1 - level) / 2, (1 + level) / 2], q - 1)))
 
 
 @lru_cache(maxsize=4096)
 def _p_value(tail: float, q: int) -> float:
-    """Two-sided, of a share of resamples beyond zero."""
+    """The two-sided p-value for a share of resamples beyond zero."""
     return min(1.0, 2 * float(student.cdf(norm.ppf(tail) / np.sqrt(q / (q - 1)), q - 1)))
 
 
 def detectable(differences: np.ndarray, power: float = 0.8, level: float = 0.05) -> float | None:
-    """The smallest true mean of paired differences ``[Q]`` that this many problems find in ``power`` of all studies.
+    """The smallest true mean of paired differences ``[Q]`` that this number of problems detects with probability ``power``.
 
     It is delta such that P(|T| > t) = power, where t is the two-sided critical value of Student's t with Q - 1 degrees of freedom and T has
     the noncentral t distribution of the same, with noncentrality delta sqrt(Q) / s; s is the standard deviation of the differences (Cohen
@@ -98,7 +98,7 @@ def detectable(differences: np.ndarray, power: float = 0.8, level: float = 0.05)
     2.80 standard errors (Bloom 1995, Evaluation Review 19(5)).
 
     Returns:
-        delta in the unit of the differences; None where their variance is not known: fewer than two problems, or no difference at all.
+        delta in the unit of the differences; None if their variance is unknown or zero, as with fewer than two problems.
     """
     q = len(differences)
     spread = float(np.std(differences, ddof=1)) if q > 1 else 0.0
@@ -109,7 +109,7 @@ def detectable(differences: np.ndarray, power: float = 0.8, level: float = 0.05)
 def _standardised(q: int, power: float, level: float) -> float:
     """The detectable mean in standard deviations of a difference.
 
-    The noncentral t is integrated over the spread that a sample has, which is stable for all Q, as SciPy's own is not.
+    The noncentral t is integrated over the sample standard deviation, which, unlike SciPy's, is stable for all Q.
     """
     critical = float(student.ppf(1 - level / 2, q - 1))
     spreads = critical * np.sqrt(chi2.ppf((np.arange(SPREADS) + 0.5) / SPREADS, q - 1) / (q - 1))
@@ -121,7 +121,7 @@ def _standardised(q: int, power: float, level: float) -> float:
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
-    """sum(above) / sum(below) with its interval over problems; ``[Q]`` each. NaN where nothing is below."""
+    """sum(above) / sum(below), ``[Q]`` each, with its interval over problems. NaN if sum(below) is 0."""
     nan = float("nan")
     if not below.sum():
         return Interval(nan, nan, nan, nan)
@@ -158,7 +158,7 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def auroc(scores: np.ndarray, correct: np.ndarray) -> float:
-    """P(score of a right path > score of a wrong one), ties one half; NaN when only one kind is present."""
+    """P(score of a right path > score of a wrong one), ties counted as one half; NaN if only one kind is present."""
     right = int(correct.sum())
     wrong = correct.size - right
     if not right or not wrong:
@@ -168,7 +168,10 @@ def auroc(scores: np.ndarray, correct: np.ndarray) -> float:
 
 
 def within_auroc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """AUROC of every problem with right and wrong paths, ``scores`` and ``correct`` ``[Q, N]``: skill without difficulty."""
+    """AUROC of each problem with both right and wrong paths; it is not affected by differences in difficulty.
+
+    ``scores`` and ``correct``: ``[Q, N]``.
+    """
     right = correct.sum(1)
     wrong = correct.shape[1] - right
     mixed = (right > 0) & (wrong > 0)
@@ -178,8 +181,11 @@ def within_auroc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 
 def soft_auroc(scores: np.ndarray, success: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """(mean within groups, pooled) AUROC for success rates in [0, 1]: every prefix is a success with weight s and a
-    failure with weight 1 - s, and no pair is of one prefix. For labels 0 and 1 it is the usual one; NaN without pairs."""
+    """(mean within groups, pooled) AUROC for success rates in [0, 1].
+
+    Every prefix is a success with weight s and a failure with weight 1 - s; a prefix is not paired with itself. For labels 0
+    and 1 it is the usual AUROC. NaN without pairs.
+    """
     within = [_soft_auroc(scores[groups == g], success[groups == g]) for g in np.unique(groups)]
     told = [value for value in within if not np.isnan(value)]
     return float(np.mean(told)) if told else float("nan"), _soft_auroc(scores, success)

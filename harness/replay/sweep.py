@@ -1,10 +1,9 @@
-"""A pool and one score per path -> accuracy and cost at every (n, k): n paths launched, the best k of them finished.
+"""Accuracy and cost from a pool and one score per path at every (n, k): n paths launched, the best k of them finished.
 
-A smaller launch is a random n of the pool's N paths. What is kept of it has a closed form: a path whose score has rank r
-in the pool is finished if it is drawn and fewer than k of its r betters are, which is hypergeometric. Accuracy of the
-kept, tokens and FLOPs are linear in that, so they are exact expectations. Votes are not: they are means over draws,
-the same draws for every method and every setting. Scores are those given within the full pool, which approximates a
-smaller launch for methods that look at a whole set of paths.
+A smaller launch is a random subset of n of the pool's N paths. The kept paths have a closed form: a path of rank r in the
+pool is finished if it is drawn and fewer than k of the r better ones are, which is a hypergeometric probability. Accuracy,
+tokens and FLOPs are linear in it, so their expectations are exact. Votes are means over draws, the same for every method
+and setting. Scores are those within the full pool, an approximation for methods that score paths relative to each other.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from harness.replay.pool import Pool, generation_cost, of_like_length, reading_c
 from harness.rng import generator
 
 DRAWS = 1000
-CHUNK = 1 << 22  # elements of an intermediate array, which bounds memory whatever N and the number of draws
+CHUNK = 1 << 22  # maximum elements of an intermediate array, which bounds memory
 
 Setting = tuple[int, int]  # (n, k)
 
@@ -32,13 +31,13 @@ class Sweep:
 
     settings: tuple[Setting, ...]
     accuracy: np.ndarray  # avg@k|n
-    matched: np.ndarray  # and what of it the kept paths' full lengths alone do not explain
-    voted: np.ndarray  # cons@k of n; NaN where no draws were asked for
-    tokens: np.ndarray  # the Check's included, what belongs to its paths scaled by n / N
+    matched: np.ndarray  # accuracy minus what the kept paths' full lengths alone explain
+    voted: np.ndarray  # cons@k of n; NaN without draws
+    tokens: np.ndarray  # Check included; its cost per path is scaled by n / N
     flops: np.ndarray
 
     def at(self, setting: Setting) -> int:
-        """Row of a setting."""
+        """The row of a setting."""
         return self.settings.index(setting)
 
 
@@ -52,10 +51,17 @@ def sweep(
     weighted: bool = False,
     shared: Sequence[Cost] | None = None,
 ) -> Sweep:
-    """``scores`` ``[Q, N]``, higher = keep, ties to the lower index; None: a random k, in closed form but for its vote.
+    """Accuracy and cost at each setting.
 
-    ``checks`` is what scoring all N cost on each problem, and ``shared`` what of it does not grow with n: a prompt read once.
-    ``weighted``: paths vote with their scores, which are then 0 or more; else each has one vote.
+    Args:
+        pool: the finished paths.
+        scores: ``[Q, N]``, the highest are kept, ties to the lower index; None: random k, exact except for the vote.
+        prefix: prefix length in tokens.
+        settings: pairs (n, k).
+        checks: cost of scoring all N paths, per problem; None: free.
+        draws: random launches for the vote; 0: no vote.
+        weighted: paths vote with their scores, which must be 0 or more; else each path has one vote.
+        shared: the part of ``checks`` that does not grow with n, such as a prompt that is read once.
     """
     settings = tuple(settings)
     ranks = None if scores is None else ranks_of(scores)
@@ -78,13 +84,13 @@ def sweep(
 
 
 def _amounts(costs: Sequence[Cost] | None, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and FLOPs, ``[Q]`` each."""
+    """Tokens and FLOPs of costs, ``[Q]`` each."""
     costs = [Cost()] * len(pool.problems) if costs is None else costs
     return np.array([c.tokens for c in costs], float), np.array([c.flops for c in costs], float)
 
 
 def ranks_of(scores: np.ndarray) -> np.ndarray:
-    """0 for the best, ties to the lower index, int ``[Q, N]``."""
+    """Ranks of scores, int ``[Q, N]``: 0 for the best, ties to the lower index."""
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.argsort(order, axis=1, kind="stable")
 
@@ -94,7 +100,7 @@ def kept_probability(pool: int, n: int, k: int) -> np.ndarray:
     """P(the path of rank r is finished) when n of ``pool`` paths are launched at random and the best k kept, ``[pool]``."""
     if not 1 <= k <= n <= pool:
         raise ValueError(f"k = {k}, n = {n} and a pool of {pool} paths are not in this order")
-    # scipy knows no urn without balls: the only path is kept.
+    # scipy does not accept an empty urn; the only path is kept.
     out = n / pool * hypergeom.cdf(k - 1, pool - 1, np.arange(pool), n - 1) if pool > 1 else np.ones(1)
     out.flags.writeable = False
     return np.asarray(out)
@@ -105,15 +111,16 @@ def votes(
 ) -> np.ndarray:
     """Share of draws whose vote is right, ``[S, Q]``; ties go to the answer seen first (lowest index), as in the loop.
 
-    ``ranks`` int ``[Q, N]``, 0 for the best; None: random in every draw. ``weights`` float ``[Q, N]``: each path's vote,
-    one each where None."""
+    ``ranks`` int ``[Q, N]``, 0 for the best; None: random in every draw. ``weights`` float ``[Q, N]``, the paths' vote
+    weights; None: one vote each.
+    """
     out = np.zeros((len(settings), len(pool.problems)))
     by_n: dict[int, list[int]] = {}
     for row, (n, _) in enumerate(settings):
         by_n.setdefault(n, []).append(row)
     for launched, order in _drawn(pool.n, draws):
         for n, rows in by_n.items():
-            alike = n == pool.n and ranks is not None  # whole pools are the same launch in every draw
+            alike = n == pool.n and ranks is not None  # every draw launches the whole pool
             paths = launched[: 1 if alike else None, :n]
             ks = sorted({settings[row][1] for row in rows})
             for problems in _runs(len(pool.problems), paths.size):
@@ -125,13 +132,13 @@ def votes(
 
 
 def _runs(problems: int, size: int) -> Iterator[slice]:
-    """Problems in runs, so that an array of ``size`` elements for each stays within ``CHUNK``."""
+    """Slices of problems for which an array of ``size`` elements per problem stays within ``CHUNK``."""
     step = max(1, CHUNK // max(1, size))
     return (slice(start, min(problems, start + step)) for start in range(0, problems, step))
 
 
 def _drawn(pool: int, draws: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunks of ``[R, N]``: the paths of a draw in the order of their launch, and a random rank for the random control."""
+    """Chunks of draws, ``[R, N]``: the paths in launch order, and random ranks for the random control."""
     size = max(1, min(draws, CHUNK // pool))
     for start in range(0, draws, size):
         yield _orders(pool, start, min(size, draws - start))
@@ -145,14 +152,14 @@ def _orders(pool: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def orders(pool: int, draws: int) -> np.ndarray:
-    """The paths of each draw in the order of their launch, int ``[draws, pool]``: those of ``votes``, for up to ``CHUNK`` of them."""
+    """The paths of each draw in launch order, int ``[draws, pool]``; the same as in ``votes`` while they fit one chunk."""
     return _orders(pool, 0, draws)[0]
 
 
 def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
-    """Of each launch in ``paths`` ``[R, n]`` the best k by ``ranks`` ``[Q, N]``, the best first: indices ``[Q, R, k]``."""
+    """Indices ``[Q, R, k]`` of the best k by ``ranks`` ``[Q, N]`` of each launch in ``paths`` ``[R, n]``, the best first."""
     size = ranks.shape[1]
-    # Rank and index in one number: sorting it sorts both. Numbers of 32 bits are those that numpy sorts fastest.
+    # Rank and index are packed into one number, so one sort orders both; numpy sorts 32-bit numbers fastest.
     coded = (ranks * size + np.arange(size)).astype(np.uint32 if size < 1 << 16 else np.uint64)
     drawn = coded.take(paths.ravel(), axis=1).reshape(len(ranks), *paths.shape)
     drawn.sort(axis=2)
@@ -160,7 +167,7 @@ def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
 
 
 def _best_random(order: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
-    """The best k of each launch by ranks ``order`` ``[R, N]`` that differ between draws and not between problems."""
+    """The best k of each launch by ranks ``order`` ``[R, N]`` that differ between draws but not between problems."""
     chosen = np.take_along_axis(order, paths, 1).argsort(1)[:, :k]
     return np.take_along_axis(paths, chosen, 1)[None]
 
@@ -174,9 +181,11 @@ def scaling(
     draws: int = 200,
     shared: Sequence[Cost] | None = None,
 ) -> dict[float, tuple[list[int], np.ndarray, np.ndarray]]:
-    """cons@N and tokens against N (STOP, Fig. 4), by gamma: ``(sizes, voted [sizes, Q], tokens [sizes, Q])``.
+    """cons@N and tokens as functions of N = 2, 4, ... (STOP, Fig. 4); the best gamma N paths, at least one, are finished.
 
-    For each N = 2, 4, ... of which the best gamma N, and at least one, are finished."""
+    Returns:
+        By gamma: sizes N, votes ``[sizes, Q]`` and tokens ``[sizes, Q]``. For the other arguments see ``sweep``.
+    """
     sizes = [2**i for i in range(1, pool.n.bit_length()) if 2**i <= pool.n]
     wanted = {gamma: [(n, max(1, round(gamma * n))) for n in sizes] for gamma in gammas}
     settings = list(dict.fromkeys(s for ss in wanted.values() for s in ss))

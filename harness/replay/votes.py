@@ -1,4 +1,4 @@
-"""Majorities of many subsets of paths at once; ties go to the answer seen first (lowest index), as in ``harness.vote``."""
+"""Majority votes of many subsets of paths at once; ties go to the answer seen first (lowest index), as in ``harness.vote``."""
 
 from __future__ import annotations
 

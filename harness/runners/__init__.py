@@ -1,1 +1,1 @@
-"""What runs pruners on paths: replayed from a bank, live, in this process or on a cluster."""
+"""Run pruners on paths: from a bank or live, in this process or on a cluster."""

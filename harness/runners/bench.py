@@ -1,4 +1,4 @@
-"""A banked bench: make sure that a pool exists and that every requested pruner has scored its prefixes."""
+"""A banked bench: ensure that a pool exists and that every requested pruner has scored its prefixes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ Records = Mapping[Scoring, Record]
 
 @dataclass(frozen=True)
 class Done:
-    """What a bench did: tokens it really sampled, and the pruners that failed with the first reason."""
+    """The result of a bench: tokens that it sampled, and by failed pruner the number of failures and the first reason."""
 
     sampled: int
     failures: dict[str, tuple[int, str]]
 
 
 def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = alone) -> Done:
-    """Append what is missing to the pool record and to each method's records, one per prefix length of the run.
+    """Append missing rows to the pool's record and to each method's records, one per prefix length of the run.
 
-    ``crew`` does the work, here or elsewhere.
+    Args:
+        run: the run.
+        plugins: the pruners.
+        progress: called with the number of finished problems and a note.
+        crew: does the work, in this process or elsewhere.
     """
     pool = Record.open(run.folder / "pool.jsonl", run.spec.pool, **_engine_facts(run), **_origin(run)).checked()
     usable, failures = _usable(run, plugins)
@@ -51,13 +55,13 @@ def bench(run: Run, plugins: Sequence[Plugin], progress: Progress, crew: Crew = 
 
 
 def _note(run: Run, sampled: int) -> str:
-    """What a bar says beside the problems that are done; of imported paths nothing is sampled."""
+    """The note of the progress bar; empty for imported paths, which are not sampled."""
     return "" if run.is_imported else f"{sampled:,} tokens sampled"
 
 
 @dataclass
 class Work:
-    """What a bench has to do, shared with other processes that have the same bank: each problem is one's at a time."""
+    """The remaining work of a bench, shared with other processes on the same bank; each problem is claimed by one at a time."""
 
     run: Run
     pool: Record
@@ -71,13 +75,13 @@ class Work:
 
     @property
     def done(self) -> int:
-        """Problems that nothing is lacking of."""
+        """Number of complete problems."""
         return len(self.problems) - len(self.waiting)
 
     def jobs(self) -> Jobs:
-        """Some problems at a time, as many as the engine likes; None while others work on all that are left."""
+        """Jobs of as many problems as the engine prefers; None while other processes work on all the rest."""
         if not self.waiting:
-            return  # asking an engine how many it likes would load it
+            return  # reading the engine's preference would load it
         size, ours = self.run.engine.rows // self.run.spec.n or 1, {p.id: p for p in self.problems}
         while self.waiting:
             taken = [ours[name] for name in self.claims.take((p.id for p in self.waiting), size)]
@@ -90,7 +94,7 @@ class Work:
                 self._still_lacking(self.waiting)
 
     def store(self, finished: Finished) -> None:
-        """Paths first, then rows: a row is of paths that are in the bank."""
+        """Store the paths first, then the rows, so that every row refers to paths in the bank."""
         for paths in finished.fresh:
             self.bank.put(paths[0].problem, paths)
         self.pool.append(finished.pool, self._same_paths)
@@ -101,7 +105,7 @@ class Work:
         self.claims.release(names)
 
     def _still_lacking(self, problems: Sequence[Problem]) -> list[Problem]:
-        """Those of some problems that other processes have not done meanwhile; the rest no longer waits."""
+        """The problems that other processes have not completed meanwhile; the others are no longer pending."""
         for record in (self.pool, *self.records.values()):
             record.refresh()
         lacking = self._lacking(problems)
@@ -114,8 +118,8 @@ class Work:
         return [p for p in problems if p.id not in self.pool.lines or any(lacks(r.lines, p.id) for r in every)]
 
     def _same_paths(self, known: Row, row: Row) -> None:
-        """A score belongs to the very path it was given for: refuse a pool that was recorded from other paths."""
-        # Rows from before statistics were told apart say nothing of them.
+        """Refuse a pool that was recorded from other paths, because scores belong to specific paths."""
+        # Old rows have no digest of the statistics.
         if known["paths"] != row["paths"] or known.get("stats", row["stats"]) != row["stats"]:
             what = "paths" if known["paths"] != row["paths"] else "token statistics"
             raise PathpruneError(
@@ -125,7 +129,7 @@ class Work:
 
 
 def _fit(record: Record, row: Row) -> Row:
-    """The row, or one that says what is wrong with it: nothing is written that no reader would take."""
+    """The row, or an error row if it is invalid, so that no unreadable row is written."""
     try:
         validate.rows(record.header, {row["problem"]: row})
     except validate.FlawError as flaw:
@@ -134,7 +138,7 @@ def _fit(record: Record, row: Row) -> Row:
 
 
 def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
-    """The record of a method's scores at a prefix length; of a decision rule of its own at none (``WHOLE``)."""
+    """The record of a method's scores at a prefix length; ``WHOLE`` for a decision rule."""
     identity = checkpoints.attach(plugin, run.engine)
     place = run.spec.scored_at(prefix)
     stem = "own-rule" if plugin.traits.decides else f"{place.get('at', 'L')}{prefix}"
@@ -154,12 +158,16 @@ def open_record(run: Run, plugin: Plugin, prefix: int) -> Record:
 
 
 def _origin(run: Run) -> dict[str, Any]:
-    """Where imported paths come from, for a record's header."""
+    """The origin of imported paths, for a record's header."""
     return {"imported": run.engine.origin} if run.is_imported else {}
 
 
 def check_signals(plugin: Plugin, engine: Engine) -> None:
-    """Refuse a pruner that needs what the engine does not give."""
+    """Refuse a pruner that needs a signal that the engine does not provide.
+
+    Raises:
+        PathpruneError: names the missing signals.
+    """
     if lacking := checkpoints.lacking_signals(plugin, engine):
         raise PathpruneError(f"pruner {plugin.name} {lacking}")
 
@@ -170,14 +178,14 @@ def _records(run: Run, plugin: Plugin) -> Iterator[tuple[Scoring, Record]]:
 
 
 def _job(bank: Any, records: Records, group: Sequence[Problem], seed: int) -> Job:
-    """What is stored of these problems' pools, and which methods have not scored which of them."""
+    """A job for these problems: their stored paths, and the methods that have not scored them."""
     stored = {p.id: bank.get(p, seed) for p in group}
     lacking = {scoring: frozenset(p.id for p in group if lacks(r.lines, p.id)) for scoring, r in records.items()}
     return Job(tuple(group), stored, lacking)
 
 
 def _usable(run: Run, plugins: Sequence[Plugin]) -> tuple[list[Plugin], dict[str, tuple[int, str]]]:
-    """The methods whose weights are there, and why the others cannot run; one alone is simply an error."""
+    """The methods whose weights are available, and why the others cannot run; a single unavailable method is an error."""
     usable, failures = [], {}
     for plugin in plugins:
         try:
@@ -191,7 +199,7 @@ def _usable(run: Run, plugins: Sequence[Plugin]) -> tuple[list[Plugin], dict[str
 
 
 def _engine_facts(run: Run) -> dict[str, Any]:
-    """What a new pool's record says of its engine; one that is stored, as a journal or packed, says it already."""
+    """Facts about the engine for a new pool's record; empty if the record exists, because it has them."""
     pool = run.folder / "pool.jsonl"
     if pool.exists() or pool.with_suffix(SUFFIX).exists():
         return {}

@@ -1,7 +1,7 @@
 """A bench on several GPUs or machines: Ray actors, each with an engine of its own, that take jobs from one queue.
 
-Only this process writes records and the bank, so the store is that of a single-process run. A worker that dies has its
-job taken by another.
+Only this process writes records and the bank, as in a single-process run. The job of a worker that dies goes to another
+worker.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from harness.where import Where
 COUNT = re.compile(r"[1-9][0-9]{0,3}")
 ADDRESS = re.compile(r"auto|(ray://)?([^\s/:,@]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 ATTEMPTS = 3  # how often a job may lose its worker
-END = object()  # behind the last job
+END = object()  # marks the end of the jobs
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a worker opens for itself: everything by name."""
+    """Everything that a worker opens, by name."""
 
     where: Where
     pruners: tuple[str, ...]
@@ -38,7 +38,7 @@ class Opening:
     time_limit: float | None = None
 
     def open(self) -> Worker:
-        """The worker, its pruners' checkpoints loaded."""
+        """Open the worker and load its pruners' checkpoints."""
         plugins = [registry.pruner(spec) for spec in self.pruners]
         for plugin in plugins:
             checkpoints.attach(plugin, self.where.engine)
@@ -46,7 +46,7 @@ class Opening:
 
 
 class Actor:
-    """Runs in a process of Ray's."""
+    """Wraps a worker in a Ray process."""
 
     def __init__(self, opening: Opening) -> None:
         self.worker = opening.open()
@@ -57,7 +57,14 @@ class Actor:
 
 
 def parse(workers: str) -> tuple[str | None, int]:
-    """``4`` is (None, 4): processes of this machine; ``ray://host:10001,4`` (address, 4), ``auto,4`` a running cluster."""
+    """Parse workers: ``4`` (local processes), ``ray://host:10001,4``, or ``auto,4`` (a running cluster).
+
+    Returns:
+        (address or None for this machine, number of workers).
+
+    Raises:
+        PathpruneError: anything else.
+    """
     address, comma, count = workers.rpartition(",")
     if not comma and (":" in workers or workers == "auto"):
         address, count = workers, "1"
@@ -69,7 +76,11 @@ def parse(workers: str) -> tuple[str | None, int]:
 
 
 def reachable(address: str | None) -> None:
-    """Ray itself waits for two minutes and then ends the process."""
+    """Check that a cluster can be reached; Ray itself would wait for two minutes and then end the process.
+
+    Raises:
+        UnavailableError: there is no cluster at the address.
+    """
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if not colon:
         return  # this machine, or "auto"
@@ -107,7 +118,7 @@ class Cluster:
 
 
 def devices_of(engine: str) -> int:
-    """How many GPUs an engine of this spec takes where there are some: as many as it splits a model over, none on a CPU."""
+    """Number of GPUs that an engine of this spec uses: as many as it splits a model over; 0 on a CPU."""
     options = registry.options_of(engine)[1]
     if str(options.get("device", "")).startswith("cpu"):
         return 0
@@ -116,10 +127,10 @@ def devices_of(engine: str) -> int:
 
 
 def gpus_of_each(count: int, devices: int, total: int, address: str | None) -> int:
-    """GPUs of each of ``count`` workers, of the ``total`` that the cluster has; none where it has none.
+    """GPUs for each of ``count`` workers, given the cluster's ``total``; 0 if it has none.
 
     Raises:
-        PathpruneError: this machine has fewer than the workers need, which would wait for them for ever.
+        PathpruneError: this machine has too few, so workers would wait for ever.
     """
     if not total:
         return 0
@@ -132,7 +143,7 @@ def gpus_of_each(count: int, devices: int, total: int, address: str | None) -> i
 
 @contextmanager
 def _interfaces(ray: Any, every: bool) -> Iterator[None]:
-    """Who may reach what Ray starts: this machine alone, unless a cluster is named. Ray's processes ask for no password."""
+    """Restrict Ray to the local interface unless a cluster is given, because Ray has no authentication."""
     before = ray._private.ray_constants.ENABLE_RAY_CLUSTER
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = every
     try:
@@ -142,7 +153,7 @@ def _interfaces(ray: Any, every: bool) -> Iterator[None]:
 
 
 class Actors:
-    """The actors of a cluster, and the jobs that they have."""
+    """The actors of a cluster and their jobs."""
 
     def __init__(self, ray: Any, cluster: Cluster, gpus: int) -> None:
         self.ray, self.opening = ray, cluster.opening
@@ -153,7 +164,7 @@ class Actors:
         self.over = False  # no job is left, neither here nor with other processes
 
     def finished(self, jobs: Jobs) -> Iterator[Finished]:
-        """What the actors finish, in the order in which they do."""
+        """The actors' results, in order of completion."""
         while not self.over or self.again or self.running:
             self._hand_out(jobs)
             if not self.running:
@@ -168,7 +179,7 @@ class Actors:
                 )
 
     def _hand_out(self, jobs: Jobs) -> None:
-        """Jobs to idle actors, as long as there are both."""
+        """Assign jobs to idle actors."""
         while self.idle and (self.again or not self.over):
             job, attempt = self.again.pop() if self.again else (next(jobs, END), 1)
             if not isinstance(job, Job):
@@ -178,7 +189,7 @@ class Actors:
             self.running[actor.run.remote(job)] = (actor, job, attempt)
 
     def _taken(self, ready: Any) -> Iterator[Finished]:
-        """What one actor has finished; nothing where it died, whose job is then done again."""
+        """The result of one actor; nothing if it died, in which case its job is queued again."""
         actor, job, attempt = self.running.pop(ready)
         try:
             yield self.ray.get(ready)
@@ -195,5 +206,5 @@ class Actors:
             raise error.as_instanceof_cause() from None
 
     def _lives(self) -> bool:
-        """Does any node answer? Ray itself waits for ever for results of a node that is gone."""
+        """Whether any node responds; Ray itself would wait for ever for the results of a dead node."""
         return any(node["Alive"] for node in self.ray.nodes())

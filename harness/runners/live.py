@@ -1,4 +1,4 @@
-"""Launch -> Check -> Resume for real: only the kept paths are finished, and each stage is timed."""
+"""Live runs of Launch -> Check -> Resume -> Vote: only the kept paths are finished, and each stage is timed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.store.records import Record, lacks
 
 
 def run_live(run: Run, methods: Sequence[Method], progress: Progress) -> list[Record]:
-    """One record per pruner under ``live/``; a problem that is there already, or that another process runs, is not run again."""
+    """Run methods live, with one record each under ``live/``; problems that are done or run by another process are skipped."""
     records = [_open(run, method) for method in methods]
     problems = run.chosen()
     with Claims(run.folder) as claims:
@@ -34,7 +34,7 @@ def run_live(run: Run, methods: Sequence[Method], progress: Progress) -> list[Re
 
 
 def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], claims: Claims) -> Iterator[int]:
-    """Run each problem that nobody else does, one at a time; yields how many are left. Those that fail are not run again."""
+    """Run unclaimed problems one at a time; yields the number left. Failed problems are not retried."""
     waiting = {f"{record.file.name}/{p.id}": p for p in problems}
     while True:
         record.refresh()
@@ -63,23 +63,25 @@ def _open(run: Run, method: Method) -> Record:
 
 
 def check_live(plugin: Plugin, engine: Any) -> None:
-    """Refuse a pruner that needs what the engine does not give, or that cannot run live.
+    """Refuse a pruner that needs a signal that the engine does not provide, or that cannot run live.
 
     Raises:
-        PathpruneError: says which.
+        PathpruneError: states the reason.
     """
     check_signals(plugin, engine)
     if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
-        raise PathpruneError(f"{plugin.name} has a decision rule of its own, which is replayed and not run live")
+        raise PathpruneError(
+            f"{plugin.name} has a decision rule of its own, which can only be replayed; leave out live"
+        )
 
 
 def terms(spec: RunSpec, method: Method) -> RunSpec:
-    """A run's spec as a method runs it: one that keeps every path is asked for no number."""
+    """The spec of a run for one method; a method that keeps every path ignores the number kept."""
     return spec.keeping_all() if method.scorer and method.scorer.traits.keeps_all else _voted(spec, method)
 
 
 def _voted(spec: RunSpec, method: Method) -> RunSpec:
-    """The spec; of a stopping rule alone, which cuts nothing, keeping all. Paths that a rule lets finish have one vote each."""
+    """The spec for one method: a stopping rule without a scorer keeps all paths, and rules use the majority vote."""
     if method.scorer is None:
         return spec.keeping_all()
     return replace(spec, vote=RunSpec.vote) if method.rule else spec
@@ -105,11 +107,11 @@ def _row(run: Run, method: Method, problem: Problem) -> dict[str, Any]:
 
 
 def _engine(run: Run, method: Method) -> Any:
-    """The run's engine; without token statistics where the method does not read them, as nothing is kept for others."""
+    """The run's engine, without token statistics if the method does not use them, because live paths are not stored."""
     return run.engine if any("token_stats" in p.traits.needs for p in method.plugins) else without(run.engine)
 
 
 def _rounds(outcome: Outcome) -> dict[str, Any]:
-    """Who went on at each stage but the last, where there are several."""
+    """The paths kept at each stage except the last, if there are several stages."""
     earlier = [list(r.kept) for r in outcome.rounds[:-1]]
     return {"earlier": earlier} if earlier else {}

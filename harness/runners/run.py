@@ -1,4 +1,4 @@
-"""A run that is ready to start: its frozen spec, what was opened for it, and where it writes."""
+"""A run that is ready to start: its spec, its opened task and engine, and its output folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.pools.bank import Bank
 from harness.spec import RunSpec
 from harness.text import shown, unfit
 
-DAYS = 1e6  # seconds, more than a timer is asked for
+DAYS = 1e6  # seconds, an upper bound of timers
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,25 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.problems < 1:
-            raise PathpruneError("problems is 1 or more")
+            raise PathpruneError("problems must be 1 or more")
         if self.time_limit is not None:
             if not isinstance(self.time_limit, int | float) or not 0 < self.time_limit < DAYS:
-                raise PathpruneError(f"time_limit is a number of seconds above 0, not {shown(self.time_limit)}")
+                raise PathpruneError(f"time_limit must be a number of seconds above 0, not {shown(self.time_limit)}")
             require_timer()
         feasible(self.spec, self.task, self.engine)
 
     @property
     def folder(self) -> FilePath:
-        """Where the records of this pool lie."""
+        """The folder of this pool's records."""
         return self.spec.folder(self.results)
 
     @property
     def is_imported(self) -> bool:
-        """Are the paths those of an imported pool?"""
+        """Whether the paths are those of an imported pool."""
         return bool(self.spec.engine["engine"] == IMPORTED)
 
     def opened_bank(self) -> Any:
-        """The bank of these paths; it holds whatever n was asked for, so that a larger n later extends it.
-
-        An imported pool is its own."""
+        """The bank of these paths, which does not depend on n, so a larger n extends it. An imported pool is its own bank."""
         if self.is_imported:
             return self.engine.view
         return Bank(self.bank, self.spec.bank)
@@ -63,14 +61,14 @@ class Run:
         """The problems of the run.
 
         Raises:
-            PathpruneError: a task that has none, gives more than were asked for, uses an id twice or one that is no name.
+            PathpruneError: the task has none, returns more than requested, or has duplicate or invalid ids.
         """
         problems: list[Problem] = self.task.problems("test", self.problems)
         if not problems:
             raise PathpruneError(f"task {self.task.name} has no test problems")
         if len(problems) > self.problems:
             raise PathpruneError(
-                f"task {self.task.name} gave {len(problems)} problems, and at most {self.problems} were asked for (see harness.api.Task)"
+                f"task {self.task.name} returned {len(problems)} problems, but at most {self.problems} were requested (see harness.api.Task)"
             )
         for problem in problems:
             if why := unfit(problem.id):

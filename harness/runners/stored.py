@@ -1,4 +1,4 @@
-"""Scores that ship with a pool, in place of those of methods that cannot run without the model."""
+"""Scores shipped with a pool, for methods that cannot run without the model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from harness.store import records
 from harness.store.keys import digest
 from harness.store.records import OWN_RULE, Record, lacks
 
-OF_A_RUN = ("format", "spec", "provenance", "was", "imported")  # of a header; the rest says what the method is
+OF_A_RUN = (
+    "format",
+    "spec",
+    "provenance",
+    "was",
+    "imported",
+)  # header fields of the run; the others describe the method
 
 
 def stored_methods(run: Run) -> dict[str, list[Record]]:
-    """The records that ship with the pool of a run and are of its cuts, by method; none of any other run."""
+    """The records shipped with the pool of a run, for its cuts, by method; empty for other runs."""
     if not run.is_imported or not run.engine.view.recorded:
         return {}
     folder = run.engine.view.pool.folder / RECORDS
@@ -27,7 +33,7 @@ def stored_methods(run: Run) -> dict[str, list[Record]]:
             continue
         record = Record.read(folder / name).checked()
         spec = record.header["spec"]
-        if record.header["role"] == "closed-form":  # every table has those, exactly
+        if record.header["role"] == "closed-form":  # every table computes those exactly
             continue
         if spec["n"] == run.spec.n and spec["prefix"] in (0, *run.spec.prefixes) and "at" not in spec:
             named.setdefault(spec["pruner"], []).append(record)
@@ -35,7 +41,7 @@ def stored_methods(run: Run) -> dict[str, list[Record]]:
 
 
 def adopt(run: Run, named: Mapping[str, Collection[Record]]) -> None:
-    """Put stored records beside those of a run, as records of its paths; each says under ``stored`` who scored them."""
+    """Add shipped records to those of a run; their header states their origin under ``stored``."""
     problems = {problem.id for problem in run.chosen()}
     for record in (record for every in named.values() for record in every):
         adopted = _opened(run, record)
@@ -53,6 +59,6 @@ def _opened(run: Run, record: Record) -> Record:
 
 
 def _of_method(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What of a record's spec is of its method, and not of the pool."""
+    """The entries of a record's spec that describe its method rather than the pool."""
     of_pool = ("task", "task_version", "engine", "seed", "max_tokens", "n")
     return ((key, value) for key, value in spec.items() if key not in of_pool)

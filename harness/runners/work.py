@@ -1,7 +1,7 @@
-"""The work of a bench, apart from its records: sample what is missing of some problems' pools, and score their prefixes.
+"""The computation of a bench, without its records: sample missing paths of some problems, and score their prefixes.
 
-A ``Worker`` holds an engine and pruners and takes jobs; who runs it, in this process or on other machines, is a crew.
-A path depends on nothing but its own random stream, so neither does a result depend on who worked on it.
+A ``Worker`` has an engine and pruners and processes jobs; a crew runs workers, in this process or on other machines. A path
+depends only on its random stream, so results do not depend on the worker.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from harness.pools.bank import Banked
 from harness.spec import Cut, RunSpec
 from harness.store.keys import digest
 
-WHOLE = 0  # the prefix length at which decision rules of their own stand: they see whole paths
-Scoring = tuple[str, int]  # a method's name and the prefix length that it scores
+WHOLE = 0  # the prefix length of decision rules, which see whole paths
+Scoring = tuple[str, int]  # a method's name and a prefix length
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some problems, what is ``stored`` of their pools, and by check which of them it has not been made on yet."""
+    """Some problems, their ``stored`` paths, and for each check the problems on which it is missing."""
 
     problems: tuple[Problem, ...]
     stored: Mapping[str, list[Path]]
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass
 class Finished:
-    """Rows for the pool record and for each check's record, and the pools that are ``fresh`` for the bank."""
+    """Rows for the pool's record and for each check's record, and ``fresh`` paths for the bank."""
 
     pool: list[dict[str, Any]]
     judged: dict[Scoring, list[dict[str, Any]]]
@@ -50,23 +50,23 @@ class Finished:
 
 @dataclass
 class Held:
-    """A bank in memory: what a job brought, and what its worker adds."""
+    """A bank in memory: the paths of a job and those that its worker adds."""
 
     pools: dict[str, list[Path]]
     fresh: dict[str, list[Path]] = field(default_factory=dict)
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
-        """Paths of a problem that are held, in index order."""
+        """The paths of a problem, in index order."""
         return self.pools.get(problem.id, [])
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
-        """Hold the paths of a problem, and remember that they are new."""
+        """Store the paths of a problem, and mark them as new."""
         self.pools[problem.id] = self.fresh[problem.id] = list(paths)
 
 
 @dataclass(frozen=True, eq=False)
 class Prefixes:
-    """One problem's paths as they are judged, what finding their places cost, and what a row says of these."""
+    """One problem's paths to score, the cost of finding their places, and the row's entries on the places."""
 
     paths: Sequence[Path]
     placing: Check = field(default_factory=lambda: Check(np.random.default_rng()))
@@ -75,7 +75,7 @@ class Prefixes:
 
 @dataclass
 class Worker:
-    """Samples and scores jobs with one engine and some pruners; a method found to be unavailable is not tried again."""
+    """Samples and scores jobs with one engine and some pruners; a method found unavailable is not tried again."""
 
     task: Task
     engine: Any
@@ -85,7 +85,7 @@ class Worker:
     unavailable: dict[str, str] = field(default_factory=dict)  # by name, why a method is not tried again
 
     def run(self, job: Job) -> Finished:
-        """Prefixes at every stage's length, their scores, and the finished paths."""
+        """Compute the prefixes at every stage, their scores, and the finished paths."""
         held, spec = Held(dict(job.stored)), self.spec
         engine = Banked(self.engine, held, spec.limit)
         judged: dict[Scoring, list[dict[str, Any]]] = {}
@@ -93,7 +93,7 @@ class Worker:
         scoring = [p for p in self.plugins if not p.traits.decides]
         for cut in spec.cuts:
             if cut.at != "token" and not any(job.lacking[p.name, cut.prefix] for p in scoring):
-                continue  # places are known, and found again at a cost
+                continue  # the places are known, and finding them again would cost tokens
             groups, prefixes = self._placed(cut, groups, engine)
             judged |= {(p.name, cut.prefix): self._judge(p, cut.prefix, prefixes, job) for p in scoring}
         finished = engine.finish(groups)
@@ -106,7 +106,7 @@ class Worker:
     def _placed(
         self, cut: Cut, groups: Sequence[list[Path]], engine: Banked
     ) -> tuple[list[list[Path]], list[Prefixes]]:
-        """Each problem's paths as far as they had to be generated for a cut, and up to their places."""
+        """Each problem's paths, generated as far as a cut requires, and their prefixes up to their places."""
         placer = Placer(self.task, self.engine)
         reached = placer.reach(cut, [p for group in groups for p in group], engine.resume)
         grown, cuts, places = iter(reached.grown), iter(reached.prefixes(self.engine.decode)), iter(reached.places)
@@ -122,7 +122,7 @@ class Worker:
         return longer, prefixes
 
     def _judge(self, plugin: Plugin, prefix: int, groups: Sequence[Prefixes], job: Job) -> list[dict[str, Any]]:
-        """A row for every problem that lacks one; a failure is a row that says why."""
+        """A row for every problem without one; a failure becomes an error row."""
         rows = []
         for group in groups:
             name = group.paths[0].problem.id
@@ -139,7 +139,7 @@ class Worker:
         return rows
 
     def _scored(self, plugin: Plugin, group: Prefixes) -> dict[str, Any]:
-        """Scores and cost; what belongs to single paths is kept where a method scores paths one by one."""
+        """A row of scores and cost, with the cost per path if the method is pointwise."""
         paths = group.paths
         scores, spent = check(plugin.pruner, paths, self.engine, self.task, self.spec.seed, self.time_limit)
         spent = placed(spent, group.placing)
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _shares(spent: Spent, paths: Sequence[Path], pointwise: bool) -> dict[str, Any]:
-    """What of a Check's cost belongs to single paths, where they are scored one by one, and what cold reads would cost."""
+    """The cost per path of a pointwise Check, and its token count without sharing."""
     row: dict[str, Any] = {"each": columns(spent.each, paths)} if pointwise else {}
     if pointwise and (once := kinds_of(spent.once)):
         row["once"] = once
@@ -167,9 +167,9 @@ def _shares(spent: Spent, paths: Sequence[Path], pointwise: bool) -> dict[str, A
     return row
 
 
-Jobs = Iterator[Job | None]  # None: nothing is free now, for other processes work on what is left
+Jobs = Iterator[Job | None]  # None: other processes are working on all remaining problems
 Crew = Callable[[Worker, Jobs], Iterator[Finished]]
-PATIENCE = 0.5  # seconds between looks at what other processes do
+PATIENCE = 0.5  # seconds between two looks at the progress of other processes
 
 
 def alone(worker: Worker, jobs: Jobs) -> Iterator[Finished]:
@@ -182,18 +182,18 @@ def alone(worker: Worker, jobs: Jobs) -> Iterator[Finished]:
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """The shortest texts that read back as the same float32: replay selects by the very numbers a live run does."""
+    """Floats whose shortest decimal text gives the same float32, so replay selects by exactly the numbers of a live run."""
     return [float(str(v)) for v in values]
 
 
 def _statistics(paths: Sequence[Path]) -> str:
-    """Digest of the statistics of some paths, which scores are made of as they are of the tokens."""
+    """Digest of the token statistics of some paths."""
     known = [(n, getattr(p.stats, n)) for p in paths if p.stats is not None for n in p.stats.known]
     return digest({"statistics": [(name, hashlib.sha256(values.tobytes()).hexdigest()) for name, values in known]})
 
 
 def _content(paths: Sequence[Path]) -> str:
-    """Digest of the tokens of some paths; of imported ones, which may have no ids, of what stands in their place."""
+    """Digest of the tokens of some paths; for imported ones without ids, of their substitute."""
     if any(isinstance(p.tokens, Tokens) for p in paths):
         return digest({"contents": [content(p.tokens) for p in paths]})
     given = {"given": [p.given for p in paths]} if any(p.given for p in paths) else {}
@@ -216,13 +216,13 @@ def _pool_row(task: Task, engine: Engine, paths: Sequence[Path]) -> dict[str, An
 
 
 def _given(paths: Sequence[Path]) -> dict[str, Any]:
-    """What paths were given to read, where any was: behind how many drawn tokens, and how many tokens."""
+    """The row's entry on given tokens, if any: pairs (sampled tokens before, number given) for each path."""
     spans = [[[start - before, stop - start] for before, (start, stop) in _behind(p)] for p in paths]
     return {"given": spans} if any(spans) else {}
 
 
 def _behind(path: Path) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Spans of given tokens, and how many of those stand before each."""
+    """Spans of given tokens, each with the number of given tokens before it."""
     before = 0
     for start, stop in path.given:
         yield before, (start, stop)

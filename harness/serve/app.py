@@ -1,4 +1,4 @@
-"""The HTTP side: who may ask, what a body may hold, who waits, who has left."""
+"""The HTTP layer: authentication, request bodies, streams and disconnected clients."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ from harness.serve.schema import parse
 from harness.serve.terms import Terms
 
 logger = logging.getLogger("pathprune.serve")
-LEFT = 499  # nginx's status of a client that went away
-ALIVE = 15.0  # seconds after which a stream that has nothing to say says so
-BODY = 30.0  # seconds in which a body has to come
+LEFT = 499  # nginx's status for a client that disconnected
+ALIVE = 15.0  # seconds of silence after which a stream sends a keep-alive
+BODY = 30.0  # seconds within which the body must arrive
 
 
 class Worker(Protocol):
-    """What computes jobs: an engine of the server's own, or upstreams."""
+    """Computes jobs, on the server's own engine or on upstreams."""
 
     @property
     def is_up(self) -> bool:
-        """Can a job be computed?"""
+        """Whether jobs can be computed."""
 
     def submit(self, job: Job) -> None:
-        """Compute a job; its future tells when."""
+        """Start computing a job; the result is set on its future."""
 
     def health(self) -> dict[str, Any]:
-        """What is up and what is down."""
+        """The state of the worker, for ``/health``."""
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Accept no further jobs."""
 
 
 @dataclass(eq=False)
 class Service:
-    """All that a server is made of.
+    """The components of a server.
 
     Args:
-        terms: what holds for requests.
-        worker: computes them.
-        gate: how many at once.
+        terms: defaults and limits of requests.
+        worker: computes jobs.
+        gate: limits concurrent requests.
         timeout: seconds that a request may take, waiting included.
-        api_key: that clients have to give; "" for none. Without one, a client's own key is passed on to the upstream.
-        passes_keys: are there upstreams that keys are passed on to?
+        api_key: the key that clients must send; "" for none. Without one, a client's key is passed on to the upstream.
+        passes_keys: whether there are upstreams to which keys are passed on.
     """
 
     terms: Terms
@@ -72,13 +72,13 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.metrics.watch("running", "Requests that are worked on", lambda: self.gate.running)
-        self.metrics.watch("waiting", "Requests that wait", lambda: self.gate.waiting)
-        self.metrics.watch("up", "Whether requests can be computed", lambda: self.worker.is_up)
+        self.metrics.watch("running", "Requests being computed", lambda: self.gate.running)
+        self.metrics.watch("waiting", "Requests waiting", lambda: self.gate.waiting)
+        self.metrics.watch("up", "1 if requests can be computed, else 0", lambda: self.worker.is_up)
 
 
 def app_of(service: Service) -> FastAPI:
-    """The application that serves it."""
+    """The FastAPI application of a service."""
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -146,7 +146,7 @@ async def _chat(request: Request, service: Service) -> Response:
     first = asyncio.ensure_future(progress.get())
     try:
         await _unless_left(request, service, job, work, first)
-    except APIError:  # before anything was computed
+    except APIError:  # before any computation
         first.cancel()
         raise
     if job.is_cancelled:
@@ -158,13 +158,13 @@ async def _chat(request: Request, service: Service) -> Response:
 
 
 def _tell(loop: asyncio.AbstractEventLoop, progress: asyncio.Queue[Event], event: Event) -> None:
-    """Progress from a thread to whoever reads the stream; nobody does where the server has ended."""
+    """Pass progress from a thread to the reader of the stream; ignored if the event loop is closed."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(progress.put_nowait, event)
 
 
 async def _work(service: Service, job: Job, client: str) -> Answered:
-    """The job's result, when it is its turn."""
+    """Wait for a place, compute the job, and return its result."""
     entered = await service.gate.enter(client)
     loop = asyncio.get_running_loop()
     job.future.add_done_callback(partial(_leave, loop, service.gate, entered))
@@ -185,7 +185,7 @@ async def _work(service: Service, job: Job, client: str) -> Answered:
 
 
 def _leave(loop: asyncio.AbstractEventLoop, gate: Gate, entered: float, _: Any) -> None:
-    """The job is done, whether or not its client has read the answer: its place is another's."""
+    """Free the place of a finished job, whether or not its client has read the answer."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(gate.leave, entered)
 
@@ -194,7 +194,7 @@ async def _within(work: Awaitable[Answered], seconds: float) -> Answered:
     try:
         return await asyncio.wait_for(work, seconds)
     except TimeoutError:
-        raise APIError(504, f"it took longer than {seconds:g} s", "timeout") from None
+        raise APIError(504, f"the request took longer than {seconds:g} s", "timeout") from None
 
 
 async def _unless_left(
@@ -204,7 +204,7 @@ async def _unless_left(
     work: asyncio.Future[Answered],
     first: asyncio.Future[Any] | None = None,
 ) -> Answered | None:
-    """The result of the work, or None where the client leaves before, or where ``first`` is there."""
+    """The result of the work; None if the client disconnects first, or if ``first`` completes first."""
     leaving = asyncio.ensure_future(_left(request))
     try:
         awaited: list[asyncio.Future[Any]] = [work, leaving, *([first] if first else [])]
@@ -228,7 +228,7 @@ def _abandon(job: Job, work: asyncio.Future[Answered]) -> None:
 
 
 async def _left(request: Request) -> None:
-    """Returns when the client has gone."""
+    """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -237,7 +237,7 @@ async def _events(
     service: Service, job: Job, reply: Reply, work: asyncio.Future[Answered], progress: asyncio.Queue[Event],
     first: asyncio.Future[Event], with_usage: bool,
 ) -> AsyncIterator[str]:  # fmt: skip
-    """A stream: progress, the winner, what it took; an error is its last event."""
+    """The events of a stream: progress, the winner and the usage; an error ends the stream."""
     waiting: asyncio.Future[Event] = first
     try:
         yield reply.begin()
@@ -265,11 +265,13 @@ async def _body(request: Request, most: int) -> bytes:
     """The request's body.
 
     Raises:
-        APIError: 415 for what is not called JSON, 413 for too much of it, 408 where it does not come.
+        APIError: 415 if it is not declared as JSON, 413 if it is too large, 408 if it does not arrive in time.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise APIError(415, "the body is JSON, and says so: Content-Type: application/json", "unsupported_media_type")
+        raise APIError(
+            415, "the body must be JSON, with the header Content-Type: application/json", "unsupported_media_type"
+        )
     if _too_long(request.headers.get("content-length", ""), most):
         raise _too_large(most)
     body = bytearray()
@@ -280,7 +282,7 @@ async def _body(request: Request, most: int) -> bytes:
                 if len(body) > most:
                     raise _too_large(most)
     except TimeoutError:
-        raise APIError(408, f"the body did not come within {BODY:g} s", "timeout") from None
+        raise APIError(408, f"the body did not arrive within {BODY:g} s", "timeout") from None
     return bytes(body)
 
 
@@ -296,13 +298,13 @@ def _key_of(request: Request, service: Service) -> str:
     """The client's key.
 
     Raises:
-        APIError: 401, where the server asks for one and this is another.
+        APIError: 401 if the server requires a key and this one is missing or wrong.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip() if scheme.lower() == "bearer" else ""
     if service.api_key and not hmac.compare_digest(key.encode(), service.api_key.encode()):
         raise APIError(
-            401, "the key is missing or another one: Authorization: Bearer KEY", "invalid_api_key",
+            401, "the API key is missing or wrong; send it as Authorization: Bearer KEY", "invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
     return key
@@ -313,9 +315,9 @@ def _card(terms: Terms) -> dict[str, Any]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Any error as OpenAI's clients read it."""
+    """Any error in OpenAI's format."""
     if isinstance(error, HTTPException):
-        known = {404: f"there is no {request.url.path[:200]}", 405: f"{request.method} is not for this path"}
+        known = {404: f"there is no {request.url.path[:200]}", 405: f"{request.method} is not allowed for this path"}
         message = known.get(error.status_code, str(error.detail))
         error = APIError(error.status_code, message, "not_found" if error.status_code == 404 else "invalid_request")
     told = api_error(error) if isinstance(error, APIError | PathpruneError) else api_error(RuntimeError())

@@ -1,4 +1,4 @@
-"""What a client is told that went wrong, in OpenAI's shape, whoever noticed it."""
+"""Errors for clients, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from harness.engines.served.client import NoReplyError, RefusedError
 from harness.loop import ScoringError
 from harness.text import reason
 
-PASSED_ON = (401, 403, 429)  # of an upstream's refusals, those that are the client's to mend
+PASSED_ON = (401, 403, 429)  # refusals of an upstream that the client can fix
 AGAIN = {"Retry-After": "1"}
 
 
 class APIError(Exception):
-    """An answer of a 4xx or 5xx status.
+    """A response with a 4xx or 5xx status.
 
     Args:
-        status: HTTP's.
-        message: one line for a person.
-        code: one word for a program.
-        param: the field that is wrong, if it is one.
-        headers: beside the body.
+        status: HTTP status code.
+        message: one line for people.
+        code: a machine-readable word.
+        param: the field that is wrong, if any.
+        headers: additional response headers.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class APIError(Exception):
 
 
 class CancelledError(Exception):
-    """Nobody waits for a job any more."""
+    """The client no longer waits for the job."""
 
 
 class UnfitError(PathpruneError):
-    """A request that this model cannot take, which only shows when it is opened."""
+    """A request that the model cannot accept, which is known only once the engine is open."""
 
 
 def api_error(error: BaseException) -> APIError:
-    """What a client is told of whatever went wrong; what is our bug says no more than that."""
+    """The error for a client; it reveals no details of an internal error."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, UnfitError):

@@ -1,4 +1,4 @@
-"""How many requests are worked on and how many wait; clients take turns, so that none waits behind all of another's."""
+"""Limits on running and waiting requests. Clients take turns, so one client's queue does not block the others."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections import OrderedDict, deque
 
 from harness.serve.errors import APIError
 
-PAST = 0.9  # how much of the mean duration is that of earlier requests
+PAST = 0.9  # weight of earlier requests in the moving average of durations
 
 
 class Gate:
-    """Lets ``running`` requests in at once and ``waiting`` more wait. Lives in one event loop."""
+    """Admits ``running`` requests at once and lets ``waiting`` more wait. For use in one event loop."""
 
     def __init__(self, running: int, waiting: int) -> None:
         self.most, self.longest = running, waiting
         self.running = 0
-        self.mean = 1.0  # seconds that a request takes once it is in
+        self.mean = 1.0  # moving average of a request's seconds once admitted
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by client; the first is next
 
     @property
     def waiting(self) -> int:
-        """Requests that wait."""
+        """Number of waiting requests."""
         return sum(map(len, self._queues.values()))
 
     async def enter(self, client: str) -> float:
-        """Wait for a place, and take it; returns when it was taken, for ``leave``.
+        """Wait for a place and take it; returns the time of admission, for ``leave``.
 
         Raises:
-            APIError: 429, where as many wait as may.
+            APIError: 429 if the queue is full.
         """
         if self.running < self.most and not self._queues:
             self.running += 1
@@ -39,7 +39,7 @@ class Gate:
             seconds = max(1, math.ceil(self.mean * (self.waiting + 1) / self.most))
             raise APIError(
                 429,
-                f"{self.running} requests run and {self.waiting} wait, which is all that may; try again in {seconds} s",
+                f"the queue is full ({self.running} requests running, {self.waiting} waiting); try again in {seconds} s",
                 "queue_full",
                 headers={"Retry-After": str(seconds)},
             )
@@ -56,7 +56,7 @@ class Gate:
         return time.monotonic()
 
     def leave(self, entered: float) -> None:
-        """Give a place back; the next client in turn has it."""
+        """Give a place back; the next client in turn takes it."""
         self.mean = PAST * self.mean + (1 - PAST) * (time.monotonic() - entered)
         self._pass_on()
 

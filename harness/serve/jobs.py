@@ -1,4 +1,4 @@
-"""One request's work: a session of ``harness.loop`` with what the reply needs, and who waits for it."""
+"""Jobs: the session of ``harness.loop`` for one request, and the future of its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """What came of a job: the outcome, the path that stands for it (None: all were cut off), and the prompt's length."""
+    """The result of a job: the outcome, its representative path (None: all were cut off), and the prompt's length in tokens."""
 
     outcome: Outcome
     best: Path | None
@@ -30,9 +30,10 @@ class Answered:
 
 @dataclass(eq=False)
 class Job:
-    """A problem with its terms. ``key`` goes with what is asked of an upstream; ``tell`` hears of progress, from any thread.
+    """A problem with its terms. ``key`` is sent to upstreams; ``tell`` receives progress events, from any thread.
 
-    Nothing that is printed of a job shows the key."""
+    The representation of a job does not include the key.
+    """
 
     problem: Problem
     task: Reading
@@ -46,11 +47,11 @@ class Job:
     tries: int = 0
 
     def cancel(self) -> None:
-        """Nobody waits any more: whatever is not begun is not computed."""
+        """Cancel the job: no further work is started."""
         self.is_cancelled = True
 
     def hold(self) -> None:
-        """Raise where nobody waits.
+        """Raise if the job was cancelled.
 
         Raises:
             CancelledError: the job was cancelled.
@@ -59,17 +60,17 @@ class Job:
             raise CancelledError
 
     def finish(self, answered: Answered) -> None:
-        """Give the result to whoever waits."""
+        """Set the result on the future."""
         if not self.future.done():
             self.future.set_result(answered)
 
     def fail(self, error: BaseException) -> None:
-        """Give an error to whoever waits."""
+        """Set an error on the future."""
         if not self.future.done():
             self.future.set_exception(error)
 
     def steps(self, engine: Any, method: Method) -> Steps[Answered]:
-        """The session on an engine; whatever has to be generated is yielded.
+        """The session on an engine, as a generator that yields the paths to generate.
 
         Raises:
             UnfitError: prompt and paths are longer than the model's context.
@@ -79,8 +80,8 @@ class Job:
         context = getattr(engine, "context", None)
         if context is not None and length + self.spec.limit > context:
             raise UnfitError(
-                f"the prompt has {length:,} tokens and max_tokens is {self.spec.limit:,}, together more than the {context:,} of the "
-                "model's context; shorten one of them"
+                f"the prompt has {length:,} tokens and max_tokens is {self.spec.limit:,}, together more than the model's context "
+                f"of {context:,} tokens; shorten one of them"
             )
         spec = terms(self.spec, method)
         feasible(spec, self.task, engine)
@@ -89,7 +90,7 @@ class Job:
         return Answered(outcome, representative(outcome, self.task), length)
 
     def _heard(self, steps: Steps[Outcome]) -> Steps[Outcome]:
-        """A session whose growths are told to whoever listens."""
+        """A session that reports each generation to ``tell``."""
         try:
             growth = next(steps)
             while True:

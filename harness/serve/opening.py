@@ -1,4 +1,4 @@
-"""From names to a service: the engine or the upstreams, the methods on them, and the terms."""
+"""Open a service from names: the engine or the upstreams, the methods, and the terms."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from harness.spec import Ended, RunSpec, Stage, parse_stages
 from harness.where import Where
 
 logger = logging.getLogger("pathprune.serve")
-OURS = "pathprune-"  # what a server with our plug-in calls its models
-EMBEDDED = ("hands", "slips", "toy")  # models that go with a task of their name
-CONNECTIONS = 256  # requests in flight at each upstream
+OURS = "pathprune-"  # prefix of model names on a server with our plug-in
+EMBEDDED = ("hands", "slips", "toy")  # models that belong to a task of the same name
+CONNECTIONS = 256  # concurrent requests to each upstream
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a server is started with. ``pruners`` and ``rules`` are specs in one string; for the rest see ``docs/serve.md``."""
+    """The arguments of a server. ``pruners`` and ``rules`` are comma-separated specs; for the others see ``docs/serve.md``."""
 
     task: str | None = None
     model: str | None = None
@@ -62,10 +62,10 @@ class Asked:
 
 
 def open_service(asked: Asked) -> Service:
-    """Everything opened, loaded and checked, before a port is.
+    """Open, load and check everything before a port is opened.
 
     Raises:
-        PathpruneError: whatever a user can mend, in one line.
+        PathpruneError: an error that the user can fix, in one line.
     """
     spec = _task_of(asked)
     task = None if spec is None else registry.task(spec)
@@ -90,14 +90,14 @@ def open_service(asked: Asked) -> Service:
 
 
 def _task_of(asked: Asked) -> str | None:
-    """The task whose answers are read: the one named, or that of an embedded model."""
+    """The task whose parser is used: the given one, or that of an embedded model."""
     if asked.task is not None:
         return asked.task
     if asked.engine.partition(":")[0] == "toy":
         return "toy"
     if asked.model is None:
         if asked.upstreams:
-            raise PathpruneError("say which model the upstream serves, for its tokenizer: --model FOLDER")
+            raise PathpruneError("name the model that the upstream serves, for its tokenizer: --model FOLDER")
         return "hands"
     return asked.model if asked.model in EMBEDDED else None
 
@@ -113,7 +113,7 @@ def _terms(
 ) -> Terms:
     stages: tuple[Stage, ...] | None = parse_stages(asked.stages) if asked.stages else None
     if stages and asked.prefix is not None:
-        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+        raise PathpruneError("--stages already defines where paths are cut; leave out --prefix")
     limits = asked.limits or Limits()
     terms = Terms(
         asked.name or str(engine.spec["model"]), engine.spec, bool(getattr(engine, "chat", False)), reading, pruners, rules, methods,
@@ -126,11 +126,11 @@ def _terms(
 
 
 def _methods(pruners: Sequence[str], rules: Sequence[str], engine: Any, reading: Reading) -> dict[str, Method]:
-    """Methods by the names that requests call them by, with their weights loaded: pruners, and scorers with each rule."""
+    """Methods with loaded weights, by the name in requests: each pruner, alone and with each stopping rule."""
     methods = {name: registry.method(name) for name in pruners}
     for rule in rules:
         if not registry.pruner(rule).traits.stops:
-            raise PathpruneError(f"{rule!r} is no stopping rule, which says when to stop, as asc does; leave it out")
+            raise PathpruneError(f"{rule!r} is no stopping rule; leave it out, or give one such as asc")
     scorers = [name for name, method in methods.items() if method.rule is None]
     methods |= {f"{name}+{rule}": registry.method(f"{name}+{rule}") for name in scorers for rule in rules}
     for method in methods.values():
@@ -145,10 +145,10 @@ def _methods(pruners: Sequence[str], rules: Sequence[str], engine: Any, reading:
 def _upstreams(
     asked: Asked, on: Where, reading: Reading, pruners: Sequence[str], rules: Sequence[str]
 ) -> list[Upstream]:
-    """The upstreams, those that are there opened.
+    """The upstreams; those that can be reached are opened.
 
     Raises:
-        PathpruneError: none is there.
+        PathpruneError: none can be reached.
     """
 
     def opening(url: str) -> tuple[Any, Mapping[str, Method]]:
@@ -158,14 +158,14 @@ def _upstreams(
     upstreams = [Upstream(url.rstrip("/").removesuffix("/v1"), opening) for url in dict.fromkeys(asked.upstreams)]
     for one in upstreams:
         if not one.looked(strict=True):
-            logger.warning("upstream %s does not reply; it is used when it does", one.url)
+            logger.warning("upstream %s does not reply; it will be used once it does", one.url)
     if not any(one.is_up for one in upstreams):
         raise PathpruneError(f"no server replies at {', '.join(one.url for one in upstreams)}; start vllm serve first")
     return upstreams
 
 
 def _engine_at(url: str, on: Where) -> Any:
-    """The engine of a running server, with our plug-in or without it."""
+    """The engine for a running server, with or without our plug-in."""
     client = HTTPClient(url, os.environ.get(KEY, ""), timeout=10)
     ours = any(name.startswith(OURS) for name in client.models())
     drawn: dict[str, Any] = {"url": url, "rows": CONNECTIONS}

@@ -1,8 +1,7 @@
-"""An engine of the server's own: one thread has it, and computes the requests' stages together where they are alike.
+"""The server's own engine. A single thread runs it and batches similar stages of different requests.
 
-A path's tokens depend on its seed, problem and index alone (``harness.api.Engine``), so paths of many requests share a batch
-and are what they would be alone. The stage that has waited longest is next, with all that fit beside it; so requests
-take turns, whatever each asks for.
+The tokens of a path depend only on its seed, problem and index (``harness.api.Engine``), so sharing a batch does not change
+them. The stage that has waited longest is next, together with all similar stages that fit, so requests take turns.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from harness.serve.errors import CancelledError, UnfitError
 from harness.serve.jobs import Answered, Job
 
 logger = logging.getLogger("pathprune.serve")
-FORGET = 256  # jobs after which what the engine keeps of prompts is dropped, if it has not been idle
+FORGET = 256  # jobs after which the engine's prompt caches are cleared, unless it was idle before
 
 
 @dataclass(eq=False)
 class _Running:
-    """A job that waits for a growth."""
+    """A job that waits for paths to be generated."""
 
     job: Job
     steps: Steps[Answered]
@@ -36,18 +35,18 @@ class _Running:
 
     @property
     def alike(self) -> tuple[Any, ...]:
-        """Growths that are equal in this may be generated together."""
+        """The batching key: generations with equal keys can share a batch."""
         launch = (len(self.growth.paths), self.job.spec.seed) if self.growth.first else ()
         return self.growth.first, self.growth.length, self.job.sampling, launch
 
 
 class OwnEngine:
-    """Computes jobs on one engine, in a thread that is started at once.
+    """Computes jobs on one engine, in a thread that starts immediately.
 
     Args:
-        engine: opened, its weights loaded.
-        methods: ready to run on it, by name.
-        rows: paths that are generated together at most, unless one request has more.
+        engine: opened, with loaded weights.
+        methods: methods by name, ready to run on the engine.
+        rows: maximum paths per batch, unless a single request has more.
     """
 
     def __init__(self, engine: Any, methods: Mapping[str, Method], rows: int) -> None:
@@ -61,25 +60,25 @@ class OwnEngine:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Compute a job; its future tells when."""
+        """Start computing a job; the result is set on its future."""
         with self._bell:
             self._arrived.append(job)
             self._bell.notify()
 
     def close(self) -> None:
-        """Stop behind the batch that is being computed."""
+        """Stop after the current batch."""
         with self._bell:
             self._closing = True
             self._bell.notify()
         self._thread.join(timeout=5)
 
     def health(self) -> dict[str, Any]:
-        """Whether it works, for ``/health``."""
+        """The state of the engine, for ``/health``."""
         return {"engine": "up" if self._thread.is_alive() else "down"}
 
     @property
     def is_up(self) -> bool:
-        """Can a job be computed?"""
+        """Whether jobs can be computed."""
         return self._thread.is_alive()
 
     def _work(self) -> None:
@@ -111,7 +110,7 @@ class OwnEngine:
         return drawing(self.engine, sampling)
 
     def _next(self) -> list[_Running]:
-        """The growth that has waited longest and those like it, as many as fit; taken out of those that wait."""
+        """Take the next batch: the generation that has waited longest, and similar ones as far as they fit."""
         gone = [one for one in self._waiting if one.job.is_cancelled]
         for one in gone:
             self._waiting.remove(one)
@@ -131,7 +130,7 @@ class OwnEngine:
         return batch
 
     def _generate(self, batch: Sequence[_Running]) -> None:
-        """Generate what a batch waits for and let its jobs go on; one that fails fails alone."""
+        """Generate the paths of a batch and advance its jobs; a failing job does not affect the others."""
         try:
             engine = self._drawing(batch[0].job.sampling)
             longer = _together(engine, [one.growth for one in batch])
@@ -147,7 +146,7 @@ class OwnEngine:
             self._advance(one.job, one.steps, paths)
 
     def _advance(self, job: Job, steps: Steps[Answered], longer: list[Path] | None) -> None:
-        """Let a job go on with its paths: Check, Vote, and up to the next growth."""
+        """Advance a job with its longer paths (Check, Vote) up to the next generation."""
         try:
             growth = next(steps) if longer is None else steps.send(longer)
         except StopIteration as end:
@@ -166,7 +165,7 @@ class OwnEngine:
         one.job.fail(error)
 
     def _forget(self) -> None:
-        """Drop what the engine keeps of prompts that are answered."""
+        """Clear the engine's caches of answered prompts."""
         self._since_forgotten = 0
         forget = getattr(self.engine, "forget", None)
         if forget is not None:
@@ -174,22 +173,20 @@ class OwnEngine:
 
 
 def drawing(engine: Any, sampling: Sampling, key: str = "") -> Any:
-    """The engine as it draws for a request; itself where that is how it draws.
+    """The engine with a request's sampling; the engine itself if it already has that sampling.
 
     Raises:
-        UnfitError: an engine whose sampling is fixed.
+        UnfitError: the sampling of the engine is fixed.
     """
     if not key and Sampling(**engine.spec["sampling"]) == sampling:
         return engine
     if "tools" in engine.spec or not hasattr(engine, "drawing"):
-        raise UnfitError(
-            f"engine {engine.spec['engine']} draws as it was opened; leave out temperature, top_p and top_k"
-        )
+        raise UnfitError(f"engine {engine.spec['engine']} has a fixed sampling; leave out temperature, top_p and top_k")
     return engine.drawing(sampling, key)
 
 
 def _together(engine: Any, growths: Sequence[Growth]) -> list[list[Path]]:
-    """The paths of growths that are alike, from one call of the engine."""
+    """Generate the paths of similar requests in one call of the engine."""
     if len(growths) == 1:
         return [generated(engine, growths[0])]
     first = growths[0]

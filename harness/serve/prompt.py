@@ -1,4 +1,4 @@
-"""From the messages of a request to a problem, and how its answers are read."""
+"""Convert the messages of a request to a problem, and parse the answers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ROLES = {"developer": "system"}  # OpenAI's newer name
 
 
 def prompt_of(messages: Sequence[Message], chat: bool) -> str:
-    """What the model reads, before any chat template.
+    """The prompt, before any chat template.
 
     Args:
-        messages: the last one is the user's.
-        chat: has the model a template? One without reads one message, as it is.
+        messages: the last one must be the user's.
+        chat: whether the model has a chat template. Without one, the prompt is a single message, unchanged.
 
     Raises:
-        APIError: 400, for messages that cannot be one prompt.
+        APIError: 400, for messages that do not form one prompt.
     """
     turns = [(ROLES.get(m.role, m.role), _text(m)) for m in messages]
     for number, (_, text) in enumerate(turns):
         _hold_text(text, f"messages.{number}.content")
     last = f"messages.{len(turns) - 1}"
     if turns[-1][0] != "user":
-        raise APIError(400, "the last message is the user's, and this one is not", "invalid_value", f"{last}.role")
+        raise APIError(400, "the last message must have the role user", "invalid_value", f"{last}.role")
     if not turns[-1][1].strip():
         raise APIError(400, "the last message is empty", "invalid_value", f"{last}.content")
     if len(turns) == 1:
@@ -38,12 +38,12 @@ def prompt_of(messages: Sequence[Message], chat: bool) -> str:
     if not chat:
         raise APIError(
             400,
-            f"this model has no chat template, so it reads one message and not {len(turns)}",
+            f"this model has no chat template, so it accepts one message, not {len(turns)}",
             "invalid_value",
             "messages",
         )
     if wrong := next((i for i, (role, _) in enumerate(turns) if role == "system" and i), None):
-        raise APIError(400, "a system message is the first one", "invalid_value", f"messages.{wrong}.role")
+        raise APIError(400, "a system message must be the first one", "invalid_value", f"messages.{wrong}.role")
     return "".join(f"{TURN}{role}{TURN}{text}" for role, text in turns)
 
 
@@ -53,31 +53,31 @@ def _text(message: Message) -> str:
 
 def _hold_text(text: str, where: str) -> None:
     if not is_utf8(text):
-        raise APIError(400, f"{where} holds half of a surrogate pair", "invalid_value", where)
+        raise APIError(400, f"{where} contains a lone surrogate", "invalid_value", where)
     if wrong := next((c for c in text if c < " " and c not in "\t\n\r\f\v"), None):
-        raise APIError(400, f"{where} holds the control character {shown(wrong)}", "invalid_value", where)
+        raise APIError(400, f"{where} contains the control character {shown(wrong)}", "invalid_value", where)
 
 
 def problem_of(prompt: str, name: str | None) -> Problem:
-    """The problem that a prompt is; its id names the random streams, so equal prompts have equal paths.
+    """The problem for a prompt. Its id determines the random streams, so equal prompts have equal paths.
 
     Raises:
-        APIError: 400, for a name that cannot be shown.
+        APIError: 400, for a name with unprintable characters.
     """
     if name is not None and not (name.isprintable() and is_utf8(name)):
         raise APIError(
-            400, f"problem {shown(name)} holds characters that cannot be shown", "invalid_value", "pathprune.problem"
+            400, f"problem {shown(name)} contains unprintable characters", "invalid_value", "pathprune.problem"
         )
     return Problem(name or f"chat-{hashlib.sha256(prompt.encode()).hexdigest()[:24]}", prompt, "")
 
 
 class Reading(Task):
-    """A task as far as a request needs one: how texts are read, which end at the request's stop strings.
+    """A minimal task for a request: it cuts texts at the request's stop strings and parses answers.
 
     Args:
-        task: whose answers are read; None for the usual ways to state one.
-        model: the default of a task that has none.
-        answer: reads in place of the task's own ``answer``, for instance in another process.
+        task: the task whose parser is used; None for common answer formats.
+        model: the model in the defaults, if there is no task.
+        answer: a parser that replaces the task's ``answer``, for instance in another process.
     """
 
     name, version = "chat", "1"
@@ -89,7 +89,7 @@ class Reading(Task):
         self._read = answer or (usual if task is None else task.answer)
 
     def until(self, stops: Sequence[str]) -> Reading:
-        """The same with stop strings."""
+        """A copy with stop strings."""
         other = Reading.__new__(Reading)
         other.__dict__.update(self.__dict__)
         other.stops = tuple(stops)
@@ -112,7 +112,7 @@ class Reading(Task):
         return self._task is not None and hasattr(self._task, "ended") and self._task.ended(text)
 
     def reply(self, text: str) -> tuple[str, str]:
-        """(what the model thinks, what it says) in a path's text; "" where it does not."""
+        """(thinking, reply) in a path's text, each possibly empty."""
         said = spoken(text)
         if said is None:
             return text, ""
@@ -120,7 +120,7 @@ class Reading(Task):
         return thought, self._cut(said if said == text else said.lstrip())
 
     def _before(self, text: str) -> str:
-        """A text up to the first stop string behind its thinking."""
+        """A text up to the first stop string after its thinking."""
         said = spoken(text)
         if said is None or not text.endswith(said):
             return text
@@ -132,7 +132,7 @@ class Reading(Task):
 
 
 def usual_defaults(model: str) -> TaskDefaults:
-    """What is asked of a model where no task says it: STOP's sampling, paths of up to 16,384 tokens, cut at an eighth."""
+    """Defaults without a task: STOP's sampling, paths of up to 16,384 tokens, cut at an eighth."""
     from tasks.benchmarks.base import PAPER
 
     return TaskDefaults(model, PAPER, max_tokens=16384, problems=1, prefixes=(2048,))

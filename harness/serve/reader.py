@@ -1,6 +1,6 @@
-"""Answers read in a process of their own: formulas are simplified under a time limit, which a main thread has to keep.
+"""Parse answers in a separate process, because the time limit on simplifying formulas needs a main thread.
 
-A text that ends the process or outlasts it answers nothing; the next one finds a new process.
+A text that crashes the process or takes too long has no answer; the next text gets a new process.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from harness.api import PathpruneError
 
 logger = logging.getLogger("pathprune.serve")
-PATIENCE = 60.0  # seconds for one text; the reader's own limit is shorter, but for compiled code
-HERE = ("tasks.embedded", "tasks.toy")  # tasks whose answers are words, read wherever one is
+PATIENCE = 60.0  # seconds for one text; the parser's own limit is shorter but cannot interrupt compiled code
+HERE = ("tasks.embedded", "tasks.toy")  # tasks with plain answers, parsed in this process
 
 
 def reader_of(task: Any, spec: str | None) -> Callable[[str], str | None]:
-    """What reads answers from any thread.
+    """A parser of answers that can be called from any thread.
 
     Args:
-        task: opened; None for the usual ways to state an answer.
-        spec: the task's, by which another process opens it.
+        task: the opened task; None for common answer formats.
+        spec: the task's spec, with which another process opens it.
     """
     if task is not None and type(task).__module__.startswith(HERE):
         read: Callable[[str], str | None] = task.answer
@@ -34,10 +34,10 @@ def reader_of(task: Any, spec: str | None) -> Callable[[str], str | None]:
 
 
 class ReaderProcess:
-    """Reads texts one at a time; may be called from any thread.
+    """Parses texts one at a time; may be called from any thread.
 
     Args:
-        spec: of the task that reads; None for the usual ways to state an answer.
+        spec: of the task; None for common answer formats.
     """
 
     def __init__(self, spec: str | None) -> None:
@@ -45,10 +45,10 @@ class ReaderProcess:
         self._pipe, self._process = self._start()
 
     def __call__(self, text: str) -> str | None:
-        """The answer that a text gives, or None.
+        """The answer in a text, or None.
 
         Raises:
-            PathpruneError: the task's own, for what a person can mend.
+            PathpruneError: an error of the task that the user can fix.
         """
         with self._lock:
             try:
@@ -57,7 +57,7 @@ class ReaderProcess:
                     raise EOFError
                 kind, value = self._pipe.recv()
             except (EOFError, OSError):
-                logger.warning("a text of %d characters ended the reader of answers, so it has none", len(text))
+                logger.warning("a text of %d characters ended the answer parser, so it has no answer", len(text))
                 self.close()
                 self._pipe, self._process = self._start()
                 return None
@@ -82,7 +82,7 @@ class ReaderProcess:
 
 
 def _serve(pipe: Connection, spec: str | None) -> None:
-    """Read texts until nobody sends any."""
+    """Parse texts until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's
     from harness import grading, registry
     from harness.serve.prompt import Reading

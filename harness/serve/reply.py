@@ -1,4 +1,4 @@
-"""What a client gets: a completion, or the chunks of a stream."""
+"""Replies to clients: a completion, or the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DONE = "data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class Reply:
-    """The replies to one request: its id, when it came, and the name of the model."""
+    """The replies to one request, with its id, time and model name."""
 
     id: str
     created: int
@@ -34,11 +34,11 @@ class Reply:
         return self._chunk({"role": "assistant", "content": ""})
 
     def progress(self, event: Event) -> str:
-        """An event that says what is computed now, in a chunk without text."""
+        """A progress event, as a chunk without text."""
         return self._chunk({}, about={"pathprune": dict(event)})
 
     def end(self, job: Job, answered: Answered, with_usage: bool) -> list[str]:
-        """The winner, what it took, and the end of a stream."""
+        """The last events of a stream: the winner, the usage and the end."""
         thought, said = _said(job, answered)
         events = [self._chunk({"reasoning_content": thought})] if thought else []
         events.append(self._chunk({"content": said}))
@@ -63,12 +63,12 @@ def data(value: Mapping[str, Any]) -> str:
 
 
 def finish(answered: Answered) -> str:
-    """OpenAI's word for how it ended: "length" where the token limit cut off all paths."""
+    """OpenAI's finish reason: "length" if the token limit cut off all paths, else "stop"."""
     return "length" if answered.best is None else "stop"
 
 
 def usage(answered: Answered) -> dict[str, int]:
-    """OpenAI's account: the prompt once, and what all paths generated."""
+    """OpenAI's usage object: the prompt once, and the tokens of all paths."""
     generated = answered.outcome.cost.generated
     return {
         "prompt_tokens": answered.prompt_tokens,
@@ -78,7 +78,7 @@ def usage(answered: Answered) -> dict[str, int]:
 
 
 def summary(job: Job, answered: Answered) -> dict[str, Any]:
-    """What was launched, kept, voted and spent."""
+    """Summary of a request: paths launched and kept, votes, and cost."""
     outcome, best = answered.outcome, answered.best
     votes: dict[str, float] = {}
     for answer, weight in zip(outcome.answers, outcome.weights, strict=True):
@@ -106,7 +106,7 @@ def summary(job: Job, answered: Answered) -> dict[str, Any]:
 
 
 def _said(job: Job, answered: Answered) -> tuple[str, str]:
-    """(thinking, text) of the winner; of paths that were all cut off the text of the first."""
+    """(thinking, text) of the winner; of the first path if all were cut off."""
     if answered.best is not None:
         return job.task.reply(answered.best.text)
     finished = answered.outcome.finished

@@ -1,7 +1,6 @@
-"""What a request may hold: OpenAI's fields that are meant here, and ``pathprune``; whatever else is refused by name.
+"""The schema of a request: the supported OpenAI fields and ``pathprune``. Any other field is refused by name.
 
-A field that changed nothing would be taken for one that did, so those that cannot be honoured are refused, but for their
-neutral values.
+Ignoring a field silently would mislead the client. Fields that cannot be honoured are accepted only at their neutral values.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.serve.errors import APIError
 from harness.text import shorten, unknown
 
-LONGEST_LIST = 1024  # messages, and parts of one
+LONGEST_LIST = 1024  # messages, and parts of a message
 LONGEST_NAME = 200
 MOST_STAGES = 16
 MOST_STOPS = 16
@@ -31,7 +30,7 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """A part of a message; only texts are read."""
+    """A part of a message; only text is supported."""
 
     type: Literal["text"]
     text: str
@@ -47,7 +46,7 @@ class Message(_Strict):
 
 
 class Pruning(_Strict):
-    """The request's own terms under ``pathprune``; what is not given is the server's."""
+    """The pruning options under ``pathprune``; the server's defaults apply to missing ones."""
 
     n: Whole | None = None
     keep: Whole | None = None
@@ -65,7 +64,7 @@ class Pruning(_Strict):
 
 
 class StreamOptions(_Strict):
-    """Of a stream."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -93,7 +92,7 @@ class ChatRequest(_Strict):
     stream_options: StreamOptions | None = None
     pathprune: Pruning | None = None
 
-    # At their neutral values only: nothing here does otherwise.
+    # Accepted at their neutral values only, because they are not implemented.
     n: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
@@ -104,7 +103,7 @@ class ChatRequest(_Strict):
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
 
-    # They change no token.
+    # These do not affect the tokens.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -114,10 +113,10 @@ class ChatRequest(_Strict):
 
 
 def parse(body: bytes) -> ChatRequest:
-    """A request's body.
+    """Parse and validate the body of a request.
 
     Raises:
-        APIError: 400, for the first thing that is wrong with it.
+        APIError: 400, for the first error.
     """
     try:
         asked = ChatRequest.model_validate_json(body)
@@ -128,12 +127,12 @@ def parse(body: bytes) -> ChatRequest:
             400, "max_tokens and max_completion_tokens differ; give one of them", "invalid_value", "max_tokens"
         )
     if asked.stream_options is not None and not asked.stream:
-        raise APIError(400, "stream_options goes with stream: true", "invalid_value", "stream_options")
+        raise APIError(400, "stream_options requires stream: true", "invalid_value", "stream_options")
     return asked
 
 
 def _refusal(error: ValidationError) -> APIError:
-    """The first of pydantic's complaints in one line; of a value of several kinds the one that got furthest."""
+    """The first validation error of pydantic, in one line; for a union, the error of the variant that matched furthest."""
     complaints = error.errors(include_url=False, include_context=False, include_input=False)
     first = complaints[0]
     same = [c for c in complaints if c["loc"][:1] == first["loc"][:1]]
@@ -141,7 +140,7 @@ def _refusal(error: ValidationError) -> APIError:
     path = _field(told["loc"])
     param = ".".join(path) or None
     if told["type"] == "json_invalid":
-        return APIError(400, f"the body is no JSON: {shorten(told['msg'], 200)}", "invalid_json")
+        return APIError(400, f"the body is not valid JSON: {shorten(told['msg'], 200)}", "invalid_json")
     if told["type"] == "extra_forbidden":
         return APIError(400, unknown("field", path[-1], _known(path[:-1])), "unknown_parameter", param)
     if told["type"] == "missing":
@@ -151,7 +150,7 @@ def _refusal(error: ValidationError) -> APIError:
 
 
 def _field(place: tuple[int | str, ...]) -> list[str]:
-    """Where in the body: pydantic's place without the kinds of a union that it tried."""
+    """The location in the body: pydantic's, without the names of union variants."""
     return [
         str(part)
         for part in place
@@ -160,7 +159,7 @@ def _field(place: tuple[int | str, ...]) -> list[str]:
 
 
 def _known(path: list[str]) -> list[str]:
-    """Fields of the object at a place."""
+    """Field names of the object at a location."""
     inner: dict[str, type[BaseModel]] = {
         "pathprune": Pruning,
         "stream_options": StreamOptions,

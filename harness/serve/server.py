@@ -1,4 +1,4 @@
-"""Run a service: a port, signals, and an end that lets requests finish."""
+"""Run a service: its port, its signals, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's, whose signals end it and nothing else: the first one drains, a second Ctrl-C quits at once."""
+    """Uvicorn's server. The first signal drains requests; a second Ctrl-C exits immediately."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's; says so when connections are taken."""
+        """Start up as uvicorn does, then call ``ready``."""
         await super().startup(sockets)
         self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Uvicorn's for the first signal; a Ctrl-C behind it ends the process, whose threads may wait for upstreams."""
+        """Drain on the first signal; on a later Ctrl-C end the process, because threads may be waiting for upstreams."""
         if self.should_exit and sig == signal.SIGINT:
             os._exit(INTERRUPTED)
         super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The handlers of uvicorn while it runs, the former ones behind it; none outside of the main thread."""
+        """Install uvicorn's signal handlers while it runs; does nothing outside the main thread."""
         if current_thread() is not main_thread():
             yield
             return
@@ -56,12 +56,12 @@ class Server(uvicorn.Server):
 
 
 def server_of(service: Service, drain: float, ready: Callable[[], None] = lambda: None) -> Server:
-    """A server of the service.
+    """The server of a service.
 
     Args:
-        service: what is served.
-        drain: seconds that requests have to finish once it is told to end.
-        ready: called when it takes connections.
+        service: the service to run.
+        drain: seconds that running requests have to finish after the first signal.
+        ready: called once connections are accepted.
     """
     config = uvicorn.Config(
         app_of(service),
@@ -77,10 +77,10 @@ def server_of(service: Service, drain: float, ready: Callable[[], None] = lambda
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at an address; port 0 is any that is free.
+    """A socket bound to an address; port 0 is any free port.
 
     Raises:
-        PathpruneError: it cannot be had.
+        PathpruneError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -96,14 +96,14 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def run(service: Service, listening: socket.socket, drain: float, ready: Callable[[], None]) -> int:
-    """Serve until a signal ends it; the exit code. For the arguments see ``server_of``."""
+    """Serve until a signal; returns the exit code. For the arguments see ``server_of``."""
     _log_to_stderr()
     server_of(service, drain, ready).run([listening])
     return 0
 
 
 def _log_to_stderr() -> None:
-    """Lines of ours and warnings of uvicorn's; neither has a header, a body or a query of a request in it."""
+    """Log our messages and uvicorn's warnings to stderr; none contains a header, body or query of a request."""
     handler: Any = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name, level in (("pathprune.serve", logging.INFO), ("uvicorn", logging.WARNING)):

@@ -1,4 +1,4 @@
-"""The server's terms and limits, and what they make of a request: a job."""
+"""The server's defaults and limits, which turn a request into a job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.vote import VOTES
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a request may ask for: paths, tokens of each, bytes of its body."""
+    """Upper limits of a request: paths, tokens per path, bytes of the body."""
 
     n: int = 256
     tokens: int = 16384
@@ -26,19 +26,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Terms:
-    """What holds for a request that says nothing else.
+    """The defaults of a request.
 
     Args:
-        model: the name that requests call it by.
+        model: the model's name in requests.
         engine_spec: of the engine that answers.
-        chat: has the model a chat template?
-        reading: how answers are read.
-        pruners: names of the methods that a request may name; the first is the default.
-        rules: names of stopping rules that a request may put behind one of ``pruners``.
-        methods: names of all that follow from both.
-        sampling: how tokens are drawn.
-        n, keep, limit, seed, vote, ended: as those of a bench.
-        stages: where paths are cut; None for ``prefix`` and ``keep``.
+        chat: whether the model has a chat template.
+        reading: parses answers.
+        pruners: names of the methods that a request may choose; the first is the default.
+        rules: names of the stopping rules that a request may combine with one of ``pruners``.
+        methods: names of all methods that follow from both.
+        sampling: the default sampling.
+        n, keep, limit, seed, vote, ended: as in a bench.
+        stages: where paths are cut; None to use ``prefix`` and ``keep``.
         prefix: prefix length; None for the task's.
     """
 
@@ -61,10 +61,10 @@ class Terms:
     limits: Limits
 
     def job(self, asked: ChatRequest) -> Job:
-        """The job that a request asks for.
+        """The job of a request.
 
         Raises:
-            APIError: 400 or 404, for what cannot be computed or is more than may be asked for.
+            APIError: 400 or 404, for a request that is invalid or exceeds the limits.
         """
         own = asked.pathprune or Pruning()
         if asked.model != self.model:
@@ -82,7 +82,7 @@ class Terms:
         if own.stopping is not None and own.stopping not in self.rules:
             if not self.rules:
                 raise APIError(
-                    400, "this server was started without stopping rules that a request may name", "invalid_value",
+                    400, "this server was started without stopping rules; leave out stopping", "invalid_value",
                     "pathprune.stopping",
                 )  # fmt: skip
             raise _unknown("stopping", own.stopping, self.rules)
@@ -96,12 +96,12 @@ class Terms:
         return both
 
     def _sampling(self, asked: ChatRequest) -> Sampling:
-        """The server's sampling with what the request changes; at temperature 0, where all paths would be one, the server's."""
+        """The server's sampling with the request's changes. Temperature 0 is replaced by the server's: all paths would be equal."""
         if asked.temperature == 0:
             return self.sampling
         given = {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": asked.top_k}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if changed.get("top_k") == -1:  # vLLM's word for none
+        if changed.get("top_k") == -1:  # vLLM's value for no filter
             changed["top_k"] = 0
         return replace(self.sampling, **changed)
 
@@ -126,10 +126,12 @@ class Terms:
     def _stages(self, own: Pruning, n: int, limit: int) -> tuple[Stage, ...]:
         if own.stages is not None:
             if own.prefix is not None or own.keep is not None:
-                raise PathpruneError("stages say where paths are cut and how many go on; leave out prefix and keep")
+                raise PathpruneError(
+                    "stages already define where paths are cut and how many go on; leave out prefix and keep"
+                )
             stages = parse_stages(own.stages) if isinstance(own.stages, str) else stages_of(own.stages)
             if len(stages) > MOST_STAGES:
-                raise PathpruneError(f"there are {MOST_STAGES} stages at most, not {len(stages)}")
+                raise PathpruneError(f"stages must be at most {MOST_STAGES}, not {len(stages)}")
             return stages
         if self.stages is not None and own.prefix is None and own.keep is None:
             return self.stages
@@ -137,7 +139,7 @@ class Terms:
         return (Stage(own.prefix or self.default_prefix(limit), keep),)
 
     def default_prefix(self, limit: int) -> int:
-        """The server's prefix length, or the task's, which gives way to an eighth of paths that are no longer than it."""
+        """The default prefix length: the server's, or the task's; an eighth of ``limit`` if the task's is not below it."""
         if self.prefix is not None:
             return self.prefix
         usual = self.reading.defaults.prefixes[0]
@@ -150,4 +152,4 @@ def _unknown(field: str, name: str, known: tuple[str, ...]) -> APIError:
 
 def _hold(param: str, value: int, most: int) -> None:
     if value > most:
-        raise APIError(400, f"{param} is {most:,} at most on this server, not {value:,}", "invalid_value", param)
+        raise APIError(400, f"{param} must be at most {most:,} on this server, not {value:,}", "invalid_value", param)

@@ -1,7 +1,7 @@
-"""Running servers as upstreams: each request is one upstream's, the least busy one's, and goes to another if that one dies.
+"""Running servers as upstreams: each request goes to the least busy one, and to another one if that fails.
 
-Paths are functions of seed, problem and index, so what was begun elsewhere is begun again and comes to the same; an upstream
-without our plug-in draws from its own seeded numbers.
+Paths are functions of seed, problem and index, so a request that is restarted elsewhere has the same result. An upstream
+without our plug-in uses its own seeded random numbers.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from harness.text import reason
 
 logger = logging.getLogger("pathprune.serve")
 QUICK = Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(502, 503), allowed_methods=None)
-KNOCK = 5.0  # seconds in which an upstream says that it is there
-SLICE = 512  # tokens of each path; what has to be fed again for the next ones is in the upstream's prefix cache
-LOOK = 1.0  # seconds between two looks for upstreams that were down
+KNOCK = 5.0  # timeout in seconds of an availability check
+SLICE = 512  # tokens per path and request; the upstream's prefix cache holds the earlier ones
+LOOK = 1.0  # seconds between two availability checks of upstreams that are down
 Opened = tuple[Any, Mapping[str, Method]]
 
 
 class Upstream:
-    """One running server: its engine and methods of its own, opened when it is first reached.
+    """One running server, with its own engine and methods, which are opened when it is first reached.
 
     Args:
         url: its address, without /v1.
-        opening: opens engine and methods.
+        opening: opens the engine and the methods.
     """
 
     def __init__(self, url: str, opening: Callable[[str], Opened]) -> None:
@@ -51,10 +51,10 @@ class Upstream:
         self.is_up, self.busy, self.checking = False, 0, Lock()
 
     def open(self) -> Opened:
-        """Engine and methods.
+        """The engine and the methods, opened if necessary.
 
         Raises:
-            NoReplyError: no server is there, or not the one that was there before.
+            NoReplyError: the server does not reply, or is not the same as before.
         """
         with self.checking:
             if self._opened is None:
@@ -65,10 +65,10 @@ class Upstream:
         return self._opened
 
     def looked(self, strict: bool = False) -> bool:
-        """Is it there? Asked of one that was not.
+        """Check whether an upstream that was down is available now.
 
         Args:
-            strict: raise what is wrong with one that is there.
+            strict: raise the error of a server that replies but cannot be used.
         """
         try:
             self._knocking.get("/v1/models")
@@ -86,11 +86,11 @@ class Upstream:
 
 
 class Upstreams:
-    """Computes jobs on upstreams, each in a thread of its own.
+    """Computes jobs on upstreams, each job in its own thread.
 
     Args:
         upstreams: one or more.
-        threads: jobs that are computed at once.
+        threads: maximum concurrent jobs.
     """
 
     def __init__(self, upstreams: Sequence[Upstream], threads: int) -> None:
@@ -102,7 +102,7 @@ class Upstreams:
         Thread(target=self._watch, name="watch", daemon=True).start()
 
     def submit(self, job: Job) -> None:
-        """Compute a job; its future tells when."""
+        """Start computing a job; the result is set on its future."""
         self._pool.submit(self._compute, job)
 
     def close(self) -> None:
@@ -111,12 +111,12 @@ class Upstreams:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def health(self) -> dict[str, Any]:
-        """Which upstreams are there, for ``/health``."""
+        """The availability of the upstreams, for ``/health``."""
         return {one.url: "up" if one.is_up else "down" for one in self.upstreams}
 
     @property
     def is_up(self) -> bool:
-        """Is any upstream there?"""
+        """Whether any upstream is available."""
         return any(one.is_up for one in self.upstreams)
 
     def _compute(self, job: Job) -> None:
@@ -127,7 +127,7 @@ class Upstreams:
             job.fail(error)
 
     def _anywhere(self, job: Job) -> Answered:
-        """The job's result from the first upstream that stays up."""
+        """The result from the first upstream that completes the job."""
         tried: list[Upstream] = []
         while True:
             job.hold()
@@ -144,7 +144,7 @@ class Upstreams:
 
     @contextmanager
     def _taken(self, tried: Sequence[Upstream]) -> Iterator[Upstream]:
-        """The least busy upstream that is up and was not tried, counted as busier while it is used."""
+        """Use the least busy available upstream that was not tried yet; it counts as busier within the block."""
         left = [one for one in self.upstreams if one not in tried]
         there = [one for one in left if one.is_up] or [one for one in left if one.looked()]
         if not there:
@@ -166,7 +166,7 @@ class Upstreams:
         logger.warning("upstream %s is down: %s", upstream.url, reason(error))
 
     def _watch(self) -> None:
-        """Look for upstreams that are down until they are back."""
+        """Check upstreams that are down until they are back."""
         while not self._closing.wait(LOOK):
             for one in self.upstreams:
                 if not one.is_up and one.looked():
@@ -174,7 +174,7 @@ class Upstreams:
 
 
 def _answered(job: Job, upstream: Upstream) -> Answered:
-    """The job on one upstream. Its checks are one at a time: a method is not made for several threads."""
+    """Compute a job on one upstream. Checks run one at a time, because methods are not thread-safe."""
     engine, methods = upstream.open()
     engine = drawing(engine, job.sampling, job.key)
     steps = job.steps(engine, methods[job.method])
@@ -191,10 +191,10 @@ def _answered(job: Job, upstream: Upstream) -> Answered:
 
 
 def _sliced(job: Job, engine: Any, growth: Growth) -> list[Path]:
-    """The paths of a growth, some tokens at a time, so that those of a client that has left end soon.
+    """Generate paths in slices, so that work for a disconnected client stops soon.
 
     Raises:
-        CancelledError: the client has left.
+        CancelledError: the client has disconnected.
     """
     paths, is_first = growth.paths, growth.first
     length = max((path.drawn for path in paths), default=0)
@@ -207,6 +207,6 @@ def _sliced(job: Job, engine: Any, growth: Growth) -> list[Path]:
 
 
 def _death(error: PathpruneError) -> NoReplyError | None:
-    """The error of an upstream that does not reply, also where a method met it; None of any other."""
+    """The NoReplyError behind an error, also if it was raised within a method; None for any other error."""
     cause = error.__cause__ if isinstance(error, ScoringError) else error
     return cause if isinstance(cause, NoReplyError) else None

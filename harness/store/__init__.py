@@ -1,1 +1,1 @@
-"""What lies on disk: keys of specs, files written whole or not at all, provenance, and append-only records."""
+"""Storage: keys of specs, atomic files, provenance, and append-only records."""

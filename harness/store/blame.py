@@ -1,4 +1,4 @@
-"""What to say of a file that cannot be read: who may mend it how, and what is lost. Nobody is told to delete anything."""
+"""Errors for unreadable files: the cause, the remedy and the loss. No message asks the user to delete anything."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ VERSIONED = re.compile(r"(pathprune-[a-z]+)/(\d+)")
 
 
 def unreadable(file: Path, error: OSError) -> PathpruneError:
-    """The system refuses the file, which says nothing about what is in it."""
+    """The error for a file that the system refuses to read; its contents may be intact."""
     return PathpruneError(
-        f"cannot read {file} ({error.strerror or error}); it is left as it is: see to its permissions and its disk"
+        f"cannot read {file} ({error.strerror or error}); it was not changed: check its permissions and the disk"
     )
 
 
 def damaged(file: Path | str, flaw: str, remedy: str) -> PathpruneError:
-    """Something in the file is not what was written; ``remedy`` says what is lost and how it is made again."""
+    """The error for a damaged file; ``remedy`` states what is lost and how to create it again."""
     return PathpruneError(f"{file} is damaged: {flaw}; {remedy}")
 
 
 def other_format(file: Path, stated: Any, expected: str) -> PathpruneError:
-    """A file of a newer version, which its own version reads, or one that is none of ours."""
+    """The error for a file of a newer version, or of another kind."""
     known, given = (VERSIONED.fullmatch(str(text)) for text in (expected, stated))
     if known and given and known[1] == given[1] and int(given[2]) > int(known[2]):
         return PathpruneError(

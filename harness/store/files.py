@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.api import PathpruneError
 
 try:
     import fcntl
-except ImportError:  # Windows: what a killed process leaves stays there
+except ImportError:  # Windows: files of killed processes are not cleaned up
     fcntl = None  # type: ignore[assignment]
 
 PART = ".part"
-# What safetensors and torch say of a write that failed; neither raises an OSError.
+# Messages of safetensors and torch for a failed write; neither raises an OSError.
 FAILED_WRITES = ("I/O error", "IoError", "PytorchStreamWriter", "iostream error", "unexpected pos", "basic_ios")
-MENDS = {  # by what the system says of a write
+MENDS = {  # remedies by error number
     (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): "free space, or choose another folder",
     (errno.EACCES, errno.EPERM, errno.EROFS): "get the permission to write there, or choose another folder",
 }
@@ -28,13 +28,13 @@ MENDS = {  # by what the system says of a write
 
 @contextmanager
 def writable(file: Path) -> Iterator[Path]:
-    """Where to write a file that appears under its name when it is whole.
+    """Yield a temporary path to write to, which is renamed to ``file`` at the end of the block.
 
-    The path given is a new file of this process alone beside ``file``; two writers of one file do not meet, and the last to
-    end wins. A symbolic link at ``file`` is replaced, never followed.
+    The temporary file is private to this process and in the same folder. If several processes write ``file``, the last one
+    to finish wins. A symbolic link at ``file`` is replaced, never followed.
 
     Raises:
-        PathpruneError: the disk or the permissions refuse; says what to do. What was there stays.
+        PathpruneError: the disk is full or permission is denied; states the remedy. An existing file is kept.
     """
     with saying(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def writable(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def saying(where: Path) -> Iterator[None]:
-    """Make one line about ``where`` of a write that the disk or the permissions refuse, whichever library was writing."""
+    """Turn a failed write within the block, by any library, into one line about ``where``."""
     try:
         yield
     except OSError as error:
@@ -62,13 +62,13 @@ def saying(where: Path) -> Iterator[None]:
 
 @contextmanager
 def _part_of(file: Path) -> Iterator[Path]:
-    """A new file beside ``file``, which goes when this ends; those that killed writers of ``file`` left go first."""
+    """A temporary file beside ``file``, removed at the end of the block; leftovers of killed writers are removed first."""
     for left in file.parent.glob(f".{glob.escape(short(file.name))}.*{PART}"):
         _drop_if_left(left)
     while True:
         part = file.with_name(f".{short(file.name)}.{secrets.token_hex(4)}{PART}")
         handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        # Another writer may have taken it for one that was left, before it was locked.
+        # Before it was locked, another writer may have mistaken it for a leftover.
         if locks(handle, without_locks=True) and part.exists():
             break
         os.close(handle)
@@ -81,12 +81,12 @@ def _part_of(file: Path) -> Iterator[Path]:
 
 
 def short(name: str) -> str:
-    """A file's name that leaves room for what is added to it: names of files hold 255 bytes."""
+    """A file name shortened to leave room for suffixes within 255 bytes."""
     return name.encode()[:200].decode(errors="ignore")
 
 
 def _drop_if_left(part: Path) -> None:
-    """Delete a file whose writer has died: those of living ones are locked."""
+    """Remove a temporary file if its writer has died; living writers hold a lock."""
     with suppress(OSError):
         handle = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
@@ -97,7 +97,7 @@ def _drop_if_left(part: Path) -> None:
 
 
 def locks(handle: int, without_locks: bool) -> bool:
-    """Is the file this process's alone? ``without_locks`` is the answer of a system that has no locks."""
+    """Try to lock a file; returns whether this process holds it. ``without_locks``: the result on systems without locks."""
     if fcntl is None:
         return without_locks
     try:
@@ -110,10 +110,10 @@ def locks(handle: int, without_locks: bool) -> bool:
 
 
 def settled(folder: Path) -> None:
-    """Make the names in a folder durable, those of files that were just written or replaced."""
+    """Flush a folder's directory entries to disk, after files were written or renamed."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # not every system opens folders
+    except OSError:  # some systems cannot open folders
         return
     try:
         with suppress(OSError):
@@ -123,8 +123,8 @@ def settled(folder: Path) -> None:
 
 
 def refused(file: Path, error: OSError) -> PathpruneError:
-    """The one line that a disk or its permissions cause."""
+    """The error for a failed write, with a remedy."""
     mend = next((advice for numbers, advice in MENDS.items() if error.errno in numbers), "choose another folder")
     return PathpruneError(
-        f"cannot write {file} ({error.strerror or error}); {mend}; what is finished is kept, and the same command goes on"
+        f"cannot write {file} ({error.strerror or error}); {mend}; finished work is kept, and the same command continues it"
     )

@@ -1,4 +1,4 @@
-"""Folders that appear under their name when they are whole."""
+"""Write folders atomically."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ NEW, OLD = ".part", ".old"
 
 @contextmanager
 def writable_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
-    """Where to write a folder that appears under its name when it is whole.
+    """Yield an empty temporary folder, which is renamed to ``folder`` at the end of the block.
 
-    The path given is a new, empty folder of this process alone beside ``folder``. What killed writers of ``folder`` left
-    goes first.
+    The temporary folder is private to this process and has the same parent. Leftovers of killed writers are removed first.
 
     Args:
-        folder: its name in the end.
-        replace: whether a folder that is there already is replaced, in the last moment; it is never lost.
+        folder: the final path.
+        replace: replace an existing folder; it is kept until the new one is complete.
 
     Raises:
-        PathpruneError: the disk or the permissions refuse, or there is such a folder. What was there stays.
+        PathpruneError: the disk is full, permission is denied, or the folder exists. An existing folder is kept.
     """
     with saying(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -41,19 +40,19 @@ def writable_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def apart(out: Path, what: str, *sources: Path) -> None:
-    """Refuse to write where something is read from.
+    """Refuse an output folder that overlaps an input folder.
 
     Raises:
-        PathpruneError: ``out`` is, holds or lies in one of ``sources``.
+        PathpruneError: ``out`` is one of ``sources``, contains it, or is inside it.
     """
     target = out.expanduser().resolve()
     for source in (s.resolve() for s in sources):
         if target == source or target in source.parents or source in target.parents:
-            raise PathpruneError(f"{out} is or holds or lies in {what} {source.name}; choose a folder of its own")
+            raise PathpruneError(f"{out} overlaps {what} {source.name}; choose a separate folder")
 
 
 def _take_its_place(part: Path, folder: Path, replace: bool) -> None:
-    """Rename ``part`` to ``folder``; one that was there steps aside first and goes last."""
+    """Rename ``part`` to ``folder``; an existing folder is moved aside first and removed last."""
     if not os.path.lexists(folder):
         part.rename(folder)
         return
@@ -70,7 +69,7 @@ def _take_its_place(part: Path, folder: Path, replace: bool) -> None:
 
 
 def _drop_left(folder: Path) -> None:
-    """Put back or drop what killed writers of a folder left: those of living ones are locked."""
+    """Restore or remove the leftovers of killed writers of a folder; living writers hold a lock."""
     prefix = f".{short(folder.name)}."
     for left in sorted(folder.parent.iterdir()):
         if not left.name.startswith(prefix) or left.suffix not in (NEW, OLD) or "." in left.stem[len(prefix) :]:
@@ -83,7 +82,7 @@ def _drop_left(folder: Path) -> None:
 
 @contextmanager
 def _held(part: Path) -> Iterator[Path]:
-    """The folder, locked; it goes when this ends unless it has another name by then."""
+    """Lock a temporary folder; it is removed at the end of the block unless it was renamed."""
     handle = os.open(part, os.O_RDONLY)
     locks(handle, without_locks=True)
     try:
@@ -94,7 +93,7 @@ def _held(part: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path) -> bool:
-    """Whether a living process writes this folder; where nothing can be told, it is taken for one that does."""
+    """Whether a living process writes this folder; True if that cannot be determined."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -106,7 +105,7 @@ def _locked(folder: Path) -> bool:
 
 
 def _settle(folder: Path) -> None:
-    """Make what was written durable, before it has its name."""
+    """Flush the folder's contents to disk before it is renamed."""
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             handle = os.open(file, os.O_RDONLY)

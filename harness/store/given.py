@@ -1,4 +1,4 @@
-"""Which tokens of a path it was given, on disk: a column that only pools and labels with tools have."""
+"""Given tokens of paths on disk: a column that exists only in pools and labels with tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIVEN = "given"
 
 
 def are_spans(given: Any, length: int) -> bool:
-    """Are these spans of so many tokens, ascending, with drawn tokens before, between and behind them?"""
+    """Whether these are valid spans of ``length`` tokens: ascending, with sampled tokens before, between and after them."""
     if type(given) is not tuple or not all(type(span) is tuple and len(span) == 2 for span in given):
         return False
     ends = [0, *(end for span in given for end in span), length]
@@ -20,20 +20,20 @@ def are_spans(given: Any, length: int) -> bool:
 
 
 def spans_of(ends: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Starts and ends of spans, one behind the other in a row, as a path holds them."""
+    """Convert a flat list of starts and ends, as stored, to the spans of a path."""
     return tuple(zip(ends[::2], ends[1::2], strict=True))
 
 
 def ends_of(given: Sequence[tuple[int, int]]) -> list[int]:
-    """A path's spans in a row, as files hold them."""
+    """Convert the spans of a path to a flat list, for storage."""
     return [end for span in given for end in span]
 
 
 def counted(table: pa.Table, lengths: pa.Array) -> pa.Array:
-    """How many tokens were given to each path of a table.
+    """Number of given tokens of each path in a table.
 
     Raises:
-        ValueError: what cannot be of paths of these lengths.
+        ValueError: the spans are not valid for paths of these lengths.
     """
     kind = table.schema.field(GIVEN).type
     if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):

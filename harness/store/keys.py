@@ -1,4 +1,4 @@
-"""Keys of specs: what names a pool, a row, a checkpoint's training or a folder of labels."""
+"""Keys of specs, which name pools, rows, training runs and label folders."""
 
 from __future__ import annotations
 

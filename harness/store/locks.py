@@ -1,7 +1,7 @@
-"""Several processes in one folder: one writer at a time, and problems that one of them works on.
+"""Coordinate several processes in one folder: one writer at a time, and claims on problems.
 
-A lock is the operating system's, on a file that is deleted when it is released: it dies with its process, and what a killed
-process leaves of it is taken by the next.
+Locks are those of the operating system, on files that are deleted on release. A lock ends with its process, and the file
+that a killed process leaves is reused by the next one.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from harness.api import PathpruneError
 from harness.store.files import refused
 from harness.store.keys import digest
 
-PATIENCE = 60.0  # seconds for which a writer waits for another, whose turn is milliseconds
-LOOK = 0.01  # seconds between looks at a lock
-MOST = 128  # claims at once, each of which holds a file open
+PATIENCE = 60.0  # seconds that a writer waits for another one; a write takes milliseconds
+LOOK = 0.01  # seconds between two attempts to take a lock
+MOST = 128  # maximum concurrent claims, each of which is an open file
 CLAIM = ".claim-"
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # nobody samples into such a folder, so nobody waits
+READ_ONLY = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)  # no process can write to such a folder, so there is nothing to wait for
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """The only writer in a folder, which is made where it is missing. Not to be entered twice.
+    """Be the only writer in a folder, which is created if missing. Not reentrant.
 
     Raises:
-        PathpruneError: the folder cannot be written to, or another process does not end writing there.
+        PathpruneError: the folder is not writable, or another process holds it for too long.
     """
     lock = FileLock(folder / ".writing.lock", timeout=PATIENCE, poll_interval=LOOK)
     try:
@@ -50,9 +54,9 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 class Claims:
-    """The problems in a folder that this process works on: others wait for them, or take other ones.
+    """The problems in a folder that this process is working on; other processes wait for them or take others.
 
-    Use as a context: at its end, everything is released.
+    Use it as a context manager, which releases all claims at the end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,16 +64,16 @@ class Claims:
         self._held: dict[str, FileLock] = {}
 
     def take(self, names: Iterable[str], most: int) -> list[str]:
-        """The first of ``names`` that nobody works on, at most ``most`` of them; they are this process's now."""
+        """Claim the first of ``names`` that no other process has claimed, at most ``most``; returns them."""
         free = (name for name in names if name not in self._held and self._try(name))
         return list(islice(free, min(most, MOST)))
 
     def take_in_order(self, names: Iterable[str]) -> list[str]:
-        """``names`` up to the first that somebody works on; they are this process's now."""
+        """Claim ``names`` up to the first one that another process has claimed; returns them."""
         return list(islice(takewhile(self._try, names), MOST))
 
     def release(self, names: Iterable[str]) -> None:
-        """Let others have them."""
+        """Release claims."""
         for name in names:
             _release(self._held.pop(name))
 
@@ -102,10 +106,10 @@ class Claims:
 
 @contextmanager
 def sole(target: Path, doing: str) -> Iterator[None]:
-    """The only process that is ``doing`` something to a file or a folder.
+    """Be the only process that is ``doing`` something to a file or folder.
 
     Raises:
-        PathpruneError: another one is.
+        PathpruneError: another process is doing it.
     """
     with Claims(target.parent) as claims:
         if not claims.take([f"{doing} {target.name}"], 1):
@@ -114,7 +118,7 @@ def sole(target: Path, doing: str) -> Iterator[None]:
 
 
 def _release(lock: FileLock) -> None:
-    # Deleted while it is held: whoever waits for a deleted file sees so, and makes a new one.
+    # Deleted while held: a process that waits for a deleted file notices that and creates a new one.
     with suppress(OSError):
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()

@@ -1,4 +1,4 @@
-"""Names that become files: nothing that a task, a model or a record is called may lead out of its folder."""
+"""File names for tasks, models and records; no name may lead out of its folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from harness.api import PathpruneError
 from harness.text import unfit
 
-CODED = "~"  # begins the file name of what cannot be one itself; locks begin with a dot
+CODED = "~"  # prefix of an encoded file name; locks start with a dot
 
 
 def is_file_name(text: Any) -> bool:
-    """May a file or a folder be called this: one printable line without a slash, and neither ``.`` nor ``..``?"""
+    """Whether a value is a valid file name: one printable line without a slash, and neither ``.`` nor ``..``."""
     return unfit(text) is None and text.isprintable()
 
 
 def file_name(text: str) -> str:
-    """``text`` where that may be a file's name, or a name that nothing else has: ``a/b`` is ``~a-b-c14cddc033f6``."""
+    """``text`` if it is a valid file name, else a unique encoded name: ``a/b`` becomes ``~a-b-c14cddc033f6``."""
     if is_file_name(text) and not text.startswith((CODED, ".")):
         return text
     readable = re.sub(r"[^A-Za-z0-9.=@_-]+", "-", text)[:80]
@@ -27,10 +27,10 @@ def file_name(text: str) -> str:
 
 
 def inside(file: Path, folder: Path) -> Path:
-    """The file itself.
+    """The file, unchanged.
 
     Raises:
-        PathpruneError: a link that leads out of its folder, which is not followed.
+        PathpruneError: the file is a link that leads out of its folder.
     """
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise PathpruneError(f"{file} is a link out of its folder, to {file.readlink()}; put the file itself there")

@@ -33,7 +33,7 @@ FORMAT = "pathprune-records/1"
 SUFFIX = ".parquet"
 REST = "rest"
 SEAL = "sha256-of-this-file:"
-RESTORE = "restore it from where you have it, or move it away: all of its records are then made again by the benches that made them"
+RESTORE = "restore it from a backup, or move it away: repeating the benches then creates all of its records again"
 FLOATS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.int32()), pa.list_(pa.string())
 COLUMNS: dict[str, pa.DataType] = {
     "problem": pa.string(),
@@ -65,7 +65,11 @@ class Packed(NamedTuple):
 
 
 def write(file: Path, records: Sequence[Packed]) -> None:
-    """All records of a snapshot, whole or not at all. ``records`` are written in the order of their names."""
+    """Write all records of a snapshot atomically, in the order of their names.
+
+    Raises:
+        PathpruneError: the rows would not be stored exactly, or the disk refuses the write.
+    """
     records = sorted(records, key=lambda r: r.name)
     tables = [_table(record.rows) for record in records]
     schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if any(name in t.column_names for t in tables)])
@@ -89,12 +93,12 @@ def write(file: Path, records: Sequence[Packed]) -> None:
 
 
 def headers(file: Path) -> dict[str, dict[str, Any]]:
-    """Headers by the records' names, in order; nothing where there is no such file. They are shared: change none."""
+    """Headers by record name, in order; empty if the file does not exist. The objects are shared; do not modify them."""
     return {name: header for name, (header, _) in _contents(file).items()}
 
 
 def rows(file: Path, name: str) -> list[Row]:
-    """The rows of one record, as they were written."""
+    """The rows of one record, exactly as written."""
     group = _contents(file)[name][1]
     if group is None:
         return []
@@ -110,7 +114,7 @@ def rows(file: Path, name: str) -> list[Row]:
 
 
 def _contents(file: Path) -> dict[str, tuple[dict[str, Any], int | None]]:
-    """Header and row group of every record, None for one without rows; read once for every state of a file."""
+    """Header and row group of every record (None without rows); cached for each state of the file."""
     try:
         state = file.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -138,7 +142,7 @@ def _contents_of(file: Path, *state: int) -> dict[str, tuple[dict[str, Any], int
 
 
 def _agree(about: Any, groups: list[int]) -> None:
-    """Raise ValueError where the list of records is not that of the rows, or a name would lead out of the folder."""
+    """Raise ValueError if the list of records does not match the rows, or a name would lead out of the folder."""
     names = [record["name"] for record in about]
     for name in names:
         if not isinstance(name, str) or not is_file_name(name.removeprefix("live/")):
@@ -154,7 +158,7 @@ def _agree(about: Any, groups: list[int]) -> None:
 
 
 def _sealed(raw: bytes) -> bytes:
-    """A file with the SHA-256 of all its bytes in the place that is kept for it, which counts as zeros."""
+    """A file with its SHA-256 in the reserved place, which counts as zeros in the hash."""
     seals = [*re.finditer(SEAL.encode() + rb"([0-9a-f]{64})", raw)]
     if not seals:
         raise ValueError("it has no checksum")
@@ -165,7 +169,7 @@ def _sealed(raw: bytes) -> bytes:
 
 @contextmanager
 def blamed(file: Path) -> Iterator[None]:
-    """Whatever a reader finds wrong with a snapshot is one line that names it."""
+    """Turn any error of reading a snapshot into one line that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -180,7 +184,7 @@ def _text(row: Row) -> str:
 
 
 def _table(records: Sequence[Row]) -> pa.Table:
-    """Rows as columns; what a column does not give back exactly goes to ``rest``."""
+    """Rows as columns; values that a column cannot store exactly go to ``rest``."""
     columns, rest = {}, [dict(row) for row in records]
     for name, kind in COLUMNS.items():
         values = [row[name] if _fits(kind, row.get(name)) else None for row in records]
@@ -213,12 +217,12 @@ def _fits(kind: pa.DataType, value: Any) -> bool:
 
 
 def _encodes(text: str) -> bool:
-    """JSON may hold halves of surrogate pairs, which UTF-8 does not."""
+    """Whether a text can be encoded as UTF-8; JSON may contain lone surrogates."""
     return text.isascii() or text.encode(errors="ignore").decode() == text
 
 
 def _decoded(array: pa.Array) -> list[Any]:
-    """Values of a column. A float32 becomes the float that its shortest text reads as, which records hold."""
+    """The values of a column. A float32 becomes the float of its shortest decimal text, as in records."""
     if array.type != FLOATS:
         return list(array.to_pylist())
     flat = array.flatten().cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).tolist()

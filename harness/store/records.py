@@ -1,8 +1,8 @@
 """Records: a header (spec and provenance), then one row per problem.
 
-A running bench appends to a journal, JSON lines that are durable as problems finish, so an interrupted run loses at most
-the line it was writing and the same command continues. ``pack`` turns the journals of a pool's folder into snapshots
-(``harness.store.packed``). Whoever reads sees both as one: rows of a journal win over those of a snapshot.
+A running bench appends JSON lines to a journal and makes them durable as problems finish, so an interrupted run loses at
+most the line it was writing, and the same command continues. ``pack`` turns the journals of a pool's folder into snapshots
+(``harness.store.packed``). Readers see both as one record; rows of a journal take precedence.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ Header = dict[str, Any]
 
 
 class Read(NamedTuple):
-    """How far a record has been read."""
+    """The position up to which a record has been read."""
 
-    inode: int | None  # of its journal, None where there is none
+    inode: int | None  # of its journal; None if there is none
     end: int  # bytes of the journal's whole lines
     snapshot: tuple[int, ...] | None
 
 
 class Record:
-    """One record. ``lines`` holds what it has, by problem id; ``file`` is its journal, which need not exist.
+    """One record. ``lines`` holds its rows by problem id; ``file`` is its journal, which need not exist.
 
-    Several processes may hold the same record: each appends what the others have not."""
+    Several processes may use the same record: each appends the rows that the others have not.
+    """
 
     def __init__(self, file: Path, header: Header, lines: dict[str, Row], read: Read | None = None) -> None:
         self.file, self.header, self.lines = file, header, lines
@@ -57,13 +58,13 @@ class Record:
 
     @classmethod
     def open(cls, file: Path, spec: Mapping[str, Any], **about: Any) -> Record:
-        """Continue a record, or start one. The header, which holds ``about`` too, is written with the first line.
+        """Continue a record, or start one. The header, which includes ``about``, is written with the first line.
 
-        A record is what its spec says and not its name: one of the same spec and method is continued under the name
-        that it has.
+        A record is identified by its spec, not by its name: an existing one with the same spec and method is continued
+        under its own name.
 
         Raises:
-            PathpruneError: the record of this name is of another spec.
+            PathpruneError: the record of this name has another spec.
         """
         wanted = json.loads(json.dumps(spec))
         file = file if _is_there(file) else _of_spec(file, wanted) or file
@@ -75,10 +76,14 @@ class Record:
 
     @classmethod
     def read(cls, file: Path) -> Record:
-        """Load a record by its journal's path, wherever its rows are. ``header["role"]`` is always there for a method's.
+        """Load a record by its journal's path, from the journal, the snapshot or both.
 
-        A torn last line (a run was killed) is left out."""
-        # States before what they are of, and the journal first: who packs writes the snapshot before the journal goes.
+        An incomplete last line, left by a killed run, is ignored. A method's record always has ``header["role"]``.
+
+        Raises:
+            PathpruneError: the record is unreadable or damaged.
+        """
+        # File states are read before contents, and the journal first: packing writes the snapshot before removing the journal.
         inode = _inode(file)
         added, more, end = _journal(file) if _has_line(file) else ({}, [], 0)
         snapshot, name = snapshot_of(file)
@@ -86,9 +91,9 @@ class Record:
         header = packed.headers(snapshot).get(name)
         rows = packed.rows(snapshot, name) if header else []
         if header and added and original(header) != original(added):
-            raise PathpruneError(f"{file} and {snapshot} hold other specs under one name; move one of them away")
+            raise PathpruneError(f"{file} and {snapshot} have different specs under one name; move one of them away")
         if not header and not added:
-            _journal(file)  # says what is wrong with it
+            _journal(file)  # raises the specific error
         header, rows = header or added, rows + more
         try:
             role = role_of(header)
@@ -99,10 +104,10 @@ class Record:
             raise damaged(shown(file), str(error), MADE_AGAIN) from error
 
     def checked(self) -> Record:
-        """The record itself, once its header and every row are what benches write.
+        """The record itself, after validating its header and every row.
 
         Raises:
-            PathpruneError: a field that is missing or wrong, named with its file, its problem and how to mend it.
+            PathpruneError: a field is missing or wrong; names the file, the problem and the remedy.
         """
         try:
             validate.header(self.header)
@@ -112,14 +117,14 @@ class Record:
         return self
 
     def append(self, rows: Sequence[Row], agree: Callable[[Row, Row], None] = lambda known, row: None) -> None:
-        """Write rows at once and make them durable; of problems that are there already, errors alone are replaced.
+        """Append rows and make them durable. For existing problems, only rows with an error are replaced.
 
         Args:
             rows: one per problem.
-            agree: called with the row that is there and the new one, wherever there are both; raises where they contradict.
+            agree: called with the existing and the new row of a problem that has both; raises if they contradict.
 
         Raises:
-            PathpruneError: the disk refuses. What is written stays whole, and nothing is half there.
+            PathpruneError: the disk refuses the write; no partial row remains.
         """
         if not rows:
             return
@@ -136,7 +141,7 @@ class Record:
                 self.refresh()
 
     def refresh(self) -> None:
-        """Take in what other processes have appended since."""
+        """Read the rows that other processes have appended since."""
         if not _is_there(self.file):
             return
         if (
@@ -157,17 +162,17 @@ class Record:
 
 
 def lacks(lines: Mapping[str, Row], problem: str) -> bool:
-    """Is a problem still to be done? One that failed is."""
+    """Whether a problem has no result yet; one that failed has none."""
     return "error" in lines.get(problem, {"error": "not done yet"})
 
 
 def original(header: Header) -> dict[str, Any]:
-    """The spec that a record was begun with; its name was made of it. ``was`` holds what has been restated since."""
+    """The spec with which a record was started, and which determined its name; ``was`` holds the values changed since."""
     return {**header["spec"], **header.get("was", {})}
 
 
 def snapshot_of(file: Path) -> tuple[Path, str]:
-    """Where a journal's rows go when they are packed: the snapshot, and the record's name in it."""
+    """The snapshot into which a journal is packed, and the record's name in it."""
     if file.parent.name == LIVE:
         return file.parent.parent / f"{LIVE}{packed.SUFFIX}", f"{LIVE}/{file.name}"
     stem = OWN_RULE if file.name.startswith(f"{OWN_RULE}-") else file.stem.partition("-")[0]
@@ -175,7 +180,11 @@ def snapshot_of(file: Path) -> tuple[Path, str]:
 
 
 def pools(root: Path) -> list[Path]:
-    """Folders of the pools under a results folder, in a fixed order."""
+    """Folders of the pools in a results folder, in a fixed order.
+
+    Raises:
+        PathpruneError: there is no such folder, or it cannot be read.
+    """
     if not root.is_dir():
         raise PathpruneError(f"no results folder at {root}; run: {advice.command('bench', pruner='stop')}")
     folders = set()
@@ -191,9 +200,10 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def names(folder: Path, kind: Kind) -> list[str]:
-    """Names of a pool's records in a fixed order, packed or not: journals' paths relative to the folder.
+    """Names of a pool's records, packed or not, in a fixed order: the journals' paths relative to the folder.
 
-    ``kind``: the "pool" itself, what methods "judged" at a prefix length and then by rules of their own, or "live" runs."""
+    ``kind``: the "pool" itself; "judged", the records of methods by prefix length, then those of decision rules; or "live".
+    """
     journals = [f for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")) if _has_line(f)]
     every = {f.relative_to(folder).as_posix() for f in journals}
     for file in folder.glob(f"*{packed.SUFFIX}"):
@@ -202,7 +212,7 @@ def names(folder: Path, kind: Kind) -> list[str]:
 
 
 def kind_of(name: str) -> Kind:
-    """What a record is by its name."""
+    """The kind of a record, from its name."""
     if name.startswith(f"{LIVE}/"):
         return "live"
     return "pool" if name == f"{POOL}{SUFFIX}" else "judged"
@@ -219,14 +229,14 @@ def pool_of(folder: Path) -> Record:
 
 
 def snapshot_records(file: Path) -> list[Record]:
-    """The records of one snapshot, with what journals beside it add to them."""
+    """The records of one snapshot, including rows from their journals."""
     if not file.is_file():
         raise PathpruneError(f"cannot read {file} (No such file or directory)")
     return [Record.read(file.parent / name) for name in packed.headers(file)]
 
 
 def copy(folder: Path, out: Path, specs: Sequence[Mapping[str, Any]]) -> None:
-    """Write the pool's record of a folder, and those of its methods that have these specs, as snapshots into another folder."""
+    """Copy the pool's record and the methods' records with these specs, as snapshots, into another folder."""
     wanted = [record for record in records(folder, "judged") if record.header["spec"] in specs]
     by_file: dict[str, list[Packed]] = {}
     for record in (pool_of(folder), *wanted):
@@ -241,15 +251,16 @@ def pack(
     restated: Callable[[Header], Header] = lambda header: header,
     keeps: Callable[[Header], bool] = lambda header: True,
 ) -> list[Path]:
-    """Put the journals of one pool's folder into its snapshots; returns the snapshots that were written.
+    """Pack the journals of a pool's folder into its snapshots; returns the snapshots that were written.
 
-    ``restated`` may bring headers up to date; a record whose header ``keeps`` refuses is dropped. A journal goes once its snapshot is durable; nobody appends meanwhile. A
-    folder without journals, whose headers stay as they are, is not touched."""
+    ``restated`` may update headers; records whose header ``keeps`` rejects are dropped. A journal is removed once its
+    snapshot is durable; the folder is locked meanwhile. A folder without journals and header changes is not touched.
+    """
     with writing(folder):
         journals = [f for f in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{LIVE}/*{SUFFIX}")) if _has_line(f)]
         snapshots = {*folder.glob(f"*{packed.SUFFIX}"), *(snapshot_of(file)[0] for file in journals)}
         written = [snapshot for snapshot in sorted(snapshots) if _pack(folder, snapshot, journals, restated, keeps)]
-        with suppress(OSError):  # it holds something, or is not there
+        with suppress(OSError):  # it is not empty, or does not exist
             (folder / LIVE).rmdir()
     return written
 
@@ -261,7 +272,7 @@ def _pack(
     restated: Callable[[Header], Header],
     keeps: Callable[[Header], bool],
 ) -> bool:
-    """Bring one snapshot up to date; was there anything to do?"""
+    """Update one snapshot; returns whether anything changed."""
     old = packed.headers(snapshot)
     added = {snapshot_of(file)[1]: file for file in journals if snapshot_of(file)[0] == snapshot}
     every = [Record.read(folder / name) for name in sorted({*old, *added})]
@@ -282,11 +293,11 @@ def _pack(
     return True
 
 
-MADE_AGAIN = "move it away and run the same bench: what it held is made again from the bank, without sampling"
+MADE_AGAIN = "move it away and run the same bench: its contents are computed again from the bank, without sampling"
 
 
 def remedy(header: Header) -> str:
-    """What to do about a damaged record, what is lost with it, and which command makes it again."""
+    """The remedy for a damaged record: what is lost, and which command creates it again."""
     spec = header.get("spec")
     if not isinstance(spec, dict) or not isinstance(pruner := spec.get("pruner"), str):
         return "move it away and run the same bench: its paths are graded again from the bank, without sampling"
@@ -296,7 +307,7 @@ def remedy(header: Header) -> str:
 
 
 def shown(file: Path) -> str:
-    """Where a record lies: its journal, the snapshot that holds it, or both."""
+    """The location of a record for messages: its journal, its snapshot, or both."""
     snapshot, name = snapshot_of(file)
     packed_here = name in packed.headers(snapshot)
     if _has_line(file):
@@ -305,7 +316,7 @@ def shown(file: Path) -> str:
 
 
 def _by_problem(rows: list[Row]) -> dict[str, Row]:
-    """Rows by their problem, in order; a later row takes the place of one that says an error.
+    """Rows by problem id, in order; a later row replaces an earlier one with an error.
 
     Raises:
         ValueError: a row without a problem, or two results for one.
@@ -336,7 +347,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _has_line(file: Path) -> bool:
-    """A file without one whole line is what a full disk leaves of a first append: it is started again."""
+    """Whether a journal has at least one complete line; one without, left by a full disk, is started again."""
     try:
         if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
             raise PathpruneError(f"{file} is no regular file; move it out of this folder")
@@ -354,7 +365,7 @@ def _is_there(file: Path) -> bool:
 
 
 def _of_spec(file: Path, spec: Mapping[str, Any]) -> Path | None:
-    """The journal's path of a record that was made for this very spec under another name, if there is one."""
+    """The journal's path of an existing record with this spec under another name, or None."""
     snapshot, name = snapshot_of(file)
     stem = name.rpartition("-")[0]
     for other, header in packed.headers(snapshot).items():
@@ -364,7 +375,7 @@ def _of_spec(file: Path, spec: Mapping[str, Any]) -> Path | None:
 
 
 def _journal(file: Path) -> tuple[Header, list[Row], int]:
-    """Header, rows, and how many bytes they are."""
+    """(header, rows, length of both in bytes) of a journal."""
     rows, end = _rows(file, 0, _bytes(file))
     header = _header_in(rows)
     if header.get("format") != FORMAT:
@@ -375,7 +386,7 @@ def _journal(file: Path) -> tuple[Header, list[Row], int]:
 
 
 def _appended(file: Path, so_far: Read) -> tuple[list[Row], Read]:
-    """The rows of a journal behind those that were read."""
+    """The rows of a journal after those that were read."""
     if so_far.inode is None:
         return [], so_far
     with file.open("rb") as stream:
@@ -385,7 +396,7 @@ def _appended(file: Path, so_far: Read) -> tuple[list[Row], Read]:
 
 
 def _rows(file: Path, start: int, raw: bytes) -> tuple[list[Any], int]:
-    """The whole lines of a part of a journal that begins at byte ``start``, and their length."""
+    """The complete lines in ``raw``, a part of a journal from byte ``start`` on, and their length in bytes."""
     whole = raw[: raw.rfind(b"\n") + 1]
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
@@ -404,9 +415,10 @@ def _header_in(lines: list[Any]) -> Header:
 
 
 def _extend(file: Path, header: str, text: str) -> None:
-    """Lines at the end of a journal, whose first is the header; a torn line of a killed writer goes first.
+    """Append lines to a journal, after its header; an incomplete line of a killed writer is removed first.
 
-    Only to be called while writing."""
+    Call it only while holding ``writing``.
+    """
     if not _has_line(file):
         with writable(file) as part:
             part.write_text(header + text, encoding="utf-8")
@@ -429,7 +441,7 @@ def _extend(file: Path, header: str, text: str) -> None:
 
 
 def _whole(stream: BinaryIO) -> int:
-    """Bytes up to and with the last line that is whole."""
+    """Number of bytes up to the end of the last complete line."""
     end = stream.seek(0, os.SEEK_END)
     block = 1 << 16
     while end:
@@ -442,7 +454,7 @@ def _whole(stream: BinaryIO) -> int:
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """What changes whenever a file is written again; None where there is none."""
+    """A value that changes whenever a file is rewritten; None if there is no file."""
     try:
         state = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a row of a table is: reports go by this, never by names."""
+"""Roles of table rows. Reports use roles, never names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from harness.api import ROLES, Role
 
 
 def role_of(header: Mapping[str, Any]) -> Role | None:
-    """The role that a record's header states; None for a pool, which no method made.
+    """The role stated in a record's header; None for a pool.
 
-    "method" and "control" keep k paths at L by scores of their own, "closed-form" ones (`all`, `random`) are drawn from
-    the pool exactly, whether or not they were run, an "oracle" sees what no prefix shows, and an "own-rule" decides on
-    its own what is finished. Records of before headers had roles are told apart by how they were made."""
+    A "method" or "control" keeps k paths at L by its scores; "closed-form" ones (`all`, `random`) are computed exactly from
+    the pool, whether or not they were run; an "oracle" uses information that prefixes do not contain; and an "own-rule" has
+    its own decision rule. For old records without a role, it is inferred.
+
+    Raises:
+        ValueError: an unknown role.
+    """
     if "role" in header:
         stated: Role = header["role"]
         if stated not in ROLES:

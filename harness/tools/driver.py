@@ -1,9 +1,9 @@
-"""The process inside the sandbox: it reads code, runs it in one namespace that lives on, and says when it is done.
+"""The process inside the sandbox: it receives code, runs it in one persistent namespace, and reports completion.
 
-It is bound by what is around it (namespaces, a system call filter, limits), and promises nothing itself: code that it runs
-can do to this process whatever it wants. Only the standard library is imported, before the limits hold.
+It is confined from outside (namespaces, a system call filter, limits) and offers no protection itself: the code can
+manipulate this process. Only the standard library is imported, before the limits apply.
 
-What code prints goes to descriptor 1, which the harness reads. Requests and replies are frames: four bytes of length, then JSON.
+Output goes to descriptor 1, which the harness reads. Requests and replies are frames: four bytes of length, then JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HIGHEST = 1 << 16
 
 
 def confine(settings: dict[str, Any]) -> None:
-    """Take on the limits for good; started by root, become a user that owns nothing."""
+    """Apply the limits irrevocably; if started by root, switch to an unused user."""
     bounds = {
         resource.RLIMIT_AS: settings["memory"],
         resource.RLIMIT_FSIZE: settings["file"],
@@ -47,7 +47,7 @@ def confine(settings: dict[str, Any]) -> None:
 
 
 def settle(receive: int, send: int) -> None:
-    """Leave nothing open but these two, output, and an input that is empty."""
+    """Close all descriptors except these two and the output, and make the input empty."""
     kept = [fcntl.fcntl(number, fcntl.F_DUPFD, max(receive, send, SEND) + 1) for number in (receive, send)]
     os.dup2(kept[0], RECEIVE, inheritable=False)
     os.dup2(kept[1], SEND, inheritable=False)
@@ -59,7 +59,7 @@ def settle(receive: int, send: int) -> None:
 
 
 def frame(receive: int, count: int) -> bytes:
-    """That many bytes; the process ends where the harness has gone."""
+    """Read ``count`` bytes; exit if the harness has closed the pipe."""
     received = b""
     while len(received) < count:
         part = os.read(receive, count - len(received))
@@ -70,7 +70,7 @@ def frame(receive: int, count: int) -> bytes:
 
 
 def serve(receive: int, send: int) -> None:
-    """Run what is asked, until nobody asks."""
+    """Run requests until the pipe is closed."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
@@ -90,13 +90,13 @@ def serve(receive: int, send: int) -> None:
 
 
 def answer(send: int, what: dict[str, Any]) -> None:
-    """A frame back."""
+    """Send a reply frame."""
     data = json.dumps(what).encode()
     os.write(send, LENGTH.pack(len(data)) + data)
 
 
 def run(code: str, name: str, namespace: dict[str, Any]) -> None:
-    """Run one call; the value of an expression at its end is shown, and so is what it raises."""
+    """Run one call; print the value of a final expression, or the traceback of an exception."""
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     try:
         tree = ast.parse(code, name)
@@ -113,7 +113,7 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> None:
 
 
 def show(error: BaseException) -> None:
-    """A traceback of the calls' own lines: those of libraries and of this file say nothing to a model."""
+    """Print a traceback with the frames of calls only, because frames of libraries and this file do not help a model."""
     try:
         told = traceback.TracebackException.from_exception(error, limit=None)
         shorten(told, set())
@@ -128,7 +128,7 @@ def show(error: BaseException) -> None:
 
 
 def shorten(told: traceback.TracebackException, seen: set[int]) -> None:
-    """Leave the frames of calls, here and in what it was raised from."""
+    """Keep only the frames of calls, also in the exception's causes."""
     if id(told) in seen:
         return
     seen.add(id(told))

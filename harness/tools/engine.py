@@ -1,10 +1,11 @@
-"""Any engine, with Python: its paths stop at a call, read what it prints, and go on.
+"""Add a Python tool to any engine: a path stops at a call, reads its output, and continues.
 
-A path is drawn in strides by the engine inside, and cut at the token that completes a call; tokens that were drawn behind it are
-dropped, never recorded and charged to nobody (seconds pay for them). An engine that can rest behind given tokens draws few of them. What a call prints is put behind it as given tokens. A
-limit counts drawn tokens. A path whose last drawn token completes a call waits for its output: it is run when the path goes on.
-Every step depends on the path's tokens alone, so a path that was interrupted goes on as if it had not been, in any process: its
-interpreter is then rebuilt from its calls, and what they printed is what is recorded.
+The inner engine samples a path in strides, and the path is cut at the token that completes a call. Tokens sampled after it
+are dropped: they are neither recorded nor charged, and show only as seconds. An engine that can pause after chosen tokens
+samples few of them. The call's output is appended as given tokens; limits count sampled tokens only. If the last token
+completes a call, the call is run when the path is resumed.
+Every step depends only on the path's tokens, so an interrupted path continues as if uninterrupted, in any process: its
+interpreter is rebuilt from its calls, whose recorded output is used.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from harness.tools.interpreter import UNDONE, Ran
 from harness.tools.limits import MIB, Limits
 from harness.tools.sandbox import PATHS, SPARES, Call, Sandbox
 
-STRIDE = 64  # tokens that are drawn between two looks for a call
+STRIDE = 64  # tokens sampled between two looks for a call
 
 
 class ToolEngine:
-    """See ``harness.api.Engine``; what is not here is the engine's inside.
+    """See ``harness.api.Engine``; other attributes are forwarded to the inner engine.
 
     Args:
-        inner: draws the tokens; counts all of a path's in its limits.
+        inner: samples the tokens; its limits count all tokens of a path.
         options: those of ``harness.engines.options.TOOLS``.
-        sandbox: where calls are run; None for one by the options.
+        sandbox: runs the calls; None for a new one with these options.
+        stride: tokens sampled between two looks for a call.
 
     Raises:
-        PathpruneError: an engine without text, or one that knows no format where none is named.
+        PathpruneError: the engine does not provide text, or no tool format is known.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class ToolEngine:
         self.inner, self.stride, self.options = inner, stride, dict(options)
         if "text" not in inner.provides:
             raise PathpruneError(
-                f"engine {inner.spec['engine']} gives no text, which tools=python reads; leave out tools"
+                f"engine {inner.spec['engine']} does not provide text, which tools=python needs; leave out tools"
             )
         asked = options.get("tool_format")
         self._format = named(asked) if asked and not inner.spec.get("chat", {}).get("tools") else None
@@ -85,17 +87,17 @@ class ToolEngine:
 
     @property
     def tool_seconds(self) -> float:
-        """Spent in calls so far, those that restored a state included; calls that run at once count each."""
+        """Seconds spent in calls so far, including calls that restored a state; concurrent calls are summed."""
         return self.sandbox.seconds
 
     @property
     def format(self) -> Format:
-        """How the model writes calls."""
+        """The model's format of tool calls."""
         if self._format is None:
             known: Format | None = getattr(self.inner, "tools", None)
             if known is None:
                 raise PathpruneError(
-                    f"engine {self.inner.spec['engine']} knows no format of tools; name one, as tool_format=fenced"
+                    f"engine {self.inner.spec['engine']} has no known tool format; name one, such as tool_format=fenced"
                 )
             self._format = known
         return self._format
@@ -107,7 +109,7 @@ class ToolEngine:
         return [paths[i : i + n] for i in range(0, len(paths), n)]
 
     def resume(self, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-        """See ``harness.api.Engine``; ``max_tokens`` counts drawn ones."""
+        """See ``harness.api.Engine``; ``max_tokens`` counts sampled tokens."""
         return self._continue(paths, max_tokens, store=False)
 
     def _draw(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
@@ -124,7 +126,7 @@ class ToolEngine:
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
         """All paths, as many at a time as keep their interpreters."""
-        self.sandbox.open()  # a sandbox that cannot start is said before anything is drawn
+        self.sandbox.open()  # report a sandbox that cannot start before sampling
         size = self.rows
         groups = [paths[i : i + size] for i in range(0, len(paths), size)]
         return [longer for group in groups for longer in self._together(group, max_tokens, store)]

@@ -1,7 +1,7 @@
-"""How models write a call and read its output: where a call ends in a text, what its code is, and what is given back.
+"""Formats of tool calls: where a call ends in a text, its code, and how its output is returned to the model.
 
-A call ends with the token that completes it, whatever stands behind; a text before that ends inside a call, or before one. Whether
-and where calls end in a text depends on nothing behind them, so that they are found in a path as it grows.
+A call ends with the token that completes it. Whether and where a call ends does not depend on later text, so calls are found
+while a path grows.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MARK = "\x1dOUTPUT\x1d"
 
 @dataclass(frozen=True)
 class Malformed:
-    """A call that nothing can be run of; ``says`` is its output."""
+    """A call that cannot be run; ``says`` is its output."""
 
     says: str
 
 
 @dataclass(frozen=True)
 class Written:
-    """A call in a text: where it ends, and its code or what is wrong with it."""
+    """A call in a text: its end, and its code or its error."""
 
     end: int
     code: str | Malformed
@@ -51,11 +51,11 @@ class Format:
     """One way to write calls.
 
     Args:
-        name: what the option ``tool_format`` calls it.
-        calls: the calls that a text holds, in order.
-        before, after: what stands around an output, as the model reads it. ``after`` ends where the model goes on.
-        opens: a line of its own before ``before``, where the text does not end with one.
-        closing: what the text of a call ends with.
+        name: value of the option ``tool_format``.
+        calls: finds the calls in a text, in order.
+        before, after: delimiters around an output. The model continues after ``after``.
+        opens: inserted before ``before`` unless the text already ends with it.
+        closing: the text with which a call ends.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Format:
     opens: bool = False
 
     def given(self, text: str, output: str) -> tuple[str, str, str]:
-        """What is put behind a text that ends with a call: before the output, the output itself, and after it."""
+        """The text to append after a call: (before, output, after)."""
         start = "\n" if self.opens and not text.endswith("\n") else ""
         return start + self.before, output.rstrip("\n") or "(no output)", self.after
 
@@ -77,7 +77,7 @@ FENCED_CALL = re.compile(
 
 
 def fenced_calls(text: str) -> Iterator[Written]:
-    """Code between ```python and ```, each at the beginning of a line, whatever other fences are open or not."""
+    """Code between ```python and ```, each at the start of a line, regardless of other open fences."""
     for call in FENCED_CALL.finditer(text):
         yield Written(call.end(), textwrap.dedent(call["code"]) if call["indent"] else call["code"])
 
@@ -160,7 +160,7 @@ def named(name: str) -> Format:
     """A format by its name.
 
     Raises:
-        PathpruneError: no such format, with the one that was meant.
+        PathpruneError: an unknown format, with a suggestion.
     """
     if name not in FORMATS:
         raise PathpruneError(unknown("tool_format", name, list(FORMATS)))
@@ -168,26 +168,24 @@ def named(name: str) -> Format:
 
 
 def of_template(template: str, model: str) -> Format:
-    """The format that a model's chat template teaches it.
+    """The tool format of a model's chat template.
 
     Raises:
-        PathpruneError: the template has none, and none was named.
+        PathpruneError: the template has no known format.
     """
     if "<|channel|>" in template and "builtin_tools" in template:
         return HARMONY_FORMAT
     if "<tool_call>" in template and re.search(r"\btools\b", template):
         return HERMES_FORMAT
     what = f"the chat template of {model} has" if template else f"model {model} has no chat template, hence"
-    raise PathpruneError(
-        f"{what} no format of tools that is known here; name the one that it writes, as tool_format=fenced"
-    )
+    raise PathpruneError(f"{what} no known tool format; name the one that the model uses, such as tool_format=fenced")
 
 
 def variables(format: Format, template: str, model: str) -> dict[str, Any]:
-    """What a chat template is given so that it tells the model of its tool.
+    """The template variables that describe the tool to the model.
 
     Raises:
-        PathpruneError: the template has no place for that.
+        PathpruneError: the template does not support tools.
     """
     if format is HARMONY_FORMAT and re.search(r"\bbuiltin_tools\b", template):
         return {"builtin_tools": [NAME]}
@@ -196,5 +194,5 @@ def variables(format: Format, template: str, model: str) -> dict[str, Any]:
     if format is FENCED or not template:
         return {}
     raise PathpruneError(
-        f"the chat template of {model} tells of no tools, which tool_format={format.name} needs; use tool_format=fenced or leave out tools"
+        f"the chat template of {model} does not describe tools, as tool_format={format.name} needs; use tool_format=fenced or leave out tools"
     )

@@ -1,7 +1,7 @@
-"""One interpreter: a process in a sandbox that runs code of one path, call by call, and is watched while it does.
+"""One interpreter: a sandboxed process that runs the code of one path, call by call, under supervision.
 
-Nothing that comes back is believed: it is bounded and read as text, an odd frame ends the process, and what a call leaves behind
-(children, threads) is killed or stopped from out here.
+Its output is not trusted: it is size-limited and treated as text, an invalid frame ends the process, and remaining children
+and threads of a call are killed or stopped from outside.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class EndedError(Exception):
-    """The interpreter is gone, or can be trusted with nothing any more; says why."""
+    """The interpreter has ended or is no longer usable; the message states why."""
 
 
 class NotStartedError(EndedError):
-    """No code was run: the sandbox cannot be started, which is no fault of any code."""
+    """The sandbox could not be started, so no code was run."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a call printed, bounded, and whether it was ended by force: then it has no other effect."""
+    """The size-limited output of a call, and whether it was killed, in which case it has no other effect."""
 
     text: str
     undone: bool = False
 
 
 class Output:
-    """What a process prints, of which the first and the last bytes are kept."""
+    """The output of a process, of which the first and the last bytes are kept."""
 
     def __init__(self, characters: int) -> None:
         self.most, self.half = characters, 4 * characters
         self.head, self.tail, self.total = bytearray(), bytearray(), 0
 
     def add(self, part: bytes) -> None:
-        """More of it."""
+        """Append output."""
         self.total += len(part)
         room = self.half - len(self.head)
         self.head += part[:room]
@@ -80,7 +80,7 @@ class Output:
         return f"{first}\n[... the middle of {self.total} bytes is left out ...]\n{last}"
 
     def beginning(self) -> str:
-        """Of a call that was ended by force: its first half, for the rest is a matter of time."""
+        """The first half of the output of a killed call; the rest depends on timing."""
         whole = _plain(bytes(self.head))
         return whole if len(whole) <= self.most // 2 and not self.tail else f"{whole[: self.most // 2]}\n[...]"
 
@@ -93,7 +93,7 @@ def _plain(data: bytes) -> str:
 class Interpreter:
     """A process and the pipes to it. Started at once, awaited at its first call.
 
-    The thread that makes one must live as long as it: the kernel ends a sandbox with the thread that started it.
+    The thread that creates one must outlive it, because the kernel ends a sandbox with the thread that started it.
     """
 
     def __init__(self, launch: bubble.Launch, limits: Limits) -> None:
@@ -135,15 +135,15 @@ class Interpreter:
 
     @property
     def gone(self) -> bool:
-        """Was it ended?"""
+        """Whether it has ended."""
         return self.closed or self.process.poll() is not None
 
     def ready(self) -> None:
-        """Wait until it runs.
+        """Wait until it is running.
 
         Raises:
-            NotStartedError: it does not; says what it printed.
-            EndedError: no longer.
+            NotStartedError: it did not start; the message has its output.
+            EndedError: it has ended.
         """
         if self.gone:
             raise EndedError("the interpreter has ended")
@@ -159,7 +159,7 @@ class Interpreter:
         self.answered = True
 
     def run(self, code: str, number: int) -> Ran:
-        """One call, numbered from 1 on; never later than its limits allow.
+        """Run one call, numbered from 1, within its limits.
 
         Raises:
             EndedError: the process was gone before the call began.
@@ -185,7 +185,7 @@ class Interpreter:
         return Ran(output.text())
 
     def end(self) -> None:
-        """Kill everything in the sandbox, and wait until it is gone."""
+        """Kill all processes in the sandbox, and wait for their end."""
         if self.closed:
             return
         self.closed = True
@@ -216,7 +216,7 @@ class Interpreter:
             raise EndedError(self._cause()) from None
 
     def _await(self, output: Output, until: float, expected: dict[str, str], used: Used | None = None) -> None:
-        """Read until it replies what is expected; keep it within its limits meanwhile."""
+        """Read until the expected reply arrives, and enforce the limits meanwhile."""
         with selectors.DefaultSelector() as ready:
             ready.register(self.replies, selectors.EVENT_READ)
             ready.register(self.printed, selectors.EVENT_READ)
@@ -348,7 +348,7 @@ class _Stat:
 
 
 class Used:
-    """What a call uses, as the kernel counts it for all processes of its sandbox."""
+    """The resource usage of a call, as counted by the kernel for all processes of its sandbox."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self.interpreter = interpreter
@@ -358,10 +358,10 @@ class Used:
         return [s for s in map(_stat, self.interpreter._everybody()) if s is not None]
 
     def hold(self, limits: Limits) -> None:
-        """Refuse what is beyond the limits.
+        """Enforce the limits.
 
         Raises:
-            EndedError: says which.
+            EndedError: names the exceeded limit.
         """
         now = self._now()
         if sum(s.processor for s in now) - self.before > limits.seconds:

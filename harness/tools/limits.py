@@ -1,4 +1,4 @@
-"""What one interpreter may use. Part of what decides a path: a record names them."""
+"""Resource limits of an interpreter. They affect paths, so records include them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Limits:
     """Bounds of a call and of the interpreter that runs it.
 
     Args:
-        seconds: of a processor, for one call, its children included.
-        wall: by the clock, for one call: sleeping costs no processor.
-        memory: bytes, of each process and of all of them together.
-        processes: of an interpreter, threads included.
-        output: characters of a call that the model sees.
+        seconds: CPU seconds of one call, child processes included.
+        wall: wall-clock seconds of one call, because sleeping uses no CPU.
+        memory: bytes, for each process and for all together.
+        processes: number of processes and threads of an interpreter.
+        output: characters of a call's output that the model sees.
         file: bytes of one file.
-        disk: bytes of all files, which live in memory.
-        entries: files and folders.
-        open_files: of a process.
+        disk: bytes of all files, which are kept in memory.
+        entries: number of files and folders.
+        open_files: number of open files of a process.
     """
 
     seconds: float = 5.0

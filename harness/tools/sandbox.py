@@ -1,7 +1,7 @@
-"""Many interpreters, one per path: warm where a path goes on from its last call, rebuilt from its calls where it does not.
+"""Interpreters, one per path: kept while a path continues from its last call, otherwise rebuilt from its calls.
 
-The state of a path is what its calls made, in order, in a fresh interpreter. It is therefore the same whether an interpreter
-was kept, was ended for lack of room, or never existed in this process; a call that was ended by force is no part of it.
+The state of a path is defined as the effect of its calls, in order, on a new interpreter. It is therefore the same whether
+an interpreter was kept, was evicted, or never existed in this process; a call that was killed has no effect on it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from harness.tools import bubble
 from harness.tools.interpreter import UNDONE, EndedError, Interpreter, NotStartedError, Ran
 from harness.tools.limits import Limits
 
-PATHS = 64  # whose interpreters live at once
-SPARES = 2  # that are started before anybody asks
-MOST = PATHS + SPARES  # more paths, one after the other, would each find its interpreter gone
+PATHS = 64  # maximum paths with a live interpreter
+SPARES = 2  # interpreters started in advance
+MOST = PATHS + SPARES  # with more paths in turn, each would find its interpreter evicted
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of one path, behind the earlier ones that it builds on: each with its number, from 1 on."""
+    """A call of one path and the earlier calls that it builds on, each with its number, from 1."""
 
     path: Hashable
     number: int
@@ -49,13 +49,13 @@ class Sandbox:
 
     Args:
         limits: of each call and interpreter.
-        packages: what code may import besides the standard library, as far as it is installed.
-        most: interpreters that live at once, spares included.
-        unsafe: without a sandbox: any user's right is the code's.
-        workers: calls that run at once; None for one per processor.
+        packages: importable packages besides the standard library, if installed.
+        most: maximum live interpreters, spares included.
+        unsafe: run without a sandbox, with all rights of the user.
+        workers: maximum concurrent calls; None for one per processor.
 
     Raises:
-        PathpruneError: at the first call, where nothing can be kept in a sandbox here.
+        PathpruneError: at the first call, if sandboxes cannot run on this system.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Sandbox:
         _OPEN.add(self)
 
     def run(self, calls: Sequence[Call]) -> list[Ran]:
-        """What each call prints, in their order."""
+        """Run calls; returns their output in the same order."""
         if not calls:
             return []
         if self._process != os.getpid():  # a forked copy: the interpreters are its parent's
@@ -90,10 +90,10 @@ class Sandbox:
         return list(self._workers.map(self._timed, calls))
 
     def open(self) -> None:
-        """Find out how to start an interpreter here, once.
+        """Determine how to start an interpreter on this system, once.
 
         Raises:
-            PathpruneError: there is no way; names the fix.
+            PathpruneError: it is impossible; names the fix.
         """
         with self._lock:
             if self._launch is not None:
@@ -110,7 +110,7 @@ class Sandbox:
             self._spares.append(interpreter)
 
     def close(self) -> None:
-        """End every interpreter. The sandbox can be used again."""
+        """End all interpreters. The sandbox can be used again."""
         if self._process != os.getpid():
             return
         with self._lock:
@@ -122,7 +122,7 @@ class Sandbox:
 
     @property
     def alive(self) -> int:
-        """Interpreters that wait for a call, spares included."""
+        """Number of idle interpreters, spares included."""
         return len(self._sessions) + len(self._spares)
 
     def _forget(self) -> None:
@@ -162,7 +162,7 @@ class Sandbox:
             self._make_room(0)
 
     def _attempt(self, call: Call) -> Ran:
-        """The call in an interpreter in the state that the earlier calls left, which then waits for the next one."""
+        """Run the call in an interpreter with the state of the earlier calls, and keep the interpreter for the next one."""
         with self._lock:
             session = self._sessions.pop(call.path, None)
         if session is not None and (session.interpreter.gone or session.made_by != list(call.earlier)):
@@ -205,7 +205,7 @@ class Sandbox:
         return session
 
     def _fresh(self) -> Interpreter:
-        """An interpreter that has run nothing; a spare where there is one, in whose place another is started."""
+        """A new interpreter, or a spare, which is then replaced."""
         assert self._launch is not None
         with self._lock:
             interpreter = self._spares.popleft() if self._spares else None
@@ -225,7 +225,7 @@ class Sandbox:
                 self._spares.append(Interpreter(self._launch, self.limits))
 
     def _make_room(self, coming: int) -> None:
-        """End those that have waited longest, until there is room for as many as are coming."""
+        """End the interpreters that have been idle longest, until ``coming`` new ones fit."""
         with self._lock:
             ending = []
             while self._sessions and self._busy + self.alive + coming > self.most:

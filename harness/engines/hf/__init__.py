@@ -1,1 +1,1 @@
-"""The Hugging Face engine: decoding over an arena of KV, [STOP] tokens over stored prefixes."""
+"""The Hugging Face engine: decoding with a KV arena, and [STOP] tokens over stored prefixes."""

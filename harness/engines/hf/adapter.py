@@ -28,16 +28,17 @@ from harness.text import unknown
 
 
 def sharing_clone(model: Any) -> Any:
-    """A second module tree over the very same parameters and buffers: it can be changed without changing the first."""
+    """A second module tree over the same parameters and buffers, which can be modified without changing the first."""
     memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo)
 
 
 def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
-    """Embeddings of random tokens, float32 ``[count, d]``: where learned tokens start from.
+    """Embeddings of random vocabulary tokens, float32 ``[count, d]``, as initial values of learned tokens.
 
-    The frozen layers know what to do with those, so that learning starts sooner than from noise (Lester et al. 2021,
-    arXiv 2104.08691, sec. 3.2); STOP's official code takes one row of the vocabulary."""
+    Initialising from the vocabulary learns faster than from noise (Lester et al. 2021, arXiv 2104.08691, sec. 3.2). STOP's
+    official code uses a single row of the vocabulary.
+    """
     weight = model.get_input_embeddings().weight
     order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(seed))
     return weight[order[torch.arange(count) % len(weight)]].detach().float()
@@ -46,18 +47,18 @@ def vocabulary_rows(model: Any, count: int, seed: int) -> torch.Tensor:
 class StopAdapter(torch.nn.Module):
     """Learned embeddings ``[T_s, d]``, and a LoRA on the decoder's linear layers that is active on them only.
 
-    Of experts whose weights are one fused parameter PEFT reaches those that once were linear layers (Mixtral's and its
-    kin); ``experts`` reaches all. ``reach`` says which it is.
+    For experts with fused weights, PEFT adapts only those that used to be linear layers (Mixtral and similar); ``experts``
+    adapts all. ``reach`` lists the adapted layers.
 
     Args:
         model: the frozen base model; it is shared, not copied.
         tokens: T_s, the number of learned [STOP] tokens.
         rank: of the LoRA; 0 for none.
-        alpha: what the LoRA adds is multiplied by alpha / rank.
-        dropout: of the LoRA's input while it is trained.
+        alpha: the LoRA's output is scaled by alpha / rank.
+        dropout: of the LoRA's input during training.
         seed: of the initial values.
-        experts: put the LoRA on fused parameters of experts, too.
-        targets: names of the linear layers that the LoRA is on, joined with +; empty for all.
+        experts: also adapt fused expert parameters.
+        targets: names of the linear layers to adapt, joined with +; empty for all.
     """
 
     def __init__(
@@ -167,10 +168,10 @@ class StopAdapter(torch.nn.Module):
 
     @classmethod
     def load(cls, model: Any, folder: Path) -> StopAdapter:
-        """What ``save`` wrote, over this model, frozen and in evaluation mode.
+        """Load a saved adapter over this model, frozen and in evaluation mode.
 
         Raises:
-            PathpruneError: if it is missing, damaged, incomplete, or of another model.
+            PathpruneError: it is missing, damaged, incomplete, or of another model.
         """
         adapters.examine(folder)
         embeddings = load_file(folder / EMBEDDINGS)["embeddings"]

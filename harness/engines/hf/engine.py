@@ -1,8 +1,8 @@
 """The Hugging Face engine: any decoder model of transformers, on CPU or CUDA.
 
-Everything is one motion, "continue these paths": a launch continues N empty paths, a resume continues cut ones, a
-Monte-Carlo label continues K copies of one prefix. Equal contents are computed once and then cloned into rows;
-KV of a launched prefix is found again by its content, so that Check and Resume recompute a single token.
+All sampling is "continue these paths": a launch continues N empty paths, a resume continues cut ones, and a Monte Carlo label
+continues K copies of one prefix. Equal contents are computed once and then cloned into rows. The KV of a launched prefix is
+looked up by content, so Check and Resume recompute a single token.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class HFEngine(Prompts, Engine):
 
     Args:
         where: folder or hub id of the model.
-        spec: everything that decides the engine's tokens.
-        sampling: how tokens are drawn.
+        spec: everything that determines the engine's tokens.
+        sampling: how tokens are sampled.
         revision: commit of a hub id.
-        device: torch's name of it; None for a GPU if there is one.
+        device: as torch names it; None for a GPU if there is one.
         attention: transformers' name of an attention implementation; None for torch's, folded on a CPU.
-        device_map: accelerate's, for a model on several devices; ``device`` is then unused.
-        memory: bytes of KV per batch, and again of stored prefixes; None for a share of what is free.
-        rows: paths that are computed side by side at most.
-        packed: keep a second copy of the weights, packed for a CPU's matrix products.
-        loaded: a causal model and its tokenizer that are in memory already, in place of those at ``where``. Nothing of them
-            is changed; whoever changes the weights calls ``forget``.
+        device_map: accelerate's device map for several devices; ``device`` is then unused.
+        memory: bytes of KV per batch, and the same for stored prefixes; None for a share of the free memory.
+        rows: maximum paths per batch.
+        packed: keep a second copy of the weights, packed for matrix products on a CPU.
+        loaded: a loaded causal model and its tokenizer, used instead of ``where``. They are not changed; call ``forget``
+            after changing the weights.
 
     Raises:
-        PathpruneError: for a device that cannot be used or damaged weights.
-        UnavailableError: for a model that cannot be loaded.
+        PathpruneError: the device cannot be used, or the weights are damaged.
+        UnavailableError: the model cannot be loaded.
     """
 
     provides: frozenset[Signal] = EVERYTHING
@@ -97,7 +97,7 @@ class HFEngine(Prompts, Engine):
         self._ends = torch.tensor(ends, device=self.device)
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-        """See ``harness.api.Engine``. KV of the paths is stored as far as ``memory`` goes."""
+        """See ``harness.api.Engine``. The KV of the paths is stored as far as ``memory`` allows."""
         started = [Path(problem, i, seed) for problem in problems for i in range(n)]
         paths = self._continue(started, max_tokens, store=True)
         return [paths[i : i + n] for i in range(0, len(paths), n)]
@@ -107,7 +107,7 @@ class HFEngine(Prompts, Engine):
         return self._continue(paths, max_tokens, store=False)
 
     def stride(self, paths: Sequence[Path], max_tokens: int, rests: Sequence[int], store: bool) -> list[Path]:
-        """As ``resume``, but no further than the first of the tokens ``rests``; ``store`` keeps KV as ``launch`` does."""
+        """As ``resume``, but stop at the first of the tokens ``rests``; ``store`` keeps the KV as ``launch`` does."""
         return self._continue(paths, max_tokens, store, rests)
 
     def probe(self, paths: Sequence[Path], adapter: StopAdapter | None = None) -> np.ndarray:
@@ -126,7 +126,7 @@ class HFEngine(Prompts, Engine):
     ) -> list[np.ndarray]:
         """See ``harness.api.Probing``.
 
-        Whole prefixes are computed again over their prompts' stored KV, and are charged so: an engine stores KV, not states.
+        Whole prefixes are computed and charged again over their prompts' stored KV, because states are not stored.
         """
         reduced: dict[int, np.ndarray] = {}
         state_bytes = 4 * (self.layers + 1) * self.model.get_input_embeddings().weight.shape[1]
@@ -145,7 +145,7 @@ class HFEngine(Prompts, Engine):
         return [reduced[i] for i in range(len(paths))]
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
-        """log P of each of these tokens to come next, float32 ``[n, len(tokens)]``."""
+        """Log-probability of each of these tokens as the next one, in nats, float32 ``[n, len(tokens)]``."""
         logprobs: dict[int, np.ndarray] = {}
         for path in paths:
             self.fits(path, len(path.tokens))
@@ -158,7 +158,7 @@ class HFEngine(Prompts, Engine):
         return np.stack([logprobs[i] for i in range(len(paths))])
 
     def share(self, problems: Sequence[Problem], known: Sequence[tuple[int, ...]] = ()) -> Heads:
-        """See ``harness.api.Engine``. Heads are stored as far as ``memory`` goes."""
+        """See ``harness.api.Engine``. Heads are stored as far as ``memory`` allows."""
         plan = heads_of([self.ids(p.prompt) for p in problems], known)
         new = list(plan.new)
         while new:
@@ -184,7 +184,7 @@ class HFEngine(Prompts, Engine):
         return kv.Held(*stored, used=len(ids)) if stored else None
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> StopAdapter:
-        """A trained adapter from its folder, or a new one with these options of ``StopAdapter``."""
+        """Load a trained adapter from its folder, or create one with these options of ``StopAdapter``."""
         return StopAdapter.load(self.model, folder) if folder else StopAdapter(self.model, **options)
 
     def reader(self, paths: Sequence[Path], adapter: StopAdapter) -> PrefixReader:
@@ -225,7 +225,7 @@ class HFEngine(Prompts, Engine):
         return prefix_kv
 
     def forget(self) -> None:
-        """Drop what is kept of prompts, and all stored KV: in a process that never ends, and where the weights are others now."""
+        """Clear the prompt caches and all stored KV: in long-running processes, or after the weights have changed."""
         super().forget()
         self.store.clear()
         self._heads, self._encoded = {}, None
@@ -245,12 +245,12 @@ class HFEngine(Prompts, Engine):
     def batches(self, paths: Sequence[Path], reserve: int) -> Iterator[list[int]]:
         """Indices of ``paths``, in batches of similar length that fit the memory budget.
 
-        The KV of a batch is stored for all of its paths or for none. Those without have equally many generated tokens
-        within a batch, and come last: storing them may evict what is stored of the others.
+        Within a batch, either all paths have stored KV or none has. Batches without stored KV have equal numbers of generated
+        tokens and come last, because storing their KV may evict that of others.
 
         Args:
-            paths: what is to be computed.
-            reserve: tokens by which each will grow.
+            paths: the paths to compute.
+            reserve: tokens by which each path will grow.
         """
         lengths = [len(self.sequence(p)) for p in paths]
         held = [self._held(p) for p in paths]
@@ -273,7 +273,7 @@ class HFEngine(Prompts, Engine):
             yield batch
 
     def _held(self, path: Path) -> kv.Held | None:
-        """The stored KV that a path begins with; at least its last token has to be computed."""
+        """The stored KV of a prefix of a path, always without its last token."""
         prompt, sequence = path.problem.prompt, self.sequence(path)
         if exact := self.store.get((prompt, path.tokens)):
             return kv.Held(*exact, used=len(sequence) - 1)
@@ -288,12 +288,12 @@ class HFEngine(Prompts, Engine):
 
     @torch.no_grad()
     def prefill(self, paths: Sequence[Path], want_logits: bool, room: tuple[int, int] | None = None) -> SequenceBatch:
-        """Compute what is missing of each sequence's KV: one token for a stored prefix, else what follows the stored part.
+        """Compute the missing KV of each sequence: one token for a stored prefix, else everything after the stored part.
 
         Args:
             paths: one of ``batches``.
-            want_logits: fill ``logits`` of the result, instead of ``hidden``.
-            room: rows and columns that the batch will grow to at most.
+            want_logits: fill ``logits`` of the result instead of ``hidden``.
+            room: maximum rows and columns to which the batch will grow.
         """
         held = [self._held(p) for p in paths]
         if not any(held) and len({len(p.tokens) for p in paths}) == 1:
@@ -342,7 +342,7 @@ class HFEngine(Prompts, Engine):
         row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(p.problem.prompt for p in paths))}
         prompts = [self.ids(prompt)[: len(self.ids(prompt)) - before] for prompt in row_of]
         if not all(prompts):
-            raise PathpruneError(f"a prompt of {before} tokens or fewer has no states before its last {before}")
+            raise PathpruneError(f"before={before} needs prompts of more than {before} tokens")
         width = max(map(len, prompts))
         batch = SequenceBatch(kv.arena_cache(room), torch.tensor([len(ids) for ids in prompts]))
         padded = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts])

@@ -1,4 +1,4 @@
-"""Keys and values: an arena that grows without copying at every step, and a store of prefixes by content."""
+"""KV caches: an arena that grows without a copy at every step, and a store of prefixes by content."""
 
 from __future__ import annotations
 
@@ -226,10 +226,10 @@ Key = tuple[Any, tuple[int, ...]]  # a prompt (None: a head of prompts) and the 
 
 
 class PrefixStore:
-    """KV of prefixes, found by content (prompt and tokens), least recently used out first.
+    """The KV of prefixes by content (prompt and tokens), with least-recently-used eviction.
 
-    A row covers its key's prompt and all of its tokens but the last, whose KV a sampler does not have yet. ``budget``
-    bounds the bytes that it holds, ``bytes`` are in use.
+    A row covers its key's prompt and all of its tokens except the last, whose KV a sampler does not have yet. ``budget`` is
+    the maximum size in bytes; ``bytes`` are in use.
     """
 
     def __init__(self, budget: int) -> None:

@@ -1,10 +1,10 @@
-"""What makes hundreds of paths of a real model fast on a CPU: packed weights, and memory that is kept.
+"""Optimisations for hundreds of paths of a real model on a CPU: packed weights, and reuse of freed memory.
 
-Torch brings a weight into the order of oneDNN's matrix product in every call. Packed once, a layer of 0.5 billion parameters' width takes half to
-two thirds of the time. The packed copy doubles the memory of the weights, and sums round differently in the last digit.
+Torch reorders a weight for oneDNN's matrix product in every call. With weights packed once, a linear layer of a 0.5B model
+takes half to two thirds of the time. The packed copy doubles the memory of the weights, and sums may differ in the last digit.
 
-Logits of 256 paths over 150,000 tokens are 150 MB. The C library gives every such tensor pages of its own, which the system clears first, and
-returns them when it is freed: a third of a decode step.
+The logits of 256 paths over 150,000 tokens take 150 MB. The C library allocates new pages for every such tensor, which the
+system clears first, and returns them when it is freed; that takes a third of a decode step.
 """
 
 from __future__ import annotations

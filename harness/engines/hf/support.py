@@ -1,7 +1,7 @@
-"""Whether a model's prefixes can be kept, cut and read: found out on a few tokens, before anything is sampled.
+"""Check on a few tokens, before sampling, whether a model's prefixes can be stored, cut and resumed.
 
-A prefix is kept as keys and values of every token. The one check here serves every family: what the model's cache holds
-after a forward pass, and whether a padded batch that goes on over such a cache gives the states of one pass without it.
+A prefix is stored as the keys and values of its tokens. The same checks serve every model family: the contents of the cache
+after a forward pass, and whether a padded batch continued over such a cache gives the states of one uncached pass.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def token_bytes(where: str, model: Any) -> int:
     """Bytes of keys and values that one token takes in all layers.
 
     Raises:
-        PathpruneError: the model's cache is none, or holds something else than keys and values of every token.
+        PathpruneError: the model has no cache, or caches anything but the keys and values of every token.
     """
     ids = torch.zeros(1, 2, dtype=torch.long, device=_device(model))
     cache = getattr(_computed(where, lambda: model(input_ids=ids, use_cache=True)), "past_key_values", None)
@@ -72,10 +72,10 @@ def token_bytes(where: str, model: Any) -> int:
 
 @torch.no_grad()
 def resumable(where: str, model: Any) -> None:
-    """Refuse a model whose states over a cached, padded prefix are others than those of one plain forward pass.
+    """Refuse a model whose states over a cached, padded prefix differ from those of a plain forward pass.
 
     Raises:
-        PathpruneError: which says so.
+        PathpruneError: they differ.
     """
     device = _device(model)
     draw = torch.Generator().manual_seed(0)
@@ -96,7 +96,7 @@ def resumable(where: str, model: Any) -> None:
     errors = (states.float() - expected).norm(dim=-1) / expected.norm(dim=-1)
     if not float(errors.max()) < (EXACT if model.dtype == torch.float32 else ROUNDED):
         raise PathpruneError(
-            f"{where} computes other states over stored keys and values than without them, so its prefixes cannot be resumed; "
+            f"{where} computes different states with stored keys and values than without, so its prefixes cannot be resumed; "
             f"{ADVICE}"
         )
 

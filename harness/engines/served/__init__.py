@@ -1,1 +1,1 @@
-"""Any served model as an engine: token ids in, token ids and log-probabilities out. Knows no particular server."""
+"""Served models as engines: token ids in, token ids and log-probabilities out, independent of the server."""

@@ -1,4 +1,4 @@
-"""A server's JSON over HTTP, whoever wrote the server: pooled connections, retries, a key, and errors of one line."""
+"""A JSON-over-HTTP client: pooled connections, retries, an API key, and one-line errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.api import PathpruneError, UnavailableError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 RETRIES = Retry(total=6, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=None)
-KEY = "PATHPRUNE_API_KEY"  # of the environment: an option would stand in the shell's history
+KEY = "PATHPRUNE_API_KEY"  # an environment variable, because an option would appear in the shell's history
 CONNECT = 10  # seconds
 SHOWN = 300  # characters of a server's own words in an error
 
@@ -34,7 +34,7 @@ class RefusedError(PathpruneError):
 
 
 class NoReplyError(UnavailableError):
-    """A server that is not there, or does not reply."""
+    """A server cannot be reached or does not reply."""
 
 
 class HTTPClient:
@@ -71,7 +71,7 @@ class HTTPClient:
         self.retries = retries
 
     def models(self) -> dict[str, int]:
-        """Names of the models that it serves, each with its longest sequence (0: it does not say)."""
+        """Names of the served models, each with its context length in tokens (0: not stated)."""
         models = self.get("/v1/models")
         with self.reading("/v1/models"):
             return {str(model["id"]): int(model.get("max_model_len") or 0) for model in models["data"]}
@@ -96,8 +96,9 @@ class HTTPClient:
         """The JSON that a server replies to a JSON body.
 
         Raises:
-            NoReplyError: if it does not reply, retries included.
-            RefusedError: if it refuses the request, or replies with something else than JSON.
+            NoReplyError: the server does not reply, retries included.
+            RefusedError: the server refuses the request.
+            PathpruneError: the reply is not JSON.
         """
         return self._json("POST", path, body)
 

@@ -1,4 +1,4 @@
-"""The Engine contract over one method, ``ask``: whatever continues token ids can sample, resume and judge paths."""
+"""The Engine contract over a single method, ``ask``: any server that continues token ids can sample, resume and judge paths."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ QUEUED = 4  # paths handed over for each one that the server runs at once, so th
 class ServedEngine(Prompts, Engine):
     """See ``harness.api.Engine``. A subclass has ``ask``, for a server that continues token ids.
 
-    Launch and resume give one uninterrupted sample if the server draws position t of a path from the uniform number that
-    ``Request.stream`` names for it. Token statistics are those that follow from its log-probabilities: ``top`` of them
-    are asked for at every token. A server that tells more has a ``draw`` and ``statistics`` of its own, and one that
-    tells nothing a ``provides`` without "token_stats".
+    Launch and resume give one uninterrupted sample if the server samples position t of a path with the uniform number that
+    ``Request.stream`` determines. Token statistics are computed from the ``top`` log-probabilities of every token. For a
+    server that reports more, override ``draw`` and ``statistics``; for one without log-probabilities, leave "token_stats"
+    out of ``provides``.
 
     Args:
         where: folder or hub id of the served model, for its tokenizer and configuration; no weights are loaded.
@@ -104,7 +104,7 @@ class ServedEngine(Prompts, Engine):
         return resumed
 
     def next_logprobs(self, paths: Sequence[Path], tokens: Sequence[int]) -> np.ndarray:
-        """log P of each of these tokens to come next, float32 ``[n, len(tokens)]``."""
+        """Log-probability of each of these tokens as the next one, in nats, float32 ``[n, len(tokens)]``."""
         for path in paths:
             self.fits(path, len(path.tokens) + 1)
         replies = self.ask_counted([Request(self.sequence(p), logprob_ids=tuple(tokens)) for p in paths])

@@ -1,4 +1,4 @@
-"""A folder that ``vllm serve`` takes as it is: the base model's files, trained adapters, and an extended configuration."""
+"""Export a folder for ``vllm serve``: the base model's files, trained adapters, and an extended configuration."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ LINKED = 64 << 20  # bytes; larger files of the base model are linked, not copie
 
 
 def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, revision: str | None = None) -> str:
-    """Write the folder, whole or not at all; an earlier export is replaced, and nothing else is.
+    """Write the folder atomically. Only an earlier export is replaced.
 
     Args:
         where: folder or hub id of the base model.
-        fingerprint: of the base model's engine; a client recognises the served weights by it.
+        fingerprint: of the base model, by which a client recognises the served weights.
         adapters: folders of trained adapters, one per slot.
         out: the folder to write.
         revision: commit of a hub id.
 
     Returns:
-        The command that serves it, on this machine only, every argument quoted.
+        The shell command that serves it, on this machine only.
 
     Raises:
-        PathpruneError: for a model that the plug-in does not extend or that cannot be fetched, for too many adapters,
-            for one that does not fit, and for a folder that is not this command's to write.
+        PathpruneError: the model is unsupported or cannot be fetched, there are too many adapters, an adapter does not match
+            the model, or the folder exists and is no export.
     """
     base = _folder(where, revision)
     apart(out, "the model's folder", base)

@@ -4,8 +4,9 @@ With V ordinary ids: id V + b stands for token b, and the t-th [STOP] token of a
 in round g: each Check takes the next round, so that none finds another's [STOP] tokens in the cache. A
 request whose last id is one of these gets the last layer's state at that id instead of a distribution: the row of
 "logits" holds h_j at id j < d and 0 at id d, so that h_j is the difference of two ordinary log-probabilities; of a state
-that was not computed as it should be, nothing but that 0. Where a request asks for statistics, every other row carries them
-behind the vocabulary, at log-probabilities around OFFSET, where nothing is ever sampled. This needs no API but token ids in and log-probabilities out, in process or over HTTP.
+that was not computed correctly, only that 0. If a request asks for statistics, every other row carries them after the vocabulary,
+at log-probabilities around OFFSET, where nothing is ever sampled. This needs no API except token ids in and log-probabilities
+out, in process or over HTTP.
 """
 
 from __future__ import annotations

@@ -35,18 +35,18 @@ class VLLMEngine(ProbingEngine):
     Args:
         where: folder or hub id of the model.
         spec: everything that decides the engine's tokens.
-        sampling: how tokens are drawn.
+        sampling: how tokens are sampled.
         revision: commit of a hub id.
-        memory: GiB of the KV cache.
-        context: longest sequence in tokens; None for the model's own limit.
-        block: tokens whose KV is cached as one; None for vLLM's default.
-        tensor_parallel: devices that share every layer.
-        rows: paths that run at once.
-        eager: without captured graphs and compilation; None for what the machine has: with them beside a GPU, else without.
+        memory: size of the KV cache in GiB.
+        context: context length in tokens; None for the model's own.
+        block: tokens per block of the KV cache; None for vLLM's default.
+        tensor_parallel: number of devices for tensor parallelism.
+        rows: maximum concurrent paths.
+        eager: disable CUDA graphs and compilation; None: enable them on a GPU only.
 
     Raises:
-        PathpruneError: for a model of an architecture that the plug-in does not extend.
-        UnavailableError: if vLLM is not installed or cannot serve the model.
+        PathpruneError: the plug-in does not support the model's architecture.
+        UnavailableError: vLLM is not installed or cannot serve the model.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a server with our plug-in adds to any served engine: hidden states, [STOP] adapters, full token statistics."""
+"""Engines with our vLLM plug-in: hidden states, [STOP] adapters and full token statistics in addition to ``served``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ProbingEngine(ServedEngine):
         known = [state for state in states if state is not None]
         if len(known) < len(states):
             raise PathpruneError(
-                f"vLLM computed {len(states) - len(known)} of {len(states)} readings without their adapter or as no numbers, and gives "
-                f"no score for them; run it without CUDA graphs: {advice.option(engine='vllm:eager=true')} (a server: --enforce-eager)"
+                f"vLLM computed {len(states) - len(known)} of {len(states)} states without their adapter or as NaN, so they have "
+                f"no score; run it without CUDA graphs: {advice.option(engine='vllm:eager=true')} (a server: --enforce-eager)"
             )
         return known
