@@ -126,7 +126,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--engine", "hf:foo=1", "--model", "hands"), "engine hf does not take foo=1"),
         (("--prefix", "0"), "0 is too small: give 1 or more"),
         (("--problems", "0"), "1 or more"),
-        (("--pruner", ""), "it is empty"),
+        (("--pruner", ""), "the value is empty"),
         (("--keep", "9"), "keep 9 is not between 1 and n = 8"),
         (("--prefix", "48"), "prefix 48 is not between 1 and the token limit 48"),
         (("--n", "x"), "'x' is not a valid integer"),
@@ -169,7 +169,7 @@ def test_a_refused_write_is_one_line_and_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         code, out = run_cli("bench", *TOY, *folders, "--pruner", "entropy")
-    assert code == 2 and error[1] in out and "what is finished is kept" in out
+    assert code == 2 and error[1] in out and "finished work is kept" in out
     assert {f: f.read_bytes() for f in before} == before
     assert run_cli("bench", *TOY, *folders, "--pruner", "entropy")[0] == 0
 
@@ -179,7 +179,7 @@ def test_a_read_only_results_folder(run_cli: Run, tmp_path: Path) -> None:
     code, out = run_cli(
         "bench", *TOY, "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b"), "--pruner", "first"
     )
-    assert code == 2 and "is a file, and has to be a folder" in out
+    assert code == 2 and "is a file, not a folder" in out
 
 
 def shipped(name: str, engine: Any) -> Path:

@@ -326,7 +326,7 @@ def test_a_file_that_stands_in_for_a_library_is_named(name: str, code: str, tmp_
     (tmp_path / f"{name}.py").write_text(code)
     done = run("list", tmp_path, "-m", "pathprune")
     assert done.returncode == 2 and not done.stdout
-    assert f"{name}.py is imported in place of the library" in done.stderr and done.stderr.count("\n") == 1
+    assert f"{name}.py shadows the library" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_our_own_bug_is_not_blamed_on_a_users_file(tmp_path: FilePath) -> None:

@@ -250,7 +250,7 @@ def test_the_verb_ships(native: tuple[Path, Any], tmp_path: Path, run_cli: Cli) 
     code, said = run_cli(
         "bench", "--pool", str(tmp_path / "out"), "--pruner", "jaccard", "--results", str(tmp_path / "r")
     )
-    assert code == 0 and "with the scores that ship with the pool: " in said and "st-bon" in said
+    assert code == 0 and "scores taken from the pool: " in said and "st-bon" in said
 
 
 def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
@@ -271,7 +271,7 @@ def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
     pool = Pool.open("results/pools/small")
     assert pool.about["prefixes"] == [5, 9] and pp.check_pool(pool, progress=False) == []
     code, said = run_cli("bench", "--pool", "results/pools/small", "--pruner", "jaccard", "--prefix", "5,9")
-    assert code == 0 and said.count("with the scores that ship with the pool: ") == 2
+    assert code == 0 and said.count("scores taken from the pool: ") == 2
 
 
 # -- the pools of results/pools ----------------------------------------------------------------------------------------
