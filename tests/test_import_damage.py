@@ -135,12 +135,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "no Parquet": (lambda pool: (pool / "paths/p0.parquet").write_text("text"), "p0.parquet is damaged", True),
     "a byte that flipped": (flipped, "p0.parquet is damaged", True),
     "the file of another problem": (
-        lambda pool: shutil.copy(pool / "paths/p1.parquet", pool / "paths/p0.parquet"), "somebody changed it", True,
+        lambda pool: shutil.copy(pool / "paths/p1.parquet", pool / "paths/p0.parquet"), "the file was changed", True,
     ),
     "a path too few": (short, "it has 3 paths", True),
     "a column that is gone": (without("logprob"), "its column logprob is missing", True),
-    "an edited grade": (edited(0, correct=True), "somebody changed it", True),
-    "an edited text": (edited(1, text="\\boxed{2}"), "somebody changed it", True),
+    "an edited grade": (edited(0, correct=True), "the file was changed", True),
+    "an edited text": (edited(1, text="\\boxed{2}"), "the file was changed", True),
     "a length that is null": (edited(0, length=None), "length of a path is missing", True),
     "a length below 0": (edited(0, length=-1), "path 0 has -1 tokens", True),
     "a length of other numbers": (edited(0, length=99), "logprob for 99 tokens", True),
@@ -150,7 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "problems cut short": (torn("problems.jsonl"), "problems.jsonl", True),
     "no problems": (lambda pool: (pool / "problems.jsonl").unlink(), "problems.jsonl", True),
     "a card cut short": (torn("pool.json"), "pool.json", True),
-    "a hash of other rows": (lined(sha256="0" * 64), "somebody changed it", True),
+    "a hash of other rows": (lined(sha256="0" * 64), "the file was changed", True),
     "a forged probe": (forged(0, probes=[{"position": 3, "answer": "2"}] * 2), "probes of path 0 stand at [3, 3]", False),
     "a forged end": (forged(0, ends=[3, 2, 9, 13, 17, 21, 25]), "tokens of path 0 end outside", False),
     "a forged statistic": (forged(0, logprob=[float("nan")] * 7), "a logprob is no finite number", False),
@@ -191,7 +191,7 @@ def test_a_whole_pool_is_said_to_be_whole(pool: Path, run_cli: Cli) -> None:
     assert code == 0 and "pool own is whole: 12 paths of 3 problems" in " ".join(said.split()), said
     edited(0, correct=True)(pool)
     code, said = run_cli("check", "--pool", str(pool))
-    assert code == 2 and "somebody changed it" in " ".join(said.split()) and "Traceback" not in said
+    assert code == 2 and "the file was changed" in " ".join(said.split()) and "Traceback" not in said
     code, said = run_cli("check")
     assert code == 2 and "name a pruner to check, or an imported pool" in " ".join(said.split())
 

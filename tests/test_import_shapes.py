@@ -694,15 +694,15 @@ def with_logprobs(*entries: Any) -> dict[str, Any]:
 
 # A row that is wrong behind one that is right, and what the line about it says.
 BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
-    "no text": (OWN, {"problem": SUM, "gold": "4"}, "nothing of a path"),
+    "no text": (OWN, {"problem": SUM, "gold": "4"}, "no field of a path"),
     "text is a number": (OWN, OWN | {"text": 4}, "text is 4, not a text"),
     "text is an object": (OWN, OWN | {"text": {"a": 1}}, "not a text"),
     "null among texts": (FOUR, FOUR | {"text": ["4", None]}, "a text is null"),
-    "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "half a character"),
+    "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "a lone surrogate"),
     "no problem": (OWN, {"text": "4"}, "which problem it belongs to"),
     "a list, no object": (OWN, ["4"], "not an object"),
     "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text 2"),
-    "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, and other fields have an entry for each path"),
+    "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, but other fields have an entry per path"),
     "a grade that is none": (OWN, OWN | {"correct": 0.5}, "not right or wrong"),
     "a length that is none": (OWN, OWN | {"length": -3}, "not a whole number"),
     "a length in words": (OWN, OWN | {"length": "long"}, "not a whole number"),
@@ -714,7 +714,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "null": (OWN, OWN | {"logprobs": [-0.5, None]}, "at token 2"),
     "probabilities": (OWN, OWN | {"logprobs": [0.9]}, "no log-probability is above 0"),
     "a word for numbers": (OWN, OWN | {"logprobs": "none"}, "logprobs is 'none', not a list"),
-    "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree about the number of tokens: token_ids 2, logprob 1"),
+    "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree on the number of tokens: token_ids 2, logprob 1"),
     "a length that contradicts": (OWN, OWN | {"length": 3, "token_ids": [1, 2]}, "token_ids 2, length 3"),
     "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never below 0"),
     "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, a sign"),
@@ -743,7 +743,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "a problem that is a number": (OWN, OWN | {"problem": 5}, "problem is 5, not a text"),
     "an id that is a truth": (OWN | {"id": 1}, OWN | {"id": True}, "id is True, not a text or a number"),
     "a gold answer that is an object": (OWN, OWN | {"problem": PRODUCT, "gold": {"a": 1}}, "gold is .*not one text or number"),
-    "NUL in a text": (OWN, OWN | {"text": "a\x00b"}, "half a character or NUL"),
+    "NUL in a text": (OWN, OWN | {"text": "a\x00b"}, "NUL or a lone surrogate"),
 }  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_a_changed_token_is_found(pool: Path) -> None:
             stream.write_table(new.slice(int(start), size))
         stream.add_key_value_metadata({packing.PIECES: stored.metadata.metadata[packing.PIECES]})
     opened = Pool.open(pool)
-    with pytest.raises(PathpruneError, match="somebody changed it; restore it"):
+    with pytest.raises(PathpruneError, match="the file was changed; restore it"):
         opened.rows(next(iter(opened.entries)))
 
 
