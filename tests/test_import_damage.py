@@ -155,7 +155,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "a forged end": (forged(0, ends=[3, 2, 9, 13, 17, 21, 25]), "tokens of path 0 end outside", False),
     "a forged statistic": (forged(0, logprob=[float("nan")] * 7), "a logprob is no finite number", False),
     "a forged id": (forged(0, tokens=[-5] * 7), "a token id below 0", False),
-    "a forged grade": (forged(3, correct=True, answer=None), "a path is right and has no answer", True),
+    "a forged grade": (forged(3, correct=True, answer=None), "a path is graded right but has no answer", True),
     "a forged answer": (forged(3, correct=True), "grades tell path", False),
     "another gold answer": (lined(golds=["3"]), "another problem or gold answer of p0", False),
     "a card of other signals": (carded(signals={"text": 12, "logprob": 11}), "signals: logprob 11", True),

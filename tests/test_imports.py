@@ -688,11 +688,11 @@ def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: 
     [
         ('{"id": "sum", "answer": "4"}\n', "own.jsonl has no problem 'product'"),
         ('{"id": "sum", "answer": "4"}\n{"id": "produkt", "answer": "9"}\n', "did you mean produkt"),
-        ('{"id": "sum"}\n', "line 1: has the fields id; a row is an object"),
+        ('{"id": "sum"}\n', "line 1: has the fields id; a row needs an id"),
         ('{"answer": "4"}\n', "line 1: has the fields answer"),
         ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', and '4' in"),
         ('{"id": "sum", "answer": ""}\n', "line 1: "),
-        ("[1]\n", "row 1: is 1; a row is"),
+        ("[1]\n", "row 1: is 1; a row needs"),
         ("{oops\n", "line 1 is not JSON"),
         ("", "holds no rows"),
         (None, "no file of paths at"),

@@ -204,7 +204,7 @@ def stated(**values: Any) -> Callable[[Path], None]:
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "it is gone": lambda pool: (pool / packing.PACKED).unlink(),
     "paths.parquet": lambda pool: (pool / packing.PACKED).write_bytes((pool / packing.PACKED).read_bytes()[:-40]),
-    "what its token ids stand for": lambda pool: pq.write_table(
+    "the texts of its token ids": lambda pool: pq.write_table(
         pq.read_table(pool / packing.PACKED).replace_schema_metadata({}), pool / packing.PACKED
     ),
     "prefixes is": stated(prefixes=["5"]),
