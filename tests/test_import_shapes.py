@@ -699,7 +699,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "text is an object": (OWN, OWN | {"text": {"a": 1}}, "not a text"),
     "null among texts": (FOUR, FOUR | {"text": ["4", None]}, "a text is null"),
     "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "a lone surrogate"),
-    "no problem": (OWN, {"text": "4"}, "which problem it belongs to"),
+    "no problem": (OWN, {"text": "4"}, "no field identifies its problem"),
     "a list, no object": (OWN, ["4"], "not an object"),
     "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text 2"),
     "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, but other fields have an entry per path"),
@@ -712,17 +712,17 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "NaN": (OWN, OWN | {"logprobs": [-0.5, math.nan]}, "nan at token 2"),
     "minus infinity": (OWN, OWN | {"logprobs": [-math.inf]}, "-inf at token 1"),
     "null": (OWN, OWN | {"logprobs": [-0.5, None]}, "at token 2"),
-    "probabilities": (OWN, OWN | {"logprobs": [0.9]}, "no log-probability is above 0"),
+    "probabilities": (OWN, OWN | {"logprobs": [0.9]}, "a log-probability is at most 0"),
     "a word for numbers": (OWN, OWN | {"logprobs": "none"}, "logprobs is 'none', not a list"),
     "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree on the number of tokens: token_ids 2, logprob 1"),
     "a length that contradicts": (OWN, OWN | {"length": 3, "token_ids": [1, 2]}, "token_ids 2, length 3"),
-    "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never below 0"),
+    "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never negative"),
     "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, a sign"),
     "-9999 in the top": (with_logprobs(LP), with_logprobs(LP | {"top_logprobs": [{"token": "x", "logprob": -9999.0}]}), "-9999 at token 1"),
     "a top that is missing": (with_logprobs(LP), with_logprobs(LP, LP | {"top_logprobs": []}), "0 of the most likely"),
     "no choices": (CHAT, {"problem": SUM, "response": {"choices": []}, "error": "overloaded"}, "overloaded"),
     "a path twice": (OWN | {"trace_idx": 1}, OWN | {"trace_idx": 1}, "path 1 of problem .* twice, first in .*line 1"),
-    "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "an id of its own"),
+    "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "its own id"),
     "two golds of one problem": (OWN, OWN | {"gold": "5"}, "gold answer '5'"),
     "a gold answer that is none": (OWN, OWN | {"gold": "\\frac{1"}, "gold .* does not parse as an answer"),
     "a probe without position": (OWN, OWN | {"probes": [{"answer": "4"}]}, "position and answer"),
@@ -797,7 +797,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "Latin-1 in a cell": ("a.csv", "problem,text\n1,4\n1,caf\u00e9\n".encode("latin-1"), "line 3, is not UTF-8"),
     "semicolons": ("a.csv", b"problem;text\n1;4\n", "separated by ';'; use commas"),
     "tabs": ("a.csv", b"problem\ttext\n1\t4\n", "use commas"),
-    "no header": ("a.csv", b"1+1?,4\n2+2?,4\n", "nothing says which problem"),
+    "no header": ("a.csv", b"1+1?,4\n2+2?,4\n", "no field identifies its problem"),
     "one object in lines": ("a.jsonl", json.dumps(OWN, indent=1).encode(), "over many lines; name it .json"),
     "a number of many digits": ("a.jsonl", b'{"length": ' + b"9" * 5000 + b"}\n", "thousands of digits"),
     "a comma too many": ("a.json", b"[" + GOOD.strip() + b",]", "is not JSON"),
@@ -859,7 +859,7 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
         with pytest.raises(PathpruneError, match=words):
             read([file])
     (tmp_path / "self.jsonl").symlink_to("self.jsonl")
-    with pytest.raises(PathpruneError, match=r"is a link to 'self\.jsonl', and no file is there"):
+    with pytest.raises(PathpruneError, match=r"is a broken link to 'self\.jsonl'"):
         read([tmp_path / "self.jsonl"])
 
 

@@ -447,7 +447,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     "nothing at all": (list, {}, "no problem with paths"),
     "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' stands at"),
     "an id that is no name": (lambda: [problem(path(), id="..")], {}, "names a file"),
-    "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: neither its text nor its length"),
+    "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
     "given grades that are not there": (lambda: [problem(path())], {"grades": "given"}, "it has no grade"),
     "statistics of another length": (
@@ -546,7 +546,7 @@ def test_a_file_may_not_name_a_task_that_could_run_code(given: Callable[..., Poo
     pool = given(several())
     card = pool.folder / "pool.json"
     card.write_text(json.dumps(pool.about | {"grader": {"task": "lm_eval:evil.yaml,trust=true", "version": "1"}}))
-    with pytest.raises(PathpruneError, match="no pool may name"):
+    with pytest.raises(PathpruneError, match="which pools may not use"):
         _ = Where(Pool.open(pool.folder), None, "hf", "", None, None, 0).task
 
 
@@ -680,7 +680,7 @@ def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: 
     assert code == 0, said
     assert [pp.open_pool("consol").rows(p)["correct"].to_pylist() for p in ("7", "12")] == [[True, False], [True]]
     code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "without")
-    assert code == 2 and "a file of their own: --golds FILE" in " ".join(said.split())
+    assert code == 2 and "a separate file: --golds FILE" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tasks.benchmarks.files import Row, decoded, listed
 KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
-MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
+MOST_WHOLE = 1 << 30  # bytes of the largest unit read at once: a JSON document or a line
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 18
 UNZIPPED = {

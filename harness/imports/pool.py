@@ -113,9 +113,9 @@ class Pool:
         except OSError as error:
             raise unreadable(file, error) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise damaged(file, f"a line of it is no problem ({error})", AGAIN) from error
+            raise damaged(file, f"a line is not a problem ({error})", AGAIN) from error
         if not entries or len({e.problem.id for e in entries}) < len(entries):
-            raise damaged(file, "it has no problem, or one twice", AGAIN)
+            raise damaged(file, "it has no problems, or one of them twice", AGAIN)
         return {e.problem.id: e for e in entries}
 
     def best_n(self) -> int:
