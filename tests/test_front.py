@@ -185,8 +185,8 @@ def test_equal_state_is_one_record_in_every_process(value: str, here: FilePath) 
     ("identity", "says"),
     [
         ({"pruner": "logprob"}, "may not set pruner"),
-        ([1], "has to return a dictionary"),
-        ({"x": object}, "JSON cannot hold"),
+        ([1], "not a dictionary"),
+        ({"x": object}, "JSON cannot store"),
     ],
 )
 def test_an_identity_names_weights_and_nothing_of_ours(identity: Any, says: str, here: FilePath) -> None:
@@ -315,7 +315,7 @@ def test_a_module_of_that_name_that_is_imported_already_is_named(tmp_path: FileP
     done = run("import tasks, pathprune", tmp_path, "-c")
     assert (
         done.returncode != 0
-        and "tasks.py hides pathprune's own package 'tasks': rename it" in done.stderr.splitlines()[-1]
+        and "tasks.py shadows pathprune's package 'tasks': rename it" in done.stderr.splitlines()[-1]
     )
 
 

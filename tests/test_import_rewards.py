@@ -126,10 +126,7 @@ def test_what_cannot_rank_prefixes_says_why(reward: Rewards, says: str, tmp_path
 
 def test_a_prefix_before_the_first_step_has_no_score(tmp_path: Path) -> None:
     table = bench(imported(tmp_path, lambda i: [0.5, i / 4, 1 - i]), tmp_path, "recorded-reward,first", prefix=2)
-    assert (
-        "has its first score at 3 tokens, beyond the prefix of 2"
-        in table.failures["recorded-reward"][1]
-    )
+    assert "has its first score at 3 tokens, beyond the prefix of 2" in table.failures["recorded-reward"][1]
 
 
 def test_rewards_of_whole_paths_vote_on_finished_ones(tmp_path: Path) -> None:

@@ -459,7 +459,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     ),
     "a statistic of another name": (lambda: [problem(path(statistics={"logprop": np.zeros(3)}))], {}, "did you mean logprob"),
     "token ids below 0": (lambda: [problem(path(tokens=[1, -2]))], {}, "token ids are not whole numbers"),
-    "half a surrogate pair": (lambda: [problem(path("\ud800"))], {}, "half a surrogate pair"),
+    "half a surrogate pair": (lambda: [problem(path("\ud800"))], {}, "a lone surrogate"),
     "words and tokens": (lambda: [problem(path(), path(length=9))], {}, "give a tokenizer"),
     "an infinite reward": (lambda: [problem(path(rewards={"rm": float("inf")}))], {}, "reward 'rm' is not finite"),
 }  # fmt: skip
@@ -479,7 +479,7 @@ def test_bad_problems_are_skipped_and_listed(given: Callable[..., Pool]) -> None
     assert (
         pool.about["problems"] == 3
         and len(pool.about["skipped"]) == 1
-        and "half a surrogate" in pool.about["skipped"][0]
+        and "a lone surrogate" in pool.about["skipped"][0]
     )
 
 
@@ -591,7 +591,7 @@ def test_three_commands_from_a_file_to_a_leaderboard(here: Path, run_cli: Cli) -
         (("import", "nowhere.jsonl", "--name", "x"), "no file or folder at nowhere.jsonl"),
         (("import", "mine.jsonl", "--name", "x", "--map", "text"), "WHAT=FIELD"),
         (("import", "mine.jsonl", "--name", "x", "--tokenizer", "a", "--model", "b"), "leave out --tokenizer"),
-        (("export-pool", "--pool", "mine", "--out", "results"), "holds something else"),
+        (("export-pool", "--pool", "mine", "--out", "results"), "contains something else"),
         (("export-pool", "--pool", "mine", "--out", "new", "--private"), "--push"),
         (("leaderboard", "--pool", "mine", "--only", "x"), "leave out --only"),
         (("train", "stop", "--pool", "mine"), "has no token ids"),
