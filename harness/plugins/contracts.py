@@ -105,9 +105,7 @@ def _check_defaults(defaults: TaskDefaults, name: str) -> None:
 def _require(opened: Any, name: str, noun: str, members: tuple[str, ...]) -> None:
     article = "an" if noun == "engine" else "a"
     if inspect.isclass(opened):
-        raise PathpruneError(
-            f"{opened.__name__} is a class; pass {article} {noun}: {opened.__name__}(...)"
-        )
+        raise PathpruneError(f"{opened.__name__} is a class; pass {article} {noun}: {opened.__name__}(...)")
     missing = [m for m in members if member(opened, m, ABSENT, name) is ABSENT]
     if missing:
         contract = f"harness.api.{noun.capitalize()}"
