@@ -258,7 +258,7 @@ CASES: list[tuple[str, str]] = [
     ("bench --task p.jsonl --engine toy --pruner first", "give a model that can"),
     (f"check {' '.join(TOY)} linear-probe:checkpoint=/nonexistent", "no checkpoint at"),
     (f"export , {' '.join(TOY)} --out x", "no pruner given"),
-    ("leaderboard --results r\udcff", "no text in UTF-8"), (f"bench {' '.join(TOY)} --bank b\udcff", "no text in UTF-8"),
+    ("leaderboard --results r\udcff", "not UTF-8 text"), (f"bench {' '.join(TOY)} --bank b\udcff", "no text in UTF-8"),
     ("attention --n 1", "too small"), ("attention --task toy --engine toy", "engine hf"),
     ("convert nowhere.gguf out", "nowhere.gguf"), ("convert in.gguf file", "is a file"), ("convert in.gguf out --dtype float99", "did you mean"),
 ]  # fmt: skip

@@ -58,7 +58,7 @@ class Verb(click.Command):
 
         def once(args: list[str]) -> Any:
             if wrong := next((a for a in args if not is_utf8(a)), None):
-                raise click.UsageError(f"{shown(wrong)} is not valid UTF-8; give a name that is", ctx)
+                raise click.UsageError(f"{shown(wrong)} is not UTF-8 text; give a name that is", ctx)
             options, rest, order = parse(args)
             for param in order:
                 single = isinstance(param, click.Option) and not param.multiple and not param.count

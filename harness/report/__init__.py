@@ -46,7 +46,7 @@ class Method:
     key: str  # its record's key
     pool: Pool
     values: np.ndarray
-    spent: np.ndarray | None  # int [Q, N] tokens of each path, when the decision rule was the method's own
+    spent: np.ndarray | None  # int [Q, N] tokens of each path, if the method has its own decision rule
     checks: list[Cost]
     label_tokens: int | None  # one-off cost of its training labels; None: it has none, or they are not recorded
     errors: int
@@ -212,7 +212,7 @@ def groups_of(
     size = n or spec["n"]
     if size > spec["n"] or not record.lines:
         return
-    # Sorted: several processes append in any order, and resamples depend on it.
+    # Sorted, because processes append in any order, and resamples depend on the order.
     pool = Pool.from_record(record.header, dict(sorted(record.lines.items())), size)
     if problems is not None:
         pool = pool.subset([p for p in pool.problems if p in set(problems)])
