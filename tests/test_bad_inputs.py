@@ -234,7 +234,7 @@ CASES: list[tuple[str, str]] = [
     ("leaderboard --results r --keep 9", "fewer than --keep 9"),
     *((f"leaderboard {' '.join(READ)} --out {out}", says) for out, says in (
         ("x.pdf", "has to end in"), ("x", "has to end in"), ("folder.md", "is a folder"), ("file/x.md", "inside"),
-        ("notes.md", "no text in utf-8"), ("x.md --out x.md", "twice"),
+        ("notes.md", "not utf-8 text"), ("x.md --out x.md", "twice"),
     )),
     (f"leaderboard {' '.join(READ)} --part a-->", "marker name"), (f"leaderboard {' '.join(READ)} --vote brda", "did you mean borda?"),
     ("budgets --results r --cost token", "did you mean tokens?"), ("budgets --results r --metric vote", "did you mean voted?"),

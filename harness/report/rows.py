@@ -52,7 +52,7 @@ class Row:
     voted: Interval = NOTHING
     own_vote: tuple[str, Interval] | None = None
     tokens: Interval = NOTHING
-    cold_tokens: Interval | None = None  # if nothing that is read were shared; None: it reads no text, or not recorded
+    cold_tokens: Interval | None = None  # without shared reading of prompts; None: it reads no text, or not recorded
     saved: float = NAN
     saved_generated: float = NAN
     flops: float = NAN
