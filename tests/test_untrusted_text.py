@@ -199,7 +199,7 @@ os.kill(os.getpid(), 9)
 
 def test_where_no_process_can_be_locked_such_data_sets_are_refused(gym: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(PathpruneError, match="reasoning_gym:countdown runs answers as Python"):
+    with pytest.raises(PathpruneError, match="reasoning_gym:countdown evaluates answers as Python"):
         registry.task("reasoning_gym:countdown")
     task = registry.task("reasoning_gym:prime_factorization")
     problem = task.problems("test", 1)[0]
