@@ -224,7 +224,7 @@ CASES: list[tuple[str, str]] = [
         ("--prefixes ٣", "whole numbers"), ("--prefixes 48", "not between"), ("--bounds 0.9 0.1", "lower one first"), ("--bounds nan 1", "number"),
         ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "continuations is 1"), ("--labels file", "is a file"),
     )),
-    (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "learns nothing"),
+    (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "has no trainable parameters"),
     ("ablation rnk", "did you mean rank?"), (f"ablation transfer {' '.join(TOY)}", "--source"), (f"ablation rank --source toy {' '.join(TOY)}", "--source"),
     (f"check {' '.join(TOY)} frst", "did you mean first?"),
     # what is read
@@ -258,7 +258,7 @@ CASES: list[tuple[str, str]] = [
     ("bench --task p.jsonl --engine toy --pruner first", "give a model that can"),
     (f"check {' '.join(TOY)} linear-probe:checkpoint=/nonexistent", "no checkpoint at"),
     (f"export , {' '.join(TOY)} --out x", "no pruner given"),
-    ("leaderboard --results r\udcff", "not UTF-8 text"), (f"bench {' '.join(TOY)} --bank b\udcff", "no text in UTF-8"),
+    ("leaderboard --results r\udcff", "not UTF-8 text"), (f"bench {' '.join(TOY)} --bank b\udcff", "not UTF-8 text"),
     ("attention --n 1", "too small"), ("attention --task toy --engine toy", "engine hf"),
     ("convert nowhere.gguf out", "nowhere.gguf"), ("convert in.gguf file", "is a file"), ("convert in.gguf out --dtype float99", "did you mean"),
 ]  # fmt: skip

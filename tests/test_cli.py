@@ -225,7 +225,7 @@ def test_a_leaderboard_never_overwrites_another_file(run_cli: Run, folders: tupl
     notes = tmp_path / "notes.md"
     notes.write_text("mine")
     code, out = run_cli("leaderboard", "--results", str(tmp_path / "r"), "--keep", "2", "--out", str(notes))
-    assert code == 2 and "left alone" in out and notes.read_text() == "mine"
+    assert code == 2 and "was not changed" in out and notes.read_text() == "mine"
 
 
 def test_a_table_is_about_the_problems_that_were_asked_for(run_cli: Run, folders: tuple[str, ...]) -> None:

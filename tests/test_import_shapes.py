@@ -534,7 +534,7 @@ def test_k_is_one_for_all_paths_and_is_told(tmp_path: Path) -> None:
     rows = [{"problem": SUM, "text": "4", "top_logprobs": [[-0.5, -1.0][:k] for _ in range(3)]} for k in (2, 1)]
     reading = read([write(tmp_path, *rows)], skip_bad=True)
     assert [len(problem.paths) for problem in reading] == [1] and reading.mapping["top_k"] == "2"
-    assert "line 2" in reading.skipped[0] and "1 of the most likely" in reading.skipped[0]
+    assert "line 2" in reading.skipped[0] and "1 most likely tokens" in reading.skipped[0]
 
 
 def test_what_is_mapped_is_read_from_there(tmp_path: Path) -> None:
@@ -701,7 +701,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "a lone surrogate"),
     "no problem": (OWN, {"text": "4"}, "no field identifies its problem"),
     "a list, no object": (OWN, ["4"], "not an object"),
-    "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text 2"),
+    "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text has 2"),
     "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, but other fields have an entry per path"),
     "a grade that is none": (OWN, OWN | {"correct": 0.5}, "not right or wrong"),
     "a length that is none": (OWN, OWN | {"length": -3}, "not a whole number"),
@@ -717,9 +717,9 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree on the number of tokens: token_ids 2, logprob 1"),
     "a length that contradicts": (OWN, OWN | {"length": 3, "token_ids": [1, 2]}, "token_ids 2, length 3"),
     "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never negative"),
-    "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, a sign"),
+    "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, which marks"),
     "-9999 in the top": (with_logprobs(LP), with_logprobs(LP | {"top_logprobs": [{"token": "x", "logprob": -9999.0}]}), "-9999 at token 1"),
-    "a top that is missing": (with_logprobs(LP), with_logprobs(LP, LP | {"top_logprobs": []}), "0 of the most likely"),
+    "a top that is missing": (with_logprobs(LP), with_logprobs(LP, LP | {"top_logprobs": []}), "0 most likely tokens"),
     "no choices": (CHAT, {"problem": SUM, "response": {"choices": []}, "error": "overloaded"}, "overloaded"),
     "a path twice": (OWN | {"trace_idx": 1}, OWN | {"trace_idx": 1}, "path 1 of problem .* twice, first in .*line 1"),
     "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "its own id"),
@@ -775,9 +775,9 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "no Parquet": ("a.parquet", GOOD, "damaged or truncated"),
     "cut Parquet": ("a.parquet", PARQUET, "damaged or truncated"),
     "no zip": ("a.eval", GOOD, "damaged or truncated"),
-    "empty": ("a.jsonl", b"", "holds no rows"),
-    "white space": ("a.json", b" \n\n", "holds no rows"),
-    "header alone": ("a.csv", b"problem,text\n", "holds no rows"),
+    "empty": ("a.jsonl", b"", "has no rows"),
+    "white space": ("a.json", b" \n\n", "has no rows"),
+    "header alone": ("a.csv", b"problem,text\n", "has no rows"),
     "unknown ending": ("a.txt", GOOD, "unknown kind of file '.txt'"),
     "Parquet in gz": ("a.parquet.gz", GOOD, "gunzip"),
     "not JSON": ("a.json", b'{"problem": ', "is not JSON"),
@@ -786,7 +786,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "nested too deep": ("a.json", b"[" * 100_000, "nested too deeply"),
     "not JSON in a line": ("a.jsonl", GOOD + b"{oops\n", "line 2 is not JSON"),
     "too deep in a line": ("a.jsonl", GOOD + b'{"a":' * 100_000 + b"\n", "line 2 is nested too deeply"),
-    "a field twice": ("a.jsonl", GOOD + b'{"text": "a", "text": "b"}\n', "line 2 is not JSON: the field 'text' stands twice"),
+    "a field twice": ("a.jsonl", GOOD + b'{"text": "a", "text": "b"}\n', "line 2 is not JSON: the field 'text' appears twice"),
     "not UTF-8": ("a.jsonl", GOOD + b'{"text": "\xff"}\n', "line 2: is not UTF-8"),
     "not UTF-8 in a cell": ("a.csv", b"problem,text\n1,\xff\n", "is not UTF-8"),
     "an open quote": ("a.csv", b'problem,text\n1,"4', "not CSV"),
@@ -803,7 +803,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "a comma too many": ("a.json", b"[" + GOOD.strip() + b",]", "is not JSON"),
     "a line cut short": ("a.jsonl", GOOD + GOOD[:30], "line 2 is not JSON"),
     "NUL in a file": ("a.csv", b"problem,text\n1,a\x00b\n", "is a binary file"),
-    "one column twice": ("a.csv", b"text,text\n1,4\n", "two columns of one name"),
+    "one column twice": ("a.csv", b"text,text\n1,4\n", "two columns with the same name"),
 }  # fmt: skip
 
 
@@ -829,7 +829,7 @@ def linked_folder(folder: Path) -> None:
 # What else stands in a folder with a good file, and what is said of it; "" where it is nothing wrong.
 FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "one bad file": (lambda folder: (folder / "b.jsonl").write_text("{oops"), "b.jsonl, line 1 is not JSON"),
-    "one empty file": (lambda folder: (folder / "b.jsonl").touch(), "b.jsonl holds no rows"),
+    "one empty file": (lambda folder: (folder / "b.jsonl").touch(), "b.jsonl has no rows"),
     "a link to nothing": (linked, "b.jsonl is a broken link to 'nowhere'"),
     "a link to a folder": (linked_folder, "more links to a folder, which is not followed"),
     "a link in a circle": (lambda folder: (folder / "self").symlink_to(folder), ""),
@@ -971,7 +971,7 @@ def test_whatever_stands_in_a_row_is_read_or_is_one_line(tmp_path: Path, name: s
 
 def test_a_file_that_is_cut_short_is_no_bad_row(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD * 2000, mtime=0)[:-40])
-    with pytest.raises(PathpruneError, match="cut short"):
+    with pytest.raises(PathpruneError, match="truncated"):
         list(read([tmp_path / "a.jsonl.gz"], skip_bad=True))
 
 

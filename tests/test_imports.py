@@ -445,7 +445,7 @@ def test_letters_are_graded_as_letters(given: Callable[..., Pool]) -> None:
 BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str]] = {
     "no paths": (lambda: [problem()], {}, "line p: the problem has 0 paths"),
     "nothing at all": (list, {}, "no problem with paths"),
-    "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' stands at"),
+    "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' is also at"),
     "an id that is no name": (lambda: [problem(path(), id="..")], {}, "names a file"),
     "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
@@ -690,11 +690,11 @@ def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: 
         ('{"id": "sum", "answer": "4"}\n{"id": "produkt", "answer": "9"}\n', "did you mean produkt"),
         ('{"id": "sum"}\n', "line 1: has the fields id; a row needs an id"),
         ('{"answer": "4"}\n', "line 1: has the fields answer"),
-        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', and '4' in"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', but '4' in"),
         ('{"id": "sum", "answer": ""}\n', "line 1: "),
         ("[1]\n", "row 1: is 1; a row needs"),
         ("{oops\n", "line 1 is not JSON"),
-        ("", "holds no rows"),
+        ("", "has no rows"),
         (None, "no file of paths at"),
     ],
 )  # fmt: skip

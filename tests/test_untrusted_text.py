@@ -308,7 +308,7 @@ LINES: dict[str, tuple[str | bytes, str]] = {
     "surrogate in id": (r'{"id": "\udfff", "problem": "a", "answer": "1"}', "line 1: id holds"),
     "deep": (DEEP, "line 1 is nested too deeply"),
     "5,000 digits": ('{"problem": "a", "answer": ' + "9" * 5000 + "}", "line 1 has an integer with thousands of digits"),
-    "field twice": ('{"problem": "a", "problem": "b", "answer": "1"}', "line 1 .* field 'problem' stands twice"),
+    "field twice": ('{"problem": "a", "problem": "b", "answer": "1"}', "line 1 .* field 'problem' appears twice"),
     "infinite": ('{"problem": "a", "answer": Infinity}', "line 1: answer is inf"),
     "yes": ('{"problem": "a", "answer": true}', "line 1: answer is True"),
     "problem is a list": ('{"problem": ["a"], "answer": "1"}', "line 1: problem is .'a'., not a text"),

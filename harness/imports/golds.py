@@ -55,7 +55,7 @@ class Golds:
             _put(by_id, name, stated)
             _put(by_prompt, stated.prompt, stated)
         if not by_id and not by_prompt:
-            raise PathpruneError(f"{found[0].name} holds no rows; {WANTS}")
+            raise PathpruneError(f"{found[0].name} has no rows; {WANTS}")
         return cls(found[0], by_id, by_prompt)
 
     @property
