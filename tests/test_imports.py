@@ -389,7 +389,7 @@ def test_problems_with_fewer_paths_are_left_out_by_name(
     assert set(table.group.pool.problems) == {"p0", "p1", "p2", "p3", "many"} and table.group.pool.n == 4
     assert any("1 problems that have fewer than 4 paths (few)" in line for line in tables.notes(table.group))
     assert len(bench(pool, tmp_path, n=1).group.pool.problems) == 6
-    with pytest.raises(PathpruneError, match="at most 6 paths of a problem"):
+    with pytest.raises(PathpruneError, match="at most 6 paths per problem"):
         bench(pool, tmp_path, n=7)
 
 

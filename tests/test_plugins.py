@@ -951,7 +951,7 @@ def test_slots_tell_objects_apart(slots: Any) -> None:
         (lambda c, p: c.charge(pp.Cost(probed=1), 0), "not to 0"),
         (
             lambda c, p: c.engine.force(p, "answer", -1),
-            r"check.engine.force\(\): max_tokens is a whole number from 1 to 1,048,576, not -1",
+            r"check.engine.force\(\): max_tokens has to be an integer from 1 to 1,048,576, not -1",
         ),
         (lambda c, p: c.engine.force(p, "answer", 2.0), "max_tokens is a whole number"),
         (lambda c, p: c.engine.force(p, "answer", 10**9), "not 1000000000"),

@@ -210,7 +210,7 @@ def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
             code, out = run_cli(verb, "--results", str(root), "--only", only)
             assert code == 2 and says in out.replace("\n", " ") and "Traceback" not in out, (verb, only, out)
     code, out = run_cli("findings", "--results", str(root), "--only", "seed=0")
-    assert code == 2 and "names 2 tables" in out.replace("\n", " ")
+    assert code == 2 and "selects 2 tables" in out.replace("\n", " ")
 
 
 def test_reports_need_no_runner_and_no_weights() -> None:
