@@ -959,7 +959,10 @@ def test_slots_tell_objects_apart(slots: Any) -> None:
         (lambda c, p: c.engine.force("ab", "answer", 1), "paths has to be a list of Path, not 'ab'"),
         (lambda c, p: c.engine.probe([None]), r"check.engine.probe\(\): paths has to be a list of Path"),
         (lambda c, p: c.engine.trace(3, len), r"check.engine.trace\(\): paths has to be a list of Path"),
-        (lambda c, p: reader(c).generate(["w1"], -5), r"check.reader\(\).generate\(\): max_tokens has to be an integer"),
+        (
+            lambda c, p: reader(c).generate(["w1"], -5),
+            r"check.reader\(\).generate\(\): max_tokens has to be an integer",
+        ),
         (lambda c, p: reader(c).generate(["w1"], 5, n=0), "n has to be an integer"),
         (lambda c, p: reader(c).generate("w1", 5), "prompts has to be a list of texts"),
         (lambda c, p: reader(c).choices(["w1"], ["w2", "w3"], ["1"]), "1 prompts and 2 texts"),
