@@ -1,6 +1,6 @@
-"""pathprune: compare path pruners on the same sampled paths, at matched cost, with intervals.
+"""pathprune: compare path pruners on the same sampled paths, at matched cost, with confidence intervals.
 
-This package re-exports the Python front; the machinery is in ``harness``, methods in ``pruners``, problems in ``tasks``.
+This package re-exports the Python API. The implementation is in ``harness``, the methods in ``pruners``, the problems in ``tasks``.
 """
 
 from importlib import import_module
@@ -110,7 +110,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What ``__all__`` names, imported when it is first used: the command line starts without all of it."""
+    """Import a name in ``__all__`` on first use, which keeps the command line's start fast."""
     if name not in __all__:
         raise AttributeError(f"module 'pathprune' has no attribute {name!r}")
     value = getattr(import_module(HOMES.get(name, "harness.api")), name)

@@ -1,4 +1,4 @@
-"""``python -m pathprune`` and the console script: the command line, with our own packages whatever lies in the working folder."""
+"""``python -m pathprune`` and the console script: the command line, protected against modules in the working folder."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from harness import cli
 
 
 def main() -> None:
-    """Run the command line and leave; Ctrl-C while Python tidies up is no news."""
+    """Run the command line and exit; Ctrl-C during Python's own shutdown is ignored."""
     sys.modules[
         "__main__"
     ].__spec__ = None  # by its path, processes that are spawned import this file; by its name they do not

@@ -1,4 +1,4 @@
-"""Modules that were loaded from a file by name, for processes that start beside this one: what is sent there names its module."""
+"""Lets spawned processes import modules that were loaded from a file, since objects are pickled by module name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-VARIABLE = "PATHPRUNE_PLUGIN_FILES"  # in the environment, which such processes inherit
+VARIABLE = "PATHPRUNE_PLUGIN_FILES"  # environment variable, inherited by spawned processes
 PREFIX = "pathprune_plugin_"
 
 
 def tell_children(module: str, file: Path) -> None:
-    """Let processes that are spawned from now on import ``module`` from ``file``."""
+    """Let processes spawned from now on import ``module`` from ``file``."""
     os.environ[VARIABLE] = json.dumps(_files() | {module: str(file)})
 
 
 class Finder:
-    """Finds what ``tell_children`` told in the process that started this one."""
+    """Finds the modules that ``tell_children`` registered in the parent process."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -31,7 +31,7 @@ class Finder:
 
 
 def listen() -> None:
-    """Find such modules here, once."""
+    """Install the finder in this process, once."""
     if VARIABLE in os.environ and Finder not in sys.meta_path:
         sys.meta_path.append(Finder)
 

@@ -1,4 +1,4 @@
-"""Our packages have plain names: a user's own ``tasks.py`` in the working folder must not stand in for ours."""
+"""Guards against shadowing: our packages have plain names, and a user's ``tasks.py`` must not replace ours."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def ours() -> None:
-    """Import our packages where another module of the same name comes first on the path; a warning names that module.
+    """Import our packages even if another module of the same name comes first on the path; a warning names that module.
 
     Raises:
-        ImportError: another module of that name is imported already, so that ours cannot be.
+        ImportError: another module of that name is already imported.
     """
     for name in PACKAGES:
         loaded = sys.modules.get(name)
         if loaded is not None:
             if not _is_ours(name, getattr(loaded, "__file__", None)):
                 raise ImportError(
-                    f"{getattr(loaded, '__file__', name)} hides pathprune's own package {name!r}: rename it, or import pathprune first"
+                    f"{getattr(loaded, '__file__', name)} shadows pathprune's package {name!r}: rename it, or import pathprune first"
                 )
             continue
         found = importlib.util.find_spec(name)
@@ -39,16 +39,16 @@ def ours() -> None:
 
 
 def stand_in(error: BaseException) -> str | None:
-    """A file that was imported in place of a library or a module of Python of the same name, if that may be why ``error`` came."""
+    """The file that shadows a library or a standard module of the same name, if that may have caused ``error``."""
     modules = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if isinstance(error, ImportError | AttributeError):  # it lacks something that the library has
+    if isinstance(error, ImportError | AttributeError):  # the shadowing module lacks a name of the library
         modules += [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
     named = {str(m.get("__name__")): str(m.get("__file__")) for m in modules if m.get("__file__")}
     return next((file for name, file in named.items() if _hides(name, file)), None)
 
 
 def _hides(name: str, file: str) -> bool:
-    """Does a module lie outside of where the library of its name is installed?"""
+    """Is a module outside the folders in which a library of its name would be installed?"""
     if "." in name:
         return False
     real = Path(file).resolve()
@@ -60,7 +60,7 @@ def _hides(name: str, file: str) -> bool:
 
 @cache
 def _homes() -> tuple[Path, ...]:
-    """Where Python's own modules and installed libraries lie."""
+    """The folders of Python's standard modules and installed libraries."""
     return tuple(Path(sysconfig.get_path(home)).resolve() for home in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -69,7 +69,7 @@ def _is_ours(name: str, file: str | None) -> bool:
 
 
 def _load(name: str) -> None:
-    """Import a package of ours from beside this one."""
+    """Import one of our packages from the folder next to this one."""
     spec = PathFinder.find_spec(name, [str(ROOT)])
     if spec is None or spec.loader is None:
         raise ImportError(f"pathprune is damaged: its package {name!r} is not at {ROOT}; reinstall it")

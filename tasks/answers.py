@@ -1,9 +1,9 @@
-"""Answers: what a model's text says, its canonical form for votes, and whether it equals the gold answer.
+"""Answers: extraction from a model's text, the canonical form for votes, and comparison with the gold answer.
 
-Six sources are read, in this order, and only outside the model's thinking: the last ``\\boxed{...}`` (with those that "or", "and"
-or a comma join to it; one that a question mark follows is a guess), the last JSON ``"answer"`` field, the last ``<answer>``
+Six sources are read, in this order, and only outside the model's thinking: the last ``\\boxed{...}`` (including boxes joined to it
+by "or", "and" or a comma; a box before a question mark is a guess), the last JSON ``"answer"`` field, the last ``<answer>``
 tag, the last line of the form ``#### 42``, and the last "the answer is ..." sentence or "Answer" heading. A remark on an answer
-("this answer is unique") is none. A bare last number is never taken for an answer, and no answer is an empty text.
+("this answer is unique") is not an answer. A bare last number is never taken as an answer, and an answer is never empty.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tasks.spoken import spoken
 
 __all__ = ["canonical", "choice", "equivalent", "extract", "spoken", "usual"]
 
-LONGEST = 5000  # characters of a sentence's answer; what stands behind them is not read
-MOST = 50  # answer sentences that are read, from the last
+LONGEST = 5000  # characters of a sentence's answer; the rest is not read
+MOST = 50  # answer sentences that are read, counted from the last
 
-# Patterns read whole paths, so none may take more than linear time: repetitions that cannot help by giving back do not (``++``).
+# Patterns read whole paths and have to run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
 _BRACE = re.compile(
     r"""(?P<box>(?:\\(?:boxed|fbox)\s*\{|<\|begin_of_box\|>))|(?P<boxed><\|end_of_box\|>)
     |\\(?:boxed|fbox)\s*(?P<word>[-+]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?|\\pi(?![a-z])|(?<=\s)[A-Za-z](?=\s?(?:\$|\\\)|\.?$)))
@@ -80,7 +80,7 @@ _LETTER_ALONE = re.compile(r"^(?:option|choice)?[*_\s(\[$]*([A-Z])[)\].*_\s$]*$"
 
 
 def extract(text: str) -> str | None:
-    """The answer as written, or None."""
+    """The answer in a text as written, or None without one."""
     reply = spoken(text)
     if reply is None:
         return None
@@ -91,19 +91,19 @@ def extract(text: str) -> str | None:
 
 
 def usual(text: str) -> str | None:
-    """The canonical form of what a text answers in one of the usual ways; None where it answers nothing."""
+    """The canonical form of the answer that a text states in a common form; None without one."""
     answer = extract(text)
     return None if answer is None else canonical(answer)
 
 
 def _says(answer: str) -> bool:
-    """Whether something is left of an answer without its decoration."""
+    """Whether an answer is non-empty without its decoration."""
     return len(answer) > LONGEST or bool(tidy(answer))
 
 
 def choice(text: str, letters: str = "ABCD") -> str | None:
-    """The chosen letter of a multiple-choice answer, or None: JSON field, box, tag, answer sentence, else "Option C is correct"
-    or a letter that stands alone."""
+    """The chosen letter of a multiple-choice answer, or None. Sources are JSON field, box, tag and answer sentence, then "Option C is
+    correct" or a letter by itself."""
     reply = spoken(text)
     if reply is None:
         return None
@@ -124,22 +124,22 @@ def _letter(answer: str, letters: str, anycase: bool) -> str | None:
         plain = plain.upper()
     one = f"[{re.escape(letters)}]"
     if re.match(rf"\(?{one}\)?\s*(?:(?:and|or|&|/)\s*\(?{one}\b|,\s*\(?{one}\)?$)", plain):
-        return None  # two letters are no choice
+        return None  # two letters are not a choice
     match = re.match(rf"\(?({one})(?![A-Za-z0-9'’]|-\w|\s*[=+^])", plain)
     return match[1] if match else None
 
 
 def _letters_alone(reply: str) -> list[str]:
-    """The letter that a reply says is right, or that is all of its last line."""
+    """The letter that a reply calls right, or that makes up its whole last line."""
     said = [match[1] for match in _LETTER_IS_RIGHT.finditer(reply)]
     last = reply.rstrip().rpartition("\n")[2][-80:]
     return said or [match[1] for match in [_LETTER_ALONE.match(last)] if match]
 
 
 def _boxes(reply: str) -> list[str]:
-    """The contents of all balanced boxes, ``\\boxed 5`` included, in the order they end; of nested ones the inner."""
-    boxes: list[tuple[int, int, str]] = []  # where a box begins and ends, and what is in it
-    # For each open brace, if it opens a box: where the box begins, where its content does, and how many boxes end before it.
+    """The contents of all balanced boxes, ``\\boxed 5`` included, in the order of their ends; of nested boxes, the inner one."""
+    boxes: list[tuple[int, int, str]] = []  # (start, end, content)
+    # For each open brace that opens a box: start of the box, start of its content, and number of boxes that end before it.
     opened: list[tuple[int, int, int] | None] = []
     for match in _BRACE.finditer(reply):
         if match["word"]:
@@ -154,7 +154,7 @@ def _boxes(reply: str) -> list[str]:
 
 
 def _together(reply: str, boxes: list[tuple[int, int, str]]) -> list[str]:
-    """What boxes hold; boxes with only "or", "and" or a comma between them are one answer."""
+    """The contents of boxes; boxes separated only by "or", "and" or a comma are joined to one answer."""
     answers: list[str] = []
     for i, (start, _, content) in enumerate(boxes):
         if answers and start - boxes[i - 1][1] < 40 and _BETWEEN_BOXES.fullmatch(reply, boxes[i - 1][1], start):
@@ -166,7 +166,7 @@ def _together(reply: str, boxes: list[tuple[int, int, str]]) -> list[str]:
 
 def _fields(reply: str) -> list[str]:
     """The values of all JSON answer fields. Models rarely escape LaTeX, so ``\\f`` is a backslash and an f."""
-    if '\\"' in reply and not re.search(r'(?<!\\)"', reply):  # JSON as it stands in a text of JSON
+    if '\\"' in reply and not re.search(r'(?<!\\)"', reply):  # JSON escaped inside a JSON string
         reply = reply.replace('\\"', '"')
     values = []
     for match in _JSON.finditer(reply):
@@ -179,7 +179,7 @@ def _fields(reply: str) -> list[str]:
 
 
 def _tags(reply: str) -> list[str]:
-    """What stands in ``<answer>`` tags: of a sentence there, its answer."""
+    """The contents of ``<answer>`` tags; of a sentence in a tag, its answer."""
     return [(_sentences(tagged) or [tagged])[-1] for match in _TAGGED.finditer(reply) if (tagged := match[1].strip())]
 
 
@@ -189,7 +189,7 @@ def _hashes(reply: str) -> list[str]:
 
 
 def _sentences(reply: str) -> list[str]:
-    """What follows "answer is" or "answer:" up to the end of the sentence; words count only where nothing else is said."""
+    """The text after "answer is" or "answer:" up to the end of the sentence; words count only if nothing else does."""
     formulas, words = [], []
     marks = list(_MARK.finditer(reply))[-MOST:]
     ends = [*(m.start() for m in marks), len(reply)][1:]
@@ -229,7 +229,7 @@ def _sentence(region: str) -> str:
 
 
 def _listed(line: str) -> str:
-    """A line up to the first comma behind which something else than more of a list is said."""
+    """A line up to the first comma that does not continue a list."""
     parts = re.split(r"(,\s+)", line)
     if len(parts) < 3:
         return line

@@ -1,4 +1,4 @@
-"""When two written answers are equal: one canonical string for a vote, and a comparison with the gold answer.
+"""Equality of written answers: a canonical string for votes, and a comparison with the gold answer.
 
 An answer is brought to one notation (``tasks.notation``), read as a value (``tasks.values``) whose formulas are trees
 (``tasks.formulas``), and compared by what kind of value it is:
@@ -22,12 +22,12 @@ a ratio, a base        as written: ``6:4`` is not ``3:2``, ``1010_2`` is not 10
 words, all else        as texts; words without case
 =====================  ============================================================================================
 
-What can be read in two ways is a text, since a wrong acceptance is worse than a refusal. A vote keeps what a grade needs,
-except for units and degrees.
+An ambiguous answer is treated as a text, because wrong acceptance is worse than refusal. The canonical form for votes keeps all that
+grading needs, except for units and degrees.
 
-A model writes anything, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the reader of formulas 300 of
-them, nothing is computed that may need more than 4,000 digits, and reading and comparing take ``SECONDS`` of a processor each,
-by an alarm. Beyond a bound an answer is its text.
+Models write arbitrary text, so all work on an answer is bounded: patterns see ``LONGEST`` characters, the formula parser 300 of
+them, nothing is computed that may need more than 4,000 digits, and parsing and comparing take at most ``SECONDS`` of CPU time
+each, enforced by an alarm. Beyond a bound, an answer is treated as its text.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ from tasks.limits import LateError, within
 from tasks.notation import flat, percent, tidy, unit
 from tasks.values import FLIPPED, Beside, Formula, Items, Matrix, Named, Relation, Union, Value, Words, value
 
-SECONDS = 0.5  # of a processor, for one answer's canonical form, and for one comparison
+SECONDS = 0.5  # CPU time for one answer's canonical form, and for one comparison
 LONGEST = 1000  # characters; a longer answer is a text
 HUNDRED = Node("number", Fraction(100))
 PAIRS = 400  # pairs of items that are compared as formulas
 
 
-_ends: ContextVar[float] = ContextVar("_ends")  # of the processor's time, when that for the answer at hand is up
+_ends: ContextVar[float] = ContextVar("_ends")  # CPU time at which the current answer's limit is reached
 
 
 def _start() -> None:
-    """Let the time for one answer run from here."""
+    """Start the time limit for one answer."""
     _ends.set(time.process_time() + SECONDS)
 
 
 @cache
 def _load() -> None:
-    """Load what computes, which counts for no answer."""
+    """Import the computer algebra libraries, outside of any answer's time limit."""
     began = time.process_time()
     formulas.simplest(formulas.read(r"\frac{1}{1+\sqrt{2}}+x"))
     formulas.same(formulas.read(r"\sqrt{2}"), formulas.read("2^{x}"))
@@ -73,9 +73,11 @@ def _load() -> None:
 
 @contextmanager
 def _timed() -> Iterator[None]:
-    """Raise ``LateError`` in the block when the time for this answer is up, and again until the block ends."""
+    """Raise ``LateError`` in the block when this answer's time is up, repeatedly until the block ends."""
     if threading.current_thread() is not threading.main_thread():
-        raise PathpruneError("formulas are compared under a time limit, which needs the main thread: grade there")
+        raise PathpruneError(
+            "formulas are compared under a time limit, which works only in the main thread: grade there"
+        )
     _load()
     if (left := _ends.get() - time.process_time()) <= 0:
         raise LateError
@@ -84,9 +86,9 @@ def _timed() -> Iterator[None]:
 
 
 def canonical(answer: str) -> str:
-    """One string for all ways to write an answer; it is its own canonical form.
+    """The canonical form of an answer: equal answers give the same string, and the function is idempotent.
 
-    A formula that is not simplified within ``SECONDS`` keeps its text, normalised for white space.
+    A formula that cannot be simplified within ``SECONDS`` keeps its text, with white space normalised.
     """
     return _canonical(answer)
 
@@ -159,7 +161,7 @@ def _listed(said: Items) -> str:
 
 
 def _keeps_name(said: Named) -> bool:
-    """A curve is its equation, and so are numbers whose names do not stand in the usual order."""
+    """Whether names are part of the answer: for a curve, and for numbers whose names are not in the usual order."""
     if "," in said.name:
         return sorted(said.name.split(",")) != said.name.split(",")
     return (
@@ -194,12 +196,13 @@ def _simplest(said: Formula) -> str:
 
 
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether an answer equals the gold answer, as the module's policy says.
+    """Whether an answer equals the gold answer, by the module's policy.
 
-    More than ``SECONDS`` to compare counts as not equal. What is one vote is one grade, but for two units that differ.
+    A comparison that exceeds ``SECONDS`` counts as unequal. Answers with the same canonical form get the same grade, except for
+    different units.
 
     Raises:
-        PathpruneError: formulas are to be compared in another thread than the main one.
+        PathpruneError: formulas would be compared outside the main thread.
     """
     if len(gold) > LONGEST or len(answer) > LONGEST:
         return flat(gold) == flat(answer)
@@ -233,7 +236,7 @@ _OPTION = re.compile(
 
 
 def _option(letter: str, text: str) -> bool:
-    """Whether a text is the option of that letter with what stands there: ``C) Arnold``, ``Option C``."""
+    """Whether a text names an option by letter, possibly followed by its content: ``C) Arnold``, ``Option C``."""
     if len(letter) != 1 or not letter.isupper():
         return False
     named = _OPTION.fullmatch(re.sub(r"\\text(?:bf)?\b|[{}$*]", "", text).strip())
@@ -251,7 +254,7 @@ def _meet(gold: str, answer: str, first: Value, second: Value) -> bool:
 
 
 def _decimal_comma(number: Value, text: str) -> bool:
-    """Whether a text is a number's with a comma for its point: a reading only beside one number, and if it is no thousand."""
+    """Whether a text is the number with a decimal comma; tried only against a single number, and not for thousands."""
     text = text.replace("{,}", ",").strip("$ ")
     match = re.fullmatch(r"([-+]?)(\d{1,3}(?:\.\d{3})+|\d+),(\d+)", text)
     if not match or not isinstance(number, Formula) or re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+", text):
@@ -260,7 +263,7 @@ def _decimal_comma(number: Value, text: str) -> bool:
 
 
 def _units_meet(gold: str, answer: str) -> bool:
-    """Two units that are known and not the same never meet."""
+    """Whether units are compatible: two known, different units are not."""
     one, other = unit(gold), unit(answer)
     return one == other or not (one in _UNITS and other in _UNITS)
 
@@ -286,7 +289,7 @@ def _numbers_meet(gold: str, answer: str, first: Fraction, second: Fraction) -> 
 
 
 def _rounded(exact: Fraction, given: Fraction) -> bool:
-    """Whether a decimal of at least six places is that of a fraction without end, rounded or cut."""
+    """Whether a decimal of at least six places is a non-terminating fraction, rounded or truncated."""
     if _finite(exact) or not _finite(given):
         return False
     places = next(k for k in range(2 * formulas.DIGITS) if 10**k % given.denominator == 0)
@@ -294,7 +297,7 @@ def _rounded(exact: Fraction, given: Fraction) -> bool:
 
 
 def _finite(number: Fraction) -> bool:
-    """Whether a number has finitely many decimals."""
+    """Whether a number has a finite decimal expansion."""
     rest = number.denominator
     for prime in (2, 5):
         while rest % prime == 0:
@@ -303,7 +306,7 @@ def _finite(number: Fraction) -> bool:
 
 
 def same(first: Value, second: Value) -> bool:
-    """Whether two values are one, whatever names they are given."""
+    """Whether two values are equal, regardless of their names."""
     if first == second:
         return True
     if isinstance(first, Beside) or isinstance(second, Beside):
@@ -382,7 +385,7 @@ def _named(first: Value, second: Value) -> bool:
 
 
 def _solved(named: Named, equation: Relation) -> bool:
-    """Whether an equation says the same as one of its letters equal to a formula."""
+    """Whether an equation is equivalent to a formula for one of its letters."""
     nodes = [s.node for s in equation.sides if isinstance(s, Formula)]
     assert isinstance(named.value, Formula)
     if len(nodes) != 2 or named.name not in formulas.symbols(_minus(*nodes)):
@@ -436,7 +439,7 @@ def _items(first: Value, second: Value) -> bool:
 
 
 def _assigned(assigned: Items, ordered: Items) -> bool:
-    """Whether ``x = 2, y = 3`` says ``(2, 3)``."""
+    """Whether assignments such as ``x = 2, y = 3`` equal a tuple such as ``(2, 3)``."""
     if ordered.left != "(" or not all(isinstance(p, Named) for p in assigned.parts):
         return False
     by_name = sorted((p for p in assigned.parts if isinstance(p, Named)), key=lambda p: p.name)
@@ -446,7 +449,7 @@ def _assigned(assigned: Items, ordered: Items) -> bool:
 
 
 def _unordered(first: tuple[Value, ...], second: tuple[Value, ...]) -> bool:
-    """Whether each value of one side is on the other."""
+    """Whether each value of one side equals a value of the other."""
     shared = set(first) & set(second)
     ones, others = [v for v in first if v not in shared], [v for v in second if v not in shared]
     if len(ones) * len(others) > PAIRS:
@@ -471,7 +474,7 @@ _LINE: Piece = (_MINUS_OO, False, _OO, False)
 
 
 def real(said: Value) -> list[Piece] | None:
-    """The intervals that an answer stands for, in order; None where it stands for none."""
+    """The real intervals that an answer denotes, in order; None if it denotes none."""
     if isinstance(said, Words):
         return [_LINE] if said.text == r"\mathbb{R}" else [] if said.text == r"\emptyset" else None
     if isinstance(said, Relation):
@@ -516,7 +519,7 @@ def _pieces_of_items(said: Items) -> list[Piece] | None:
 
 
 def _solutions(said: Relation) -> list[Piece] | None:
-    """``3 < x \\le 5`` as an interval: one letter between or beside what does not hold it."""
+    """A relation such as ``3 < x \\le 5`` as intervals; it needs one letter, bounded by terms without it."""
     sides, signs = _oriented(said)
     letters = [i for i, s in enumerate(sides) if isinstance(s, Formula) and s.node.kind == "symbol"]
     if not all(isinstance(s, Formula) for s in sides) or len(sides) > 3 or not letters:
@@ -536,7 +539,7 @@ def _solutions(said: Relation) -> list[Piece] | None:
 
 
 def _oriented(said: Relation) -> tuple[list[Value], list[str]]:
-    """Sides and signs from the smaller to the larger."""
+    """Sides and signs, ordered from the smaller to the larger side."""
     if set(said.signs) <= {">", r"\ge"}:
         return list(reversed(said.sides)), [FLIPPED[s] for s in reversed(said.signs)]
     return list(said.sides), list(said.signs)
@@ -550,7 +553,7 @@ def _at(node: Node) -> float:
 
 
 def _ordered(pieces: list[Piece]) -> list[Piece] | None:
-    """Pieces in order, those that touch joined."""
+    """Pieces in order, with adjacent ones merged."""
     if len(pieces) < 2:
         return pieces
     try:
@@ -591,7 +594,7 @@ def _common(ones: list[Piece], others: list[Piece]) -> list[Piece] | None:
 
 
 def _sets(first: Value, second: Value) -> bool:
-    """Whether two sets of numbers, or two relations, are one."""
+    """Whether two sets of numbers, or two relations, are equal."""
     ones, others = real(first), real(second)
     if ones is not None and others is not None:
         return len(ones) == len(others) and all(

@@ -1,8 +1,8 @@
-"""Formulas: one line of LaTeX or plain notation to a tree, its exact comparison, and its simplest form.
+"""Formulas: parsing of a line of LaTeX or plain notation to a tree, exact comparison, and simplification.
 
-The reader knows the notation that answers are written in, and nothing of a text is left over: what it does not know, or
-what can be read in two ways (``1/2\\pi``, ``3 4``), is no formula. Reading evaluates nothing, so the size of what a formula
-stands for is known before anything is computed. Letters keep their case.
+The parser covers the notation of answers and has to consume the whole text. Unknown or ambiguous notation (``1/2\\pi``,
+``3 4``) is not a formula. Parsing evaluates nothing, so the size of a formula's value is bounded before anything is
+computed. Letters are case-sensitive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-LENGTH = 300  # characters; no longer text is read as a formula
+LENGTH = 300  # characters; longer texts are not parsed as formulas
 DEPTH = 25  # levels of brackets and arguments
 DIGITS = 4000  # a formula whose value may need more is not computed
 GUARD = 40  # digits beyond those of the numbers compared
@@ -22,11 +22,11 @@ POINTS = 5  # at which formulas with letters are compared
 
 
 class UnreadError(ValueError):
-    """A text that is no formula, has two readings, or stands for something too large to compute."""
+    """A text that is not a formula, is ambiguous, or denotes a value too large to compute."""
 
 
 class Node(NamedTuple):
-    """A formula: ``number`` and ``symbol`` hold a value, the rest have arguments."""
+    """A formula: nodes ``number`` and ``symbol`` have a value, the others have arguments."""
 
     kind: str  # number, symbol, constant, sum, product, power, or the name of a function
     value: Fraction | str | None = None
@@ -82,7 +82,7 @@ _SHORTHAND: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def longhand(text: str) -> str:
-    """A formula in tidy notation without shorthand: plain names as commands, arguments in braces."""
+    """Expand shorthand in a tidy formula: plain names become commands, and arguments get braces."""
     for pattern, new in _SHORTHAND:
         text = pattern.sub(new, text)
     return text
@@ -112,13 +112,13 @@ def _tokens(text: str) -> list[Token]:
 
 
 def read(text: str) -> Node:
-    """The tree of a formula.
+    """Parse a formula.
 
     Args:
         text: a formula in tidy notation (``tasks.notation.tidy``).
 
     Raises:
-        UnreadError: it is none, has two readings or is too large.
+        UnreadError: the text is not a formula, is ambiguous, or is too large.
     """
     if len(text) > LENGTH:
         raise UnreadError("too long")
@@ -129,7 +129,7 @@ def read(text: str) -> Node:
 
 
 class _Reader:
-    """Recursive descent over tokens; a method reads one rule of the grammar and leaves ``place`` behind it."""
+    """A recursive-descent parser; each method reads one grammar rule and moves ``place`` past it."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens, self.place, self.depth = tokens, 0, 0
@@ -142,7 +142,7 @@ class _Reader:
         return node
 
     def group(self) -> Node:
-        """A sum, or two with TeX's old signs between them that stand for all of a group."""
+        """A sum, or two sums separated by one of TeX's old infix commands, which apply to a whole group."""
         node = self.sum()
         if self.peek() == "\\over":
             self.take()
@@ -225,7 +225,7 @@ class _Reader:
         return text in ("(", "{", "[")
 
     def factor(self, signed: bool = False) -> Node:
-        """An operand with what is raised, marked and written behind it."""
+        """An operand with its exponents, postfix marks and indices."""
         if signed and self.peek() in ("+", "-"):
             return negative(self.factor(True)) if self.take() == "-" else self.factor(True)
         node = self.operand()
@@ -247,7 +247,7 @@ class _Reader:
                 return node
 
     def degree(self) -> bool:
-        """Take the degree sign behind a ``^`` if one is there."""
+        """Consume a degree sign after ``^``, if there is one."""
         for form in (("\\circ",), ("{", "\\circ", "}")):
             if tuple(self.peek(i) for i in range(len(form))) == form:
                 self.place += len(form)
@@ -284,7 +284,7 @@ class _Reader:
         return Node("abs", None, (node,))
 
     def number(self, text: str) -> Node:
-        """A number; with a proper fraction behind it a mixed one."""
+        """A number, or a mixed number if a proper fraction follows."""
         value = Fraction(text.rstrip(".") if text != "." else "")
         if self.peek() == "_":
             raise UnreadError("a number with an index")
@@ -314,7 +314,7 @@ class _Reader:
         return self.symbol(text)
 
     def symbol(self, name: str) -> Node:
-        """A name with its primes and index; of a function, with what it is applied to."""
+        """A name with its primes and index; for a function, with its arguments."""
         while self.peek() == "'":
             name += self.take()
         if self.peek() == "_":
@@ -328,7 +328,7 @@ class _Reader:
         return Node("symbol", name)
 
     def raw(self) -> str:
-        """An index as it is written: one token, or what braces hold."""
+        """An index as written: one token, or the content of braces."""
         if self.peek() != "{":
             return self.take()
         self.take()
@@ -424,7 +424,7 @@ class _Reader:
         return node if power is None else Node("power", None, (node, power))
 
     def inverse(self) -> bool:
-        """Take ``^{-1}`` if it is there."""
+        """Consume ``^{-1}``, if there is one."""
         form = ("^", "{", "-", "1", "}")
         if tuple(self.peek(i) for i in range(len(form))) != form:
             return False
@@ -432,7 +432,7 @@ class _Reader:
         return True
 
     def applied(self) -> Node:
-        """What a function without brackets is applied to: ``2x`` in ``\\sin 2x + 1``, but not ``\\cos x`` in ``\\sin x \\cos x``."""
+        """The argument of a function without brackets: ``2x`` in ``\\sin 2x + 1``, but ``x`` in ``\\sin x \\cos x``."""
         if self.peek() in ("(", "{", "["):
             return self.factor_of_brackets()
         factors = [self.factor(signed=not self.peek().startswith("\\"))]
@@ -460,7 +460,7 @@ class _Reader:
         return node
 
     def argument(self, raised: bool = False) -> Node:
-        """What a TeX command takes: braces, or one token, which of a number is one digit."""
+        """The argument of a TeX command: the content of braces, or one token; of a number, one digit."""
         if self.peek() == "{":
             self.take()
             return self.enclosed("}")
@@ -484,7 +484,7 @@ class _Reader:
 
 
 def negative(node: Node) -> Node:
-    """Minus a formula."""
+    """The negative of a formula."""
     if node.kind == "number":
         return Node("number", -Fraction(node.value))  # type: ignore[arg-type]
     return Node("product", None, (MINUS_ONE, node))
@@ -498,7 +498,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def symbols(node: Node) -> frozenset[str]:
-    """The names of a formula."""
+    """The names of symbols in a formula."""
     return frozenset(str(n.value) for n in walk(node) if n.kind == "symbol")
 
 
@@ -507,29 +507,29 @@ def _holds(node: Node, constant: str) -> bool:
 
 
 def in_degrees(node: Node) -> bool:
-    """Whether a degree sign stands in it outside trigonometric functions."""
+    """Whether a formula has a degree sign outside trigonometric functions."""
     if node == DEGREE:
         return True
     return node.kind not in _TRIGONOMETRIC and any(map(in_degrees, node.args))
 
 
 def endless(node: Node) -> bool:
-    """Whether infinity stands in it."""
+    """Whether a formula contains infinity."""
     return _holds(node, "oo")
 
 
 def source(node: Node) -> str:
-    """A formula as an unambiguous text: equal trees, equal texts."""
+    """A formula as an unambiguous text, equal for equal trees."""
     if node.value is not None:
         return str(node.value)
     return f"{node.kind}({','.join(map(source, node.args))})"
 
 
 def size(node: Node) -> float:
-    """A bound on the digits, before or behind the point, of the numbers that computing a formula makes.
+    """An upper bound on the digits, before or after the decimal point, of all numbers in computing a formula.
 
     Raises:
-        UnreadError: there is none.
+        UnreadError: no bound can be given.
     """
     if node.kind == "number":
         value = Fraction(node.value)  # type: ignore[arg-type]
@@ -551,7 +551,7 @@ def size(node: Node) -> float:
 
 
 def _most(node: Node, digits: float) -> float:
-    """A bound on the absolute value of a formula of so many digits; of one with letters, as if they were small."""
+    """An upper bound on the absolute value of a formula with this many digits; letters count as small numbers."""
     import mpmath
 
     if node.kind == "number":
@@ -566,7 +566,7 @@ def _most(node: Node, digits: float) -> float:
 
 
 def rational(node: Node) -> Fraction | None:
-    """The value of a formula of numbers, sums, products and small powers; None for all others."""
+    """The exact value of a formula of numbers, sums, products and small powers; None for any other."""
     if node.kind == "number":
         return Fraction(node.value)  # type: ignore[arg-type]
     if node.kind not in ("sum", "product", "power"):
@@ -590,7 +590,7 @@ def rational(node: Node) -> Fraction | None:
 
 
 def _real(value: Any) -> Any:
-    """A number that must be real."""
+    """The value, which has to be real."""
     import mpmath
 
     if isinstance(value, mpmath.mpc):
@@ -658,7 +658,7 @@ def _functions() -> Mapping[str, Callable[..., Any]]:
 
 
 def _computed(node: Node, known: Mapping[str, Any]) -> Any:
-    """The value of a formula at the working precision; ``known`` has that of each name, and of a degree."""
+    """The value of a formula at the working precision; ``known``: values of the names, and of a degree."""
     import mpmath
 
     if node.kind == "number":
@@ -688,7 +688,7 @@ def _computed(node: Node, known: Mapping[str, Any]) -> Any:
 
 
 def _points(names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Values of the names at which formulas are compared: positive, whole, and the last negative."""
+    """Values of the names at which formulas are compared: positive, integer, and finally negative."""
     import mpmath
 
     for point in range(POINTS):
@@ -705,7 +705,7 @@ _FAILURES = (ArithmeticError, ValueError, TypeError, NotImplementedError, Overfl
 
 
 def _value(node: Node, known: Mapping[str, Any]) -> Any:
-    """The value at a point, None where there is none."""
+    """The value at a point; None if undefined."""
     import mpmath
 
     try:
@@ -716,11 +716,11 @@ def _value(node: Node, known: Mapping[str, Any]) -> Any:
 
 
 def values(nodes: Sequence[Node], degree: Fraction | None = None) -> Iterator[tuple[list[Any], Any, bool]]:
-    """The values of formulas at each point, the difference that is none, and whether the point is negative.
+    """Yield, for each point, (values of the formulas, the tolerance for equal values, whether the point is negative).
 
     Args:
         nodes: formulas.
-        degree: what a degree sign outside trigonometric functions counts; a 180th of pi where it is not given.
+        degree: the value of a degree sign outside trigonometric functions; None: pi / 180.
     """
     import mpmath
 
@@ -729,17 +729,17 @@ def values(nodes: Sequence[Node], degree: Fraction | None = None) -> Iterator[tu
     with mpmath.workdps(2 * digits + GUARD):
         unit = mpmath.pi / 180 if degree is None else mpmath.mpf(degree.numerator) / degree.denominator
         for point, at in enumerate(_points(names) if names else [{}]):
-            known = {**at, "": unit, "log": mpmath.mpf(7) / 3}  # a logarithm's base that nobody names
+            known = {**at, "": unit, "log": mpmath.mpf(7) / 3}  # base of logarithms without a stated one
             results = [_value(n, known) for n in nodes]
             scale = max([mpmath.mpf(1), *(abs(r) for r in results if r is not None)])
             yield results, scale * mpmath.mpf(10) ** -digits, point == POINTS - 1
 
 
 def same(first: Node, second: Node, degree: Fraction | None = Fraction(1)) -> bool:
-    """Whether two formulas have the same value, wherever both have one.
+    """Whether two formulas have the same value wherever both are defined.
 
-    Numbers are compared to more digits than they could differ in by a computation of their size. Formulas with letters are
-    compared at points; where letters are negative, only real values count, as a root's sides are mostly meant for positive ones.
+    Numbers are compared to more digits than unequal numbers of their size can share. Formulas with letters are compared at
+    several points; at negative points only real values count, because identities with roots are mostly meant for positive letters.
     """
     if endless(first) or endless(second):
         return source(first) == source(second) or sign_of_infinity(first) == sign_of_infinity(second) is not None
@@ -762,7 +762,7 @@ def _imaginary(value: Any, nothing: Any) -> bool:
 
 
 def sign_of_infinity(node: Node) -> int | None:
-    """1 or -1 for plus or minus infinity, None for all else."""
+    """1 or -1 for plus or minus infinity, None for any other formula."""
     if node.kind == "constant" and node.value == "oo":
         return 1
     if (
@@ -776,7 +776,7 @@ def sign_of_infinity(node: Node) -> int | None:
 
 
 def proportional(first: Node, second: Node) -> bool:
-    """Whether one formula is a constant, other than nothing, times the other: as equations they say the same."""
+    """Whether one formula is a non-zero constant times the other, as equivalent equations are."""
     if symbols(first) != symbols(second):
         return False
     ratio, met = None, 0
@@ -792,14 +792,14 @@ def proportional(first: Node, second: Node) -> bool:
 
 
 def substituted(node: Node, name: str, by: Node) -> Node:
-    """A formula with another one in a name's place."""
+    """A formula with a name replaced by another formula."""
     if node.kind == "symbol" and node.value == name:
         return by
     return node._replace(args=tuple(substituted(a, name, by) for a in node.args))
 
 
 def approximate(node: Node) -> float | None:
-    """The real number that a formula without letters stands for, roughly; infinity included."""
+    """The approximate real value of a formula without letters, infinity included; None if it has none."""
     if (sign := sign_of_infinity(node)) is not None:
         return sign * math.inf
     if symbols(node) or endless(node):
@@ -843,15 +843,15 @@ def expression(node: Node, degree: Any = 1) -> Any:
     if node.kind == "root" and args[1].is_odd and args[0].is_negative:
         return -sympy.root(-args[0], args[1])
     if node.kind == "log" and len(args) == 1:
-        return sympy.Function("log")(args[0])  # its base is not said
+        return sympy.Function("log")(args[0])  # base unknown
     return (plain.get(node.kind) or getattr(sympy, node.kind))(*args)
 
 
 def simplest(node: Node) -> str:
-    """A formula evaluated, expanded and in LaTeX, for votes: most ways to write a value meet in it.
+    """A formula evaluated, expanded and printed as LaTeX, for votes: most notations of a value give the same text.
 
     Raises:
-        UnreadError: it has no finite value.
+        UnreadError: the formula has no finite value.
     """
     import sympy
 

@@ -1,4 +1,4 @@
-"""A limit to what computing something takes, kept by the main thread's own clock."""
+"""A limit on CPU time, enforced in the main thread."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-AGAIN = 0.05  # seconds after which it is raised again, where a library kept it
+AGAIN = 0.05  # seconds until the error is raised again, in case a library caught it
 
 
 class LateError(BaseException):
-    """Time is up; no handler of a library may keep it."""
+    """The time limit is exceeded; a BaseException, which libraries rarely catch."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise ``LateError`` in the block after so many seconds of a processor, and again until the block ends.
+    """Raise ``LateError`` in the block after ``seconds`` of CPU time, repeatedly until the block ends.
 
-    A call into compiled code is not interrupted before it returns. Outside of the main thread nothing is limited.
+    Calls into compiled code are not interrupted before they return. Outside the main thread there is no limit.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

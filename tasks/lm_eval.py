@@ -1,14 +1,14 @@
 """``lm_eval:<task>``: any generate_until task of lm-eval, with its prompts, stop strings, filters and metric.
 
-A problem's prompt is what lm-eval itself would send without ``--apply_chat_template``, few-shot examples of its default
-seed included; an engine wraps it in the model's chat template where there is one. A path is not stopped at a stop
-string: its text is cut there when it is read, which is the same answer at the cost of the tokens behind it. Thinking
-(``<think>...</think>`` and its like) comes off first, as with lm-eval's ``think_end_token``; stop strings inside it stop nothing.
+A problem's prompt is the one that lm-eval would send without ``--apply_chat_template``, including few-shot examples drawn with its
+default seed. An engine wraps it in the model's chat template if there is one. Generation does not end at a stop
+string: the text is cut there when it is read, which gives the same answer and costs the tokens after it. Thinking
+(``<think>...</think>`` and the like) is removed first, as with lm-eval's ``think_end_token``; stop strings inside it are ignored.
 
-The answer is what the task's *first* filter pipeline makes of one response, and ``correct`` is the task's *first* metric
-on it, 1 or more being right. What the pipeline makes of an empty text (a regex filter's fallback, say) is no answer. A
-task whose metric parses the whole response by itself (``minerva_math``) has no such pipeline: its single paths are graded
-as lm-eval grades them, but only equal texts are one vote.
+The answer is the output of the task's *first* filter pipeline on one response, and ``correct`` is the task's *first* metric
+on it, with values of at least 1 as right. The pipeline's output for an empty text (such as a regex filter's fallback) is not an
+answer. A task whose metric parses the whole response itself (``minerva_math``) has no such pipeline: its paths are graded
+as in lm-eval, but only identical texts share a vote.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
 from tasks.lm_eval_loading import load, set_shots
 from tasks.spoken import spoken
 
-SHOTS_SEED = 1234  # lm-eval's own default, so that prompts are those of its command line
-MAX_TOKENS = 2048  # where a task sets no limit; lm-eval's 256 are too few to reason in
+SHOTS_SEED = 1234  # lm-eval's default, which reproduces the prompts of its command line
+MAX_TOKENS = 2048  # for tasks without a limit; lm-eval's default of 256 is too short for reasoning
 PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=40)
-# Options of lm-eval's backends that change what is drawn, at the values that do not.
+# Options of lm-eval's backends that affect sampling, with their neutral values.
 UNKNOWN: dict[str, Any] = dict.fromkeys(
     ("repetition_penalty", "typical_p", "num_beams", "length_penalty", "num_beam_groups"), 1
 )
@@ -43,9 +43,10 @@ PROBES = ("7", "7.", "7}", "7}$.")
 
 
 class LMEval(Task):
-    """``task``: a name that lm-eval knows, or a YAML file; ``include``: a folder of YAML files (its --include_path).
+    """A task of lm-eval.
 
-    ``trust``: files of one's own may run their code. Without it only those that come with lm-eval are opened.
+    ``task``: the name of an lm-eval task, or a YAML file; ``include``: a folder of YAML files (lm-eval's --include_path).
+    ``trust``: allow the code in your own files to run; without it, only files that come with lm-eval are opened.
     """
 
     def __init__(self, task: str, include: str = "", shots: int | None = None, trust: bool = False) -> None:
@@ -58,7 +59,7 @@ class LMEval(Task):
         self._none = self._alone("")
         if not isinstance(self._none, str | None):
             raise PathpruneError(
-                f"lm-eval task {config.task}: filter {self._pipeline.name!r} gives {self._none!r} for one response, not one text"
+                f"lm-eval task {config.task}: filter {self._pipeline.name!r} returns {self._none!r} for one response, not one text"
             )
         self.name = "lm_eval-" + safe(config.task)
         refuse_unknown_sampling(config.generation_kwargs, f"lm-eval task {config.task}")
@@ -74,8 +75,8 @@ class LMEval(Task):
         self.version = f"{self._task.VERSION}.{self._digest()}"
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
-        """Documents in order; as many as there are. "dev" is the validation split, or the test split where there is none;
-        "label" and "train" are both the training split."""
+        """Documents in order, at most all. "dev" is the validation split, or the test split if there is none; "label" and
+        "train" are both the training split."""
         split = self._split(split)
         docs = self._docs(split)
         last = len(docs) if n is None else min(len(docs), start + n)
@@ -89,7 +90,7 @@ class LMEval(Task):
         return None if extracted == self._none else str(extracted)
 
     def ended(self, text: str) -> bool:
-        """A stop string in the text is the end of it, however many tokens follow."""
+        """Whether the text contains a stop string, which ends it regardless of later tokens."""
         return ends(text, self._task.config.generation_kwargs)
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
@@ -105,7 +106,7 @@ class LMEval(Task):
         return bool(results[metric] >= 1)
 
     def _pipe(self, text: str) -> Any:
-        """One response through the first filter pipeline, which must not look at the document."""
+        """Pass one response through the first filter pipeline, which may not use the document."""
         from lm_eval.api.instance import Instance
 
         response = Instance("generate_until", doc={}, arguments=("", {}), idx=0, resps=[text])
@@ -113,17 +114,17 @@ class LMEval(Task):
         return response.filtered_resps[self._pipeline.name]
 
     def _alone(self, text: str) -> Any:
-        """Likewise, where a pipeline that does not work on a single response is to be told."""
+        """The same, but report a pipeline that fails on a single response."""
         try:
             return self._pipe(text)
         except Exception as error:
             raise PathpruneError(
-                f"lm-eval task {self._task.config.task}: filter {self._pipeline.name!r} does not work on one response alone "
+                f"lm-eval task {self._task.config.task}: filter {self._pipeline.name!r} fails on a single response "
                 f"({type(error).__name__}: {error}); choose a task whose first filter does"
             ) from error
 
     def _split(self, asked: str) -> str:
-        """Which documents a split of ours is; a split that is also the evaluated one is not held out."""
+        """The task's split for a split of ours; the evaluated split cannot serve as a held-out one."""
         config = self._task.config
         tested = config.test_split or config.validation_split
         if asked == "test" or (asked == "dev" and config.validation_split in (None, tested)):
@@ -163,14 +164,14 @@ class LMEval(Task):
         return str(target[0] if isinstance(target, list) else target)
 
     def _closing(self) -> str:
-        """The first usual way to state an answer that the task's filter reads."""
+        """The first common answer phrase that the task's filter reads."""
         for closing in CLOSINGS:
             if any(self.answer(closing + probe) == "7" for probe in PROBES):
                 return closing
         return TaskDefaults.closing
 
     def _digest(self) -> str:
-        """Of everything that decides prompts and grades: test prompts, gold answers, stops, filters and metrics."""
+        """Digest of all that determines prompts and grades: test prompts, gold answers, stop strings, filters and metrics."""
         config = self._task.dump_config()
         graded = [config.get(key) for key in ("generation_kwargs", "filter_list", "metric_list", "process_results")]
         asked = [(p.prompt, p.answer) for p in self.problems("test")]
@@ -181,7 +182,7 @@ class LMEval(Task):
 
 
 def safe(name: str) -> str:
-    """A task's name as part of an id and of a file's name."""
+    """A task's name, made safe for ids and file names."""
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
 
 
@@ -191,9 +192,9 @@ def problem_id(task: str, split: str, index: int) -> str:
 
 
 def sampling(kwargs: Mapping[str, Any]) -> Sampling:
-    """A task's own sampling where it samples, the paper's where it is greedy: N greedy paths are one path.
+    """The task's sampling parameters, or STOP's if the task is greedy, since N greedy paths would be identical.
 
-    As in lm-eval, a temperature alone means sampling, and ``do_sample: false`` means none whatever the temperature.
+    As in lm-eval, a temperature alone means sampling, and ``do_sample: false`` means greedy decoding at any temperature.
     """
     given = {name: kwargs[name] for name in ("temperature", "top_p", "top_k") if kwargs.get(name) is not None}
     samples = kwargs.get("do_sample")
@@ -208,16 +209,16 @@ def sampling(kwargs: Mapping[str, Any]) -> Sampling:
 
 
 def refuse_unknown_sampling(kwargs: Mapping[str, Any], whose: str) -> None:
-    """Refuse options that change what is drawn and that no engine here draws with.
+    """Refuse sampling options that no engine here supports.
 
     Raises:
-        PathpruneError: one of them is not at the value that changes nothing.
+        PathpruneError: such an option does not have its neutral value.
     """
     for name, neutral in UNKNOWN.items():
         value = kwargs.get(name)
         if value not in (None, neutral, [], {}):
             raise PathpruneError(
-                f"{whose} samples with {name}={value}, which engines here do not draw with (temperature, top_p and top_k they do); "
+                f"{whose} samples with {name}={value}, which no engine here supports (only temperature, top_p and top_k); "
                 f"leave {name} out, or choose another task"
             )
 
@@ -230,13 +231,13 @@ def max_tokens(kwargs: Mapping[str, Any]) -> int:
 
 
 def ends(text: str, kwargs: Mapping[str, Any]) -> bool:
-    """Is a stop string in the text behind its thinking?"""
+    """Does the text contain a stop string after its thinking?"""
     until, reply = kwargs.get("until") or [], spoken(text)
     return reply is not None and any(mark and mark in reply for mark in ([until] if isinstance(until, str) else until))
 
 
 def replied(text: str, kwargs: Mapping[str, Any]) -> str | None:
-    """The text behind its thinking and before the first of the stop strings; None where the thinking has no end."""
+    """The text after its thinking and before the first stop string; None if the thinking never ends."""
     from lm_eval.models.utils import postprocess_generated_text
 
     reply = spoken(text)
@@ -254,7 +255,7 @@ def _prompt(task: Any, doc: Any) -> str:
 
 @contextmanager
 def _others_as_shots(task: Any, needed: bool) -> Iterator[Any]:
-    """Never show a document its own answer: lm-eval sees to that only for the split it evaluates."""
+    """Keep a document out of its own few-shot examples; lm-eval does so only for the evaluated split."""
     if not needed or not hasattr(task, "sampler"):
         yield lambda doc: doc
         return

@@ -1,4 +1,4 @@
-"""From a name or a YAML file to lm-eval's own task object, or one line that says why not."""
+"""Loads lm-eval's task object from a name or a YAML file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,20 @@ MOST_SHOTS = 1000  # examples in one prompt
 
 
 def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
-    """lm-eval's own task object, refused where it cannot be sampled and graded one response at a time.
+    """Load lm-eval's task object.
 
-    A YAML runs code: by ``!function``, and without it by Jinja templates, which lm-eval renders outside any sandbox. Those
-    that come with lm-eval are trusted as every installed package is; any other file is opened only with ``trust``.
+    A YAML file can run code: by ``!function``, or by Jinja templates, which lm-eval renders without a sandbox. Files that come
+    with lm-eval are trusted like any installed package; other files are opened only with ``trust``.
+
+    Args:
+        name: task name or YAML file.
+        include: folder of further YAML files, or "".
+        trust: whether to open files that do not come with lm-eval.
+        shots: number of few-shot examples; None: the task's.
+
+    Raises:
+        PathpruneError: no such task, an untrusted file, or a task that cannot be sampled and graded one response at a time.
+        UnavailableError: a missing package.
     """
     _typed(name, include, trust, shots)
     file = None if include or name.endswith(YAML) else _file_of(name)  # before seconds of imports
@@ -47,7 +57,7 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
         loaded = list(manager.load([where])["tasks"].values())
     except ImportError as error:
         raise UnavailableError(f"lm-eval task {name} needs a package that is missing ({error}); install it") from error
-    except Exception as error:  # whatever a YAML, its Python or its data set raises is its author's to mend
+    except Exception as error:  # errors in a YAML file, its Python or its data set are its author's to fix
         raise PathpruneError(f"lm-eval task {name} cannot be loaded: {' '.join(str(error).split())}") from error
     if len(loaded) != 1 or not isinstance(loaded[0], Theirs):
         raise _group(name)
@@ -58,14 +68,14 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
 
 
 def _file_of(name: str, beside: Sequence[str] = ()) -> Path:
-    """The file of lm-eval's own that defines a task, found by its text: to parse all of them takes half a minute.
+    """The lm-eval file that defines a task, found by text search, because parsing all files takes half a minute.
 
     Args:
-        name: the task's.
-        beside: names of other tasks that may have been meant.
+        name: the task's name.
+        beside: names of other tasks, for suggestions.
 
     Raises:
-        PathpruneError: there is none, or it defines a group.
+        PathpruneError: no such task, or the name of a group.
     """
     known = _defined()
     if name in known["task"]:
@@ -108,7 +118,7 @@ def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:
         raise PathpruneError(f"lm_eval:{name}: shots is a whole number, not {shots!r}")
     try:
         if include and not Path(include).is_dir():
-            raise PathpruneError(f"lm_eval:{name}: include={shown(include)} is no folder")
+            raise PathpruneError(f"lm_eval:{name}: include={shown(include)} is not a folder")
         if name.endswith(YAML) and not Path(name).is_file():
             raise PathpruneError(f"no lm-eval task file at {name}")
     except (OSError, ValueError) as error:  # a name that no file has
@@ -116,7 +126,7 @@ def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:
 
 
 def _only_theirs(name: str, include: str) -> None:
-    """Refuse files that do not lie in the installed package, before any of them is opened."""
+    """Refuse files outside the installed package before opening any of them."""
     import lm_eval.tasks
 
     theirs = Path(lm_eval.tasks.__file__).resolve().parent
@@ -130,13 +140,13 @@ def _only_theirs(name: str, include: str) -> None:
 
 
 def _refuse_evaluation(task: Any) -> None:
-    """Refuse a task of lm-eval's whose own Python evaluates what a model writes."""
+    """Refuse an lm-eval task whose own Python evaluates model output."""
     config = task.config
     functions = [config.process_results, *(metric.get("metric") for metric in config.metric_list or ())]
     functions += [step.get("filter_fn") for each in config.filter_list or () for step in each["filter"]]
     folder = str(Path("lm_eval", "tasks"))
     if any(evaluators(function, lambda file: folder in file) for function in functions if callable(function)):
-        raise PathpruneError(f"lm-eval task {config.task} runs what a model writes as Python; choose another task")
+        raise PathpruneError(f"lm-eval task {config.task} evaluates model output as Python; choose another task")
 
 
 def _check(task: Any) -> None:
@@ -153,7 +163,7 @@ def _check(task: Any) -> None:
 
 
 def set_shots(task: Any, shots: int | None) -> None:
-    """As lm-eval's --num_fewshot: a task that fixes 0 examples stays without."""
+    """Set the number of few-shot examples, as lm-eval's --num_fewshot does; a task that fixes 0 keeps 0."""
     fixed = task.config.num_fewshot
     if shots is not None and (not 0 <= shots <= MOST_SHOTS or (fixed == 0 and shots)):
         raise PathpruneError(

@@ -1,4 +1,4 @@
-"""``reasoning_gym:<dataset>``: procedural problems without end, verified by the package's own scorers (arXiv 2505.24760)."""
+"""``reasoning_gym:<dataset>``: unlimited procedural problems, graded by the package's own scorers (arXiv 2505.24760)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tasks.limits import LateError, within
 Made = TypeVar("Made")
 
 SPLITS = ("train", "label", "dev", "test")
-SECONDS = 20  # of a processor, to make one problem
+SECONDS = 20  # CPU time for generating one problem
 MOST, TIMES = 10_000, 1000  # of an option, and times what the package takes where nothing is given
-BLOCK = 64  # problems that share a generator: reaching a late one does not mean making all before it
+BLOCK = 64  # problems that share a generator, so that a late problem does not need all earlier ones
 ASK = "Please reason step by step, and put your final answer within \\boxed{}."
-NUMBER = re.compile(r"\$?[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\$?")  # 0110 is no number
+NUMBER = re.compile(r"\$?[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\$?")  # 0110 is not a number
 EXAMPLES = ("example_answer", "possible_answer", "example_correct_answer")  # metadata where many answers are right
 _ROWS = re.compile(r"\\begin\{(\w*matrix|array|aligned|gathered)\}(?:\{[clr|]*\})?(.*?)\\end\{\1\}", re.DOTALL)
 _TEXT = re.compile(r"\\(?:text|texttt|textbf|mathrm|mathtt|mathbf|verb)\s*\{([^{}]*)\}")
@@ -36,19 +36,18 @@ _ESCAPED = re.compile(r"\\([_%&#{}$ ])")
 
 
 class ReasoningGym(Task):
-    """One of reasoning-gym's datasets. Options besides ``seed`` are the dataset's own, e.g. ``max_terms=2``.
+    """A dataset of reasoning-gym. Options other than ``seed`` are the dataset's own, e.g. ``max_terms=2``.
 
-    An answer is what stands in the last \\boxed{} (or behind "the answer is"); a score of 1 by the dataset's scorer is right,
-    and partial credit is not. Numbers vote in one form, anything else (an expression, a list, a grid) as it is written, line by
-    line, without LaTeX around it. A number that equals the package's own answer is graded as that is written there. Where the
-    package gives no answer but an example of one, that is the gold answer; two datasets (boxnet, rush_hour) give neither.
-    Splits have seeds of their own, so no problem of one is made for another, except where a dataset has few different
-    problems at all.
+    The answer is the content of the last \\boxed{} (or the text after "the answer is"). Only a score of 1 by the dataset's scorer
+    is right; partial credit is wrong. Numbers vote in a canonical form, any other answer (an expression, a list, a grid) as written,
+    line by line, without surrounding LaTeX. A number that equals the package's answer is graded in the package's notation. If
+    the package gives only an example answer, that is the gold answer; two datasets (boxnet, rush_hour) give neither.
+    Each split has its own seeds, so splits share no problems, unless a dataset has few distinct problems at all.
 
-    Some scorers evaluate an answer as Python, others raise on what they do not expect or compute for ever. All of them run
-    in a process that may only compute (``tasks.isolated``): an answer that raises there, needs more than 5 seconds of a
-    processor or 1 GiB, is longer than 100,000 characters, or ends the process, is wrong. What scorers evaluate with reads
-    literals and formulas only. Where no such process can be made (not on Linux), data sets with such a scorer are refused.
+    Some scorers evaluate an answer as Python, others raise on unexpected answers or never finish. All of them run
+    in a process that can only compute (``tasks.isolated``). An answer is wrong if it raises there, needs more than 5 seconds of CPU
+    time or 1 GiB, exceeds 100,000 characters, or ends the process. Scorers can evaluate only literals and formulas. On systems
+    without such a process (other than Linux), datasets with an evaluating scorer are refused.
     """
 
     def __init__(self, dataset: str, seed: int = 0, **config: Any) -> None:
@@ -57,7 +56,7 @@ class ReasoningGym(Task):
         self.dataset, self.seed, self.config = dataset, seed, config
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
-        first = self._made("test", 0, 1)[0]  # a wrong option is found before anything runs
+        first = self._made("test", 0, 1)[0]  # detects invalid options early
         grading = 1 if str(first["answer"]).lstrip("-").isdigit() else 2  # whole numbers are read as they always were
         self.version = f"{grading}.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
         self.defaults = TaskDefaults(
@@ -124,7 +123,7 @@ class ReasoningGym(Task):
 
     @staticmethod
     def _gold(entry: dict[str, Any]) -> str:
-        """The package's own answer, or its example of one, as text; "" where it has neither."""
+        """The package's answer, or its example answer, as text; "" if it has neither."""
         metadata = entry.get("metadata") or {}
         given = next((v for v in (entry["answer"], *map(metadata.get, EXAMPLES)) if v is not None), "")
         return given if isinstance(given, str) else json.dumps(given)
@@ -140,7 +139,7 @@ class ReasoningGym(Task):
         return {}
 
     def _made(self, split: str, block: int, size: int) -> list[dict[str, Any]]:
-        """A block of problems; what the package raises for its options is said with them."""
+        """Generate a block of problems; the package's errors are reported together with its options."""
         dataset = self._dataset(split, block, size)
         try:
             return [self._in_time(SECONDS, partial(dataset.__getitem__, i)) for i in range(size)]
@@ -148,12 +147,12 @@ class ReasoningGym(Task):
             raise self._unfit(error) from error
 
     def _in_time(self, seconds: float, make: Callable[[], Made]) -> Made:
-        """What is made within so many seconds of a processor; else the options ask for what takes for ever."""
+        """Call ``make`` with a limit on CPU time, since some options never finish."""
         try:
             with within(seconds):
                 return make()
         except LateError:
-            raise TimeoutError(f"more than {seconds} seconds of a processor") from None
+            raise TimeoutError(f"more than {seconds} seconds of CPU time") from None
 
     def _dataset(self, split: str, block: int, size: int) -> Any:
         module = self._package[0]
@@ -172,7 +171,7 @@ class ReasoningGym(Task):
         why = unsupported()
         if why and evaluators_of(scorer):
             raise PathpruneError(
-                f"reasoning_gym:{self.dataset} runs answers as Python, so it is graded in a process without rights; {why}"
+                f"reasoning_gym:{self.dataset} evaluates answers as Python and needs an unprivileged process for grading; {why}"
             )
         try:
             made = partial(module.create_dataset, self.dataset, **self._options(split, block, size))
@@ -181,7 +180,7 @@ class ReasoningGym(Task):
             raise self._unfit(error) from error
 
     def _hold(self, name: str, value: Any, usual: Any) -> None:
-        """Refuse a number that is none, or so large that nobody waits for the problem; the package checks nothing of it."""
+        """Refuse non-numbers, and numbers too large to generate problems in reasonable time; the package does not check them."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return
         if isinstance(value, float) and not math.isfinite(value):
@@ -189,7 +188,7 @@ class ReasoningGym(Task):
         most = max(MOST, TIMES * abs(usual)) if isinstance(usual, int | float) else MOST
         if abs(value) > most:
             raise PathpruneError(
-                f"reasoning_gym:{self.dataset}: {name}={value} makes problems that nobody waits for; give {most:,} or less"
+                f"reasoning_gym:{self.dataset}: problems with {name}={value} take too long to generate; give {most:,} or less"
             )
 
     def _unfit(self, error: Exception) -> PathpruneError:
@@ -197,20 +196,20 @@ class ReasoningGym(Task):
         return PathpruneError(f"reasoning_gym:{self.dataset} cannot be made with {given} ({reason(error)})")
 
     def _options(self, split: str, block: int, size: int) -> dict[str, Any]:
-        """With what the package makes a block of problems."""
+        """The package's options for a block of problems."""
         seed = derive("reasoning_gym", self.dataset, self.seed, split, block) % 2**31
         return {"seed": seed, "size": size, **self.config}
 
 
 def as_text(written: str) -> str:
-    """An answer without LaTeX around its words and rows, as scorers expect it: a line for each row."""
+    """An answer without LaTeX around its words and rows, as scorers expect it: one line per row."""
     text = _ROWS.sub(lambda rows: re.sub(r"[ \t]*&[ \t]*", " ", rows[2]), written)
     text = _ESCAPED.sub(r"\1", _TEXT.sub(r"\1", re.sub(r"[ \t]*\\\\[ \t]*\n?", "\n", text)))
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 def decimal(number: str) -> str:
-    """One way to write a number in decimals."""
+    """The canonical decimal notation of a number."""
     plain = number.replace("$", "").replace(",", "").removeprefix("+")
     plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
     return "0" if plain == "-0" else plain

@@ -1,10 +1,10 @@
-"""What a model says outside its thinking, however the thinking is marked."""
+"""The part of a model's text outside its thinking, for all common thinking marks."""
 
 from __future__ import annotations
 
 import re
 
-# Patterns read whole paths, so none may take more than linear time: repetitions that cannot help by giving back do not (``++``).
+# Patterns read whole paths and have to run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
 # Tokenizers drop gpt-oss's special tokens on decoding: "<|channel|>analysis<|message|>" becomes "analysis".
 _FINAL = re.compile(r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>\w*)?<\|message\|>")
 _CHANNEL = re.compile(r"<\|channel\|>|(?:analysis|commentary)(?![\s:;,.)*_]|[a-z]*\s+(?:of|is)\b)")
@@ -22,11 +22,11 @@ _CLOSING = re.compile(
 
 
 def spoken(text: str) -> str | None:
-    """What the model says outside its thinking, or None where a thinking block was opened and never closed.
+    """The text outside the model's thinking, or None if a thinking block was opened and never closed.
 
-    Thinking is what stands in ``<think>``, ``<thinking>``, ``<reasoning>``, ``[THINK]``, ``◁think▷``, ``<seed:think>``,
-    ``<|begin_of_thought|>`` and their like, or a gpt-oss channel other than ``final``, with or without its special tokens.
-    A text whose opening mark stood in the prompt and is never closed cannot be told from plain text: it is spoken.
+    Thinking is the content of ``<think>``, ``<thinking>``, ``<reasoning>``, ``[THINK]``, ``◁think▷``, ``<seed:think>``,
+    ``<|begin_of_thought|>`` and the like, or a gpt-oss channel other than ``final``, with or without its special tokens.
+    Unclosed thinking whose opening mark is in the prompt cannot be distinguished from plain text, and is returned.
     """
     if finals := list(_FINAL.finditer(text)):
         return _END.sub("", text[finals[-1].end() :])

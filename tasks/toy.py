@@ -7,7 +7,7 @@ from harness.rng import derive
 
 
 class Toy(Task):
-    """Words that a seeded engine walks over, with a digit as answer: the harness in microseconds."""
+    """Problems for the seeded toy engine, with a digit as answer; they run in microseconds."""
 
     name = "toy"
     version = "2"

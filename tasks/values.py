@@ -1,4 +1,4 @@
-"""Answers as values: what a tidy text says (a number, a formula, a list, an interval, a matrix, an equation, words)."""
+"""Parses tidy answers to values: number, formula, list, interval, matrix, equation or words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tasks import formulas
 from tasks.formulas import Node, UnreadError
 from tasks.notation import SCALES, flat, number, opened, signs, split, wordy
 
-MOST = 200  # items of a list; a longer one is a text
-LEVELS = 6  # of lists in lists
+MOST = 200  # items in a list; a longer list is a text
+LEVELS = 6  # of nested lists
 _INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
 _GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z])"
 _LETTER = rf"(?:[A-Za-z]|{_GREEK})'*{_INDEX}"
@@ -38,7 +38,7 @@ _ROWS = ("aligned", "align", "align*", "gathered", "gather", "gather*", "cases",
 
 @dataclass(frozen=True)
 class Words:
-    """A text that is compared as it is."""
+    """A text that is compared verbatim."""
 
     text: str
 
@@ -53,7 +53,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class Items:
-    """Several values: ``{`` for a list or set, whose order does not matter; else the bracket that opens a tuple."""
+    """Several values: ``{`` for an unordered list or set, else the opening bracket of a tuple."""
 
     left: str
     parts: tuple[Value, ...]
@@ -78,7 +78,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Named:
-    """A value with the name it is given: ``x = 5``."""
+    """A value with a name: ``x = 5``."""
 
     name: str
     value: Value
@@ -86,7 +86,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Union:
-    """Values joined, or one without others."""
+    """A union of values, or a set difference."""
 
     sign: str
     parts: tuple[Value, ...]
@@ -94,7 +94,7 @@ class Union:
 
 @dataclass(frozen=True)
 class Beside:
-    """A value with what is said beside it: a modulus or a condition."""
+    """A value with a modulus or a condition."""
 
     value: Value
     kind: str
@@ -139,11 +139,11 @@ _SAME_WORDS = {
 
 @lru_cache(maxsize=8192)
 def value(text: str, level: int = 0) -> Value:
-    """What a tidy text says.
+    """Parse a tidy text.
 
     Args:
-        text: as ``tasks.notation.tidy`` gives it.
-        level: how many lists it stands in.
+        text: output of ``tasks.notation.tidy``.
+        level: nesting depth in lists.
     """
     if level > LEVELS:
         return Words(flat(text))
@@ -155,7 +155,7 @@ def value(text: str, level: int = 0) -> Value:
 
 
 def _rows(text: str, level: int) -> Value | None:
-    """A matrix in any brackets, or what stands in the rows of an environment."""
+    """A matrix in any brackets, or the rows of a LaTeX environment."""
     if r"\begin" not in text:
         return None
     whole = re.sub(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$", "", text)
@@ -187,7 +187,7 @@ def _beside(text: str, level: int) -> Value | None:
 
 
 def _named(text: str, level: int) -> Value | None:
-    """A value behind one equals sign, or behind that of "is in", whose other side is a name."""
+    """A value after a single equals or membership sign whose other side is a name."""
     sides = split(text, r"(?<![\\<>!:=])=(?!=)", thousands=False)
     if len(sides) == 2 and not re.search(r"[<>]|\\(?:le|ge|ne|approx|equiv|in)(?![a-z])", text):
         if _TUPLE_NAME.fullmatch(sides[0]):
@@ -226,7 +226,7 @@ def _number(text: str, size: Fraction | int) -> Formula:
 
 
 def _chosen(text: str, level: int) -> Value | None:
-    """One letter, or digits in a base that is said."""
+    """A single letter, or digits with a stated base."""
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?", text):
         return Formula(letter[1], formulas.read(letter[1]))
     if based := _BASED.fullmatch(text):
@@ -250,7 +250,7 @@ def _list(text: str, level: int) -> Value | None:
 
 
 def _items(left: str, texts: list[str], right: str, level: int, words: tuple[str, ...] = ()) -> Value:
-    """A list; the name in "x = 2, x = 3" goes, those in "x = 2, y = 3" stay."""
+    """A list; the common name in "x = 2, x = 3" is dropped, those in "x = 2, y = 3" are kept."""
     if len(texts) > MOST:
         return Words(left + ", ".join(texts) + right)
     parts = tuple(value(t, level + 1) for t in texts)
@@ -263,7 +263,7 @@ def _items(left: str, texts: list[str], right: str, level: int, words: tuple[str
 
 
 def _related(text: str, level: int) -> Value | None:
-    """An equation, inequality or chain of them; only the side that counts where the others lead to it."""
+    """An equation, an inequality or a chain of them; of a derivation, only the final side."""
     signs_, sides, start, depth = [], [], 0, 0
     for match in re.finditer(
         rf"(?P<open>\\?[({{\[]|\\begin\b)|(?P<close>\\?[)}}\]]|\\end\b)|(?P<sign>{_RELATION})", text
@@ -286,7 +286,7 @@ def _related(text: str, level: int) -> Value | None:
 
 
 def _approximate(sides: list[str], signs_: list[str], level: int) -> Value:
-    """What stands before an approximation sign; what stands behind it where there is but a name before."""
+    """The side before an approximation sign, or the side after it if only a name precedes it."""
     place = signs_.index(r"\approx")
     before, behind = sides[: place + 1], sides[place + 1 :]
     if not before[-1] or (len(before) == 1 and NAME.fullmatch(before[0])):
@@ -352,7 +352,7 @@ def _bracketed(text: str, level: int) -> Value | None:
 
 
 def _set_by_condition(text: str, inside: str, level: int) -> Value:
-    """``\\{x \\mid x > 2\\}`` is what its condition says, where that is an inequality; else a text."""
+    """A set such as ``\\{x \\mid x > 2\\}``: its condition if that is an inequality, else a text."""
     match = re.fullmatch(rf"({_LETTER})\s*(?:\\in\s*\\mathbb\{{R\}})?\s*[|:]\s*([^|]+)", inside)
     condition = value(match[2], level + 1) if match else None
     return condition if isinstance(condition, Relation | Items) and "=" not in inside else Words(flat(text))
@@ -366,7 +366,7 @@ def _ratio(text: str, level: int) -> Value | None:
 
 
 def _atom(text: str) -> Value:
-    """One number or formula, or else a text."""
+    """A number or formula, else a text."""
     if text in (r"\emptyset", r"\ldots"):
         return Words(text)
     if re.fullmatch(r"\\mathbb\s*\{?\s*[A-Z]\s*\}?", text):

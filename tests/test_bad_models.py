@@ -517,13 +517,13 @@ OFFICIAL: dict[str, tuple[Damage, str]] = {
     "head overflows": (
         saved(HEAD, {"weight": torch.full((2, 32), 1e300, dtype=torch.float64), "bias": torch.zeros(2)}), "not finite",
     ),
-    "head of integers": (saved(HEAD, {"weight": torch.zeros(2, 32).int(), "bias": torch.zeros(2)}), "no tensor of floats"),
-    "vector a list": (saved(VECTOR, [1, 2]), "no state dict"),
+    "head of integers": (saved(HEAD, {"weight": torch.zeros(2, 32).int(), "bias": torch.zeros(2)}), "not a float tensor"),
+    "vector a list": (saved(VECTOR, [1, 2]), "not a state dict"),
     "vector not finite": (saved(VECTOR, {"input_embedding": torch.full((32,), INF)}), "not finite"),
     "no LoRA": (lambda f: shutil.rmtree(f / "adapter"), "holds 0 PEFT adapters"),
     "LoRA of nothing": (saved("adapter/classifier/adapter_model.bin", {}), "holds no LoRA at all"),
     "LoRA of strangers": (saved("adapter/classifier/adapter_model.bin", {"a": torch.zeros(2)}), "no part of a LoRA"),
-    "LoRA of texts": (saved("adapter/classifier/adapter_model.bin", {"a": "b"}), "no tensor of floats"),
+    "LoRA of texts": (saved("adapter/classifier/adapter_model.bin", {"a": "b"}), "not a float tensor"),
 }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_zebra_puzzles_are_asked_whole_and_by_size(tmp_path: Path) -> None:
 
 LONG = {"problem": "x" * 10_000_000, "answer": "1"}
 REFUSED = {
-    "empty file": ("", "holds no problems"),
+    "empty file": ("", "has no problems"),
     "no problem": ('{"id": 1, "answer": "2"}', "line 1: no field 'problem'; it has 'id', 'answer'"),
     "no answer": ('{"problem": "a", "answer": "1"}\n{"problem": "b"}', "line 2: no field 'answer'; it has 'problem'"),
     "NaN": ('{"problem": "a", "answer": NaN}', "line 1: answer is nan"),
@@ -190,12 +190,12 @@ REFUSED = {
     "list as gold": ('{"problem": "a", "answer": ["1", "2"]}', "line 1: answer is .'1', '2'., not one text"),
     "long chat": (
         '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]}',
-        "line 1: messages is a chat of 1 replies, not one question",
+        "line 1: messages is a chat with 1 replies, not one question",
     ),
     "no chat": ('{"prompt": ["a"], "answer": "1"}', "line 1: prompt is .'a'., not a text or a list of turns"),
     "no role": ('{"prompt": [{"role": "tool", "content": "a"}], "answer": "1"}', "line 1: prompt has a turn"),
     "unread gold": (r'{"problem": "a", "answer": "\\frac{1}{2"}', "line 1: answer .* does not parse"),
-    "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"line 1: solution ends in no \\boxed"),
+    "unboxed solution": ('{"problem": "a", "solution": "so it is"}', r"line 1: solution has neither \\boxed"),
     "repeated id": ('{"id": 7, "problem": "a", "answer": 1}\n' * 2, "line 2: id '7' is also that of line 1"),
     "no JSON": ('{"problem": "a", "answer": "1"}\n{"problem": ', "line 2 is not JSON"),
     "no object": ("[1]", "line 1: not an object"),

@@ -55,7 +55,7 @@ def test_what_has_no_such_table_is_one_line(toy_run: Callable[..., Run], run_cli
     table = ("leaderboard", "--results", str(tmp_path / "results"), "--brief", "--out", str(tmp_path / "a.md"))
     for more, said in (
         ((), "have fewer than --keep 8"),
-        (("--keep", "2"), "holds one problem"),
+        (("--keep", "2"), "has one problem"),
         (("--keep", "2", "--out", "a.tex"), "--brief writes Markdown"),
         (("--keep", "2", "--vote", "weighted"), "leave out --vote"),
     ):

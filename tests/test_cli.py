@@ -146,7 +146,7 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--engine", "hf:foo=1", "--model", "hands"), "engine hf does not take foo=1"),
         (("--prefix", "0"), "0 is too small: give 1 or more"),
         (("--problems", "0"), "1 or more"),
-        (("--pruner", ""), "it is empty"),
+        (("--pruner", ""), "the value is empty"),
         (("--keep", "9"), "keep 9 is not between 1 and n = 8"),
         (("--prefix", "48"), "prefix 48 is not between 1 and the token limit 48"),
         (("--n", "x"), "'x' is not a valid integer"),
@@ -199,7 +199,7 @@ def test_a_read_only_results_folder(run_cli: Run, tmp_path: Path) -> None:
     code, out = run_cli(
         "bench", *TOY, "--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b"), "--pruner", "first"
     )
-    assert code == 2 and "is a file, and has to be a folder" in out
+    assert code == 2 and "is a file, not a folder" in out
 
 
 def shipped(name: str, engine: Any) -> Path:
@@ -245,7 +245,7 @@ def test_a_leaderboard_never_overwrites_another_file(run_cli: Run, folders: tupl
     notes = tmp_path / "notes.md"
     notes.write_text("mine")
     code, out = run_cli("leaderboard", "--results", str(tmp_path / "r"), "--keep", "2", "--out", str(notes))
-    assert code == 2 and "left alone" in out and notes.read_text() == "mine"
+    assert code == 2 and "was not changed" in out and notes.read_text() == "mine"
 
 
 def test_a_table_is_about_the_problems_that_were_asked_for(run_cli: Run, folders: tuple[str, ...]) -> None:

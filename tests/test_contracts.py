@@ -138,11 +138,11 @@ class Fine:
         ("needs", {"txt"}, "did you mean text"),
         ("needs", {1}, "unknown needs '1'"),
         ("cost_class", "cheap", "unknown cost_class"),
-        ("pointwise", "yes", "has to be of type bool"),
+        ("pointwise", "yes", "not of type bool"),
         ("closed_form", "every", "unknown closed_form"),
-        ("fidelity", 1, "has to be of type str"),
+        ("fidelity", 1, "not of type str"),
         ("score", None, "it has no score"),
-        ("score", 3, "its score is no method"),
+        ("score", 3, "its score is not a method"),
     ],
 )
 def test_what_a_pruner_declares_is_checked_when_it_is_loaded(member: str, value: Any, says: str) -> None:
@@ -272,8 +272,8 @@ def test_a_task_that_breaks_its_contract_is_named(how: str, says: str, tmp_path:
         ({"stages": [(5, 4, 3)], "prefix": None}, "the place of a cut must be one of token, step, forced, not 3"),
         ({"stages": [(5, 4, "step", 3)], "prefix": None}, "pairs of a prefix length and a number kept"),
         ({"ended": "cuont"}, "did you mean count"),
-        ({"engine": Dice}, r"Dice is a class; give an engine: Dice\(\.\.\.\)"),
-        ({"task": Toy}, r"Toy is a class; give a task: Toy\(\.\.\.\)"),
+        ({"engine": Dice}, r"Dice is a class; pass an engine: Dice\(\.\.\.\)"),
+        ({"task": Toy}, r"Toy is a class; pass a task: Toy\(\.\.\.\)"),
         ({"model": "other"}, "leave out model and sampling"),
         ({"sampling": "temperature=0.3"}, "leave out model and sampling"),
         ({"pruners": "./mine.py"}, "name its class too"),
@@ -293,7 +293,7 @@ def test_wrong_arguments_are_one_line_before_anything_is_sampled(
     [
         ("provides", ["text"], "provides is a frozenset of signals"),
         ("flops", 5, "flops is a FlopModel"),
-        ("spec", {"engine": "dice", "model": "d", "fingerprint": object()}, "spec holds what JSON cannot"),
+        ("spec", {"engine": "dice", "model": "d", "fingerprint": object()}, "spec contains a value that JSON cannot"),
     ],
 )
 def test_an_engines_members_are_checked(member: str, value: Any, says: str) -> None:

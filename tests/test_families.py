@@ -84,7 +84,7 @@ def test_attention_is_read_whatever_a_family_calls_its_layers(name: str, tmp_pat
 def test_attention_that_a_family_does_not_give_is_one_line(tmp_path: Path) -> None:
     engine = families.opened(families.build("falcon", tmp_path))
     prefixes = engine.launch([Problem("p", "a", "")], 2, 6, seed=0)[0]
-    with pytest.raises(PathpruneError, match="FalconModel does not give the attention of every layer"):
+    with pytest.raises(PathpruneError, match="FalconModel does not return the attention weights of every layer"):
         read_attention(engine, prefixes, engine.new_adapter(tokens=2, rank=0))
 
 

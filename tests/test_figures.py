@@ -364,7 +364,7 @@ def test_kinds_of_tokens(token: str, kind: str) -> None:
     ("arguments", "says"),
     [
         (["--pruner", "logprob"], "appends no tokens to a prefix"),
-        (["--engine", "toy", "--model", "toy", "--task", "toy"], "attention is read on engine hf, not toy"),
+        (["--engine", "toy", "--model", "toy", "--task", "toy"], "attention needs engine hf, not toy"),
     ],
 )
 def test_attention_of_what_has_none_is_one_line(arguments: list[str], says: str, run_cli: Any, tmp_path: Path) -> None:

@@ -185,8 +185,8 @@ def test_equal_state_is_one_record_in_every_process(value: str, here: FilePath) 
     ("identity", "says"),
     [
         ({"pruner": "logprob"}, "may not set pruner"),
-        ([1], "has to return a dictionary"),
-        ({"x": object}, "JSON cannot hold"),
+        ([1], "not a dictionary"),
+        ({"x": object}, "JSON cannot store"),
     ],
 )
 def test_an_identity_names_weights_and_nothing_of_ours(identity: Any, says: str, here: FilePath) -> None:
@@ -315,7 +315,7 @@ def test_a_module_of_that_name_that_is_imported_already_is_named(tmp_path: FileP
     done = run("import tasks, pathprune", tmp_path, "-c")
     assert (
         done.returncode != 0
-        and "tasks.py hides pathprune's own package 'tasks': rename it" in done.stderr.splitlines()[-1]
+        and "tasks.py shadows pathprune's package 'tasks': rename it" in done.stderr.splitlines()[-1]
     )
 
 
@@ -326,7 +326,7 @@ def test_a_file_that_stands_in_for_a_library_is_named(name: str, code: str, tmp_
     (tmp_path / f"{name}.py").write_text(code)
     done = run("list", tmp_path, "-m", "pathprune")
     assert done.returncode == 2 and not done.stdout
-    assert f"{name}.py is imported in place of the library" in done.stderr and done.stderr.count("\n") == 1
+    assert f"{name}.py shadows the library" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_our_own_bug_is_not_blamed_on_a_users_file(tmp_path: FilePath) -> None:

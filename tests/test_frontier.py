@@ -253,8 +253,8 @@ def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) 
 @pytest.mark.parametrize(
     ("grid", "stops", "told"),
     [
-        ([1], "True", "has to name options with their values"),
-        ({"lead": 3}, "True", "has to name options with their values"),
+        ([1], "True", "not a dictionary from options to values"),
+        ({"lead": 3}, "True", "not a dictionary from options to values"),
         ({"led": [3]}, "True", "did you mean lead"),
         ({"lead": range(10**9)}, "True", "1,000 at most"),
         ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),
@@ -271,7 +271,7 @@ def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any,
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule and no scorer"), ({"scorers": 3}, "names of methods"),
+        ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule, not a scorer"), ({"scorers": 3}, "names of methods"),
         ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws must be an integer"),
         ({"only": 3}, "only is terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
     ],
@@ -288,7 +288,7 @@ def test_a_budget_is_a_number_above_zero(budget: Any, latency: Any) -> None:
         session.recommend(budget, latency=latency)
 
 
-@pytest.mark.parametrize(("n", "problems", "told"), [(6, 1, "holds one problem"), (1, 4, "holds one path per problem")])
+@pytest.mark.parametrize(("n", "problems", "told"), [(6, 1, "has one problem"), (1, 4, "has one path per problem")])
 def test_where_nothing_can_be_chosen_that_is_said(
     n: int, problems: int, told: str, toy_run: Callable[..., Run]
 ) -> None:

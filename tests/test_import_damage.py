@@ -135,12 +135,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "no Parquet": (lambda pool: (pool / "paths/p0.parquet").write_text("text"), "p0.parquet is damaged", True),
     "a byte that flipped": (flipped, "p0.parquet is damaged", True),
     "the file of another problem": (
-        lambda pool: shutil.copy(pool / "paths/p1.parquet", pool / "paths/p0.parquet"), "somebody changed it", True,
+        lambda pool: shutil.copy(pool / "paths/p1.parquet", pool / "paths/p0.parquet"), "the file was changed", True,
     ),
     "a path too few": (short, "it has 3 paths", True),
     "a column that is gone": (without("logprob"), "its column logprob is missing", True),
-    "an edited grade": (edited(0, correct=True), "somebody changed it", True),
-    "an edited text": (edited(1, text="\\boxed{2}"), "somebody changed it", True),
+    "an edited grade": (edited(0, correct=True), "the file was changed", True),
+    "an edited text": (edited(1, text="\\boxed{2}"), "the file was changed", True),
     "a length that is null": (edited(0, length=None), "length of a path is missing", True),
     "a length below 0": (edited(0, length=-1), "path 0 has -1 tokens", True),
     "a length of other numbers": (edited(0, length=99), "logprob for 99 tokens", True),
@@ -150,20 +150,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool]] = {
     "problems cut short": (torn("problems.jsonl"), "problems.jsonl", True),
     "no problems": (lambda pool: (pool / "problems.jsonl").unlink(), "problems.jsonl", True),
     "a card cut short": (torn("pool.json"), "pool.json", True),
-    "a hash of other rows": (lined(sha256="0" * 64), "somebody changed it", True),
-    "a forged probe": (forged(0, probes=[{"position": 3, "answer": "2"}] * 2), "probes of path 0 stand at [3, 3]", False),
+    "a hash of other rows": (lined(sha256="0" * 64), "the file was changed", True),
+    "a forged probe": (forged(0, probes=[{"position": 3, "answer": "2"}] * 2), "probes of path 0 are at [3, 3]", False),
     "a forged end": (forged(0, ends=[3, 2, 9, 13, 17, 21, 25]), "tokens of path 0 end outside", False),
-    "a forged statistic": (forged(0, logprob=[float("nan")] * 7), "a logprob is no finite number", False),
+    "a forged statistic": (forged(0, logprob=[float("nan")] * 7), "a logprob is not finite", False),
     "a forged id": (forged(0, tokens=[-5] * 7), "a token id below 0", False),
-    "a forged grade": (forged(3, correct=True, answer=None), "a path is right and has no answer", True),
-    "a forged answer": (forged(3, correct=True), "grades tell path", False),
-    "another gold answer": (lined(golds=["3"]), "another problem or gold answer of p0", False),
+    "a forged grade": (forged(3, correct=True, answer=None), "a path is graded right but has no answer", True),
+    "a forged answer": (forged(3, correct=True), "grades on path", False),
+    "another gold answer": (lined(golds=["3"]), "problem or gold answer of p0 differs", False),
     "a card of other signals": (carded(signals={"text": 12, "logprob": 11}), "signals: logprob 11", True),
-    "a card of other sizes": (carded(paths=13), "says paths 13, and the rows 12", True),
+    "a card of other sizes": (carded(paths=13), "states paths 13, but the rows have 12", True),
     "a card of another length": (carded(lengths={"mean": 6.5, "max": 7}), "a mean length of 6.5", False),
-    "a card of another digest": (carded(digest="0" * 64), "it says digest 000", False),
+    "a card of another digest": (carded(digest="0" * 64), "it states digest 000", False),
     "disagreements that are gone": (lambda pool: (pool / "disagreements.jsonl").unlink(), "disagreements.jsonl", False),
-    "disagreements of other paths": (lambda pool: (pool / "disagreements.jsonl").write_text(""), "says disagreements 3", False),
+    "disagreements of other paths": (lambda pool: (pool / "disagreements.jsonl").write_text(""), "states disagreements 3", False),
     "a file too many": (lambda pool: shutil.copy(pool / "paths/p0.parquet", pool / "paths/more.parquet"), "belongs to no problem", False),
 }  # fmt: skip
 
@@ -188,10 +188,10 @@ def test_damage_is_one_line_wherever_it_is_met(kind: str, pool: Path, tmp_path: 
 
 def test_a_whole_pool_is_said_to_be_whole(pool: Path, run_cli: Cli) -> None:
     code, said = run_cli("check", "--pool", str(pool))
-    assert code == 0 and "pool own is whole: 12 paths of 3 problems" in " ".join(said.split()), said
+    assert code == 0 and "pool own is intact: 12 paths of 3 problems" in " ".join(said.split()), said
     edited(0, correct=True)(pool)
     code, said = run_cli("check", "--pool", str(pool))
-    assert code == 2 and "somebody changed it" in " ".join(said.split()) and "Traceback" not in said
+    assert code == 2 and "the file was changed" in " ".join(said.split()) and "Traceback" not in said
     code, said = run_cli("check")
     assert code == 2 and "name a pruner to check, or an imported pool" in " ".join(said.split())
 

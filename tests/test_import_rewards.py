@@ -112,7 +112,7 @@ def test_the_order_of_prefixes_and_what_comes_behind_them_change_nothing(tmp_pat
 @pytest.mark.parametrize(
     ("reward", "says"),
     [
-        (lambda i: i / 4, "reward 'prm' is of the whole path, which sees what comes behind the prefix"),
+        (lambda i: i / 4, "reward 'prm' rates the whole path, beyond the prefix"),
         (lambda i: [0.1, 0.2], "reward 'prm' has 2 scores for 3 steps, 0 probes and 8 tokens"),
         (lambda i: None, "has no recorded reward|needs rewards"),
     ],
@@ -126,10 +126,7 @@ def test_what_cannot_rank_prefixes_says_why(reward: Rewards, says: str, tmp_path
 
 def test_a_prefix_before_the_first_step_has_no_score(tmp_path: Path) -> None:
     table = bench(imported(tmp_path, lambda i: [0.5, i / 4, 1 - i]), tmp_path, "recorded-reward,first", prefix=2)
-    assert (
-        "has its first score at 3 tokens, behind the prefix of 2; cut there or later"
-        in table.failures["recorded-reward"][1]
-    )
+    assert "has its first score at 3 tokens, beyond the prefix of 2" in table.failures["recorded-reward"][1]
 
 
 def test_rewards_of_whole_paths_vote_on_finished_ones(tmp_path: Path) -> None:

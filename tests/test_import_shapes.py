@@ -534,7 +534,7 @@ def test_k_is_one_for_all_paths_and_is_told(tmp_path: Path) -> None:
     rows = [{"problem": SUM, "text": "4", "top_logprobs": [[-0.5, -1.0][:k] for _ in range(3)]} for k in (2, 1)]
     reading = read([write(tmp_path, *rows)], skip_bad=True)
     assert [len(problem.paths) for problem in reading] == [1] and reading.mapping["top_k"] == "2"
-    assert "line 2" in reading.skipped[0] and "1 of the most likely" in reading.skipped[0]
+    assert "line 2" in reading.skipped[0] and "1 most likely tokens" in reading.skipped[0]
 
 
 def test_what_is_mapped_is_read_from_there(tmp_path: Path) -> None:
@@ -694,15 +694,15 @@ def with_logprobs(*entries: Any) -> dict[str, Any]:
 
 # A row that is wrong behind one that is right, and what the line about it says.
 BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
-    "no text": (OWN, {"problem": SUM, "gold": "4"}, "nothing of a path"),
+    "no text": (OWN, {"problem": SUM, "gold": "4"}, "no field of a path"),
     "text is a number": (OWN, OWN | {"text": 4}, "text is 4, not a text"),
     "text is an object": (OWN, OWN | {"text": {"a": 1}}, "not a text"),
     "null among texts": (FOUR, FOUR | {"text": ["4", None]}, "a text is null"),
-    "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "half a character"),
-    "no problem": (OWN, {"text": "4"}, "which problem it belongs to"),
+    "half a surrogate pair": (OWN, OWN | {"text": "\ud800"}, "a lone surrogate"),
+    "no problem": (OWN, {"text": "4"}, "no field identifies its problem"),
     "a list, no object": (OWN, ["4"], "not an object"),
-    "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text 2"),
-    "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, and other fields have an entry for each path"),
+    "more grades than paths": (FOUR, FOUR | {"correct": [True, False, True]}, "correct has 3 entries and text has 2"),
+    "one grade for two paths": (FOUR, FOUR | {"correct": True}, "correct is True, but other fields have an entry per path"),
     "a grade that is none": (OWN, OWN | {"correct": 0.5}, "not right or wrong"),
     "a length that is none": (OWN, OWN | {"length": -3}, "not a whole number"),
     "a length in words": (OWN, OWN | {"length": "long"}, "not a whole number"),
@@ -712,17 +712,17 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "NaN": (OWN, OWN | {"logprobs": [-0.5, math.nan]}, "nan at token 2"),
     "minus infinity": (OWN, OWN | {"logprobs": [-math.inf]}, "-inf at token 1"),
     "null": (OWN, OWN | {"logprobs": [-0.5, None]}, "at token 2"),
-    "probabilities": (OWN, OWN | {"logprobs": [0.9]}, "no log-probability is above 0"),
+    "probabilities": (OWN, OWN | {"logprobs": [0.9]}, "a log-probability is at most 0"),
     "a word for numbers": (OWN, OWN | {"logprobs": "none"}, "logprobs is 'none', not a list"),
-    "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree about the number of tokens: token_ids 2, logprob 1"),
+    "unlike lengths": (OWN, OWN | {"logprobs": [-1.0], "token_ids": [1, 2]}, "disagree on the number of tokens: token_ids 2, logprob 1"),
     "a length that contradicts": (OWN, OWN | {"length": 3, "token_ids": [1, 2]}, "token_ids 2, length 3"),
-    "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never below 0"),
-    "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, a sign"),
+    "confidence below 0": (OWN, OWN | {"confs": [-1.5]}, "confidence is never negative"),
+    "OpenAI's -9999": (with_logprobs(LP), with_logprobs(LP | {"logprob": -9999.0}), "-9999 at token 1, which marks"),
     "-9999 in the top": (with_logprobs(LP), with_logprobs(LP | {"top_logprobs": [{"token": "x", "logprob": -9999.0}]}), "-9999 at token 1"),
-    "a top that is missing": (with_logprobs(LP), with_logprobs(LP, LP | {"top_logprobs": []}), "0 of the most likely"),
+    "a top that is missing": (with_logprobs(LP), with_logprobs(LP, LP | {"top_logprobs": []}), "0 most likely tokens"),
     "no choices": (CHAT, {"problem": SUM, "response": {"choices": []}, "error": "overloaded"}, "overloaded"),
     "a path twice": (OWN | {"trace_idx": 1}, OWN | {"trace_idx": 1}, "path 1 of problem .* twice, first in .*line 1"),
-    "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "an id of its own"),
+    "two questions of one id": (OWN | {"id": 1}, OWN | {"id": 1, "problem": PRODUCT}, "its own id"),
     "two golds of one problem": (OWN, OWN | {"gold": "5"}, "gold answer '5'"),
     "a gold answer that is none": (OWN, OWN | {"gold": "\\frac{1"}, "gold .* does not parse as an answer"),
     "a probe without position": (OWN, OWN | {"probes": [{"answer": "4"}]}, "position and answer"),
@@ -743,7 +743,7 @@ BAD_ROWS: dict[str, tuple[Any, Any, str]] = {
     "a problem that is a number": (OWN, OWN | {"problem": 5}, "problem is 5, not a text"),
     "an id that is a truth": (OWN | {"id": 1}, OWN | {"id": True}, "id is True, not a text or a number"),
     "a gold answer that is an object": (OWN, OWN | {"problem": PRODUCT, "gold": {"a": 1}}, "gold is .*not one text or number"),
-    "NUL in a text": (OWN, OWN | {"text": "a\x00b"}, "half a character or NUL"),
+    "NUL in a text": (OWN, OWN | {"text": "a\x00b"}, "NUL or a lone surrogate"),
 }  # fmt: skip
 
 
@@ -765,19 +765,19 @@ def test_a_bad_row_is_one_line_and_can_be_left_out(tmp_path: Path, name: str) ->
 GOOD = json.dumps(OWN).encode() + b"\n"
 PARQUET = b"PAR1" + b"\x00" * 64
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
-    "cut gz": ("a.jsonl.gz", gzip.compress(GOOD * 2000, mtime=0)[:-40], "damaged or cut short"),
-    "no gz": ("a.jsonl.gz", GOOD, "damaged or cut short"),
-    "cut zst": ("a.jsonl.zst", pa.compress(GOOD * 2000, "zstd", asbytes=True)[:-20], "damaged or cut short"),
-    "no zst": ("a.jsonl.zst", GOOD, "damaged or cut short"),
-    "gz named jsonl": ("a.jsonl", gzip.compress(GOOD), "is a gzip file and no .jsonl"),
-    "Parquet named jsonl": ("a.jsonl", PARQUET, "is a Parquet file and no .jsonl"),
+    "cut gz": ("a.jsonl.gz", gzip.compress(GOOD * 2000, mtime=0)[:-40], "damaged or truncated"),
+    "no gz": ("a.jsonl.gz", GOOD, "damaged or truncated"),
+    "cut zst": ("a.jsonl.zst", pa.compress(GOOD * 2000, "zstd", asbytes=True)[:-20], "damaged or truncated"),
+    "no zst": ("a.jsonl.zst", GOOD, "damaged or truncated"),
+    "gz named jsonl": ("a.jsonl", gzip.compress(GOOD), "is a gzip file, not .jsonl"),
+    "Parquet named jsonl": ("a.jsonl", PARQUET, "is a Parquet file, not .jsonl"),
     "bytes named json": ("a.json", b"\x01\x00\x02", "is a binary file"),
-    "no Parquet": ("a.parquet", GOOD, "damaged or cut short"),
-    "cut Parquet": ("a.parquet", PARQUET, "damaged or cut short"),
-    "no zip": ("a.eval", GOOD, "damaged or cut short"),
-    "empty": ("a.jsonl", b"", "holds no rows"),
-    "white space": ("a.json", b" \n\n", "holds no rows"),
-    "header alone": ("a.csv", b"problem,text\n", "holds no rows"),
+    "no Parquet": ("a.parquet", GOOD, "damaged or truncated"),
+    "cut Parquet": ("a.parquet", PARQUET, "damaged or truncated"),
+    "no zip": ("a.eval", GOOD, "damaged or truncated"),
+    "empty": ("a.jsonl", b"", "has no rows"),
+    "white space": ("a.json", b" \n\n", "has no rows"),
+    "header alone": ("a.csv", b"problem,text\n", "has no rows"),
     "unknown ending": ("a.txt", GOOD, "unknown kind of file '.txt'"),
     "Parquet in gz": ("a.parquet.gz", GOOD, "gunzip"),
     "not JSON": ("a.json", b'{"problem": ', "is not JSON"),
@@ -786,24 +786,24 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "nested too deep": ("a.json", b"[" * 100_000, "nested too deeply"),
     "not JSON in a line": ("a.jsonl", GOOD + b"{oops\n", "line 2 is not JSON"),
     "too deep in a line": ("a.jsonl", GOOD + b'{"a":' * 100_000 + b"\n", "line 2 is nested too deeply"),
-    "a field twice": ("a.jsonl", GOOD + b'{"text": "a", "text": "b"}\n', "line 2 is not JSON: the field 'text' stands twice"),
+    "a field twice": ("a.jsonl", GOOD + b'{"text": "a", "text": "b"}\n', "line 2 is not JSON: the field 'text' appears twice"),
     "not UTF-8": ("a.jsonl", GOOD + b'{"text": "\xff"}\n', "line 2: is not UTF-8"),
     "not UTF-8 in a cell": ("a.csv", b"problem,text\n1,\xff\n", "is not UTF-8"),
     "an open quote": ("a.csv", b'problem,text\n1,"4', "not CSV"),
-    "too many cells": ("a.csv", b"problem,text\n1,4\n1,4,5\n", "row 2: 3 cells under a header of 2"),
-    "UTF-16": ("a.jsonl", GOOD.decode().encode("utf-16"), "is text in UTF-16, and UTF-8 is read"),
-    "UTF-16 without a mark": ("a.json", GOOD.decode().encode("utf-16-le"), "is text in UTF-16"),
-    "UTF-16 in cells": ("a.csv", "problem,text\n1,4\n".encode("utf-16-be"), "is text in UTF-16"),
+    "too many cells": ("a.csv", b"problem,text\n1,4\n1,4,5\n", "row 2: has 3 cells, and the header 2"),
+    "UTF-16": ("a.jsonl", GOOD.decode().encode("utf-16"), "is UTF-16 text, and only UTF-8 is read"),
+    "UTF-16 without a mark": ("a.json", GOOD.decode().encode("utf-16-le"), "is UTF-16 text"),
+    "UTF-16 in cells": ("a.csv", "problem,text\n1,4\n".encode("utf-16-be"), "is UTF-16 text"),
     "Latin-1 in a cell": ("a.csv", "problem,text\n1,4\n1,caf\u00e9\n".encode("latin-1"), "line 3, is not UTF-8"),
-    "semicolons": ("a.csv", b"problem;text\n1;4\n", "parted by ';', and commas are read"),
-    "tabs": ("a.csv", b"problem\ttext\n1\t4\n", "and commas are read"),
-    "no header": ("a.csv", b"1+1?,4\n2+2?,4\n", "nothing says which problem"),
+    "semicolons": ("a.csv", b"problem;text\n1;4\n", "separated by ';'; use commas"),
+    "tabs": ("a.csv", b"problem\ttext\n1\t4\n", "use commas"),
+    "no header": ("a.csv", b"1+1?,4\n2+2?,4\n", "no field identifies its problem"),
     "one object in lines": ("a.jsonl", json.dumps(OWN, indent=1).encode(), "over many lines; name it .json"),
     "a number of many digits": ("a.jsonl", b'{"length": ' + b"9" * 5000 + b"}\n", "thousands of digits"),
     "a comma too many": ("a.json", b"[" + GOOD.strip() + b",]", "is not JSON"),
     "a line cut short": ("a.jsonl", GOOD + GOOD[:30], "line 2 is not JSON"),
     "NUL in a file": ("a.csv", b"problem,text\n1,a\x00b\n", "is a binary file"),
-    "one column twice": ("a.csv", b"text,text\n1,4\n", "two columns of one name"),
+    "one column twice": ("a.csv", b"text,text\n1,4\n", "two columns with the same name"),
 }  # fmt: skip
 
 
@@ -829,9 +829,9 @@ def linked_folder(folder: Path) -> None:
 # What else stands in a folder with a good file, and what is said of it; "" where it is nothing wrong.
 FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "one bad file": (lambda folder: (folder / "b.jsonl").write_text("{oops"), "b.jsonl, line 1 is not JSON"),
-    "one empty file": (lambda folder: (folder / "b.jsonl").touch(), "b.jsonl holds no rows"),
-    "a link to nothing": (linked, "b.jsonl is a link to 'nowhere', and no file is there"),
-    "a link to a folder": (linked_folder, "more is a link to a folder, which is not followed"),
+    "one empty file": (lambda folder: (folder / "b.jsonl").touch(), "b.jsonl has no rows"),
+    "a link to nothing": (linked, "b.jsonl is a broken link to 'nowhere'"),
+    "a link to a folder": (linked_folder, "more links to a folder, which is not followed"),
     "a link in a circle": (lambda folder: (folder / "self").symlink_to(folder), ""),
     "a hidden folder": (lambda folder: ((folder / ".git").mkdir(), (folder / ".git/a.jsonl").write_text("{")), ""),
     "a folder called like a file": (lambda folder: (folder / "c.jsonl").mkdir(), ""),
@@ -859,7 +859,7 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
         with pytest.raises(PathpruneError, match=words):
             read([file])
     (tmp_path / "self.jsonl").symlink_to("self.jsonl")
-    with pytest.raises(PathpruneError, match=r"is a link to 'self\.jsonl', and no file is there"):
+    with pytest.raises(PathpruneError, match=r"is a broken link to 'self\.jsonl'"):
         read([tmp_path / "self.jsonl"])
 
 
@@ -971,7 +971,7 @@ def test_whatever_stands_in_a_row_is_read_or_is_one_line(tmp_path: Path, name: s
 
 def test_a_file_that_is_cut_short_is_no_bad_row(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD * 2000, mtime=0)[:-40])
-    with pytest.raises(PathpruneError, match="cut short"):
+    with pytest.raises(PathpruneError, match="truncated"):
         list(read([tmp_path / "a.jsonl.gz"], skip_bad=True))
 
 

@@ -121,7 +121,7 @@ def test_a_slice_of_tokens_knows_its_text_and_no_ids_are_made_up() -> None:
     assert len(tokens) == 4 and tokens[:3].text == "ab cd" and tokens[1:3].text == " cd"[:3]
     assert tokens[:2] == tokens[:2] and tokens[:0] == () and tokens[:2] != tokens[:3]
     for wanted in (lambda: tuple(tokens), lambda: tokens[0], lambda: (1, *tokens), lambda: np.asarray(list(tokens))):
-        with pytest.raises(UnavailableError, match="without token ids"):
+        with pytest.raises(UnavailableError, match="has no token ids"):
             wanted()
 
 
@@ -261,7 +261,7 @@ def test_what_reads_ids_of_paths_without_any_is_an_error_and_no_score(
             return [sum(p.tokens) for p in prefixes]
 
     table = bench(given(several()), tmp_path, [Sum])
-    assert "without token ids" in table.failures["Sum"][1]
+    assert "has no token ids" in table.failures["Sum"][1]
 
 
 def test_a_model_is_refused_for_paths_without_token_ids(tmp_path: Path, given: Callable[..., Pool]) -> None:
@@ -295,7 +295,7 @@ def test_a_path_of_another_seed_is_none_of_the_pool(given: Callable[..., Pool]) 
     engine = Where(pool, None, "hf", "", 3, None, 0).engine
     stored = engine.launch([pool.entries["p0"].problem], 1, 3, 0)[0][0]
     assert len(engine.resume([stored], 99)[0].tokens) > 3
-    with pytest.raises(UnavailableError, match="nothing is sampled without a model"):
+    with pytest.raises(UnavailableError, match="sampling one needs the model"):
         engine.resume([dataclasses.replace(stored, seed=7)], 99)
 
 
@@ -389,7 +389,7 @@ def test_problems_with_fewer_paths_are_left_out_by_name(
     assert set(table.group.pool.problems) == {"p0", "p1", "p2", "p3", "many"} and table.group.pool.n == 4
     assert any("1 problems that have fewer than 4 paths (few)" in line for line in tables.notes(table.group))
     assert len(bench(pool, tmp_path, n=1).group.pool.problems) == 6
-    with pytest.raises(PathpruneError, match="at most 6 paths of a problem"):
+    with pytest.raises(PathpruneError, match="at most 6 paths per problem"):
         bench(pool, tmp_path, n=7)
 
 
@@ -445,9 +445,9 @@ def test_letters_are_graded_as_letters(given: Callable[..., Pool]) -> None:
 BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str]] = {
     "no paths": (lambda: [problem()], {}, "line p: the problem has 0 paths"),
     "nothing at all": (list, {}, "no problem with paths"),
-    "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' stands at"),
+    "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' is also at"),
     "an id that is no name": (lambda: [problem(path(), id="..")], {}, "names a file"),
-    "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: neither its text nor its length"),
+    "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
     "given grades that are not there": (lambda: [problem(path())], {"grades": "given"}, "it has no grade"),
     "statistics of another length": (
@@ -459,7 +459,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     ),
     "a statistic of another name": (lambda: [problem(path(statistics={"logprop": np.zeros(3)}))], {}, "did you mean logprob"),
     "token ids below 0": (lambda: [problem(path(tokens=[1, -2]))], {}, "token ids are not whole numbers"),
-    "half a surrogate pair": (lambda: [problem(path("\ud800"))], {}, "half a surrogate pair"),
+    "half a surrogate pair": (lambda: [problem(path("\ud800"))], {}, "a lone surrogate"),
     "words and tokens": (lambda: [problem(path(), path(length=9))], {}, "give a tokenizer"),
     "an infinite reward": (lambda: [problem(path(rewards={"rm": float("inf")}))], {}, "reward 'rm' is not finite"),
 }  # fmt: skip
@@ -479,7 +479,7 @@ def test_bad_problems_are_skipped_and_listed(given: Callable[..., Pool]) -> None
     assert (
         pool.about["problems"] == 3
         and len(pool.about["skipped"]) == 1
-        and "half a surrogate" in pool.about["skipped"][0]
+        and "a lone surrogate" in pool.about["skipped"][0]
     )
 
 
@@ -546,7 +546,7 @@ def test_a_file_may_not_name_a_task_that_could_run_code(given: Callable[..., Poo
     pool = given(several())
     card = pool.folder / "pool.json"
     card.write_text(json.dumps(pool.about | {"grader": {"task": "lm_eval:evil.yaml,trust=true", "version": "1"}}))
-    with pytest.raises(PathpruneError, match="no pool may name"):
+    with pytest.raises(PathpruneError, match="which pools may not use"):
         _ = Where(Pool.open(pool.folder), None, "hf", "", None, None, 0).task
 
 
@@ -607,10 +607,10 @@ def test_a_leaderboard_of_a_pool_prunes_and_leaves_the_published_one_alone(here:
         (("import", "nowhere.jsonl", "--name", "x"), "no file or folder at nowhere.jsonl"),
         (("import", "mine.jsonl", "--name", "x", "--map", "text"), "WHAT=FIELD"),
         (("import", "mine.jsonl", "--name", "x", "--tokenizer", "a", "--model", "b"), "leave out --tokenizer"),
-        (("export-pool", "--pool", "mine", "--out", "results"), "holds something else"),
+        (("export-pool", "--pool", "mine", "--out", "results"), "contains something else"),
         (("export-pool", "--pool", "mine", "--out", "new", "--private"), "--push"),
         (("leaderboard", "--pool", "mine", "--only", "x"), "leave out --only"),
-        (("train", "stop", "--pool", "mine"), "without token ids"),
+        (("train", "stop", "--pool", "mine"), "has no token ids"),
     ],
 )
 def test_verbs_refuse_what_a_pool_cannot_do(here: Path, run_cli: Cli, arguments: tuple[str, ...], says: str) -> None:
@@ -696,7 +696,7 @@ def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: 
     assert code == 0, said
     assert [pp.open_pool("consol").rows(p)["correct"].to_pylist() for p in ("7", "12")] == [[True, False], [True]]
     code, said = run_cli("import", str(GOLDEN / "consol"), "--name", "without")
-    assert code == 2 and "a file of their own: --golds FILE" in " ".join(said.split())
+    assert code == 2 and "a separate file: --golds FILE" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
@@ -704,13 +704,13 @@ def test_answers_of_tables_are_found_by_the_names_of_files(here: Path, run_cli: 
     [
         ('{"id": "sum", "answer": "4"}\n', "own.jsonl has no problem 'product'"),
         ('{"id": "sum", "answer": "4"}\n{"id": "produkt", "answer": "9"}\n', "did you mean produkt"),
-        ('{"id": "sum"}\n', "line 1: has the fields id; a row is an object"),
+        ('{"id": "sum"}\n', "line 1: has the fields id; a row needs an id"),
         ('{"answer": "4"}\n', "line 1: has the fields answer"),
-        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', and '4' in"),
+        ('{"id": "sum", "answer": "4"}\n{"id": "sum", "answer": "5"}\n', "line 2: problem 'sum' has the gold answer '5', but '4' in"),
         ('{"id": "sum", "answer": ""}\n', "line 1: "),
-        ("[1]\n", "row 1: is 1; a row is"),
+        ("[1]\n", "row 1: is 1; a row needs"),
         ("{oops\n", "line 1 is not JSON"),
-        ("", "holds no rows"),
+        ("", "has no rows"),
         (None, "no file of paths at"),
     ],
 )  # fmt: skip

@@ -319,10 +319,13 @@ CHOICE = {"output_type": "multiple_choice", "doc_to_choice": ["1", "2"], "doc_to
     [
         (CHOICE | {"filter_list": None, "metric_list": [{"metric": "acc"}]}, "multiple_choice"),
         ({"dataset_kwargs": {"data_files": {"test": "missing.json"}}}, "cannot be loaded"),
-        ({"filter_list": [{"name": "x", "filter": [{"function": "multi_choice_regex"}]}]}, "not work on one response"),
+        (
+            {"filter_list": [{"name": "x", "filter": [{"function": "multi_choice_regex"}]}]},
+            "fails on a single response",
+        ),
         (
             {"filter_list": [{"name": "x", "filter": [{"function": "take_first_k", "k": 4}]}]},
-            "not work on one response",
+            "fails on a single response",
         ),
         ({"unsafe_code": True}, "runs the code"),
     ],

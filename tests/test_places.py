@@ -354,7 +354,7 @@ def test_a_table_along_places(tmp_path: FilePath, run_cli: Any) -> None:
         )
     assert "8 -> 3 at step@5" in table.title and "deepconf-offline" in lines.index
     assert lines.loc["random (expected)"].serial_mean > 0
-    with pytest.raises(PathpruneError, match="figures are of one cut at one length"):
+    with pytest.raises(PathpruneError, match="figures show a single cut"):
         table.plot()
 
 

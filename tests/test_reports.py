@@ -124,7 +124,7 @@ def test_every_report_of_a_small_bench(problems: int, n: int, keep: int, tmp_pat
     ("arguments", "says"),
     [
         (["leaderboard", "--results", "{empty}"], "no records under"),
-        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc ends in none of .md, .tex, .csv, .html"),
+        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc has to end in .md or .tex or .csv or .html"),
         (["budgets", "--results", "{empty}"], "no records under"),
         (["budgets", "--results", "nowhere"], "no results folder at nowhere"),
         (["plot", "--results", "nowhere"], "no results folder at nowhere"),
@@ -210,7 +210,7 @@ def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
             code, out = run_cli(verb, "--results", str(root), "--only", only)
             assert code == 2 and says in out.replace("\n", " ") and "Traceback" not in out, (verb, only, out)
     code, out = run_cli("findings", "--results", str(root), "--only", "seed=0")
-    assert code == 2 and "names 2 tables" in out.replace("\n", " ")
+    assert code == 2 and "selects 2 tables" in out.replace("\n", " ")
 
 
 def test_reports_need_no_runner_and_no_weights() -> None:

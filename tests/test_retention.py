@@ -128,7 +128,7 @@ def test_more_than_one_path_in_one_is_never_recommended(made: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["law", "recommend", "--budget", "100", "--prefix", "9", "--length", "8", "--law", "{law}"], "longer than --prefix"),
+        (["law", "recommend", "--budget", "100", "--prefix", "9", "--length", "8", "--law", "{law}"], "larger than --prefix"),
         (["law", "recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "none.json"], "no law at none.json"),
         (["law", "recommend", "--budget", "9", "--prefix", "2", "--length", "8", "--law", "{other}"], "is not a pathprune-law/1 file"),
         (["law", "fit", "--results", "nowhere"], "no results folder at nowhere"),
@@ -150,7 +150,7 @@ def test_too_few_prefix_lengths_are_refused(run_cli: Any, tmp_path: Path) -> Non
     folders = ["--results", str(tmp_path / "r"), "--bank", str(tmp_path / "b")]
     assert run_cli("bench", *where, *folders, "--max-tokens", "40", "--prefix", "5", "--pruner", "jaccard")[0] == 0
     code, out = run_cli("law", "fit", "--results", str(tmp_path / "r"), "--pruner", "jaccard")
-    assert code == 2 and "a law needs 4 prefix lengths or more; jaccard has records at L = 5 only" in out
+    assert code == 2 and "a law needs 4 prefix lengths or more; jaccard has records only at L = 5" in out
     code, out = run_cli("law", "fit", "--results", str(tmp_path / "r"), "--pruner", "jacard")
     assert code == 2 and "did you mean jaccard" in out
     with pytest.raises(PathpruneError):

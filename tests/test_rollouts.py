@@ -162,7 +162,7 @@ def test_trl_trains_on_them_and_nothing_is_trained_twice(tmp_path: FilePath) -> 
     before = {f: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     assert run(terms, arms, [0], tmp_path, lambda *_: None).equals(first)
     assert before == {f: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
-    with pytest.raises(PathpruneError, match="other terms"):
+    with pytest.raises(PathpruneError, match="other settings"):
         run(Terms(steps=2), arms, [0], tmp_path, lambda *_: None)
     with pytest.raises(PathpruneError, match="did you mean"):
         run(terms, ["no prunning"], [0], tmp_path, lambda *_: None)

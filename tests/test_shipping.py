@@ -187,7 +187,7 @@ def test_a_changed_token_is_found(pool: Path) -> None:
             stream.write_table(new.slice(int(start), size))
         stream.add_key_value_metadata({packing.PIECES: stored.metadata.metadata[packing.PIECES]})
     opened = Pool.open(pool)
-    with pytest.raises(PathpruneError, match="somebody changed it; restore it"):
+    with pytest.raises(PathpruneError, match="the file was changed; restore it"):
         opened.rows(next(iter(opened.entries)))
 
 
@@ -204,7 +204,7 @@ def stated(**values: Any) -> Callable[[Path], None]:
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "it is gone": lambda pool: (pool / packing.PACKED).unlink(),
     "paths.parquet": lambda pool: (pool / packing.PACKED).write_bytes((pool / packing.PACKED).read_bytes()[:-40]),
-    "what its token ids stand for": lambda pool: pq.write_table(
+    "the texts of its token ids": lambda pool: pq.write_table(
         pq.read_table(pool / packing.PACKED).replace_schema_metadata({}), pool / packing.PACKED
     ),
     "prefixes is": stated(prefixes=["5"]),
@@ -250,7 +250,7 @@ def test_the_verb_ships(native: tuple[Path, Any], tmp_path: Path, run_cli: Cli) 
     code, said = run_cli(
         "bench", "--pool", str(tmp_path / "out"), "--pruner", "jaccard", "--results", str(tmp_path / "r")
     )
-    assert code == 0 and "with the scores that ship with the pool: " in said and "st-bon" in said
+    assert code == 0 and "scores taken from the pool: " in said and "st-bon" in said
 
 
 def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
@@ -271,7 +271,7 @@ def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
     pool = Pool.open("results/pools/small")
     assert pool.about["prefixes"] == [5, 9] and pp.check_pool(pool, progress=False) == []
     code, said = run_cli("bench", "--pool", "results/pools/small", "--pruner", "jaccard", "--prefix", "5,9")
-    assert code == 0 and said.count("with the scores that ship with the pool: ") == 2
+    assert code == 0 and said.count("scores taken from the pool: ") == 2
 
 
 # -- the pools of results/pools ----------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_a_table_takes_a_line_per_row_at_any_width(table: Table, width: int) -> 
     head = next(line for line in lines if line.startswith("pruner "))
     assert ("cons@3" in head) == (width >= 80)
     if width != 140:  # what has no room is named
-        assert ("also have" in " ".join(text.split())) == (width < 140)
+        assert ("also show" in " ".join(text.split())) == (width < 140)
 
 
 def test_what_is_said_of_several_rows_is_said_once() -> None:

@@ -216,7 +216,7 @@ def test_a_table_along_a_schedule(tmp_path: FilePath, run_cli: Any) -> None:
     assert line.tokens_mean == pytest.approx((live["cost.generated"] + live["cost.probed"]).mean(), abs=1e-6)
     assert table.as_sets == ("jaccard",) and "deepconf-offline" in set(table.frame().name)
     assert "8 -> 4 at 5 -> 2 at 9 tokens" in table.title
-    with pytest.raises(PathpruneError, match="figures are of one cut"):
+    with pytest.raises(PathpruneError, match="figures show a single cut"):
         table.plot()
     given = ("--task", "toy", "--engine", "toy", "--n", "8", "--problems", "6", "--results", str(tmp_path / "results"))
     code, said = run_cli(

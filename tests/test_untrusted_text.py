@@ -199,7 +199,7 @@ os.kill(os.getpid(), 9)
 
 def test_where_no_process_can_be_locked_such_data_sets_are_refused(gym: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(PathpruneError, match="reasoning_gym:countdown runs answers as Python"):
+    with pytest.raises(PathpruneError, match="reasoning_gym:countdown evaluates answers as Python"):
         registry.task("reasoning_gym:countdown")
     task = registry.task("reasoning_gym:prime_factorization")
     problem = task.problems("test", 1)[0]
@@ -307,8 +307,8 @@ LINES: dict[str, tuple[str | bytes, str]] = {
     "surrogate in gold": (r'{"problem": "a", "answer": "\udfff"}', "line 1: answer holds"),
     "surrogate in id": (r'{"id": "\udfff", "problem": "a", "answer": "1"}', "line 1: id holds"),
     "deep": (DEEP, "line 1 is nested too deeply"),
-    "5,000 digits": ('{"problem": "a", "answer": ' + "9" * 5000 + "}", "line 1 holds a whole number of thousands of digits"),
-    "field twice": ('{"problem": "a", "problem": "b", "answer": "1"}', "line 1 .* field 'problem' stands twice"),
+    "5,000 digits": ('{"problem": "a", "answer": ' + "9" * 5000 + "}", "line 1 has an integer with thousands of digits"),
+    "field twice": ('{"problem": "a", "problem": "b", "answer": "1"}', "line 1 .* field 'problem' appears twice"),
     "infinite": ('{"problem": "a", "answer": Infinity}', "line 1: answer is inf"),
     "yes": ('{"problem": "a", "answer": true}', "line 1: answer is True"),
     "problem is a list": ('{"problem": ["a"], "answer": "1"}', "line 1: problem is .'a'., not a text"),
@@ -322,7 +322,7 @@ LINES: dict[str, tuple[str | bytes, str]] = {
     "blank lines count": ('\n\n{"problem": 5, "answer": "1"}', "line 3: problem is 5"),
     "invalid UTF-8": (b'{"problem": "a", "answer": "1"}\n\xff', "is not UTF-8 text .* in line 2"),
     "UTF-16": ('{"problem": "a"}'.encode("utf-16"), "is not UTF-8 text"),
-    "only a BOM": (b"\xef\xbb\xbf", "holds no problems"),
+    "only a BOM": (b"\xef\xbb\xbf", "has no problems"),
 }  # fmt: skip
 
 

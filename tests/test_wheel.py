@@ -107,7 +107,7 @@ def test_an_installed_wheel_benches_trains_and_tabulates_in_an_empty_folder(
     assert "--labels DIR" in out and "make label" not in out
     labels = ("--problems", "24", "--labels", str(ROOT / "results" / "labels"))
     code, out = run(tmp_path, "train", "linear-probe:epochs=1", *labels)
-    assert code == 0 and "checkpoint in results/checkpoints/" in out, out
+    assert code == 0 and "checkpoint: results/checkpoints/" in out, out
     code, out = run(tmp_path, "bench", *SMALL, "--pruner", "linear-probe:epochs=1")
     assert code == 0 and "\n0 tokens generated" in out, out  # on the banked paths, by the checkpoint just trained
 

@@ -145,7 +145,7 @@ def test_a_bank_keeps_every_path_that_anybody_puts(tmp_path: Path) -> None:
     bank, problem = Bank(tmp_path, {"task": "toy", "max_tokens": 4}), Problem("p", "", "")
     together(*((lambda n=n: bank.put(problem, paths(problem, range(n)))) for n in (8, 64, 16, 4)))
     assert [p.index for p in bank.get(problem, 0)] == list(range(64))
-    with pytest.raises(PathpruneError, match=r"holds another path 3 .*use another --bank"):
+    with pytest.raises(PathpruneError, match=r"contains a different path 3 .*use another --bank"):
         bank.put(problem, paths(problem, [3], token=9))
     assert not left_behind(tmp_path)
 

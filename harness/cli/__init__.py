@@ -1,6 +1,6 @@
-"""The command line: few verbs, few options each. User errors are one line and exit code 2.
+"""The command line. A user error prints one line and exits with code 2.
 
-Importing this package imports no verb: ``main`` does, where Ctrl-C is looked after.
+Importing this package imports no verb; ``main`` imports them once it handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from harness.streams import unfailing
 from pathprune.hidden import stand_in
 
 LIBRARIES = ("transformers", "torch", "peft", "pydantic", "accelerate", "huggingface_hub", "safetensors")
-CLOSED = 141  # what a shell says of a command whose reader went away
-CONTINUES = "interrupted; what is finished is kept, and the same command continues"
+CLOSED = 141  # a shell's exit code for a command whose reader closed the pipe
+CONTINUES = "interrupted; finished work is kept, and the same command continues from it"
 
 
 def main() -> None:
-    """The console script: 2 for what a user can mend, in one line; 1 for incomplete results; 130 for an interruption."""
+    """Run the console script.
+
+    Raises:
+        SystemExit: code 2 for errors that the user can fix, 1 for incomplete results, 130 for an interruption.
+    """
     _mend_streams()
     _quiet()
     printed_to = sys.stdout
@@ -39,7 +43,7 @@ def main() -> None:
 
 
 def _imported() -> Any:
-    """All verbs; a module of the user's that stands in for a library is one line, whatever comes of it."""
+    """Import all verbs. A user's module that shadows a library is reported in one line, whatever error it causes."""
     try:
         return _verbs()
     except BaseException as error:
@@ -50,11 +54,11 @@ def _imported() -> Any:
 
 
 def _hidden(error: BaseException) -> str | None:
-    """What to say of a file that hides a library, or that ended the process; None of anything else. Imports nothing, for that may be what failed."""
+    """The message for a file that shadows a library or ended the process, else None. Imports nothing: imports may be what failed."""
     if file := stand_in(error):
-        return f"error: {file} is imported in place of the library of that name, which pathprune needs; rename it ({type(error).__name__}: {error})"
+        return f"error: {file} shadows the library of the same name, which pathprune needs; rename the file ({type(error).__name__}: {error})"
     if isinstance(error, SystemExit):
-        return f"error: something ended the process (SystemExit: {error}) in place of returning or raising an error"
+        return f"error: some code ended the process (SystemExit: {error}) instead of returning or raising an error"
     return None
 
 
@@ -66,14 +70,14 @@ def _verbs() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """``cli``, the group of all verbs, imported when it is asked for."""
+    """Import ``cli``, the group of all verbs, on first use."""
     if name == "cli":
         return _verbs()
     raise AttributeError(f"module 'harness.cli' has no attribute {name!r}")
 
 
 def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int, str]:
-    """Exit code and the one line to say. What is no user's doing is raised again, with its traceback."""
+    """Exit code and one-line message. An error that the user did not cause is raised again with its traceback."""
     import click
 
     from harness.api import PathpruneError
@@ -81,7 +85,7 @@ def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int
     from harness.text import reason
 
     if isinstance(error, SystemExit) and not interrupted:
-        if sys.stdout is not printed_to:  # click puts another in its place where a reader went away
+        if sys.stdout is not printed_to:  # click replaces stdout when the reader closed the pipe
             return CLOSED, ""
         if isinstance(error, Ended):
             raise error
@@ -93,7 +97,7 @@ def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int
     if isinstance(error, PathpruneError):
         return 2, f"error: {reason(error)}"
     if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what is left to print at exit goes there)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (takes what is still buffered at exit)
         return CLOSED, ""
     if isinstance(error, OSError):
         return 2, f"error: {error.filename or 'the system'}: {error.strerror or error}"
@@ -103,7 +107,7 @@ def _told(error: BaseException, interrupted: bool, printed_to: Any) -> tuple[int
 
 
 def _of_click(error: Any) -> str:
-    """A mistake in the words of a command, and where its options are listed."""
+    """A usage error, and the command that lists the options."""
     from click.exceptions import NoArgsIsHelpError
 
     if isinstance(error, NoArgsIsHelpError):
@@ -119,30 +123,30 @@ def _say(line: str) -> None:
 
 
 def _print(line: str) -> None:
-    """One line on standard error, written with nothing that may be missing."""
+    """Print one line on standard error, using built-ins only."""
     print("".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(line.split())), file=sys.stderr)
 
 
 def _mend_streams() -> None:
-    """Nothing that is printed may fail: not for a character that the terminal lacks, nor where a stream was closed."""
+    """Keep printing from failing, be it for a character that the terminal lacks or for a closed stream."""
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = unfailing(sys.stderr)  # a table is not lost to a progress bar that has no room
+    sys.stderr = unfailing(sys.stderr)  # a progress bar that cannot be written must not cost the table
 
 
 def _quiet() -> None:
-    """What libraries warn of does not stand around a table or an error; what matters of it is an error of ours."""
+    """Silence warnings of libraries around tables and errors; the ones that matter are raised as errors here."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at the import
     for library in LIBRARIES:
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 
 def _is_closed(stream: Any) -> bool:
-    """Has whoever read this stream gone?"""
+    """Has the reader of this stream closed it?"""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)

@@ -1,4 +1,4 @@
-"""What all verbs share: the group, where a verb works, and its progress bar."""
+"""What all verbs share: the command group, the options for task and engine, and the console."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from harness.where import given as given
 
 
 class Ended(SystemExit):
-    """A verb's own end, with its exit code; any other ``SystemExit`` is somebody else's and no success."""
+    """A verb's deliberate exit with a code; any other ``SystemExit`` comes from foreign code and counts as a failure."""
 
 
 class Terminal(Console):
-    """Prints what it is given as it is: names hold no markup and no emoji. A reader that goes away is told to ``main``."""
+    """Prints text verbatim, without markup or emoji. ``main`` learns of a closed pipe."""
 
     def on_broken_pipe(self) -> None:
-        """Raise what click's own printing raises."""
+        """Raise the exception that click's own printing raises."""
         raise BrokenPipeError
 
     def __init__(self, **more: Any) -> None:
@@ -41,7 +41,7 @@ PUBLISHED, LOCAL = "results/published", "results/local"
 
 
 def recorded() -> str:
-    """The folder of records that a verb reads by default: published ones, or where there are none those of bench."""
+    """The default folder of records: the published ones, or those that bench wrote when none are published."""
     return LOCAL if Path(LOCAL).is_dir() and not Path(PUBLISHED).is_dir() else PUBLISHED
 
 
@@ -55,16 +55,16 @@ published = click.option(
 
 
 class Verb(click.Command):
-    """A command whose options are given once, unless they are of a list."""
+    """A command that refuses a repeated option unless the option takes several values."""
 
     def make_parser(self, ctx: click.Context) -> Any:
-        """Click's own, which takes the last of an option that is given twice, with a look at what it was given."""
+        """Click's parser, which would silently take the last value of a repeated option, with a check for repetition."""
         parser = super().make_parser(ctx)
         parse = parser.parse_args
 
         def once(args: list[str]) -> Any:
             if wrong := next((a for a in args if not is_utf8(a)), None):
-                raise click.UsageError(f"{shown(wrong)} is no text in UTF-8; give a name that is", ctx)
+                raise click.UsageError(f"{shown(wrong)} is not UTF-8 text; give a name that is", ctx)
             options, rest, order = parse(args)
             for param in order:
                 single = isinstance(param, click.Option) and not param.multiple and not param.count
@@ -77,13 +77,13 @@ class Verb(click.Command):
 
 
 class Verbs(click.Group):
-    """A group of such commands, which guesses what a mistyped one was to be."""
+    """A group of such commands, which suggests a name for a mistyped one."""
 
     command_class = Verb
     group_class = type
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Click's own, with a guess for an unknown verb."""
+        """Click's resolution, with a suggestion for an unknown verb."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             raise click.UsageError(unknown("verb", name, self.list_commands(ctx)), ctx)
@@ -91,7 +91,7 @@ class Verbs(click.Group):
 
 
 def asked(option: str) -> bool:
-    """Was this option of the verb that runs given, and not left at its default?"""
+    """Was this option of the running verb given on the command line, rather than left at its default?"""
     source = click.get_current_context().get_parameter_source(option)
     return source is click.core.ParameterSource.COMMANDLINE
 
@@ -99,7 +99,7 @@ def asked(option: str) -> bool:
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="pathprune")
 def cli() -> None:
-    """Compare path pruners on the same sampled paths, at matched cost, with intervals."""
+    """Compare path pruners on the same sampled paths, at matched cost, with confidence intervals."""
 
 
 def _venues() -> list[str]:
@@ -118,12 +118,12 @@ VENUE = click.option(
 
 
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say on what, handed over as ``on``: shared by every verb that opens an engine."""
+    """Add the options for task, engine and pool, passed on as ``on``; every verb that opens an engine has them."""
     options = [
         click.option(
             "--task", type=TEXT, default="hands", show_default=True, help="a task's spec, or a file of problems"
         ),
-        click.option("--model", type=TEXT, help="embedded model, local folder or hub id  [default: the task's]"),
+        click.option("--model", type=TEXT, help="embedded model, local folder or Hub id  [default: the task's]"),
         click.option(
             "--engine",
             type=TEXT,
@@ -135,20 +135,18 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--prefix",
             type=LENGTH,
-            help="prefix length L in tokens, of bench also several (22,43); of a pool also 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: the "
-            "task's first; of a pool 0.2]",
+            help="prefix length L in tokens; bench takes several (22,43); a pool also takes 0.2 (of the mean length), 30words, 22tokens:TOKENIZER  [default: "
+            "the task's first; 0.2 for a pool]",
         ),
-        click.option("--max-tokens", type=Whole(2), help="longest path in tokens  [default: the task's]"),
+        click.option("--max-tokens", type=Whole(2), help="maximum path length in tokens  [default: the task's]"),
         click.option(
             "--seed",
             type=SEED,
             default=0,
             show_default=True,
-            help="of the paths' random streams; other problems of an endless task are an option of it: --task reasoning_gym:NAME,seed=1",
+            help="seed for sampling paths; a task that generates problems has a seed of its own: --task reasoning_gym:NAME,seed=1",
         ),
-        click.option(
-            "--skip-bad", is_flag=True, help="go on without rows of a file of problems that are wrong, and list them"
-        ),
+        click.option("--skip-bad", is_flag=True, help="skip and list invalid rows in a file of problems"),
         click.option("--pool", type=TEXT, help="an imported pool's name or folder, in place of a task"),
     ]
 
@@ -170,7 +168,7 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _skipping(task: str, skip_bad: bool) -> str:
-    """A task's spec, with the option that leaves out bad rows where that was asked for."""
+    """The task's spec, with the option that skips invalid rows if ``skip_bad`` is set."""
     if not skip_bad:
         return task
     if task.endswith(FILES) and ":" not in task:
@@ -179,7 +177,7 @@ def _skipping(task: str, skip_bad: bool) -> str:
 
 
 def _opened(pool: str) -> Any:
-    """The imported pool, which stands in place of a task."""
+    """The imported pool, which replaces the task."""
     from harness.imports.pool import Pool
 
     if asked("task"):
@@ -188,7 +186,7 @@ def _opened(pool: str) -> Any:
 
 
 def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How kept paths are chosen and vote: shared by the verbs that show tables."""
+    """Add the options for how kept paths are counted and vote; every verb that shows tables has them."""
     from harness.vote import VOTES
 
     rule = click.option(
@@ -199,6 +197,6 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
         type=OneOf("policy for ended paths", lambda: ["count", "bypass"]),
         default="count",
         show_default=True,
-        help="a path that ended inside its prefix spends one of k, or votes on top",
+        help="count: a path that ended within its prefix uses one of the k places; bypass: it votes in addition",
     )
     return rule(ended(command))

@@ -38,27 +38,27 @@ def _ablations() -> list[str]:
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which labels, handed over as ``labels``: shared by the verbs that make or read them."""
+    """Add the options that select labels, passed on as ``labels``; every verb that makes or reads labels has them."""
     options = [
         click.option("--problems", type=COUNT, help="problems of the label split  [default: the task's, or 1024]"),
-        click.option("--n", type=PATHS, help="paths sampled of each  [default: the task's, or 32]"),
+        click.option("--n", type=PATHS, help="paths sampled per problem  [default: the task's, or 32]"),
         click.option(
             "--continuations",
             type=PATHS,
-            help="K of a prefix, the path's own ending included  [default: the task's, or 32]",
+            help="K continuations per prefix, the path's own ending included  [default: the task's, or 32]",
         ),
-        click.option("--per-problem", type=PATHS, help="prefixes of each problem and L  [default: 16]"),
+        click.option("--per-problem", type=PATHS, help="prefixes per problem and prefix length  [default: 16]"),
         click.option("--bounds", type=(SHARE, SHARE), help="pass rates to keep, inclusive  [default: 0.125 0.875]"),
-        click.option("--prefixes", type=TEXT, help="several L, e.g. 16,22,43  [default: the task's, or --prefix]"),
+        click.option("--prefixes", type=TEXT, help="prefix lengths, e.g. 16,22,43  [default: the task's, or --prefix]"),
         click.option(
-            "--harvest", type=Whole(0), help="label test problems from this one on, from banked paths (K = 1)"
+            "--harvest", type=Whole(0), help="label test problems from this number on, with banked paths (K = 1)"
         ),
         click.option(
             "--group",
             type=COUNT,
             default=64,
             show_default=True,
-            help="problems labelled side by side and written at once",
+            help="problems labelled in one batch and written together",
         ),
         click.option(
             "--labels",
@@ -66,7 +66,7 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
             type=TEXT,
             default="results/labels",
             show_default=True,
-            help="folder of label folders, one label folder, or a data set hf://OWNER/NAME[@REVISION] to read",
+            help="folder of label runs, a single label run, or a Hub data set to read, hf://OWNER/NAME[@REVISION]",
         ),
     ]
 
@@ -87,14 +87,14 @@ def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[
     if len(set(map(int, parts))) < len(parts):
         raise PathpruneError(f"--prefixes {prefixes!r} names a length twice")
     if parts and on.prefix_given is not None:
-        raise PathpruneError("--prefixes says at which lengths; leave out --prefix")
+        raise PathpruneError("--prefixes sets the prefix lengths; leave out --prefix")
     lengths = tuple(map(int, parts))
     if not is_address(root):
         FOLDER.convert(root, None, None)
     if shape.get("harvest") is not None and shape.get("continuations") is None:
         shape["continuations"] = 1
     lengths = lengths or (on.task.defaults.prefixes if on.prefix_given is None else (on.prefix,))
-    # Paths of a bank are those that bench sampled; labels of their own have another seed.
+    # A bank holds the paths that bench sampled; labels sampled afresh use another seed.
     seed = on.seed + (shape.get("harvest") is None)
     chosen = dict(on.task.defaults.labels) | {k: v for k, v in shape.items() if v is not None}
     task = _task_of(on, chosen.get("n", 1))
@@ -105,18 +105,18 @@ def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[
 
 
 def _task_of(on: Where, n: int) -> Any:
-    """The task; of an imported pool, on the problems that have ``n`` paths."""
+    """The task; for an imported pool, restricted to problems with ``n`` paths."""
     return on.task if on.pool is None else on.task.with_paths(n)
 
 
 def make_labels(labels: Labels, bank: Path) -> None:
-    """Make the labels that are missing, behind a bar; with ``--harvest`` from the paths in ``bank``."""
+    """Make missing labels, with a progress bar; ``--harvest`` takes them from the paths in ``bank``."""
     with bar("label problems", labels.recipe.problems) as progress:
         labels.make(lambda done, tokens: progress(done, f"{tokens:,} tokens"), _bank_of(labels, bank))
 
 
 def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
-    """The bank that labels are harvested from, when they are."""
+    """The bank to harvest labels from; None if labels are sampled."""
     wanted = labels.recipe
     if wanted.harvest is None:
         return None
@@ -128,7 +128,7 @@ def _bank_of(labels: Labels, bank: Path) -> Bank | View | None:
 
 
 def device_of(index: int, given: str | None) -> str:
-    """The GPU that a process of this number sees: of those that were ``given``, in turn, or else of all of the machine's."""
+    """The GPU for worker number ``index``, round-robin over the ``given`` devices, or over all of the machine's."""
     devices = [device.strip() for device in (given or "").split(",") if device.strip()]
     if given is None:
         return str(index)
@@ -136,7 +136,7 @@ def device_of(index: int, given: str | None) -> str:
 
 
 def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Path, index: int, threads: int) -> None:
-    """A process beside the one that was started: the GPU of its number, or its share of the cores."""
+    """Run one extra worker process on its own GPU, or on its share of the cores."""
     os.environ[DEVICES] = device_of(index, os.environ.get(DEVICES))  # before torch looks
     import torch
 
@@ -154,7 +154,7 @@ def _help(on: Where, root: Path | str, recipe: LabelRecipe, group: int, bank: Pa
 
 @contextmanager
 def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[None]:
-    """``workers - 1`` more processes that make the same labels, each with an engine of its own."""
+    """Run ``workers - 1`` extra processes that share the same label run, each with its own engine."""
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = multiprocessing.get_context("spawn")
     shared = (replace(on), labels.root, labels.recipe, labels.group, bank)
@@ -172,7 +172,7 @@ def helpers(on: Where, labels: Labels, bank: Path, workers: int) -> Iterator[Non
 
 
 def show_cost(labels: Labels) -> None:
-    """Print what the labels took, stage by stage, and how many problems and prefixes they are of."""
+    """Print the cost of the labels per stage, and how many problems and prefixes were kept."""
     cost = labels.cost()
     table = Table("", "paths", "tokens", "seconds", title=f"labels in {labels.folder}")
     for name in ("launched", "continued"):
@@ -198,10 +198,10 @@ BANK = click.option(
     type=PROCESSES,
     default=1,
     show_default=True,
-    help="processes side by side: one per GPU, or a share of the cores each",
+    help="parallel processes: one per GPU, or an equal share of the cores each",
 )
 def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
-    """Make Monte-Carlo success labels for learned pruners, at the task's prefix lengths or others."""
+    """Make Monte-Carlo success labels for learned pruners, at the task's prefix lengths or at those given."""
     with helpers(on, labels, bank, workers):
         make_labels(labels, bank)
     show_cost(labels)
@@ -213,7 +213,7 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
 @recipe
 @BANK
 @click.option(
-    "--kind", type=OneOf("kind of labels", lambda: KINDS), help="what is trained on  [default: the pruner's own]"
+    "--kind", type=OneOf("kind of labels", lambda: KINDS), help="kind of label to train on  [default: the pruner's own]"
 )
 @click.option("--make-labels", "make", is_flag=True, help="sample the labels that are missing first")
 @click.option(
@@ -224,13 +224,13 @@ def label(on: Where, labels: Labels, bank: Path, workers: int) -> None:
     help="folder of checkpoints, where bench looks",
 )
 def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, make: bool, out: Path) -> None:
-    """Train a learned pruner on labels. Nothing is sampled unless --make-labels asks for it."""
+    """Train a learned pruner on existing labels. Only --make-labels samples new ones."""
     from harness.learn.training import train_pruner, writes
 
     speaks = writes()
     plugin = registry.pruner(spec)
     if not plugin.traits.learns:
-        raise PathpruneError(f"pruner {spec!r} learns nothing, so there is nothing to train")
+        raise PathpruneError(f"pruner {spec!r} has no trainable parameters; name a learned one, such as stop")
     if make or labels.recipe.harvest is not None:  # harvesting samples nothing
         make_labels(labels, bank)
     labels.require()
@@ -240,7 +240,7 @@ def train(spec: str, on: Where, labels: Labels, bank: Path, kind: str | None, ma
         log = console.print if speaks else lambda line: None
         checkpoint = train_pruner(plugin, on.engine, labels, out, log, progress, kind or "")
     if speaks:
-        console.print(f"checkpoint in {checkpoint}", markup=False)
+        console.print(f"checkpoint: {checkpoint}", markup=False)
 
 
 @cli.command()
@@ -270,15 +270,15 @@ def ablation(
     source: str | None,
     out: Path,
 ) -> None:
-    """What an ingredient buys: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer.
+    """Measure one ingredient: labels, tokens, rank, seeds, adapter, equal-budget, budget, prefix or transfer.
 
-    Makes the labels that are missing, and trains and benches each variant.
+    Makes missing labels, then trains and benches each variant.
     """
     from harness.session import run_of
     from harness.studies.ablation import Study
 
     if (name == "transfer") != bool(source):
-        raise PathpruneError("--source TASK belongs to the ablation transfer, which needs it, and to no other")
+        raise PathpruneError("ablation transfer needs --source TASK, and no other ablation takes it")
     run = run_of(on, paths, (Stage(on.prefix, max(1, paths // 8)),), test_problems, out, bank)
     make_labels(labels, bank)
     with steps("ablation") as progress:
@@ -303,7 +303,7 @@ def ablation(
     help="of the weights in the folder",
 )
 def convert(file: Path, folder: Path, dtype: str) -> None:
-    """Make a model folder, which every engine takes, of a GGUF file."""
+    """Convert a GGUF file to a model folder that every engine loads."""
     from harness.engines.convert import convert as write
 
     console.print(f"wrote {write(file, folder, dtype)}", markup=False)
@@ -314,7 +314,7 @@ def convert(file: Path, folder: Path, dtype: str) -> None:
 @where
 @click.option("--out", required=True, type=OUT_FOLDER, help="a new folder")
 def adopt(folder: Path, on: Where, out: Path) -> None:
-    """Make a checkpoint of one in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
+    """Convert a checkpoint in the official STOP repository's layout, for --pruner stop:checkpoint=OUT."""
     from harness.studies.official import adopt as write
 
     console.print(f"wrote {write(folder, on.engine, out)}; use it with --pruner stop:checkpoint={out}", markup=False)
@@ -326,12 +326,12 @@ def adopt(folder: Path, on: Where, out: Path) -> None:
 @where
 @click.option("--private", is_flag=True, help="a repository that only you see")
 def push(spec: str, repository: str, on: Where, private: bool) -> None:
-    """Upload a trained pruner's checkpoint to the Hugging Face hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
+    """Upload a trained pruner's checkpoint to the Hugging Face Hub, for --pruner SPEC:checkpoint=hf://REPOSITORY."""
     from harness.hub import push as upload
     from harness.learn import checkpoints
 
     plugin = registry.pruner(spec)
-    checkpoints.attach(plugin, on.engine)  # nothing is published that would be refused
+    checkpoints.attach(plugin, on.engine)  # never publish a checkpoint that would not load
     checkpoint = checkpoints.locate(plugin, on.engine.fingerprint)
     console.print(
         f"pushed to {upload(checkpoint, checkpoints.read_card(checkpoint), repository, private)}", markup=False
@@ -343,7 +343,7 @@ def push(spec: str, repository: str, on: Where, private: bool) -> None:
 @where
 @click.option("--out", required=True, type=OUT_FOLDER, help="a new folder")
 def export(specs: str, on: Where, out: Path) -> None:
-    """Write a model folder with trained adapters that `vllm serve` takes as it is, and print how to serve it."""
+    """Write a model folder with trained adapters that an unmodified `vllm serve` loads, and print how to serve it."""
     from harness.engines.identity import locate
     from harness.engines.vllm.export import export as write
     from harness.learn import checkpoints
@@ -357,13 +357,13 @@ def export(specs: str, on: Where, out: Path) -> None:
         checkpoints.attach(plugin, on.engine)
         if (adapter := plugin.adapter_folder) is None:
             raise PathpruneError(
-                f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: any served model does"
+                f"pruner {plugin.name} has no [STOP] tokens, so it needs no export: it runs on any served model"
             )
         adapters.append(adapter)
     command = write(locate(on.model), on.engine.fingerprint, adapters, out, on.engine.spec.get("revision"))
     console.print(
-        f"wrote {out}; on a machine with vLLM and pathprune, serve it with the command below. It is reached from this machine "
-        'only; for others, add --host and --api-key "$PATHPRUNE_API_KEY": engine vllm-http sends the key of that variable.',
+        f"wrote {out}; on a machine with vLLM and pathprune, serve it with the command below. Only that machine can reach it; "
+        'for others, add --host and --api-key "$PATHPRUNE_API_KEY": engine vllm-http sends the key in that variable.',
         markup=False,
     )
     click.echo(command)
@@ -388,7 +388,7 @@ def _arms() -> list[str]:
     help="folder of trainings and their results",
 )
 def rollouts(arms: tuple[str, ...], seeds: int, count: int, rate: float, out: Path) -> None:
-    """Does pruning help reinforcement learning? GRPO on hands, its rollouts pruned; what is trained is not trained again."""
+    """Does pruning help reinforcement learning? GRPO on hands with pruned rollouts; finished trainings are reused."""
     from harness.store.files import writable
     from harness.studies import rollouts as study
 

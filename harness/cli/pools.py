@@ -1,4 +1,4 @@
-"""Verbs that bring paths in from elsewhere, and hand them out."""
+"""Verbs that import paths sampled elsewhere, and export pools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.cli.base import asked, cli, console, steps, where
 from harness.cli.values import COUNT, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf
 from harness.where import Where, given
 
-SHOWN = 10  # lines of what was left out
+SHOWN = 10  # skipped rows that are listed
 
 
 def _grades() -> list[str]:
@@ -22,38 +22,40 @@ def _grades() -> list[str]:
 
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=TEXT)
-@click.option("--name", required=True, type=TEXT, help="of the pool, for --pool NAME")
+@click.option("--name", required=True, type=TEXT, help="name of the pool, for --pool NAME")
 @click.option(
     "--map",
     "mapped",
     multiple=True,
     type=TEXT,
-    help="what a field is: text=completion; finish= reads none; may be repeated",
+    help="which field holds what, as in text=completion; finish= reads no field; may be repeated",
 )
-@click.option("--shape", type=TEXT, help="a known shape of files  [default: recognised]")
+@click.option("--shape", type=TEXT, help="file format, by name  [default: detected]")
 @click.option(
-    "--grades", type=OneOf("grades", _grades), help="given, ours or both  [default: both where the file has grades]"
+    "--grades",
+    type=OneOf("grades", _grades),
+    help="given, ours or both  [default: both if every path has a grade, else ours]",
 )
 @click.option(
-    "--tokenizer", type=TEXT, help="a model's name, folder or hub id: counts texts without token counts, decodes ids"
+    "--tokenizer", type=TEXT, help="model name, folder or Hub id whose tokenizer counts texts and decodes token ids"
 )
-@click.option("--model", type=TEXT, help="the model that sampled: its tokenizer is taken")
-@click.option("--parameters", type=Amount(1, 1e15), help="active ones of the model, e.g. 8e9: then FLOPs are shown")
+@click.option("--model", type=TEXT, help="the model that sampled the paths; its tokenizer is used")
+@click.option("--parameters", type=Amount(1, 1e15), help="the model's active parameters, e.g. 8e9, for FLOPs")
 @click.option(
     "--golds",
     type=TEXT,
-    help="a file of problems with their right answers (id, answer), where those of the paths state none",
+    help="file of problems with gold answers (id, answer), for paths whose files have none",
 )
 @click.option("--skip-bad", is_flag=True, help="go on without rows that are wrong, and list them")
 @click.option("--pools", default="results/pools", show_default=True, type=OUT_FOLDER, help="where imported pools lie")
 def import_files(
     files: tuple[str, ...], name: str, mapped: tuple[str, ...], tokenizer: str | None, model: str | None, pools: Path, **rest: Any
 ) -> None:  # fmt: skip
-    """Make a pool of paths that were sampled elsewhere: every bench takes it with --pool NAME."""
+    """Import paths that were sampled elsewhere as a pool, for --pool NAME."""
     from harness import session
 
     if tokenizer and model:
-        raise PathpruneError("--model gives the tokenizer; leave out --tokenizer")
+        raise PathpruneError("--model sets the tokenizer; leave out --tokenizer")
     mapping = dict(_pair(part) for text in mapped for part in text.split(","))
     pool = session.import_pool(files, name, mapping=mapping, tokenizer=tokenizer or model, pools=pools, **rest)
     for line in summary(pool):
@@ -68,7 +70,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def summary(pool: Any) -> list[str]:
-    """What was imported, what its paths have, and what they lack."""
+    """Lines on what was imported, and which data its paths have and lack."""
     about = pool.about
     few, most = about["n"]["min"], about["n"]["max"]
     each = f"{few}" if few == most else f"{few} to {most}"
@@ -120,14 +122,14 @@ def export_pool(
     from harness.spec import Stage
 
     if private and not repository:
-        raise PathpruneError("--private is of --push OWNER/NAME; give both")
+        raise PathpruneError("--private needs --push OWNER/NAME; give both")
     if on.pool is not None and (n is not None or problems is not None):
         raise PathpruneError("a pool is exported whole; leave out --n and --problems")
     if ship:
         _ship(on, given(n, 64), problems, bank, out, repository, **rest)
         return
     if given_in_vain := [name for name in ("results", "statistics", "licence") if asked(name)]:
-        raise PathpruneError(f"--{given_in_vain[0]} is of --ship; give both")
+        raise PathpruneError(f"--{given_in_vain[0]} needs --ship; give both")
     with steps("export") as progress:
         if on.pool is not None:
             exporting.export_pool(on.pool, out, progress)
@@ -147,12 +149,12 @@ def _ship(
     from harness.spec import Stage
 
     if on.pool is not None or repository:
-        raise PathpruneError("--ship is of paths that were sampled here, into a folder; leave out --pool and --push")
+        raise PathpruneError("--ship writes banked paths to a folder; leave out --pool and --push")
     run = run_of(on, n, (Stage(on.prefix, 1),), problems, results, bank)
     wanted = None if statistics is None else [name.strip() for name in statistics.split(",") if name.strip()]
     pool = ship_pool(run, out, licence=licence or "", statistics=wanted)
     size = sum(file.stat().st_size for file in pool.folder.rglob("*") if file.is_file())
     there = ", ".join(pool.statistics) or "no token statistics"
     if not pool.about["prefixes"]:
-        console.print(f"no scores ship, for {results} has none of these paths", style="yellow")
+        console.print(f"no scores are included: {results} has none for these paths", style="yellow")
     console.print(f"wrote {out}: {size / 1e6:.1f} MB, with {there}; bench it: {advice.command('bench', pool=out)}")

@@ -44,7 +44,7 @@ SCORERS = click.option(
     "--scorer",
     "scorers",
     type=TEXT,
-    help="a,b,c: also cut twice and three times, and with a stopping rule behind  [default: stop, where it was benched]",
+    help="a,b,c: scorers replayed also with two and three cuts and with a stopping rule  [default: stop, if benched]",
 )
 RULES = click.option(
     "--rule",
@@ -52,19 +52,19 @@ RULES = click.option(
     type=TEXT,
     default="asc",
     show_default=True,
-    help="a,b,c: stopping rules behind the scorers, and alone",
+    help="a,b,c: stopping rules, replayed alone and after each scorer",
 )
 DRAWS = click.option("--draws", type=Whole(1, 10**4), default=16, show_default=True, help="random launches per setting")
 
 
 class Part(Text):
-    """The name in a README's markers."""
+    """The name of a generated part, as in a README's markers."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The name itself, or a line that says why it is none."""
+        """Return the name, or fail with the reason."""
         text = super().convert(value, param, ctx)
         if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
-            self.fail(f"{text!r} is no name of markers, which is of letters, digits and dashes", param, ctx)
+            self.fail(f"{text!r} is not a marker name: use letters, digits, - and _", param, ctx)
         return text
 
 
@@ -84,20 +84,20 @@ def _kinds_of_paths() -> list[str]:
 
 
 def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
-    """Which tables: shared by every verb that reads records. ``told``: what the default is, where it is none of a fixed text."""
-    shown = "tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
+    """Add ``--only`` and ``--pool``, which select tables. ``told`` describes a default that is computed."""
+    shown = "select tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
     only = click.option("--only", type=TEXT, default=default, show_default=told or True, help=shown)
     return lambda command: only(_pool_option(command))
 
 
 def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--pool NAME``: the tables of an imported pool, which lie where bench writes."""
+    """Add ``--pool NAME``: the tables of an imported pool, by default in the folder that bench writes."""
 
     @wraps(command)
     def called(pool: str | None, **rest: Any) -> Any:
         if pool is not None:
             if asked("only"):
-                raise PathpruneError("--pool says which tables; leave out --only")
+                raise PathpruneError("--pool selects the tables; leave out --only")
             rest["only"] = f"task={pool}"
             if not asked("results"):
                 rest["results"] = Path(LOCAL)
@@ -115,7 +115,7 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     show_default=usual_report("leaderboard.md"),
     type=out_file(".md", ".tex", ".csv", ".html"),
-    help="may be repeated; the suffix says the form: .md, .tex, .csv, .html",
+    help="output file, may be repeated; the suffix sets the format: .md, .tex, .csv, .html",
 )
 @click.option(
     "--figures",
@@ -125,23 +125,27 @@ def _pool_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help="figures that Markdown shows, from plot",
 )
 @only_option()
-@click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers of a README")
+@click.option("--part", type=PART, default="leaderboard", show_default=True, help="which markers to fill in a README")
 @click.option(
     "--findings",
     "findings_file",
     type=FILE,
-    help="a section of the page  [default: results/findings.md beside published rows]",
+    help="findings to include in the HTML page  [default: results/findings.md for published records]",
 )
 @click.option(
-    "--bank", default="results/bank", show_default=True, type=FOLDER, help="the texts of paths that the page shows"
+    "--bank",
+    default="results/bank",
+    show_default=True,
+    type=FOLDER,
+    help="bank with the texts of the paths that the page shows",
 )
-@click.option("--brief", is_flag=True, help="the best method of each type alone, chosen on other problems; .md")
+@click.option("--brief", is_flag=True, help="only the best method of each type, chosen on held-out problems; .md")
 @comparison
 def leaderboard(
     results: Path, keep: int | None, outs: tuple[Path, ...], figures: Path, only: str, part: str, findings_file: Path | None, bank: Path, brief: bool,
     vote: str | None, ended: Any,
 ) -> None:  # fmt: skip
-    """All tables of a results folder: Markdown (or between a README's markers), LaTeX, CSV, one HTML page."""
+    """Write all tables of a results folder as Markdown (a file, or a README's marked part), LaTeX, CSV or HTML."""
     from harness import report
     from harness.report.parallel import each_table
 
@@ -158,7 +162,7 @@ def leaderboard(
     if brief:
         _brief(chosen, keep, outs)
         return
-    chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the dearest tables first
+    chosen.sort(key=lambda group: -len(group.judged) * group.pool.lengths.size)  # the most expensive tables first
     curved = any(out.suffix == ".html" for out in outs)
     counted = partial(_table, keep=keep, ended=ended, vote=vote, curved=curved)
     with bar("tables", len(chosen)) if len(chosen) > 1 else nullcontext(_silent) as progress:
@@ -196,14 +200,14 @@ def _brief(groups: Any, keep: int, outs: tuple[Path, ...]) -> None:
     if others := [out for out in outs if out.suffix != ".md"]:
         raise PathpruneError(f"--brief writes Markdown, not {others[0]}; give --out a name that ends in .md")
     if asked("vote") or asked("ended"):
-        raise PathpruneError("--brief shows majority votes of paths that count alike; leave out --vote and --ended")
+        raise PathpruneError("--brief always shows majority votes and counts ended paths; leave out --vote and --ended")
     for out in outs:
         brief.write(groups, keep, out)
         console.print(f"wrote {out}")
 
 
 def _table(group: Any, keep: int, ended: Any, vote: str | None, curved: bool) -> tuple[Any, Any, Any]:
-    """(group, rows, curves where they are asked for) of one table."""
+    """(group, rows, curves if ``curved``) of one table."""
     from harness.report.rows import rows
     from harness.report.scaling import scaling_data
 
@@ -238,7 +242,7 @@ def _tables(large: Any) -> Any:
 
 
 def _findings_of(results: Path, given: Path | None) -> Path | None:
-    """The file of findings that belongs to a results folder: the one that is given, or the published one of published rows."""
+    """The findings file for a results folder: the given one, or the published one for published records."""
     if given is not None:
         if not given.is_file():
             raise PathpruneError(f"no findings at {given}; write them with: pathprune findings --out {given}")
@@ -256,7 +260,7 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
     first = foremost([group for group, _ in _tables(large)])[0]
     shown = examples(first, keep, Table(first, (), keep, bank).show)
     if not shown:
-        console.print(f"{out} shows no paths: {bank} holds none of {first.slug}, or they have no texts")
+        console.print(f"{out} shows no paths: {bank} has none for {first.slug}, or none with text")
     write_page(_tables(large), {group.slug: curves for group, _, curves in large}, keep, out, findings, shown)
 
 
@@ -275,7 +279,7 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
     type=OneOf("metric", lambda: ["voted", "accuracy", "matched"]),
     default="voted",
     show_default=True,
-    help="cons, avg of the kept, or avg beyond what path lengths explain",
+    help="majority vote (cons), accuracy of kept paths (avg), or avg beyond what path lengths explain",
 )
 @click.option(
     "--draws", type=Whole(1, 10**6), default=100, show_default=True, help="random launches per setting for votes"
@@ -313,7 +317,7 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 def frontier(
     results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path | None, figures: Path, venue: str
 ) -> None:
-    """Pruning once or more, stopping in time, and both: cons, tokens and latency within budgets; .md, .csv and a figure."""
+    """Compare pruning, early stopping and both: majority vote, tokens and latency within budgets; .md, .csv, figure."""
     from harness import session
 
     out = report_file(out, results, "frontier.md")
@@ -337,14 +341,14 @@ def frontier(
 )
 @click.option("--law", "law_file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option(
-    "--across", type=TEXT, default="*", show_default=True, help="tables that stand side by side, as --only has them"
+    "--across", type=TEXT, default="*", show_default=True, help="tables to compare side by side, selected as by --only"
 )
 @only_option(ONE)
 @click.option("--out", show_default=usual_report("findings.md"), type=REPORT, help="Markdown")
 def findings(
     results: Path, ablations: Path, frontier_file: Path, law_file: Path, across: str, only: str, out: Path | None
 ) -> None:
-    """What STOP's paper found, each claim confirmed, not confirmed or undecided: on one table in full, and on every model and task."""
+    """Test the claims of STOP's paper: confirmed, not confirmed or undecided, on one table and across models and tasks."""
     from harness import report
     from harness.studies import evidence
     from harness.studies import findings as study
@@ -353,7 +357,7 @@ def findings(
     chosen = report.selected(results, only)
     if len(chosen) != 1:
         raise PathpruneError(
-            f"--only {only} names {len(chosen)} tables under {results}, and findings speak of one; add a term: "
+            f"--only {only} selects {len(chosen)} tables under {results}, and findings need exactly one; add a term: "
             + ", ".join(group.slug for group in chosen)
         )
     claims = [*study.claims(ablations, chosen[0], frontier_file), *study.with_tools(results)]
@@ -368,7 +372,7 @@ def findings(
 
 @cli.group()
 def law() -> None:
-    """The retention law: which share of the launched paths to finish (STOP, Eq. 7)."""
+    """The retention law: which fraction of the launched paths to finish (STOP, Eq. 7)."""
 
 
 @law.command()
@@ -384,7 +388,7 @@ def law() -> None:
 )
 @click.option("--figures", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figure")
 def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None:
-    """Fit 1/gamma = a C^b L^c / T^d to a folder of records at four prefix lengths or more, and judge it on held-out problems."""
+    """Fit 1/gamma = a C^b L^c / T^d to records at four or more prefix lengths, and evaluate it on held-out problems."""
     from harness.studies import law as laws
     from harness.studies.retention_figure import law_figure
 
@@ -399,7 +403,7 @@ def fit(results: Path, pruner: str, only: str, out: Path, figures: Path) -> None
 @click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 @click.option("--out", type=out_file(".md"), help="a README with law markers  [default: print]")
 def show_law(file: Path, out: Path | None) -> None:
-    """Coefficients with intervals, beside the paper's, and what the law is worth on held-out problems."""
+    """Print the coefficients with intervals beside the paper's, and the law's gain on held-out problems."""
     from harness.report.tables import write_part
     from harness.studies import law as laws
 
@@ -417,7 +421,7 @@ def show_law(file: Path, out: Path | None) -> None:
 @click.option("--length", type=Amount(1, 1e12), required=True, help="mean length of a whole path in tokens")
 @click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> None:
-    """How many paths to launch and to finish within a budget, by the fitted law alone."""
+    """Print how many paths to launch and to finish within a budget, by the fitted law alone."""
     from harness.studies import law as laws
 
     plan = laws.recommend(laws.read(file), budget, prefix, length)
@@ -431,9 +435,11 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 
 @cli.command()
 @published
-@only_option(None, "the one pool that is there; of results/published hands")
-@click.option("--budget", type=Amount(1e-3, 1e12), required=True, help="tokens per problem, or up to 1 a share of all")
-@click.option("--latency", type=Amount(1, 1e12), help="serial tokens per problem, at most  [default: any]")
+@only_option(None, "the only pool in the folder; for results/published, hands")
+@click.option(
+    "--budget", type=Amount(1e-3, 1e12), required=True, help="tokens per problem; up to 1, a fraction of the full cost"
+)
+@click.option("--latency", type=Amount(1, 1e12), help="maximum serial tokens per problem  [default: no limit]")
 @SCORERS
 @RULES
 @DRAWS
@@ -448,7 +454,7 @@ def recommend(
     draws: int,
     file: Path,
 ) -> None:
-    """A policy for a budget, from a results folder: method, numbers of paths, cuts, stopping rule, and what to expect of it."""
+    """Recommend a policy for a budget: method, numbers of paths, cuts, stopping rule, and its expected accuracy."""
     from harness import session
 
     only = only or (HANDS if results == Path(PUBLISHED) else "*")
@@ -468,11 +474,11 @@ def recommend(
     type=OneOf("kind of figure", _figures, several=True),
     default="scaling",
     show_default=True,
-    help="a,b,c of the kinds, or all",
+    help="kinds of figure, a,b,c, or all",
 )
 @VENUE
 def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
-    """Figures of every pool and prefix length: PNG, PDF and the data as CSV."""
+    """Draw figures for every pool and prefix length: PNG, PDF, and the data as CSV."""
     from harness import report
     from harness.report import figures
 
@@ -490,20 +496,27 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
 @cli.command()
 @click.argument("problem", type=TEXT)
 @published
-@only_option(None, "the largest table of present code that has the problem")
+@only_option(None, "the largest table of current code that has the problem")
 @click.option(
     "--pruner",
     "pruners",
     type=TEXT,
-    help="a,b,c of the table; the first orders the paths  [default: stop, or the method that gains most]",
+    help="methods of the table, a,b,c; the first sorts the paths  [default: stop, or the method with the largest gain]",
 )
-@click.option("--keep", type=PATHS, help="paths finished  [default: 8; of a pool an eighth of its paths]")
+@click.option("--keep", type=PATHS, help="paths finished  [default: 8; an eighth of an imported pool's paths]")
 @click.option(
     "--which",
     type=OneOf("kind of path", _kinds_of_paths, several=True),
     default="all",
     show_default=True,
-    help="kept, dropped, right, wrong; dropped,right: what is both",
+    help="kept, dropped, right, wrong; dropped,right: paths that are both",
+)
+@click.option(
+    "--chars",
+    type=Whole(0),
+    default=160,
+    show_default=True,
+    help="characters shown from a prefix's end; 0: the whole prefix",
 )
 @click.option("--chars", type=Whole(0), default=160, show_default=True, help="of a prefix, at its end; 0: all of it")
 @click.option("--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, for their texts")
@@ -512,7 +525,7 @@ def show(
     problem: str, results: Path, only: str | None, pruners: str | None, keep: int | None, which: str, chars: int, bank: Path,
     out: Path | None,
 ) -> None:  # fmt: skip
-    """The paths of one problem, by its id or its number: prefix, score, kept or dropped, answer, right or wrong."""
+    """Show the paths of a problem, given by id or number: prefix, score, kept or dropped, answer, right or wrong."""
     from harness import session
 
     if problem.endswith((".jsonl", ".parquet")):
@@ -530,7 +543,7 @@ def show(
 @cli.command()
 @click.argument("file", type=FILE)
 def record(file: Path) -> None:
-    """Spec, provenance and problem count of one record, by its journal's path; of a snapshot, the records in it."""
+    """Print the spec, provenance and problem count of one record (a journal), or list the records in a snapshot."""
     from harness.store import packed
     from harness.store.records import Record, snapshot_records
 
@@ -550,9 +563,9 @@ def _counts(record: Any) -> dict[str, int]:
 
 @cli.command()
 @click.argument("folder", default="results/published", type=FOLDER)
-@click.option("--drop-stale", is_flag=True, help="leave out rows that older code of their pruner scored")
+@click.option("--drop-stale", is_flag=True, help="drop rows scored by older code of their pruner")
 def pack(folder: Path, drop_stale: bool) -> None:
-    """Put the journals of a results folder into snapshots, one Parquet file per pool and prefix length."""
+    """Pack the journals of a results folder into snapshots, one Parquet file per pool and prefix length."""
     from harness.report.staleness import is_stale, restated
     from harness.store import records
 
@@ -568,6 +581,6 @@ def pack(folder: Path, drop_stale: bool) -> None:
 
     for pool in pools:
         for kind in get_args(records.Kind):
-            list(records.records(pool, kind))  # nothing is sealed that reports would refuse
+            list(records.records(pool, kind))  # never pack a record that reports would refuse
         for file in records.pack(pool, restated, keeps):
             console.print(f"wrote {file}")

@@ -34,21 +34,23 @@ BANK = click.option(
     type=TEXT,
     default="stop",
     show_default=True,
-    help="a,b,c; name:k=v; ./file.py@Class; all-registered",
+    help="one or more: a,b,c; name:k=v; ./file.py@Class; all-registered",
 )
-@click.option("--n", type=PATHS, help="paths per problem  [default: 64; of a pool what most problems have]")
-@click.option("--keep", type=PATHS, help="paths finished per problem  [default: 8; of a pool an eighth of n]")
+@click.option(
+    "--n", type=PATHS, help="paths per problem  [default: 64; for a pool, the number that uses most of its paths]"
+)
+@click.option("--keep", type=PATHS, help="paths finished per problem  [default: 8; n/8 for a pool]")
 @click.option(
     "--stages",
     type=TEXT,
-    help="several cuts, [step@|forced@]PREFIX:KEEP each, e.g. 16:32,step@43:8  [default: --prefix:--keep]",
+    help="several stages, [step@|forced@]PREFIX:KEEP each, e.g. 16:32,step@43:8  [default: --prefix:--keep]",
 )
 @click.option("--problems", type=COUNT, help="test problems  [default: the task's]")
 @comparison
-@click.option("--live", is_flag=True, help="finish only kept paths, and time Launch, Check, Resume")
+@click.option("--live", is_flag=True, help="finish kept paths only, and time Launch, Check and Resume")
 @click.option("--time-limit", type=SECONDS, help="seconds a pruner may take per problem  [default: none]")
-@click.option("--plot", is_flag=True, help="draw each table, cons against tokens, to results/figures")
-@click.option("--workers", type=TEXT, help="engines at once, by Ray: a number, or ray://host:10001,4")
+@click.option("--plot", is_flag=True, help="plot majority vote against tokens for each table, to results/figures")
+@click.option("--workers", type=TEXT, help="parallel engines, run by Ray: a number, or ray://host:10001,4")
 @RESULTS
 @BANK
 def bench(
@@ -60,9 +62,11 @@ def bench(
     if live and workers:
         raise PathpruneError("--live times one engine; leave out --workers")
     if live and (plot or "," in str(on.prefix_given or "")):
-        raise PathpruneError("--live is of one prefix length and has no figure; give one --prefix and leave out --plot")
+        raise PathpruneError(
+            "--live takes one prefix length and draws no figure; give one --prefix and leave out --plot"
+        )
     if rest["stages"] and asked("keep"):
-        raise PathpruneError("--stages says how many paths are kept; leave out --keep")
+        raise PathpruneError("--stages sets how many paths are kept; leave out --keep")
     arguments = {**_where(on), **rest}
     failed: int
     if live:
@@ -81,19 +85,19 @@ def bench(
 
 
 def _benched(specs: str, arguments: dict[str, Any]) -> Any:
-    """A table for each prefix length that was asked for."""
+    """One table per requested prefix length."""
     from harness import session
 
     text = str(arguments["prefix"] or "")
     if "," not in text:
         return [session.bench(specs, **arguments)]
     if arguments["stages"]:
-        raise PathpruneError("--stages says where paths are cut; leave out --prefix")
+        raise PathpruneError("--stages sets where paths are cut; leave out --prefix")
     return [session.bench(specs, **(arguments | {"prefix": part})) for part in dict.fromkeys(text.split(","))]
 
 
 def _where(on: Where) -> dict[str, Any]:
-    """The arguments of the front that say on what."""
+    """The arguments of ``harness.bench`` for task, engine and pool."""
     return {
         "task": on.task_given, "model": on.model_given, "engine": on.engine_given, "sampling": on.sampling,
         "prefix": on.prefix_given, "limit": on.limit_given, "seed": on.seed,
@@ -101,14 +105,14 @@ def _where(on: Where) -> dict[str, Any]:
 
 
 def _show(table: Any) -> None:
-    """A bench's table, and what stands below it."""
+    """Print a bench's table and the notes below it."""
     from harness.report import tables
 
     for why in dict.fromkeys(table.left_out.values()):
         names = ", ".join(name for name, reason in table.left_out.items() if reason == why)
         console.print(f"left out {names}: {why}", style="yellow")
     if table.stored:
-        console.print(f"with the scores that ship with the pool: {', '.join(table.stored)}")
+        console.print(f"scores taken from the pool: {', '.join(table.stored)}")
     if table.as_sets:
         console.print(
             f"left out of the schedule: {', '.join(table.as_sets)} (they score paths as a set; run them with --live)"
@@ -124,13 +128,13 @@ def _show(table: Any) -> None:
 
 def _show_failures(failures: Any) -> int:
     for name, (count, why) in failures.items():
-        console.print(f"{name} failed on {count} problems, which have no score: {why}", style="red")
+        console.print(f"{name} failed on {count} problems, which are left unscored: {why}", style="red")
     return len(failures)
 
 
 @cli.command("list")
 def list_all() -> None:
-    """Pruners by quadrant, what the LoRA of each checkpoint is on, tasks, engines and imported pools."""
+    """List pruners by quadrant, the model behind each checkpoint's LoRA, tasks, engines and imported pools."""
     from harness.imports.pool import names_of_pools
     from harness.learn import checkpoints
 
@@ -156,7 +160,7 @@ def list_all() -> None:
 @click.argument("spec", type=TEXT, required=False)
 @where
 def check(spec: str | None, on: Where) -> None:
-    """Run the conformance suite on a pruner, yours or ours; with --pool and no pruner, hold a pool to what was imported."""
+    """Run the conformance suite on a pruner, or with --pool and no pruner, verify an imported pool."""
     if spec is None:
         raise Ended(_check_pool(on))
     from harness.learn import checkpoints
@@ -177,7 +181,7 @@ def check(spec: str | None, on: Where) -> None:
 
 
 def _check_pool(on: Where) -> int:
-    """Print what is wrong with a pool; the exit code."""
+    """Print the flaws of a pool; return the exit code."""
     if on.pool is None:
         raise PathpruneError("name a pruner to check, or an imported pool: --pool NAME")
     from harness.session import check_pool
@@ -190,8 +194,8 @@ def _check_pool(on: Where) -> int:
     if not wrong:
         about = on.pool.about
         console.print(
-            f"pool {on.pool.name} is whole: {about['paths']:,} paths of {about['problems']:,} problems, with the hashes, sizes, signals and "
-            "grades that its card says",
+            f"pool {on.pool.name} is intact: {about['paths']:,} paths of {about['problems']:,} problems match the hashes, sizes, signals "
+            "and grades on its card",
             style="green",
         )
     return 2 if wrong else 0
@@ -205,7 +209,7 @@ def _check_pool(on: Where) -> int:
 @RESULTS
 @BANK
 def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, bank: Path) -> None:
-    """Score test prefixes by Monte-Carlo continuations: the ceiling that tables draw, never a pruner."""
+    """Score test prefixes by Monte-Carlo continuations: an upper reference in tables, never a pruner."""
     from harness.session import run_of
     from harness.studies.oracle import score_oracle
 
@@ -218,16 +222,16 @@ def oracle(on: Where, n: int, problems: int, continuations: int, results: Path, 
 @cli.command()
 @where
 @click.option(
-    "--pruner", "spec", type=TEXT, default="stop", show_default=True, help="one that appends tokens to a prefix"
+    "--pruner", "spec", type=TEXT, default="stop", show_default=True, help="a pruner that appends tokens to a prefix"
 )
 @click.option("--problems", type=COUNT, default=8, show_default=True, help="test problems")
 @click.option("--n", type=Whole(2, MOST_PATHS), default=16, show_default=True, help="paths per problem")
 @click.option("--out", default="results/figures", show_default=True, type=OUT_FOLDER, help="folder of the figure")
 @VENUE
 def attention(on: Where, spec: str, problems: int, n: int, out: Path, venue: str) -> None:
-    """Draw what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
+    """Plot what the [STOP] tokens attend to, on prefixes of high and low score (STOP, Fig. 7); engine hf."""
     if on.engine.spec["engine"] != "hf":
-        raise PathpruneError(f"attention is read on engine hf, not {on.engine.spec['engine']}")
+        raise PathpruneError(f"attention needs engine hf, not {on.engine.spec['engine']}")
     from harness.studies.attention_figure import attention_figure, scored
 
     paths, scores, adapter = scored(on.task, on.engine, spec, on.prefix, problems, n, on.seed)

@@ -1,4 +1,4 @@
-"""The verb that serves."""
+"""The verb ``serve``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ MIB = 1 << 20
 
 
 @cli.command()
-@click.option("--model", type=TEXT, help="embedded model, local folder or hub id  [default: hands]")
+@click.option("--model", type=TEXT, help="embedded model, local folder or Hub id  [default: hands]")
 @click.option("--engine", type=TEXT, default="hf", show_default=True, help="engine spec, e.g. hf:dtype=bfloat16")
 @click.option(
     "--upstream",
     "upstreams",
     type=TEXT,
     multiple=True,
-    help="a running vllm serve, in place of --engine; may be given again",
+    help="address of a running vllm serve, instead of --engine; may be repeated",
 )
 @click.option(
-    "--task", type=TEXT, help="whose answers are read  [default: the embedded model's; boxed and other usual forms]"
+    "--task",
+    type=TEXT,
+    help="task whose answer format is read  [default: the embedded model's; else boxed and other common forms]",
 )
 @click.option("--sampling", type=TEXT, help="e.g. temperature=0.6,top_p=0.95,top_k=40  [default: the task's]")
 @click.option(
@@ -34,24 +36,22 @@ MIB = 1 << 20
     type=TEXT,
     default="stop",
     show_default=True,
-    help="the first is the default, requests may name the others",
+    help="a,b,c; the first is the default, and requests may name the others",
 )
 @click.option(
     "--stopping",
     "rules",
     type=TEXT,
-    help="stopping rules that requests may put behind a pruner, e.g. asc,esc",
+    help="stopping rules that requests may combine with a pruner, e.g. asc,esc",
 )
-@click.option("--n", type=PATHS, default=64, show_default=True, help="paths launched")
-@click.option("--keep", type=PATHS, default=8, show_default=True, help="paths finished")
+@click.option("--n", type=PATHS, default=64, show_default=True, help="paths launched per request")
+@click.option("--keep", type=PATHS, default=8, show_default=True, help="paths finished per request")
 @click.option("--prefix", type=COUNT, help="prefix length L in tokens  [default: the task's]")
 @click.option(
-    "--stages", type=TEXT, help="several cuts, [step@|forced@]PREFIX:KEEP each, in place of --prefix and --keep"
+    "--stages", type=TEXT, help="several stages, [step@|forced@]PREFIX:KEEP each, instead of --prefix and --keep"
 )
-@click.option("--max-tokens", type=Whole(2), help="longest path, where a request says nothing  [default: the task's]")
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="of the random streams, where a request says nothing"
-)
+@click.option("--max-tokens", type=Whole(2), help="maximum path length if a request sets none  [default: the task's]")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="sampling seed if a request sets none")
 @comparison
 @click.option("--name", type=TEXT, help="the name that requests call the model by  [default: the model's]")
 @click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="address that it listens on")
@@ -60,47 +60,49 @@ MIB = 1 << 20
     "--api-key",
     type=TEXT,
     envvar="PATHPRUNE_SERVE_KEY",
-    help="that clients have to give; better in the environment, as PATHPRUNE_SERVE_KEY",
+    help="key that clients must send; safer in the environment, as PATHPRUNE_SERVE_KEY",
 )
-@click.option("--most-n", type=PATHS, default=256, show_default=True, help="paths that a request may launch")
+@click.option("--most-n", type=PATHS, default=256, show_default=True, help="most paths that a request may launch")
 @click.option(
-    "--most-tokens", type=Whole(2), default=16384, show_default=True, help="longest path that a request may ask for"
+    "--most-tokens",
+    type=Whole(2),
+    default=16384,
+    show_default=True,
+    help="longest path, in tokens, that a request may ask for",
 )
-@click.option("--most-body", type=Whole(1, 1024), default=1, show_default=True, help="MiB of a request's body")
-@click.option(
-    "--running", type=Whole(1, 4096), default=64, show_default=True, help="requests that are worked on at once"
-)
+@click.option("--most-body", type=Whole(1, 1024), default=1, show_default=True, help="largest request body in MiB")
+@click.option("--running", type=Whole(1, 4096), default=64, show_default=True, help="requests processed at once")
 @click.option(
     "--waiting",
     type=Whole(0, 1 << 16),
     default=256,
     show_default=True,
-    help="requests that wait; more are told to come again (429)",
+    help="requests that may queue; further ones get status 429",
 )
 @click.option(
-    "--rows", type=PATHS, default=512, show_default=True, help="paths of all requests that are generated together"
+    "--rows", type=PATHS, default=512, show_default=True, help="batch size: paths generated together, over all requests"
 )
 @click.option(
     "--timeout",
     type=SECONDS,
     default=600.0,
     show_default=True,
-    help="seconds that a request may take, waiting included",
+    help="seconds that a request may take, queueing included",
 )
 @click.option(
-    "--drain", type=SECONDS, default=60.0, show_default=True, help="seconds that requests have to finish after SIGTERM"
+    "--drain", type=SECONDS, default=60.0, show_default=True, help="seconds that running requests have after SIGTERM"
 )
 def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> None:
-    """Serve chat completions that prune, as OpenAI's API: on an engine of its own, or in front of vllm serve."""
+    """Serve an OpenAI-compatible chat API that prunes paths, on its own engine or in front of vllm serve."""
     if rest["upstreams"] and asked("engine"):
-        raise PathpruneError("--upstream is in place of an engine; leave out --engine")
+        raise PathpruneError("--upstream replaces the engine; leave out --engine")
     if rest["stages"] and asked("keep"):
-        raise PathpruneError("--stages says how many paths are kept; leave out --keep")
+        raise PathpruneError("--stages sets how many paths are kept; leave out --keep")
     try:
         from harness.serve import opening, server
         from harness.serve.terms import Limits
     except ImportError as error:
-        raise PathpruneError(f"serving needs more packages ({error.name}): pip install 'pathprune[serve]'") from error
+        raise PathpruneError(f"serving needs package {error.name}: pip install 'pathprune[serve]'") from error
     limits = Limits(rest.pop("most_n"), rest.pop("most_tokens"), rest.pop("most_body") * MIB)
     wanted = opening.Asked(
         **{
@@ -116,8 +118,8 @@ def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> 
     service = opening.open_service(wanted)
     told = _address(host, listening.getsockname()[1])
     if not wanted.api_key and not _is_loopback(host):
-        console.print(f"anybody who reaches {told} may use it: give --api-key, or leave out --host", style="yellow")
-    line = f"serving {service.terms.model} at {told}/v1; Ctrl-C ends it when requests are answered, and at once the second time"
+        console.print(f"anybody who can reach {told} may use it: give --api-key, or leave out --host", style="yellow")
+    line = f"serving {service.terms.model} at {told}/v1; Ctrl-C ends it once running requests are answered, a second Ctrl-C at once"
     raise Ended(server.run(service, listening, drain, lambda: console.print(line, soft_wrap=True)))
 
 

@@ -1,4 +1,4 @@
-"""Values of options, checked when they are read: whole numbers, amounts, texts, names, places on disk."""
+"""Option types that validate as they parse: integers, numbers, texts, names, paths on disk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import click
 
 from harness.text import shown, unknown
 
-WHOLE = re.compile(r"[+-]?[0-9]+")  # and no other script's digits, which int() reads too
+WHOLE = re.compile(r"[+-]?[0-9]+")  # ASCII digits only; int() also reads those of other scripts
 AMOUNT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-MOST = 2**31 - 1  # what records hold
-MOST_PATHS = 2**20  # of a problem
+MOST = 2**31 - 1  # records store 32-bit integers
+MOST_PATHS = 2**20  # per problem
 MOST_PROCESSES = 1024
 
 
 class Whole(click.ParamType):  # type: ignore[type-arg]
-    """A whole number from ``least`` to ``most``."""
+    """An integer from ``least`` to ``most``."""
 
     name = "integer"
 
@@ -28,7 +28,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number, or a line that says why there is none."""
+        """Parse the integer, or fail with the reason."""
         text = str(value).strip()
         if not WHOLE.fullmatch(text) or len(text) > 40:
             self.fail(f"{shown(str(value))} is not a valid integer", param, ctx)
@@ -41,12 +41,12 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
 
 
 class Length(Whole):
-    """A prefix length: a whole number of tokens, or what ``harness.imports.units`` reads of an imported pool."""
+    """A prefix length: a number of tokens, or for an imported pool any form that ``harness.imports.units`` reads."""
 
     name = "length"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The number, or the text where it is a share or has a unit."""
+        """Parse the integer; a fraction, a length with a unit and a list are returned as text."""
         text = str(value).strip()
         parts = text.split(",")
         if len(parts) > 1 or re.fullmatch(r"0?\.[0-9]+|[0-9.]+%|[0-9]+ ?(words?|tokens?:.+)", text):
@@ -63,7 +63,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """The number, or a line that says why there is none."""
+        """Parse the number, or fail with the reason."""
         text = str(value).strip()
         if not AMOUNT.fullmatch(text):
             self.fail(f"{shown(value)} is not a valid number", param, ctx)
@@ -73,22 +73,22 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]
-    """One line that says something."""
+    """One non-empty line of printable text."""
 
     name = "text"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The text itself, or a line that says what is wrong with it."""
+        """Return the text, or fail with the reason."""
         text = str(value)
         if not text.strip():
-            self.fail("it is empty; give a value, or leave the option out", param, ctx)
+            self.fail("the value is empty; give one, or leave the option out", param, ctx)
         if not text.isprintable():
-            self.fail(f"{shown(text)} holds characters that cannot be shown", param, ctx)
+            self.fail(f"{shown(text)} contains unprintable characters", param, ctx)
         return text
 
 
 class OneOf(click.ParamType):  # type: ignore[type-arg]
-    """A name of those that ``known`` gives when it is asked, so that what knows them need not be imported before."""
+    """One of the names that ``known`` returns. It is called late, which keeps heavy imports out of start-up."""
 
     name = "name"
 
@@ -96,7 +96,7 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]
         self.noun, self.known, self.several = noun, known, several
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The text itself, or a line that says what is wrong with it."""
+        """Return the text, or fail with the reason and a suggestion."""
         text = Text().convert(value, param, ctx)
         names = list(self.known())
         for name in text.split(",") if self.several else [text]:
@@ -106,7 +106,7 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]
 
 
 class Place(click.ParamType):  # type: ignore[type-arg]
-    """A path that may be what it is to be: a file or a folder, of a form that ``suffixes`` names, where it can be written."""
+    """The path of a file or a folder, with one of ``suffixes`` if any are given; with ``writes`` it must be writable."""
 
     name = "path"
 
@@ -114,9 +114,9 @@ class Place(click.ParamType):  # type: ignore[type-arg]
         self.folder, self.suffixes, self.writes = folder, tuple(suffixes), writes
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        """The path, or a line that says why it cannot be that."""
+        """Return the path, or fail with the reason."""
         if not str(value).strip() or "\0" in str(value):
-            self.fail("it is empty; give a path, or leave the option out", param, ctx)
+            self.fail("the path is empty; give one, or leave the option out", param, ctx)
         path = Path(value)
         try:
             wrong = self._wrong(path)
@@ -128,20 +128,20 @@ class Place(click.ParamType):  # type: ignore[type-arg]
 
     def _wrong(self, path: Path) -> str:
         if self.suffixes and path.suffix not in self.suffixes:
-            return f"{path} ends in none of {', '.join(self.suffixes)}"
+            return f"{path} has to end in {' or '.join(self.suffixes)}"
         if self.folder and path.exists() and not path.is_dir():
-            return f"{path} is a file, and has to be a folder"
+            return f"{path} is a file, not a folder"
         if not self.folder and path.is_dir():
-            return f"{path} is a folder, and has to be a file"
+            return f"{path} is a folder, not a file"
         return _unwritable(path) if self.writes else ""
 
 
 def _unwritable(path: Path) -> str:
-    """Why a file or a folder cannot be written at a path; empty where it can."""
+    """Why a file or a folder cannot be written at a path; "" if it can."""
     above = next(p for p in (path, *path.absolute().parents) if p.exists())
     if above != path and not above.is_dir():
-        return f"{path} lies below {above}, which is a file"
-    return "" if os.access(above, os.W_OK) else f"{above} cannot be written (Permission denied)"
+        return f"{path} is inside {above}, which is a file"
+    return "" if os.access(above, os.W_OK) else f"{above} is not writable (Permission denied)"
 
 
 TEXT = Text()
@@ -157,5 +157,5 @@ FILE = Place(folder=False)
 
 
 def out_file(*suffixes: str) -> Place:
-    """A file to be written, of one of these forms."""
+    """The type of an output file with one of these suffixes."""
     return Place(folder=False, suffixes=suffixes, writes=True)

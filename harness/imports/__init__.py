@@ -1,1 +1,1 @@
-"""Paths that others sampled: from their files to a pool that every verb takes."""
+"""Imported paths: from files that others sampled to a pool that every verb accepts."""

@@ -1,4 +1,4 @@
-"""What ``pool.json`` says of a pool: where its paths come from, what they have, and how they are counted and graded."""
+"""The content of ``pool.json``: where paths come from, which data they have, and how they are counted and graded."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.store.keys import digest
 from harness.store.provenance import provenance
 
 ODD = ("truncated", "unknown_finish", "unanswered", "duplicates", "empty")
-Entries = Sequence[Mapping[str, Any]]  # what is known of each problem, as ``harness.imports.work`` says
+Entries = Sequence[Mapping[str, Any]]  # per problem, the facts from ``harness.imports.work``
 
 
 def card_of(
     name: str, wanted: Wanted, key: str, reading: Readable, entries: Entries, beside: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """The card of a pool whose problems are all written, but for what was left out. ``beside``: files of right answers.
+    """The card of a pool whose problems are all written. ``beside``: files of gold answers.
 
     Raises:
         PathpruneError: some paths are counted in tokens and some in words.
@@ -56,7 +56,7 @@ def card_of(
 
 
 def counts_of(entries: Entries) -> Counter[str]:
-    """How many paths of a pool have each thing."""
+    """Number of paths in a pool that have each signal."""
     counts: Counter[str] = Counter()
     for entry in entries:
         counts.update(entry["counts"])
@@ -64,12 +64,12 @@ def counts_of(entries: Entries) -> Counter[str]:
 
 
 def pool_digest(problems: Sequence[tuple[str, str]], grader: Mapping[str, Any]) -> str:
-    """Of all problems, each with the digest of its rows, and of who grades them."""
+    """Digest of all problems, each with the digest of its rows, and of the grader."""
     return digest({"problems": [list(p) for p in problems], "grader": dict(grader)}, 64)
 
 
 def grader_for(about: Mapping[str, Any], entries: Entries) -> dict[str, Any]:
-    """The grader that reads texts of prefixes: the one that our own export names, else the one of most problems."""
+    """The grader for the texts of prefixes: the one named by our own export, else that of most problems."""
     if about.get("grader"):
         return dict(about["grader"])
     letters = Counter(e["letters"] for e in entries)
@@ -81,15 +81,15 @@ def _unit(wanted: Wanted, about: Mapping[str, Any], entries: Entries, counts: Ma
     units = {unit for e in entries for unit in e["units"]}
     if len(units) > 1:
         raise PathpruneError(
-            f"some paths have a length in tokens and some have not ({counts['without_length']} of {counts['paths']}): give a "
-            "tokenizer, which counts them all, or import the two kinds apart"
+            f"{counts['without_length']} of {counts['paths']} paths have no length in tokens: give a tokenizer, which counts "
+            "them all, or import the two kinds separately"
         )
     unit = units.pop()
     return str(about.get("unit") or (unit if unit != MEASURED else tokens_of(str(wanted.tokenizer))))
 
 
 def _lengths(entries: Entries, counts: Mapping[str, int]) -> dict[str, Any]:
-    """How long paths are, and how their texts are cut: where each token ends, or at one rate for all."""
+    """Path lengths, and how texts are cut: at recorded token ends, or at one rate for all."""
     paths, length = counts["paths"], sum(e["length"] for e in entries)
     by_rate = bool(counts["text"]) and counts["ends"] < paths
     return {
@@ -108,5 +108,5 @@ def _flops(wanted: Wanted, about: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _public(file: Any) -> str:
-    """A file as records name it: without the folders of a machine."""
+    """A file's name for records, without local folders."""
     return str(file) if "://" in str(file) else FilePath(str(file)).name

@@ -1,4 +1,4 @@
-"""Turns of a chat: what the user asks, and what the assistant replies with its reasoning before it."""
+"""Chat turns: the user's prompt, and the assistant's reply preceded by its reasoning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def asked(turns: Any, name: str) -> str | None:
-    """What the user says in a chat, one turn below the other, or a prompt that is a text; None where nobody asks."""
+    """The user's turns of a chat, joined by line breaks, or a plain-text prompt; None if there is no user turn."""
     if isinstance(turns, str):
         return as_text(turns, name)
     users = [_content(turn, name) for turn in _turns(turns, name) if _role(turn) in USERS]
@@ -26,17 +26,17 @@ def replied(turns: Any, name: str) -> str:
     """The last assistant turn, with its reasoning as the model wrote it."""
     replies = [turn for turn in _turns(turns, name) if _role(turn) in ASSISTANTS]
     if not replies:
-        raise Flaw(f"{name} has no turn of an assistant, so no path")
+        raise Flaw(f"{name} has no assistant turn, so no path")
     return said(replies[-1], name)
 
 
 def is_chat(value: Any) -> bool:
-    """Is it a list of turns?"""
+    """Is this value a list of chat turns?"""
     return is_list(value) and len(value) > 0 and all(isinstance(turn, Mapping) and _role(turn) for turn in value)
 
 
 def said(message: Mapping[str, Any], name: str) -> str:
-    """A message's text behind its reasoning."""
+    """A message's text, with its reasoning in front if it has any."""
     field = next((f for f in REASONING if message.get(f)), None)
     content = _content(message, name)
     return content if field is None else with_reasoning(as_text(message[field], field), content)
@@ -70,11 +70,11 @@ def _content(turn: Mapping[str, Any], name: str) -> str:
 
 
 def _piece(piece: Any, name: str) -> str:
-    """A part of a message: text, or reasoning, which stands between its tags; what is neither says nothing."""
+    """The text of a content part, with reasoning put between tags; "" for other parts."""
     if isinstance(piece, str):
         return piece
     if not isinstance(piece, Mapping):
-        raise Flaw(f"{name} has a part {shown(piece)} in its content, not a text")
+        raise Flaw(f"{name} has the part {shown(piece)} in its content, which is not text")
     if piece.get("type") in ("reasoning", "thinking"):
         hidden = piece.get("summary") if piece.get("redacted") else piece.get("reasoning", piece.get("thinking"))
         return f"<think>{as_text(hidden or '', 'reasoning')}</think>"

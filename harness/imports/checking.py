@@ -1,4 +1,4 @@
-"""Is a stored pool what its import wrote? One line for each thing that is not."""
+"""Verifies a stored pool against its import, with one line per difference."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CLOSE = 1e-9  # of means, relative
 
 @dataclass
 class Counted:
-    """What is counted over all problems, to be held to what the card says."""
+    """Counts over all problems, to be compared with the card."""
 
     counts: Counter[str] = field(default_factory=Counter)
     longest: int = 0
     digests: list[tuple[str, str]] = field(default_factory=list)
-    differing: set[tuple[str, int]] = field(default_factory=set)  # paths that our grades call otherwise
+    differing: set[tuple[str, int]] = field(default_factory=set)  # paths whose given and own grades differ
 
 
 def flaws(pool: Pool, progress: Progress = SILENT) -> Iterator[str]:
@@ -58,7 +58,7 @@ def flaws(pool: Pool, progress: Progress = SILENT) -> Iterator[str]:
             yield str(error)
             continue
         yield from _of_problem(pool, entry, rows, counted)
-    if is_whole:  # else every sum differs, which says nothing more
+    if is_whole:  # otherwise every sum differs, which adds no information
         yield from _of_card(pool, counted, listed)
         yield from _of_scores(pool)
 
@@ -73,14 +73,14 @@ def _strangers(pool: Pool, entries: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _of_scores(pool: Pool) -> Iterator[str]:
-    """Scores that ship with the pool and are not of its paths."""
+    """Shipped scores that were not recorded on the pool's paths."""
     folder = pool.folder / RECORDS
     if folder.is_dir():
         yield from (f"{folder} was not recorded on these paths: {flaw}" for flaw in other_paths(pool, folder))
 
 
 def _of_problem(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> Iterator[str]:
-    """What is wrong with the rows of one problem, apart from what reading them refuses."""
+    """Flaws in the rows of one problem that reading them does not detect."""
     file = pool.file_of(entry.problem.id)
     name = entry.problem.id
     counted.digests.append((name, entry.sha256 or content_digest(rows)))
@@ -88,7 +88,7 @@ def _of_problem(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> I
     if asked != (name, entry.problem.prompt, entry.golds):
         yield str(
             damaged(
-                pool.folder / PROBLEMS, f"it says another problem or gold answer of {name} than {file.name} does", AGAIN
+                pool.folder / PROBLEMS, f"its problem or gold answer of {name} differs from that in {file.name}", AGAIN
             )
         )
     for flaw in _of_values(rows):
@@ -98,10 +98,10 @@ def _of_problem(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> I
 
 
 def _of_values(rows: pa.Table) -> Iterator[str]:
-    """Numbers that no import writes."""
+    """Values that no import writes."""
     for name in STATISTICS:
         if not np.isfinite(pc.list_flatten(rows[name]).to_numpy(zero_copy_only=False).astype(np.float64)).all():
-            yield f"a {name} is no finite number"
+            yield f"a {name} is not finite"
     texts = rows["text"].to_pylist()
     for i, ends in enumerate(lists(rows["ends"], np.dtype(np.int32))):
         if (
@@ -116,11 +116,11 @@ def _of_values(rows: pa.Table) -> Iterator[str]:
     for i, probes in enumerate(rows["probes"].to_pylist()):
         positions = [p["position"] for p in probes or ()]
         if any(p is None or p < 0 for p in positions) or positions != sorted(set(positions)):
-            yield f"probes of path {i} stand at {positions[:5]}, not one behind the other"
+            yield f"probes of path {i} are at {positions[:5]}, not in ascending order"
 
 
 def _count(rows: pa.Table, counted: Counted) -> None:
-    """Add the rows to what is counted."""
+    """Add the rows to the counts."""
     there = {name: len(rows) - rows[name].null_count for name in ("text", "tokens", "probes", "rewards", *STATISTICS)}
     finishes = Counter(rows["finish"].to_pylist())
     texts = [text for text in rows["text"].to_pylist() if text]
@@ -135,7 +135,7 @@ def _count(rows: pa.Table, counted: Counted) -> None:
 
 
 def _of_grades(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> Iterator[str]:
-    """Texts are read and judged again, where the pool says that grades are ours or were held to ours."""
+    """Grade texts again, if the pool's grades are ours or were compared with ours."""
     mode = pool.about["grades"]
     if mode not in ("ours", "both") or not entry.golds:
         return
@@ -152,11 +152,11 @@ def _of_grades(pool: Pool, entry: Entry, rows: pa.Table, counted: Counted) -> It
         if mode == "ours":
             file = pool.file_of(entry.problem.id)
             told, now = ("right" if r else "wrong" for r in (right, ours[1]))
-            yield f"{file}: path {i} is stored as {told} (answer {answer}), and its text is {now} by this version's grades (answer {ours[0]}); {AGAIN}"
+            yield f"{file}: path {i} is stored as {told} (answer {answer}), but this version grades its text as {now} (answer {ours[0]}); {AGAIN}"
 
 
 def _of_card(pool: Pool, counted: Counted, listed: set[tuple[str, int]]) -> Iterator[str]:
-    """Where the card says something else than the rows."""
+    """Differences between the card and the rows."""
     about, counts = pool.about, counted.counts
     sizes = [e.paths for e in pool.entries.values()]
     digests = pool_digest(counted.digests, about["grader"])
@@ -172,23 +172,25 @@ def _of_card(pool: Pool, counted: Counted, listed: set[tuple[str, int]]) -> Iter
     }  # fmt: skip
     for name, (stated, there) in facts.items():
         if stated != there:
-            yield str(damaged(pool.folder / "pool.json", f"it says {name} {stated}, and the rows {there}", AGAIN))
+            yield str(
+                damaged(pool.folder / "pool.json", f"it states {name} {stated}, but the rows have {there}", AGAIN)
+            )
     mean = counts["length"] / counts["paths"]
     if abs(about["lengths"]["mean"] - mean) > CLOSE * max(1.0, mean):
         yield str(
             damaged(
                 pool.folder / "pool.json",
-                f"it says a mean length of {about['lengths']['mean']}, and the rows {mean}",
+                f"it states a mean length of {about['lengths']['mean']}, but the rows have {mean}",
                 AGAIN,
             )
         )
     if about["grades"] == "both" and (other := listed ^ counted.differing) and pool.has("text"):
         name, index = min(other)
-        yield f"{pool.folder / DISAGREEMENTS} and this version's grades tell path {index} of {name} apart, and {len(other) - 1} more; {AGAIN}"
+        yield f"{pool.folder / DISAGREEMENTS} disagrees with this version's grades on path {index} of {name} and {len(other) - 1} more; {AGAIN}"
 
 
 def _disagreements(pool: Pool) -> set[tuple[str, int]]:
-    """The paths that are listed as graded otherwise by us."""
+    """The paths listed as graded differently by us."""
     file = pool.folder / DISAGREEMENTS
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -196,4 +198,4 @@ def _disagreements(pool: Pool) -> set[tuple[str, int]]:
     except OSError as error:
         raise unreadable(file, error) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise damaged(file, f"a line of it is no path ({error})", AGAIN) from error
+        raise damaged(file, f"a line is not a path ({error})", AGAIN) from error

@@ -1,4 +1,4 @@
-"""A pool's folder while it is written: a problem at a time, under a hidden name, and what an interrupted import left is kept."""
+"""A pool's folder while it is written, one problem at a time, under a hidden name. An interrupted import can be resumed."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Draft:
             part.write_text(key)
         self.entries: list[dict[str, Any]] = []
         self.skipped: list[str] = []
-        self.beside: list[dict[str, Any]] = []  # files of right answers
+        self.beside: list[dict[str, Any]] = []  # files of gold answers
         self._places: dict[str, str] = {}
 
     def fill(self, problems: Iterable[ImportedProblem], watch: Watch) -> None:
-        """Write the problems that are not there yet."""
+        """Write the problems that are not written yet."""
         work = Work.of(self.wanted, self.about)
         self.beside = [work.golds.about] if work.golds is not None else []
         paths = 0
@@ -71,10 +71,10 @@ class Draft:
         watch.finish()
 
     def publish(self, reading: Readable, name: str, folder: FilePath) -> None:
-        """Say what the pool is, and give it its name.
+        """Write the pool's card and move the folder to its name.
 
         Raises:
-            PathpruneError: nothing was read, or nothing that all paths are counted in.
+            PathpruneError: no path was read, or the paths have no common unit of length.
         """
         skipped = [*reading.skipped, *self.skipped]
         if not self.entries:
@@ -110,10 +110,10 @@ class Draft:
             f"problem-{number:05d}" if problem.id is None else problem.id.strip().replace("/", "_").replace("\\", "_")
         )
         if why := unfit(name):
-            raise PathpruneError(f"{problem.where}: the problem's id {why}; it names a file: rename it")
+            raise PathpruneError(f"{problem.where}: the problem's id {why}, but has to name a file; change the id")
         if name in self._places:
             raise PathpruneError(
-                f"{problem.where}: problem {shown(name)} stands at {self._places[name]} too; give all of its paths one id"
+                f"{problem.where}: problem {shown(name)} is also at {self._places[name]}; give all of its paths the same id"
             )
         self._places[name] = problem.where
         return name

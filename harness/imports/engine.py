@@ -1,4 +1,4 @@
-"""An engine that serves imported paths. Nothing is sampled: what a model is needed for, a model at hand reads from their token ids."""
+"""An engine that replays imported paths. It samples nothing; where a method needs a model, a local one reads the token ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.imports.placed import placed
 from harness.imports.pool import FEW_NAMES, View
 from harness.imports.tokens import Tokens
 
-JOB = 4_000_000  # tokens of paths that are held in memory at once, or one problem's
+JOB = 4_000_000  # tokens of paths held in memory at once, unless a single problem has more
 RECORDED = ("probes", "rewards")
 NO_FLOPS = FlopModel(0.0, 0.0)
 
@@ -27,11 +27,11 @@ class ImportedEngine(Engine):
 
     Args:
         view: a pool in a unit of length.
-        inner: an engine of the model that sampled the paths, for methods that read its states; None without it.
-        seed: of the paths, as runs name them. A path of another seed is to be drawn anew, which no stored path stands for.
+        inner: an engine with the model that sampled the paths, for methods that read its states; None without a model.
+        seed: the seed that runs give the stored paths. A path with another seed is a fresh sample, which no stored path replaces.
 
     Raises:
-        PathpruneError: a model for paths without token ids.
+        PathpruneError: a model was given for paths without token ids.
     """
 
     flops: FlopModel
@@ -56,12 +56,12 @@ class ImportedEngine(Engine):
 
     @property
     def closing(self) -> str:  # type: ignore[override]  # known when the model is loaded
-        """See ``harness.api.Engine``: of the model at hand."""
+        """See ``harness.api.Engine``; that of the local model."""
         return str(getattr(self.inner, "closing", ""))
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the paths come from, for records."""
+        """The origin of the paths, for records."""
         about = self.view.pool.about
         kept = (
             "name",
@@ -87,8 +87,8 @@ class ImportedEngine(Engine):
             for path, known in zip(paths, stored, strict=True):
                 if known is None:
                     raise UnavailableError(
-                        f"pool {self.view.pool.name} was imported: it has no other path {path.index} of {path.problem.id} that goes on from "
-                        f"this prefix, and nothing is sampled without a model; give one: {advice.option(model='...')}"
+                        f"pool {self.view.pool.name} was imported: it has no other continuation of path {path.index} of {path.problem.id}, "
+                        f"and sampling one needs the model: {advice.option(model='...')}"
                     )
         unknown = [i for i, known in enumerate(stored) if known is None]
         drawn = iter(self.inner.resume([_with_ids(paths[i]) for i in unknown], max_tokens) if unknown else ())
@@ -137,10 +137,10 @@ class ImportedEngine(Engine):
         return self.inner.describe() if self.inner is not None else {"device": "none, imported paths"}
 
     def forced(self, paths: Sequence[Path], suffix: str, max_tokens: int) -> tuple[list[str], list[Cost]] | None:
-        """What the file says each path answers when it has to, as text, with its cost; None where a model has to be asked.
+        """The recorded forced answer of each path as text, with its cost; None if a model has to draw it.
 
-        Charged are suffix and answer, as where a model draws it. A file does not say how many tokens they were: the suffix has
-        as many characters per token as its path, and the answer the most tokens that it may have.
+        Suffix and answer are charged as if a model drew them. The file does not record their numbers of tokens: the suffix is
+        assumed to have its path's characters per token, and the answer the maximum length.
 
         Raises:
             UnavailableError: no model is at hand, and the file has no probe at this very length.
@@ -167,7 +167,7 @@ class ImportedEngine(Engine):
         if not told:
             raise UnavailableError(f"{name} has no recorded reward")
         if not isinstance(tokens, Tokens):
-            raise UnavailableError(f"{name} was drawn by a model, and rewards are recorded of the pool's paths alone")
+            raise UnavailableError(f"{name} was drawn by a model, and only the pool's own paths have recorded rewards")
         grid = [p["position"] for p in recorded["probes"][path.index] or ()]
         known, whys = {}, []
         for reward in told:
@@ -180,14 +180,14 @@ class ImportedEngine(Engine):
         return known
 
     def __getattr__(self, name: str) -> Any:
-        if name == "flops":  # a model's are known when its weights are loaded
+        if name == "flops":  # known once the model's weights are loaded
             return self._flops()
         if name.startswith("_") or self.__dict__.get("inner") is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         return getattr(self.inner, name)
 
     def _flops(self) -> FlopModel:
-        """Of the model at hand, or as the pool states them; none where nobody knows the parameters."""
+        """The local model's, or from the pool's stated number of parameters; zero if that is unknown."""
         if self.inner is not None:
             model: FlopModel = self.inner.flops
             return model
@@ -224,12 +224,12 @@ class ImportedEngine(Engine):
     def _model(self) -> Any:
         if self.inner is None:
             raise UnavailableError(
-                f"pool {self.view.pool.name} was imported without its model, which this reads; give it: {advice.option(model='...')}"
+                f"pool {self.view.pool.name} was imported without its model, which this method needs; give it: {advice.option(model='...')}"
             )
         return self.inner
 
     def _stored(self, path: Path) -> Path | None:
-        """The whole path that this one is the beginning of, if the pool has it."""
+        """The stored path of which this one is a prefix, or None."""
         if path.seed != self.seed:
             return None
         key = (path.problem.id, path.seed)
@@ -246,14 +246,14 @@ class ImportedEngine(Engine):
             grid = sorted({p["position"] for p in probes})
             told = ", ".join(map(str, grid[:FEW_NAMES])) + ", ..." * (len(grid) > FEW_NAMES)
             raise UnavailableError(
-                f"pool {self.view.pool.name} has no forced answer at {at} {self.view.unit}; its grid is {told or 'empty'}: cut there, or "
-                f"give the model: {advice.option(model='...')}"
+                f"pool {self.view.pool.name} has no forced answer at {at} {self.view.unit}; its grid is {told or 'empty'}: use a prefix "
+                f"on the grid, or give the model: {advice.option(model='...')}"
             )
         answer: str | None = known["answer"]
         return answer
 
     def _forced_cost(self, path: Path, suffix: str, max_tokens: int) -> Cost:
-        """Fed are the prefix's last token, the suffix, and the answer but for its last token."""
+        """The model is fed the prefix's last token, the suffix, and the answer without its last token."""
         length = len(path.tokens)
         rate = max(1.0, len(self.decode(path.tokens)) / max(1, length))
         probed = ceil(len(suffix) / rate) + max_tokens
@@ -261,7 +261,7 @@ class ImportedEngine(Engine):
         return Cost(probed=probed, flops=float(self.flops(start, start + probed)))
 
     def _columns(self, problem: str) -> dict[str, list[Any]]:
-        """Probes and rewards of a problem's paths; those of the last problem are kept."""
+        """Probes and rewards of a problem's paths; only the latest problem is cached."""
         if self._recorded[0] != problem:
             rows: pa.Table = self.view.pool.rows(problem, RECORDED)
             self._recorded = problem, {name: rows[name].to_pylist() for name in RECORDED}
@@ -269,5 +269,5 @@ class ImportedEngine(Engine):
 
 
 def _with_ids(path: Path) -> Path:
-    """The path with plain token ids, as engines of models take it."""
+    """The path with plain token ids, which model engines need."""
     return path if isinstance(path.tokens, tuple) else replace(path, tokens=tuple(path.tokens))

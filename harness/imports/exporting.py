@@ -1,6 +1,6 @@
-"""Paths as a data set: one row per path in Parquet, with a card, for ``datasets.load_dataset`` and to be imported again.
+"""Exports paths as a data set: one row per path in Parquet, with a card, for ``datasets.load_dataset`` and for import.
 
-What is written is a pool's folder that was imported, or a bank of paths that were sampled here.
+The source is an imported pool, or a bank of paths sampled here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from harness.imports.shapes.pathprune_pool import FORMAT, METADATA
 from harness.imports.watch import SILENT, Progress
 from harness.store.files import writable
 
-PART = 512 << 20  # bytes of rows in memory, after which another file is begun
+PART = 512 << 20  # bytes of rows per file, in memory
 README, DATA = "README.md", "data"
 SCANNED = ("text", "correct", "length")
 
 
 def export_pool(pool: Pool, out: FilePath, progress: Progress = SILENT) -> FilePath:
-    """An imported pool as a data set in the folder ``out``."""
+    """Write an imported pool as a data set to the folder ``out``, and return it."""
     kept = ("tokenizer", "grades", "sources", "mapping", "shape")
     about = {
         "format": FORMAT,
@@ -46,10 +46,10 @@ def export_pool(pool: Pool, out: FilePath, progress: Progress = SILENT) -> FileP
 
 
 def export_bank(run: Any, out: FilePath, progress: Progress = SILENT) -> FilePath:
-    """The banked paths of a run, graded by its task, as a data set in the folder ``out``.
+    """Write the banked paths of a run, graded by its task, as a data set to the folder ``out``, and return it.
 
     Raises:
-        PathpruneError: the bank lacks paths of a problem.
+        PathpruneError: the bank lacks paths of a problem, or the paths contain tool outputs.
     """
     grader: dict[str, Any] = {"letters": getattr(run.task, "_letters", "")}
     if run.task.name in NATIVE:
@@ -82,7 +82,7 @@ def _banked(run: Any, problem: Problem) -> pa.Table:
         )
     if any(path.given for path in paths):
         raise PathpruneError(
-            f"paths of {problem.id} hold outputs of tools, which exported pools have no place for; export a pool without tools"
+            f"paths of {problem.id} contain tool outputs, which exported pools cannot store; export a pool without tools"
         )
     rows = [_stored(run, path) for path in paths]
     return table(problem.id, problem.prompt, [problem.answer], run.engine.prompt_length(problem), rows)
@@ -106,7 +106,7 @@ def _write(
     progress: Progress,
 ) -> FilePath:
     if out.exists() and any(out.iterdir()) and not _is_export(out):
-        raise PathpruneError(f"{out} holds something else; give an empty folder, or one that export-pool wrote")
+        raise PathpruneError(f"{out} contains something else; give an empty folder, or one that export-pool wrote")
     for left in out.glob(f"{DATA}/*.parquet"):
         left.unlink()
     metadata = {METADATA: json.dumps(about, ensure_ascii=False).encode()}
@@ -138,7 +138,7 @@ def _is_export(out: FilePath) -> bool:
 
 
 def _part(out: FilePath, number: int, tables: Sequence[pa.Table], metadata: dict[bytes, bytes]) -> None:
-    """One file; each problem is a row group, so that whoever reads it holds one problem."""
+    """Write one file with a row group per problem, which lets readers load one problem at a time."""
     with (
         writable(out / DATA / f"train-{number:05d}.parquet") as part,
         pq.ParquetWriter(part, SCHEMA.with_metadata(metadata), compression="zstd") as stream,
@@ -151,7 +151,7 @@ MARK = "<!-- written by pathprune export-pool -->"
 
 
 def card(name: str, about: dict[str, Any], counts: dict[str, int], there: set[str]) -> str:
-    """The README of a data set: what was sampled by whom, and what each column holds."""
+    """The README of a data set: the origin of the paths, and the content of each column."""
     origin = about.get("sampled") or about.get("imported") or {}
     lines = [
         "---", "configs:", "- config_name: default", "  data_files:", "  - split: train", f"    path: {DATA}/*.parquet",
@@ -168,7 +168,7 @@ def card(name: str, about: dict[str, Any], counts: dict[str, int], there: set[st
 
 
 def push_pool(folder: FilePath, repository: str, private: bool = False) -> str:
-    """Upload an exported data set; returns the commit's address."""
+    """Upload an exported data set to the Hub; return the commit's address."""
     if not _is_export(folder):
         raise PathpruneError(f"{folder} was not written by export-pool; export a pool there first")
     return hub.push_folder(folder, repository, private)

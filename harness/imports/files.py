@@ -1,4 +1,4 @@
-"""Rows of files of paths, one after another: Parquet, JSON lines, JSON, CSV and logs of inspect_ai, compressed or not."""
+"""Streams rows from files of paths: Parquet, JSON lines, JSON, CSV and inspect_ai logs, compressed or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tasks.benchmarks.files import Row, decoded, listed
 KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".eval")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 SIGNS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}  # first bytes
-MOST_WHOLE = 1 << 30  # bytes of what is read at once: a JSON document, or one line
+MOST_WHOLE = 1 << 30  # bytes of the largest unit read at once: a JSON document or a line
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 18
 UNZIPPED = {
@@ -39,34 +39,34 @@ REFUSED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedErro
 
 @dataclass
 class Reached:
-    """How much of a file was gone through, in bytes of it as it lies there."""
+    """Bytes read of a file, in its compressed size."""
 
     bytes: int = 0
 
     def add(self, count: int) -> None:
-        """Go on by so many."""
+        """Advance by ``count`` bytes."""
         self.bytes += count
 
 
 class Counted(io.RawIOBase):
-    """A file that counts what is read of it."""
+    """A file object that counts the bytes read."""
 
     def __init__(self, inner: io.FileIO, reached: Reached) -> None:
         self.inner, self.reached = inner, reached
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read what fits."""
+        """Read into the buffer and count the bytes."""
         count = self.inner.readinto(buffer)
         self.reached.add(count or 0)
         return count
 
 
 class Given(NamedTuple):
-    """A row, or what is wrong with it, and where it stands."""
+    """A row, or the flaw in it, with its location."""
 
     where: str
     row: Any
@@ -77,9 +77,9 @@ class Source:
     """One file of rows.
 
     Args:
-        path: where it lies here.
-        name: what messages and records call it.
-        kind: its ending, without that of a compression.
+        path: its local path.
+        name: its name in messages and records.
+        kind: its suffix, without that of a compression.
         packing: "gzip", "zstd" or None.
     """
 
@@ -90,22 +90,22 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Size in bytes."""
         with self._blamed():
             return self.path.stat().st_size
 
     def rows(
         self, is_row: Callable[[Any], bool], columns: Sequence[str] | None = None, reached: Reached | None = None
     ) -> Iterator[Given]:
-        """Its rows in order.
+        """Yield its rows in order.
 
         Args:
-            is_row: knows the objects that are a row though they hold a list of objects.
-            columns: the fields that are wanted, a favour that only Parquet does.
-            reached: is told how much of the file was gone through.
+            is_row: whether an object that contains a list of objects is itself a row.
+            columns: the fields to read; only Parquet skips the others.
+            reached: counts the bytes read.
 
         Raises:
-            PathpruneError: the file is not what its name says, is damaged or cut short.
+            PathpruneError: the file does not match its suffix, is damaged or truncated.
         """
         reached = reached or Reached()
         with self._blamed():
@@ -134,16 +134,16 @@ class Source:
         except PathpruneError:
             raise
         except PermissionError as error:
-            raise PathpruneError(f"{self.name} cannot be read ({error.strerror}); see to its permissions") from error
+            raise PathpruneError(f"{self.name} cannot be read ({error.strerror}); check its permissions") from error
         except REFUSED as error:
             reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise PathpruneError(
-                f"{self.name} is damaged or cut short ({reason}); copy or write it again, nothing was imported"
+                f"{self.name} is damaged or truncated ({reason}); copy or write it again, nothing was imported"
             ) from error
 
     @contextmanager
     def _opened(self, reached: Reached) -> Iterator[io.BufferedReader]:
-        """What the file holds, unpacked; ``reached`` counts packed bytes."""
+        """The decompressed file; ``reached`` counts compressed bytes."""
         with self.path.open("rb", buffering=0) as raw, io.BufferedReader(Counted(raw, reached), BLOCK) as packed:
             if self.packing == "gzip":
                 with gzip.GzipFile(fileobj=packed) as stream:
@@ -159,11 +159,11 @@ class Source:
         sign = next((kind for sign, kind in SIGNS.items() if first.startswith(sign)), None)
         if first.startswith(UTF_16) or (sign is None and _is_wide(first)):
             raise PathpruneError(
-                f"{self.name} is text in UTF-16, and UTF-8 is read; write it anew: iconv -f UTF-16 -t UTF-8"
+                f"{self.name} is UTF-16 text, and only UTF-8 is read; convert it: iconv -f UTF-16 -t UTF-8"
             )
         if sign is not None or b"\x00" in first:
             raise PathpruneError(
-                f"{self.name} is a {sign or 'binary'} file and no {self.kind}; give it the ending of what it is ({', '.join((*KINDS, *PACKED))})"
+                f"{self.name} is a {sign or 'binary'} file, not {self.kind}; give it the suffix of its format ({', '.join((*KINDS, *PACKED))})"
             )
 
     def _lines(self, stream: io.BufferedReader, first: bytes) -> Iterator[Given]:
@@ -171,20 +171,20 @@ class Source:
         while line:
             if len(line) > MOST_WHOLE:
                 raise PathpruneError(
-                    f"{self.name}, line {number}: more than {MOST_WHOLE:,} bytes in one line; write a line for each path"
+                    f"{self.name}, line {number}: more than {MOST_WHOLE:,} bytes in one line; write one line per path"
                 )
             if line.strip():
                 where = f"{self.name}, line {number}"
                 row = _read(line, where)
                 if number == 1 and isinstance(row, PathpruneError) and line.strip() in (b"{", b"["):
                     raise PathpruneError(
-                        f"{self.name} is one JSON document over many lines; name it .json, or write a row in each line: jq -c"
+                        f"{self.name} is one JSON document over many lines; name it .json, or write one row per line: jq -c"
                     )
                 yield Given(where, row)
             number, line = number + 1, stream.readline(MOST_WHOLE + 1)
 
     def _json(self, is_row: Callable[[Any], bool], reached: Reached) -> Iterator[Given]:
-        """JSON lines, whatever the ending says, or one document."""
+        """Rows of JSON lines, whatever the suffix, or of a single document."""
         with self._opened(reached) as stream:
             first = stream.readline(MOST_WHOLE + 1).removeprefix(b"\xef\xbb\xbf")
             is_array = first.lstrip().startswith(b"[")
@@ -194,7 +194,7 @@ class Source:
             whole = first + stream.read(MOST_WHOLE + 1)
         if len(whole) > MOST_WHOLE:
             raise PathpruneError(
-                f"{self.name} is one JSON document of more than {MOST_WHOLE:,} bytes; make lines of it: jq -c '.[]'"
+                f"{self.name} is one JSON document of more than {MOST_WHOLE:,} bytes; convert it to lines: jq -c '.[]'"
             )
         if not whole.strip():
             return
@@ -219,22 +219,22 @@ class Source:
                 named = [name for name in header if name]
                 if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
                     raise PathpruneError(
-                        f"{self.name} has one column, {shown(header[0])}: its cells are parted by {other!r}, and commas are read"
+                        f"{self.name} has one column, {shown(header[0])}: its cells are separated by {other!r}; use commas"
                     )
                 if len(set(named)) < len(named):
-                    raise PathpruneError(f"{self.name} has two columns of one name: {', '.join(named)[:200]}")
+                    raise PathpruneError(f"{self.name} has two columns with the same name: {', '.join(named)[:200]}")
                 for number, cells in enumerate(rows, 1):
                     if cells:
                         yield Given(f"{self.name}, row {number}", _cells(header, cells))
             except UnicodeDecodeError as error:
                 raise PathpruneError(
-                    f"{self.name}{self._first_undecodable()} is not UTF-8 text ({error.reason}); write it anew: iconv -t UTF-8 -f ENCODING"
+                    f"{self.name}{self._first_undecodable()} is not UTF-8 text ({error.reason}); convert it: iconv -t UTF-8 -f ENCODING"
                 ) from error
             except csv.Error as error:
                 raise PathpruneError(f"{self.name}, line {rows.line_num}: not CSV ({error}); write it again") from error
 
     def _first_undecodable(self) -> str:
-        """Which line is no UTF-8, for a message."""
+        """The first line that is not UTF-8, for a message."""
         with self._opened(Reached()) as stream:
             for number, line in enumerate(stream, 1):
                 try:
@@ -250,7 +250,7 @@ class Source:
             yield Given(f"{self.name}, row {number}", row)
 
     def _eval(self, reached: Reached) -> Iterator[Given]:
-        """The samples of a zipped log of inspect_ai, by id and epoch."""
+        """Samples of a zipped inspect_ai log, by id and epoch."""
         with zipfile.ZipFile(self.path) as archive:
             names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
             for name in sorted(names, key=natural):
@@ -259,21 +259,21 @@ class Source:
                     raise PathpruneError(f"{where}: more than {MOST_WHOLE:,} bytes")
                 if about.compress_type not in UNZIPPED:
                     raise PathpruneError(
-                        f"{self.name} is packed in a way (zip method {about.compress_type}{', zstd' * (about.compress_type in ZSTD)}) that this "
-                        f"Python does not unpack; write it as JSON first: inspect log convert {self.name} --to json --output-dir FOLDER"
+                        f"{self.name} uses a compression (zip method {about.compress_type}{', zstd' * (about.compress_type in ZSTD)}) that this "
+                        f"Python cannot read; convert it to JSON first: inspect log convert {self.name} --to json --output-dir FOLDER"
                     )
                 reached.add(about.compress_size)
                 yield Given(where, _read(archive.read(name), where))
 
 
 def _is_wide(first: bytes) -> bool:
-    """Is every other byte NUL, as in English text of two bytes per character?"""
+    """Is every other byte NUL, as in English text encoded as UTF-16?"""
     halves = (first[0:64:2], first[1:64:2])
     return len(first) >= 4 and any(not any(half) for half in halves) and all(len(half) for half in halves)
 
 
 def _read(line: bytes, where: str) -> Any:
-    """What a JSON text says, or what is wrong with it."""
+    """The value of a JSON text, or the flaw in it."""
     try:
         return decoded(line.decode("utf-8"), where)
     except UnicodeDecodeError as error:
@@ -291,10 +291,10 @@ def _is_object(line: bytes) -> bool:
 
 def _cells(header: Sequence[str], cells: Sequence[str]) -> Row | Flaw:
     if len(cells) != len(header):
-        return Flaw(f"{len(cells)} cells under a header of {len(header)}")
+        return Flaw(f"has {len(cells)} cells, and the header {len(header)}")
     return {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts 2 before 10."""
+    """A natural sort key: 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

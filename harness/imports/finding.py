@@ -1,4 +1,4 @@
-"""From what a user names to files of rows: a file, every one in a folder, those of a data set of the hub."""
+"""From names to files of rows: a file, all files in a folder, or those of a data set on the Hub."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HUB = "hf://"
 
 
 def sources(files: Sequence[Path | str]) -> list[Source]:
-    """The files that are named, those in folders that are named, and those of hub data sets.
+    """The named files, those in named folders, and those of Hub data sets.
 
     Raises:
-        PathpruneError: one is not there, or not of a kind that is read here.
+        PathpruneError: a missing file, or an unsupported kind.
     """
     named = [files] if isinstance(files, str | Path) else list(files)
     if not named:
@@ -26,7 +26,7 @@ def sources(files: Sequence[Path | str]) -> list[Source]:
     every = [source for given in named for source in _sources(given)]
     twice = next((s.name for i, s in enumerate(every) if s.path in [t.path for t in every[:i]]), None)
     if twice:
-        raise PathpruneError(f"{twice} is named twice; its paths would count twice")
+        raise PathpruneError(f"{twice} is named twice; its paths would be counted twice")
     return every
 
 
@@ -41,11 +41,9 @@ def _sources(given: Path | str) -> list[Source]:
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file has
         raise PathpruneError(f"no file of paths at {shown(given)} ({type(error).__name__})") from error
     if not known and path.exists():
-        raise PathpruneError(
-            f"{given} is no file but a device or a pipe, which cannot be read twice; write a file of it"
-        )
+        raise PathpruneError(f"{given} is a device or a pipe, which cannot be read twice; write it to a file")
     if not known and path.is_symlink():
-        raise PathpruneError(f"{given} is a link to {shown(str(path.readlink()))}, and no file is there")
+        raise PathpruneError(f"{given} is a broken link to {shown(str(path.readlink()))}")
     if not known:
         beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         near = get_close_matches(path.name, beside, 1)
@@ -63,7 +61,7 @@ def _source(path: Path, name: str) -> Source:
         raise PathpruneError(f"{name}: {unknown('kind of file', kind or suffix or path.name, [*KINDS, *PACKED])}")
     if packing and kind in (".parquet", ".eval"):
         raise PathpruneError(
-            f"{name}: a {kind} file is compressed inside already; unpack it: {_unpacks(packing)} {name}"
+            f"{name}: a {kind} file is already compressed internally; unpack it: {_unpacks(packing)} {name}"
         )
     return Source(path, name, kind, packing)
 
@@ -73,7 +71,7 @@ def _unpacks(packing: str) -> str:
 
 
 def _of_folder(folder: Path, name: str) -> list[Source]:
-    """Every file of rows in a folder, by name; where lm-eval wrote there, its samples alone."""
+    """All files of rows in a folder, sorted by name; in an lm-eval output folder, only its samples."""
     inside = [p for p in folder.rglob("*") if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     for link in (p for p in inside if p.is_symlink()):
         _check_link(link, folder)
@@ -82,27 +80,23 @@ def _of_folder(folder: Path, name: str) -> list[Source]:
     found = [_source(p, private(str(p))) for p in sorted(samples or paths, key=lambda p: natural(str(p)))]
     if not found:
         raise PathpruneError(
-            f"no file of paths in the folder {name}; read are {', '.join(KINDS)}, and .gz and .zst of them"
+            f"no file of paths in the folder {name}; supported are {', '.join(KINDS)}, also as .gz or .zst"
         )
     kinds = sorted({s.kind for s in found})
     if len(kinds) > 1:
-        raise PathpruneError(
-            f"{name} holds files of several kinds ({', '.join(kinds)}); name those that hold the paths"
-        )
+        raise PathpruneError(f"{name} contains files of several kinds ({', '.join(kinds)}); name those with the paths")
     return found
 
 
 def _check_link(link: Path, folder: Path) -> None:
-    """Refuse a link whose paths would be left out without a word; one that leads back into the folder leads to nothing new."""
+    """Refuse a link whose paths would be skipped silently; a link back into the folder adds nothing and is ignored."""
     if not link.exists() and _kind(link) in KINDS:
-        raise PathpruneError(
-            f"{link} is a link to {shown(str(link.readlink()))}, and no file is there; mend it, or move it away"
-        )
+        raise PathpruneError(f"{link} is a broken link to {shown(str(link.readlink()))}; fix it, or move it away")
     if link.is_dir():
         target, root = link.resolve(), folder.resolve()
         if not (target.is_relative_to(root) or root.is_relative_to(target)):
             raise PathpruneError(
-                f"{link} is a link to a folder, which is not followed; name {target} too, or move the link away"
+                f"{link} links to a folder, which is not followed; name {target} too, or move the link away"
             )
 
 
@@ -111,19 +105,19 @@ def _kind(path: Path) -> str:
 
 
 def _of_hub(address: str) -> list[Source]:
-    """The files of ``hf://owner/name[@revision][/folder or file]``, downloaded unless the hub's cache has them."""
+    """The files of ``hf://owner/name[@revision][/folder or file]``, downloaded unless cached."""
     from harness.hub import pull_data
 
     owner, _, rest = address.removeprefix(HUB).partition("/")
     name, _, inside = rest.partition("/")
     if not owner or not name:
-        raise PathpruneError(f"{address} names no data set of the hub: hf://owner/name")
+        raise PathpruneError(f"{address} is not the address of a Hub data set: hf://owner/name")
     patterns = [f"{inside}*"] if inside else [f"*{kind}{packed}" for kind in KINDS for packed in ("", *PACKED)]
     folder = pull_data(f"{HUB}{owner}/{name}", patterns)
     inner = folder / inside
     found = [_source(inner, "")] if inner.is_file() else _of_folder(inner, address) if inner.is_dir() else []
     if not found:
-        raise PathpruneError(f"{address}: the data set has nothing of that name")
+        raise PathpruneError(f"{address}: the data set has no such file or folder")
     return [
         Source(s.path, f"{HUB}{owner}/{name}/{s.path.relative_to(folder).as_posix()}", s.kind, s.packing) for s in found
     ]

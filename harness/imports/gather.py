@@ -1,7 +1,7 @@
-"""Rows to problems: the rows of one problem, wherever they stand, and memory for one problem at a time.
+"""Groups rows into problems, wherever the rows are, with memory for one problem at a time.
 
-A first pass learns to which problem each row belongs and how many rows each has. In the second one the rows of the problem
-that is next are kept, and those of later problems wait in a temporary file.
+A first pass finds the problem of each row and the number of rows per problem. The second pass keeps the rows of the current
+problem in memory, and spools those of later problems to a temporary file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from harness.imports.values import Flaw
 from harness.store.files import saying
 from harness.text import shown
 
-SPOOLED = 64 << 20  # bytes of waiting rows in memory, before they go to disk
+SPOOLED = 64 << 20  # bytes of spooled rows in memory before they go to disk
 
 
 class Key(NamedTuple):
-    """What says to which problem a row belongs: the file's own name of it, and a digest of what is asked."""
+    """Identifies a row's problem: its id in the file, and a digest of its prompt."""
 
     id: str | None
     prompt: str | None
@@ -34,13 +34,13 @@ class Key(NamedTuple):
 
 @dataclass
 class Part:
-    """What one row says of its problem.
+    """The content of one row.
 
     Args:
         id, prompt, golds: as in ``ImportedProblem``.
         paths: the row's paths.
-        numbers: each path's number among those of its problem; None where the file gives none.
-        where: the row.
+        numbers: each path's number within its problem; None if the file has none.
+        where: location of the row.
     """
 
     id: str | None
@@ -52,27 +52,24 @@ class Part:
 
 
 class RowReader(Protocol):
-    """How one shape of row is read.
-
-    ``columns`` are the fields that ``key`` needs, None for all.
-    """
+    """Reads one row format. ``columns``: the fields that ``key`` needs; None: all."""
 
     columns: Sequence[str] | None
 
     def key(self, given: Given, source: str) -> Key:
-        """To which problem a row of this file belongs. Raises Flaw where nothing says so."""
+        """The key of a row's problem. Raises Flaw if no field identifies it."""
 
     def part(self, given: Given, source: str) -> Part:
-        """What a row says. Raises Flaw where it cannot be read."""
+        """The content of a row. Raises Flaw if it cannot be read."""
 
 
 def digest(prompt: str | None) -> str | None:
-    """A short stand-in for a prompt."""
+    """A short digest of a prompt; None for None."""
     return None if prompt is None else hashlib.blake2b(prompt.encode(), digest_size=12).hexdigest()
 
 
 class Gathered:
-    """The problems of some rows, in the order in which they first appear."""
+    """The problems of some rows, in order of first appearance."""
 
     def __init__(self, rows: Rows, reader: RowReader) -> None:
         self.rows, self.reader = rows, reader
@@ -81,7 +78,7 @@ class Gathered:
         self.counted = -1  # rows that were refused when they were counted
 
     def count(self) -> int:
-        """The first pass: how many problems there are."""
+        """Run the first pass; return the number of problems."""
         if self.counted == len(self.rows.refused):
             return len(self.left)
         keys: list[Key] = []
@@ -125,7 +122,7 @@ class Gathered:
                         draft.add(part)
 
     def _read(self, given: Given) -> tuple[Key | None, Part | None]:
-        """A row's problem and what it says of it; nothing of a row that is refused."""
+        """(key of a row's problem, content of the row); None for a refused row."""
         name, source = None, self.rows.source.name
         try:
             name = self._name(self.reader.key(given, source))
@@ -139,7 +136,7 @@ class Gathered:
 
 
 def _ids_name_paths(keys: Sequence[Key]) -> bool:
-    """Whether ids differ from row to row while the questions repeat: then they name paths, not problems."""
+    """Whether ids differ from row to row while prompts repeat, in which case they identify paths, not problems."""
     if not keys or any(key.id is None or key.prompt is None for key in keys):
         return False
     ids, prompts = {key.id for key in keys}, {key.prompt for key in keys}
@@ -147,13 +144,13 @@ def _ids_name_paths(keys: Sequence[Key]) -> bool:
 
 
 class Draft:
-    """A problem as its rows come in."""
+    """A problem under construction."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.first: Part | None = None
         self.paths: list[ImportedPath] = []
-        self.numbered: dict[str, str] = {}  # the row of each numbered path
+        self.numbered: dict[str, str] = {}  # location of each numbered path
 
     def add(self, part: Part) -> None:
         """Add a row, unless it contradicts those before it."""
@@ -176,28 +173,28 @@ class Draft:
         twice = next((n for i, n in enumerate(numbers) if n in self.numbered or n in numbers[:i]), None)
         if twice is not None:
             raise Flaw(
-                f"path {twice} of problem {shown(part.id or part.prompt)} stands there twice, first in {self.numbered.get(twice, part.where)}"
+                f"path {twice} of problem {shown(part.id or part.prompt)} appears twice, first in {self.numbered.get(twice, part.where)}"
             )
 
     @staticmethod
     def _agree(first: Part, part: Part) -> None:
         if part.prompt is not None and first.prompt is not None and part.prompt != first.prompt:
             raise Flaw(
-                f"problem {shown(part.id)} asks {shown(part.prompt)}, and in {first.where} {shown(first.prompt)}; give each problem an id of its own"
+                f"problem {shown(part.id)} asks {shown(part.prompt)}, but {shown(first.prompt)} in {first.where}; give each problem its own id"
             )
         if part.golds and first.golds and part.golds != first.golds:
             raise Flaw(
-                f"problem {shown(part.id or part.prompt)} has the gold answer {shown(part.golds[0])}, and in {first.where} {shown(first.golds[0])}"
+                f"problem {shown(part.id or part.prompt)} has the gold answer {shown(part.golds[0])}, but {shown(first.golds[0])} in {first.where}"
             )
 
     def finished(self) -> Iterator[ImportedProblem]:
-        """The problem, unless nothing is left of it."""
+        """Yield the problem, unless all of its rows were skipped."""
         if self.first is not None and self.paths:
             yield ImportedProblem(self.first.id, self.first.prompt, self.first.golds, self.paths, self.first.where)
 
 
 class Spool:
-    """Parts that wait, in a temporary file of this process that goes with it."""
+    """Rows spooled to a temporary file, which ends with the process."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(SPOOLED)  # noqa: SIM115
@@ -210,12 +207,12 @@ class Spool:
         self._file.close()
 
     def put(self, name: Key, part: Part) -> None:
-        """Keep a part of a problem."""
+        """Store a part of a problem."""
         self._places.setdefault(name, []).append(self._file.seek(0, 2) if self._places else 0)
         pickle.dump(part, self._file, pickle.HIGHEST_PROTOCOL)
 
     def take(self, name: Key) -> Iterator[Part]:
-        """The parts of a problem, in the order in which they came."""
+        """Yield the parts of a problem in the order in which they were stored."""
         for place in self._places.pop(name, ()):
             self._file.seek(place)
             yield pickle.load(self._file)

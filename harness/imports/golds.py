@@ -1,4 +1,4 @@
-"""Problems and their right answers from a file of their own, for files of paths that hold neither: outputs of servers, tables of answers."""
+"""Problems and gold answers from a separate file, for paths without them: server outputs, tables of answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.imports.rows import ImportedProblem
 from harness.imports.values import Flaw
 from harness.text import shown
 
-WANTS = "a row is an object with an id or a problem, and its answer"
+WANTS = "a row needs an id or a problem, and its answer"
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a row says of a problem."""
+    """A problem as stated in a row."""
 
     prompt: str | None
     golds: tuple[str, ...]
@@ -32,7 +32,7 @@ class Stated:
 
 @dataclass(frozen=True)
 class Golds:
-    """Right answers by the problems' ids, and by what is asked."""
+    """Gold answers by problem id and by prompt."""
 
     source: Source
     by_id: Mapping[str, Stated]
@@ -40,10 +40,10 @@ class Golds:
 
     @classmethod
     def read(cls, file: Path | str) -> Golds:
-        """The answers of a file: JSON lines, JSON, CSV or Parquet.
+        """Read the gold answers in a JSON lines, JSON, CSV or Parquet file.
 
         Raises:
-            PathpruneError: a row that states no answer, or one twice.
+            PathpruneError: a row without an answer, or two rows that contradict each other.
         """
         found = sources([file])
         if len(found) > 1:
@@ -55,12 +55,12 @@ class Golds:
             _put(by_id, name, stated)
             _put(by_prompt, stated.prompt, stated)
         if not by_id and not by_prompt:
-            raise PathpruneError(f"{found[0].name} holds no rows; {WANTS}")
+            raise PathpruneError(f"{found[0].name} has no rows; {WANTS}")
         return cls(found[0], by_id, by_prompt)
 
     @property
     def about(self) -> dict[str, Any]:
-        """The file, for records."""
+        """The file with its hash, for records."""
         return {
             "file": self.source.name,
             "sha256": self.source.sha256(),
@@ -68,10 +68,10 @@ class Golds:
         }
 
     def joined(self, problem: ImportedProblem) -> ImportedProblem:
-        """The problem with what the file says of it.
+        """The problem with its gold answers from the file.
 
         Raises:
-            PathpruneError: the file says nothing of it, or something else than the file of its paths.
+            PathpruneError: the file lacks the problem, or contradicts the file of its paths.
         """
         name = (problem.id or "").strip()
         stated = self.by_id.get(name) or self.by_prompt.get((problem.prompt or "").strip())
@@ -85,8 +85,8 @@ class Golds:
             )
         if problem.golds and problem.golds != stated.golds:
             raise PathpruneError(
-                f"{problem.where}: its gold answer is {shown(problem.golds[0])}, and {shown(stated.golds[0])} in {stated.where}; "
-                "mend one of them, or leave the first out: map gold="
+                f"{problem.where}: its gold answer is {shown(problem.golds[0])}, but {shown(stated.golds[0])} in {stated.where}; "
+                "fix one of them, or skip the first: map gold="
             )
         prompt = problem.prompt if problem.prompt is not None else stated.prompt
         return replace(problem, golds=stated.golds, prompt=prompt)
@@ -98,12 +98,12 @@ def _put(known: dict[str, Stated], name: str | None, stated: Stated) -> None:
     first = known.setdefault(name, stated)
     if first.golds != stated.golds:
         raise PathpruneError(
-            f"{stated.where}: problem {shown(name)} has the gold answer {shown(stated.golds[0])}, and {shown(first.golds[0])} in {first.where}"
+            f"{stated.where}: problem {shown(name)} has the gold answer {shown(stated.golds[0])}, but {shown(first.golds[0])} in {first.where}"
         )
 
 
 def _stated(given: Given) -> tuple[str | None, Stated]:
-    """The id of a row, and what it says."""
+    """(the id in a row, the problem that it states)."""
     where, row = given
     try:
         if isinstance(row, PathpruneError):

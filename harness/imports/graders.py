@@ -1,4 +1,4 @@
-"""Who reads and judges answers of imported paths: the reader of benchmarks, of letters, or a task of ours that they were sampled on."""
+"""Graders of imported paths: for benchmark answers, for multiple choice, or the built-in task they were sampled on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.text import shown
 from tasks.answers import canonical, choice, equivalent, extract
 
 LETTERS = "ABCDEFGHIJ"
-RIGHT = "(right)"  # the vote of a path that is said to be right and to have no answer, where no gold answer is known
+RIGHT = "(right)"  # the vote of a path graded right without an answer, if no gold answer is known
 
 
 class Grader(Protocol):
-    """Reads answers and judges them against several that count as right."""
+    """Extracts answers and judges them against a list of gold answers."""
 
     @property
     def closing(self) -> str:
@@ -33,7 +33,7 @@ class Grader(Protocol):
 
 @dataclass(frozen=True)
 class Answers:
-    """The reader and the equality of benchmarks: ``tasks.answers``; with ``letters``, of multiple choice."""
+    """The answer extraction and equality of benchmarks (``tasks.answers``); with ``letters``, those of multiple choice."""
 
     letters: str = ""
     step: str = TaskDefaults.step
@@ -73,31 +73,31 @@ class Native:
         return self.task.ended(text)
 
 
-NATIVE = ("hands", "slips", "calls", "toy")  # tasks that a file may name: they are made of nothing but what we ship
+NATIVE = ("hands", "slips", "calls", "toy")  # tasks that a file may name: they run no code but our own
 
 
 def grader_of(about: Mapping[str, Any]) -> Grader:
     """The grader that a pool names.
 
     Raises:
-        PathpruneError: a task of ours of another version, whose grades would not be those of the paths.
+        PathpruneError: an unknown grader, or a built-in task in another version, which would grade differently.
     """
     name = about.get("task")
     if name is None:
         letters = about.get("letters", "")
         return Answers(letters if isinstance(letters, str) else "")
     if name not in NATIVE:
-        raise PathpruneError(f"the pool is graded by task {shown(name)}, which no pool may name")
+        raise PathpruneError(f"the pool is graded by task {shown(name)}, which pools may not use")
     task = registry.task(name)
     if task.version != about.get("version"):
         raise PathpruneError(
-            f"the pool was graded by {name} v{about.get('version')}, and this is v{task.version}; import it again with its given grades"
+            f"the pool was graded by {name} v{about.get('version')}, and v{task.version} is installed; import it again with its given grades"
         )
     return Native(task)
 
 
 def letters_of(golds: Sequence[str]) -> str:
-    """The letters of a problem whose right answers are letters; "" where they are anything else."""
+    """The option letters of a problem whose gold answers are letters; "" for any other problem."""
     if not golds or not all(len(g) == 1 and g in LETTERS for g in golds):
         return ""
     return LETTERS[: max(4, LETTERS.index(max(golds)) + 1)]

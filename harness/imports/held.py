@@ -1,4 +1,4 @@
-"""A path held to what it says of itself: one of each number per token, and where its tokens end in the text."""
+"""Checks a path for consistency: one number of each kind per token, and the offsets at which tokens end in the text."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from harness.imports.schema import StoredPath
 from harness.imports.values import MOST
 from harness.text import is_utf8, shown, unknown
 
-MEASURED = "measured"  # the unit of texts that a tokenizer counted
+MEASURED = "measured"  # unit of texts counted by a tokenizer
 LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Holds paths to what they say of themselves; with a tokenizer it counts and cuts texts, and decodes ids."""
+    """Checks paths for consistency; with a tokenizer it also counts and cuts texts, and decodes ids."""
 
     measure_text: Callable[[str], np.ndarray] | None = None
     decode: Callable[[Sequence[int]], str] | None = None
 
     def held(self, path: ImportedPath, where: str) -> tuple[StoredPath, str]:
-        """The path with its length and where its tokens end, but for its answer and grade; and the unit that it is counted in.
+        """Check a path.
+
+        Returns:
+            (the path with its length and token ends, still without answer and grade; the unit of its length).
 
         Raises:
-            PathpruneError: numbers of tokens that contradict each other, or nothing that has a length.
+            PathpruneError: contradictory numbers of tokens, or no data with a length.
         """
         text = path.text
         if text is not None and not is_utf8(text):
-            raise PathpruneError(f"{where}: its text holds half a surrogate pair, which is no text")
+            raise PathpruneError(f"{where}: its text contains a lone surrogate")
         ids = _ids(path.tokens, where)
         if text is None and ids is not None and self.decode is not None:
             text = self.decode(ids.tolist())
@@ -45,18 +48,18 @@ class Holder:
         if length is None:
             if ends is None:
                 raise PathpruneError(
-                    f"{where}: neither its text nor its length is there; map one: --map text=FIELD or length=FIELD"
+                    f"{where}: it has neither text nor length; map one: --map text=FIELD or length=FIELD"
                 )
             length = len(ends)
         if not 0 <= length <= MOST:
-            raise PathpruneError(f"{where}: its length is {length}, not a whole number from 0 to {MOST:,}")
+            raise PathpruneError(f"{where}: its length is {length}, not an integer from 0 to {MOST:,}")
         rewards = _rewards(path, where)
         return StoredPath(text, ids, length, path.finish, None, False, ends, statistics, path.probes, rewards), unit
 
     def _ends(
         self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None
     ) -> tuple[np.ndarray | None, str]:
-        """Where each token ends in the text, None where nobody can tell, and the unit that they are."""
+        """(the end offset of each token in the text, None if unknown; the unit of the tokens)."""
         if length is None:
             if text is None:
                 return None, TOKENS
@@ -75,7 +78,7 @@ class Holder:
 
 
 def _length(path: ImportedPath, told: Mapping[str, Any], where: str) -> int | None:
-    """The number of tokens of which everything that the path has says the same; None where nothing says any."""
+    """The number of tokens, on which all data of the path have to agree; None if no data imply one."""
     lengths = {what: len(values) for what, values in told.items() if values is not None}
     if path.length is not None:
         lengths["tokens by its length"] = path.length
@@ -95,7 +98,7 @@ def _ids(tokens: Any, where: str) -> np.ndarray | None:
 
 
 def _numbers(name: str, values: Any, where: str) -> np.ndarray:
-    """A token statistic in float16, in whose range numbers are kept."""
+    """A token statistic as float16, clipped to its range."""
     if name not in STATISTICS:
         raise PathpruneError(f"{where}: {unknown('token statistic', name, list(STATISTICS))}")
     array = np.asarray(values)

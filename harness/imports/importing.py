@@ -1,4 +1,4 @@
-"""From files to a pool: the one way in."""
+"""From files to a pool: the single entry point."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from harness.text import shown
 
 
 def import_files(wanted: Wanted, name: str, pools: FilePath, progress: Progress = SILENT) -> Pool:
-    """The pool of these files, which is written unless it is there already.
+    """Import files as a pool, or open the pool if the same import was done before.
+
+    Args:
+        wanted: files and options.
+        name: the pool's name.
+        pools: the folder of pools.
+        progress: receives the progress.
 
     Raises:
-        PathpruneError: a file that cannot be read or graded, with its row; another pool of this name.
+        PathpruneError: a file that cannot be read or graded, with its row; another pool with this name.
     """
     if not is_file_name(name) or name.startswith("."):
-        raise PathpruneError(f"a pool's name is one word that may be a folder's, not {shown(name)}")
+        raise PathpruneError(f"a pool's name has to be one word that can name a folder, not {shown(name)}")
     folder, key = pools / name, wanted.key
     with sole(folder, "importing"):
         if folder.exists():
             known = Pool.open(folder)
             if known.about.get("key") != key:
                 raise PathpruneError(
-                    f"{folder} is another pool, of other files or options; choose another name, or move it away"
+                    f"{folder} is another pool, with other files or options; choose another name, or move it away"
                 )
             return known
         watch = Watch(progress)
@@ -43,11 +49,11 @@ def import_files(wanted: Wanted, name: str, pools: FilePath, progress: Progress 
 
 
 def open_reading(wanted: Wanted, watch: Watch) -> Any:
-    """The problems of some files, lazily: our own export, or whatever the readers of known shapes take."""
+    """Open the problems of some files lazily: our own export, or any known format."""
     for file in wanted.files:
         path = FilePath(file).expanduser()
         if "://" not in file and not path.exists() and not path.is_symlink():
-            raise PathpruneError(f"no file or folder at {file}; name what holds the paths")
+            raise PathpruneError(f"no file or folder at {file}; name the file that contains the paths")
     if wanted.shape in (None, pathprune_pool.NAME) and pathprune_pool.is_ours(wanted.files):
         return pathprune_pool.Reading(wanted.files, watch)
     return opening.read(wanted.files, wanted.mapping, shape=wanted.shape, skip_bad=wanted.skip_bad, watch=watch)

@@ -1,4 +1,4 @@
-"""Whose answers and grades a path is stored with: those of its file, or ours, and where the two differ."""
+"""Chooses the answer and grade stored with a path: the file's or ours; notes where the two differ."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Judge:
     Args:
         mode: whose grades count.
         golds: answers that count as right.
-        grader: reads and judges texts.
-        verbatim: whether the file's answers are canonical already, as those of our own export are.
+        grader: extracts answers from texts and judges them.
+        verbatim: whether the file's answers are already canonical, as in our own export.
     """
 
     mode: Grades
@@ -42,16 +42,19 @@ class Judge:
         golds: Sequence[str],
         letters: str,
     ) -> Judge:
-        """The judge of a problem. ``about`` is what our own export says of its paths, {} of any other file."""
+        """The judge for a problem. ``about``: metadata of our own export, {} for any other file."""
         mode: Grades = "both" if all(p.correct is not None for p in problem.paths) else "ours"
         grader = grader_of(about["grader"]) if about.get("grader") else Answers(letters)
         return cls(asked or ("given" if about else mode), golds, grader, bool(about))
 
     def __call__(self, path: ImportedPath, text: str | None, where: str) -> tuple[str | None, bool, Judged | None]:
-        """(answer, is it right, our own judgement where it differs).
+        """Grade a path.
+
+        Returns:
+            (answer, whether it is right, our own answer and grade if they differ from the file's).
 
         Raises:
-            PathpruneError: the path has no grade in the file, or nothing that it could be graded by.
+            PathpruneError: the path has no grade in the file, or nothing to be graded by.
         """
         theirs = None
         if self.mode != "ours":
@@ -67,10 +70,10 @@ class Judge:
 def _theirs(
     path: ImportedPath, golds: Sequence[str], grader: Any, verbatim: bool, where: str
 ) -> tuple[str | None, bool]:
-    """What the file says a path answers, in canonical form, and whether it is right."""
+    """(the file's answer of a path in canonical form, whether it is right)."""
     if path.correct is None:
         raise PathpruneError(
-            f"{where}: it has no grade, and grades=given takes the file's; map one: --map correct=FIELD, or --grades ours"
+            f"{where}: it has no grade, which grades=given needs; map one: --map correct=FIELD, or use --grades ours"
         )
     answer = path.answer or None
     if not verbatim:
@@ -81,7 +84,7 @@ def _theirs(
 
 
 def _canonical(path: ImportedPath, grader: Any) -> str | None:
-    """The answer that is stated, or else the one that the text gives."""
+    """The canonical form of the stated answer, or else of the answer in the text."""
     if path.answer is not None:
         return _canonical_text(path.answer, grader) if path.answer.strip() else None
     return None if path.text is None else _read(grader, path.text)
@@ -98,12 +101,12 @@ def _canonical_text(answer: str, grader: Any) -> str:
 def judged_here(
     path: ImportedPath, text: str | None, golds: Sequence[str], grader: Any, where: str, mode: str
 ) -> tuple[str | None, bool] | None:
-    """What we read in a path and how we judge it; None where it cannot be judged and need not be."""
+    """(our answer, our grade) of a path; None if it cannot be judged and need not be."""
     if not golds:
         if mode == "both":
             return None
         raise PathpruneError(
-            f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD, or give the answers in a file of their own: "
+            f"{where}: the problem has no gold answer and the path no grade; map one: --map gold=FIELD or correct=FIELD, or give the answers in a separate file: "
             f"{advice.option(golds='FILE')}"
         )
     if path.finish == "length" and not (text is not None and grader.ended(text)):

@@ -1,8 +1,8 @@
-"""Log-probabilities as servers and libraries write them, and the token statistics that follow from them by definition.
+"""Log-probabilities as servers and libraries write them, and the token statistics that they determine.
 
-``logprob`` is that of the token that was sampled. Of the K most likely tokens follow ``confidence``, over the 20 largest, or
-over K where fewer are given; ``margin`` where K is 2 or more; ``top_entropy`` where K is 20 or more. Nothing about the full
-vocabulary follows from either.
+``logprob`` is the log-probability of the sampled token. The K most likely tokens determine ``confidence`` over the 20 largest, or over K
+if fewer are given; ``margin`` if K is at least 2; and ``top_entropy`` if K is at least 20. Statistics over the full vocabulary
+cannot be derived.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from harness.imports.values import Flaw, as_list, is_list, per_token
 from harness.text import shown
 
 LARGEST = 20  # of harness.api.STATISTICS: confidence and top_entropy
-UNKNOWN = -9999.0  # what OpenAI writes for a token that is not among the most likely
-ABOVE = 1e-3  # above 0, for log-probabilities and what is no less than 0: rounding
+UNKNOWN = -9999.0  # OpenAI's marker for a token outside the most likely ones
+ABOVE = 1e-3  # tolerance for rounding around 0
 TOKEN_ID = "token_id:"  # vLLM's --return-tokens-as-token-ids
 
 
 @dataclass
 class Read:
-    """What a field of log-probabilities says of a path: of each sampled token, and of each token's most likely ones."""
+    """The content of a log-probability field: values of the sampled tokens, and of the most likely ones at each position."""
 
     logprob: Any = None
     tops: Any = None
@@ -33,13 +33,13 @@ class Read:
 
 
 def unpack(value: Any, name: str, tokens: Sequence[int] | None = None) -> Read:
-    """Any known form: numbers, OpenAI's two objects, or vLLM's dictionaries by token id, which need ``tokens``."""
+    """Read any known form: numbers, OpenAI's two objects, or vLLM's dictionaries by token id, which need ``tokens``."""
     if isinstance(value, Mapping):
         if value.get("content") is not None:
             return _content(as_list(value["content"], f"{name}.content"), f"{name}.content")
         if value.get("token_logprobs") is not None:
             return _columns(value, name)
-        if "content" in value:  # null: none were asked for
+        if "content" in value:  # null: none were requested
             return Read()
         raise Flaw(f"{name} is an object without content and token_logprobs: {shown(sorted(value))}")
     entries: Any = value if isinstance(value, np.ndarray) else as_list(value, name)
@@ -89,7 +89,7 @@ def _by_token(entries: Sequence[Any], name: str, tokens: Sequence[int] | None) -
         value = entry.get(str(token), entry.get(token)) if isinstance(entry, Mapping) else None
         logprob = value.get("logprob") if isinstance(value, Mapping) else value
         if logprob is None:
-            raise Flaw(f"{name} has nothing of the sampled token {token} at token {position}")
+            raise Flaw(f"{name} lacks the sampled token {token} at position {position}")
         read.logprob.append(logprob)
         if isinstance(value, Mapping) and isinstance(value.get("decoded_token"), str):
             read.pieces.append(value["decoded_token"])
@@ -98,7 +98,7 @@ def _by_token(entries: Sequence[Any], name: str, tokens: Sequence[int] | None) -
 
 
 class Statistics:
-    """Statistics of paths, whose K is one for all: that of the first path."""
+    """Computes token statistics with a single K for all paths, that of the first."""
 
     def __init__(self) -> None:
         self.k: int | None = None
@@ -108,7 +108,7 @@ class Statistics:
         return _halves(_logs(per_token(value, name), name), name)
 
     def of_largest(self, value: Any, name: str) -> dict[str, np.ndarray]:
-        """``confidence``, and ``margin`` and ``top_entropy`` where K suffices; nothing where no token is given."""
+        """``confidence``, and ``margin`` and ``top_entropy`` if K suffices, float16 ``[T]`` each; {} if K is 0."""
         table = self._table(value, name)
         if not table.shape[1]:
             return {}
@@ -133,7 +133,7 @@ class Statistics:
         short = next((i for i, count in enumerate(counts) if count < max(k, 1)), None)
         if short is not None:
             raise Flaw(
-                f"{name} gives {counts[short]} of the most likely tokens at token {short + 1}, and {k or max(counts)} elsewhere"
+                f"{name} has {counts[short]} most likely tokens at token {short + 1}, but {k or max(counts)} elsewhere"
             )
         self.k = k
         rows = [_plain(entry, name) for entry in entries]
@@ -151,7 +151,7 @@ class Statistics:
 
 
 def _count(entry: Any, name: str) -> int:
-    """How many of the most likely tokens are given."""
+    """Number of most likely tokens in an entry."""
     if entry is None:
         return 0
     if not isinstance(entry, Mapping) and not is_list(entry):
@@ -160,7 +160,7 @@ def _count(entry: Any, name: str) -> int:
 
 
 def _plain(entry: Any, name: str) -> Any:
-    """The log-probabilities of one token's most likely ones."""
+    """The log-probabilities of the most likely tokens at one position."""
     values = list(entry.values()) if isinstance(entry, Mapping) else entry
     if is_list(values) and len(values) and isinstance(values[0], Mapping):
         if not all(isinstance(value, Mapping) and "logprob" in value for value in values):
@@ -170,10 +170,10 @@ def _plain(entry: Any, name: str) -> Any:
 
 
 def _logs(array: np.ndarray, name: str, position: int | None = None, k: int = 1) -> np.ndarray:
-    """Log-probabilities as they are, k of each token, unless one is none. ``position`` is the token where all are of one."""
+    """Return the log-probabilities, k per token, or raise Flaw if one is invalid. ``position``: the token that all belong to."""
     for wrong, why in (
-        (array <= UNKNOWN, "a sign that the token was not among the most likely; its log-probability is not known"),
-        (array > ABOVE, "and no log-probability is above 0"),
+        (array <= UNKNOWN, "which marks a token outside the most likely ones; its log-probability is unknown"),
+        (array > ABOVE, "but a log-probability is at most 0"),
     ):
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
@@ -183,13 +183,13 @@ def _logs(array: np.ndarray, name: str, position: int | None = None, k: int = 1)
 
 
 def given(value: Any, name: str, statistic: str) -> np.ndarray:
-    """A statistic that the file has itself, float16; none but ``logprob`` is below 0."""
+    """A statistic recorded in the file, float16 ``[T]``; only ``logprob`` may be negative."""
     array = per_token(value, name)
     if statistic == "logprob":
         return _halves(_logs(array, name), name)
     if (array < -ABOVE).any():
         at = int(np.flatnonzero(array < -ABOVE)[0])
-        raise Flaw(f"{name} is {array[at]:g} at token {at + 1}, and {statistic} is never below 0")
+        raise Flaw(f"{name} is {array[at]:g} at token {at + 1}, but {statistic} is never negative")
     return _halves(array, name)
 
 

@@ -1,4 +1,4 @@
-"""Which field of a row says what: as it was mapped, as a known shape has it, or as its name says."""
+"""Which field of a row holds what: by the user's mapping, by a known format, or by the field's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.text import shown, unknown
 from tasks.benchmarks.fields import ANSWERS, CHATS, IDS, QUESTIONS
 from tasks.benchmarks.files import Row, missing
 
-# What can be read, with names of it in order of preference.
+# Targets, each with field names in order of preference.
 PROBLEM: dict[str, tuple[str, ...]] = {
     "id": (*IDS, "qid", "doc_id", "custom_id", "uuid"),
     "problem": tuple(name for name in QUESTIONS if name not in CHATS),
@@ -95,7 +95,7 @@ PER_TOKEN = ("token_ids", "pieces", "logprobs", *(name for name in STATISTICS if
 
 
 def check(mapping: Mapping[str, str], more: Sequence[str] = ()) -> None:
-    """Raise PathpruneError where something is mapped that is not read here."""
+    """Raise PathpruneError if an unknown target is mapped, or a field is not a string; ``more``: further targets."""
     for target, field in mapping.items():
         if target not in (*TARGETS, *more):
             raise PathpruneError(f"a mapping is text=FIELD: {unknown('name', str(target), [*TARGETS, *more])}")
@@ -104,10 +104,10 @@ def check(mapping: Mapping[str, str], more: Sequence[str] = ()) -> None:
 
 
 def lookup(row: Row, field: str) -> Any:
-    """The value at ``field``, or at the end of ``field.of.field``, where a number is a place in a list.
+    """The value at ``field`` or at a dotted path such as ``outputs.0.text``, where a number indexes a list.
 
     Raises:
-        Flaw: there is nothing.
+        Flaw: no such field.
     """
     if field in row:
         return row[field]
@@ -126,15 +126,15 @@ def lookup(row: Row, field: str) -> Any:
 
 
 def find(row: Row, mapping: Mapping[str, str], targets: Sequence[str] = TARGETS) -> dict[str, str]:
-    """The field of each thing that a row says. What is mapped to nothing (``gold=``) is not read.
+    """Find the field of each target in a row. A target mapped to nothing (``gold=``) is not read.
 
     Args:
         row: the first row.
-        mapping: fields that are known.
-        targets: what is looked for by its names.
+        mapping: known fields by target.
+        targets: targets to find by common field names.
 
     Raises:
-        Flaw: a mapped field is not there.
+        Flaw: a mapped field is missing.
     """
     found = {target: field for target, field in mapping.items() if field and target in TARGETS}
     for field in found.values():
@@ -147,7 +147,7 @@ def find(row: Row, mapping: Mapping[str, str], targets: Sequence[str] = TARGETS)
 
 
 def add(row: Row, found: dict[str, str], mapping: Mapping[str, str], targets: Sequence[str] = TARGETS) -> None:
-    """Add what is found by its names in this row and was not in earlier ones."""
+    """Add targets whose fields appear in this row for the first time."""
     for target, names in (PROBLEM | PATH).items():
         if target not in targets or target in mapping or target in found:
             continue
@@ -163,8 +163,8 @@ def _first(row: Row, target: str, names: Sequence[str], found: Mapping[str, str]
 
 
 def _assign_answers(row: Row, found: dict[str, str], mapping: Mapping[str, str], targets: Sequence[str]) -> None:
-    """Whose an ``answer`` is: the path's where the gold one has a field of its own, there is one for each text, or there is no
-    text at all; else the gold one. ``solution`` and the like are gold where nothing else is."""
+    """Decide what ``answer`` is. It is the path's answer if gold answers have another field, if there is one per text, or if
+    there is no text; otherwise it is the gold answer. ``solution`` and the like are gold answers only as a last resort."""
     used, has_text = set(found.values()), "text" not in targets or bool({"text", "messages"} & found.keys())
     either = next((name for name in EITHER if name in row and name not in used), None)
     texts = row.get(found.get("text", ""))
@@ -181,7 +181,7 @@ def _assign_answers(row: Row, found: dict[str, str], mapping: Mapping[str, str],
 
 
 def _inner(value: Any) -> Any:
-    """The first entry of a list that has one."""
+    """The first entry of a non-empty list; any other value itself."""
     return value[0] if is_list(value) and len(value) else value
 
 
@@ -207,7 +207,7 @@ def _means_grade(name: str, value: Any) -> bool:
 
 
 def _means_numbers(name: str, value: Any) -> bool:
-    """A number of the whole path is no statistic of its tokens."""
+    """Does a field hold one number per token? A number for the whole path is not a token statistic."""
     return not isinstance(value, int | float)
 
 

@@ -1,4 +1,4 @@
-"""Where tokens end in a text: by a tokenizer that reads it, by the pieces that a server returned, or by decoding ids."""
+"""End offsets of tokens in a text: from a tokenizer, from the token texts of a server, or by decoding ids."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ import numpy as np
 from harness.api import PathpruneError
 from harness.engines.identity import EMBEDDED, FETCHED, first_line, locate
 
-STRIDE, CONTEXT = 16, 8  # tokens between two whole decodings, and those that give a window its beginning
-PARTIAL = "\ufffd"  # the bytes of a character that is not complete yet
+STRIDE, CONTEXT = 16, 8  # tokens per block, and tokens of context in front of a decoding window
+PARTIAL = "\ufffd"  # stands for the bytes of an incomplete character
 
 
 @lru_cache(maxsize=4)
 def tokenizer_of(name: str) -> Any:
-    """A tokenizer by a model's name, a folder or a hub id.
+    """Load a tokenizer by a model's name, a folder or a Hub id.
 
     Raises:
-        PathpruneError: there is none, or it cannot say where its tokens lie in a text.
+        PathpruneError: no such tokenizer, or one without token offsets.
     """
     from transformers import AutoTokenizer
 
     where = locate(name) if name in (*EMBEDDED, *FETCHED) else str(FilePath(name).expanduser())
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    except Exception as error:  # whatever a folder of others makes transformers raise
+    except Exception as error:  # transformers raises many types for a foreign folder
         raise PathpruneError(
             f"no tokenizer at {name} ({first_line(error)}); give a model folder or a hub id"
         ) from error
     if not tokenizer.is_fast:
-        raise PathpruneError(
-            f"the tokenizer of {name} does not say where its tokens lie; give one with a tokenizer.json"
-        )
+        raise PathpruneError(f"the tokenizer of {name} gives no token offsets; use one with a tokenizer.json")
     return tokenizer
 
 
 def ends_by(name: str) -> Callable[[str], np.ndarray]:
-    """A function from a text to where each of its tokens ends, int32."""
+    """A function from a text to the end offset of each token in characters, int32 ``[T]``."""
     tokenizer = tokenizer_of(name)
 
     def ends(text: str) -> np.ndarray:
@@ -55,13 +53,13 @@ def ends_by(name: str) -> Callable[[str], np.ndarray]:
 
 
 def decoder_by(name: str) -> Callable[[Sequence[int]], str]:
-    """A tokenizer's text of generated ids, without special tokens."""
+    """A function from generated token ids to text, without special tokens."""
     tokenizer = tokenizer_of(name)
     return lambda tokens: str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 def ends_of_pieces(pieces: Sequence[str], text: str) -> np.ndarray | None:
-    """Where each piece ends, if they are those of the text; an end token's piece may stand behind it."""
+    """End offset of each piece, int32 ``[T]``; None if the pieces do not make up the text. A final end token is allowed."""
     ends = np.cumsum([len(piece) for piece in pieces]).astype(np.int32)
     whole = "".join(pieces)
     if not whole.startswith(text):
@@ -70,10 +68,10 @@ def ends_of_pieces(pieces: Sequence[str], text: str) -> np.ndarray | None:
 
 
 def ends_of_ids(tokens: Sequence[int], text: str, decode: Callable[[Sequence[int]], str]) -> np.ndarray | None:
-    """Where each token ends in the text that all of them decode to; None where a prefix decodes to another text.
+    """End offset of each token in the text that all of them decode to, int32 ``[T]``; None if a prefix decodes differently.
 
-    Tokens are decoded one by one, where that does not give the text in windows behind ``CONTEXT`` tokens, and where neither
-    does from the beginning. What a block of tokens says is held to the text each time.
+    Blocks of tokens are decoded token by token; if that does not match the text, in windows after ``CONTEXT`` tokens; and if
+    that fails too, from the beginning. Each block is checked against the text.
     """
     ends = np.zeros(len(tokens), np.int32)
     pieces: dict[int, str] = {}
@@ -96,7 +94,7 @@ def _by_piece(
     decode: Callable[[Sequence[int]], str],
     pieces: dict[int, str],
 ) -> list[int] | None:
-    """Ends of a block whose tokens have texts of their own, None of any other."""
+    """Ends of a block whose tokens decode one by one, else None."""
     ends, end = [], known
     for t in block:
         token = int(tokens[t])
@@ -111,7 +109,7 @@ def _by_piece(
 def _by_window(
     tokens: Sequence[int], block: range, text: str, known: int, decode: Callable[[Sequence[int]], str]
 ) -> list[int] | None:
-    """Ends of a block that is decoded behind the tokens before it, None where that is not the text."""
+    """Ends of a block decoded after its preceding tokens; None if the result differs from the text."""
     first = max(0, block.start - CONTEXT)
     before = len(decode(tokens[first : block.start]).rstrip(PARTIAL)) if block.start else 0
     ends = []

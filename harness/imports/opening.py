@@ -1,4 +1,4 @@
-"""Files of paths of whatever kind and shape, as one sequence of problems."""
+"""Files of paths of any known format, as one sequence of problems."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Reading:
-    """The problems of some files with their paths, in the order in which they first appear.
+    """The problems of some files with their paths, in order of first appearance.
 
-    Iterating reads the files, twice: once to learn which rows belong together. One problem's paths are in memory at a time.
+    Iterating reads the files twice, the first time to find which rows belong together. Only one problem's paths are in memory
+    at a time.
 
-    ``shape``: name of the rows' shape. ``skipped``: a line for each row that was left out, with file, row and reason.
-    ``bytes``, ``bytes_read``: of the files, in the last pass over them.
+    ``shape``: name of the row format. ``skipped``: one line per skipped row, with file, row and reason. ``bytes`` and
+    ``bytes_read``: total size, and bytes read in the last pass.
     """
 
     about: Mapping[str, Any] = NONE
@@ -49,22 +50,22 @@ class Reading:
 
     @cached_property
     def problems(self) -> int:
-        """How many problems there are, which takes a pass over the files."""
+        """Number of problems; counting takes a pass over the files."""
         return self._gathered.count()
 
     @property
     def rows(self) -> int:
-        """Rows that were read, those left out included; known when the files were iterated."""
+        """Number of rows read, skipped ones included; known after iterating."""
         return sum(self._rows.counts.values())
 
     @property
     def skipped(self) -> list[str]:
-        """What was left out, a line for each row."""
+        """One line per skipped row."""
         return list(self._rows.refused.values())
 
     @property
     def mapping(self) -> dict[str, str]:
-        """What was read from which field."""
+        """The field that each target was read from."""
         read = self._reader.mapping
         k = self._reader.statistics.k
         if self._gathered.by_prompt:
@@ -77,7 +78,7 @@ class Reading:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """Each file with its SHA-256 and its rows, which are known when the files were iterated."""
+        """Each file with its SHA-256 and its number of rows; known after iterating."""
         return [
             {"file": source.name, "sha256": self._hashes[source.name], "rows": self._rows.counts.get(source.name)}
             for source in self._files
@@ -85,12 +86,12 @@ class Reading:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the files."""
+        """Total size of the files in bytes."""
         return self._rows.bytes
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the files that were gone through."""
+        """Bytes read so far in the current pass."""
         return self._rows.bytes_read
 
 
@@ -101,17 +102,17 @@ def read(
     skip_bad: bool = False,
     watch: Watch | None = None,
 ) -> Reading:
-    """The problems and paths of some files.
+    """Open files of paths; the problems are read on iteration.
 
     Args:
-        files: Parquet, JSONL, JSON, CSV, .eval, and .gz or .zst of them, folders of them, or ``hf://owner/name``.
-        mapping: what to read from which field, as ``{"text": "output.text"}``; ``{"gold": ""}`` reads none.
-        shape: name of the rows' shape; None to tell it by the first row.
-        skip_bad: whether wrong rows are left out, and listed, or are errors.
-        watch: is told how much of the files was gone through.
+        files: Parquet, JSONL, JSON, CSV or .eval files, also as .gz or .zst, folders of them, or ``hf://owner/name``.
+        mapping: the field of each target, as in ``{"text": "output.text"}``; ``{"gold": ""}`` reads none.
+        shape: name of the row format; None: detect it from the first row.
+        skip_bad: skip and list invalid rows instead of raising.
+        watch: receives the reading progress.
 
     Raises:
-        PathpruneError: a file, a row or a mapping that is wrong, here or on iterating.
+        PathpruneError: an invalid file, row or mapping, here or on iterating.
     """
     chosen = None if shape is None else shapes.named(shape)
     mappings.check(mapping, more=("filter",))
@@ -119,7 +120,7 @@ def read(
     rows = Rows(opened, skip_bad, shapes.is_row, watch)
     first = next(iter(rows), None)
     if first is None:
-        raise PathpruneError(f"{opened[0].name}: no row can be read; first {next(iter(rows.refused.values()))}")
+        raise PathpruneError(f"{opened[0].name}: no row can be read; the first: {next(iter(rows.refused.values()))}")
     chosen = chosen or shapes.of(first.row)
     try:
         reader = chosen.reader(first.row, mapping)

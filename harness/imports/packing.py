@@ -1,8 +1,8 @@
-"""The paths of a whole pool in one small file, read back to the very rows that were stored.
+"""The paths of a whole pool in one small file, which reads back to exactly the stored rows.
 
-Each problem is a row group of ``paths.parquet``. What follows from something else is not written: texts and their ends follow
-from the token ids and the text that each id stands for, which the file's metadata hold; a problem's prompt and right answers
-stand in ``problems.jsonl``. Where a path's ids do not give its text (a character of several tokens, say), the text is written.
+Each problem is a row group of ``paths.parquet``. Derivable data is not written: texts and their token ends follow from the token
+ids and from the text of each id in the file's metadata; prompts and gold answers are in ``problems.jsonl``. If a path's ids do
+not reproduce its text (for example, a character that spans several tokens), the text is written too.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PIECES = b"pathprune.pieces"
 OF_PROBLEM = ("problem", "index", "prompt", "golds", "prompt_tokens")
 OF_TOKENS = ("text", "ends", "length")
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
-Pieces = Mapping[int, str]  # the text that a token id stands for
+Pieces = Mapping[int, str]  # text by token id
 
 
 def pieces_of(tables: Iterable[pa.Table]) -> dict[int, str]:
-    """The text that each token id stands for most often in some problems' paths."""
+    """The most frequent text of each token id over some problems' paths."""
     seen: dict[int, Counter[str]] = {}
     for rows in tables:
         for text, ids, ends in _texts(rows):
@@ -41,7 +41,7 @@ def pieces_of(tables: Iterable[pa.Table]) -> dict[int, str]:
 
 
 def _texts(rows: pa.Table) -> Iterable[tuple[str, list[int], np.ndarray]]:
-    """Text, ids and ends of the paths that have all three."""
+    """(text, ids, ends) of each path that has all three."""
     columns = rows["text"].to_pylist(), _arrays(rows, "tokens"), _arrays(rows, "ends")
     for text, ids, ends in zip(*columns, strict=True):
         if text is not None and ids is not None and ends is not None:
@@ -54,7 +54,7 @@ def _cut(text: str, ends: np.ndarray) -> list[str]:
 
 
 def without(rows: pa.Table, statistics: Sequence[str]) -> pa.Table:
-    """The rows with these token statistics alone."""
+    """The rows without all token statistics but these."""
     for name in set(STATISTICS) - set(statistics):
         rows = rows.set_column(
             SCHEMA.names.index(name), SCHEMA.field(name), pa.nulls(len(rows), SCHEMA.field(name).type)
@@ -63,7 +63,7 @@ def without(rows: pa.Table, statistics: Sequence[str]) -> pa.Table:
 
 
 def write(file: FilePath, tables: Sequence[pa.Table], pieces: Pieces) -> dict[str, int]:
-    """Write the rows of some problems, one row group each; returns the bytes of each column that has any."""
+    """Write the rows of some problems, one row group each; return the bytes of each non-empty column."""
     bare = [_bare(rows, pieces) for rows in tables]
     kept = [name for name in SCHEMA.names if name in bare[0].column_names]
     used = [name for name in kept if any(rows[name].null_count < len(rows) for rows in bare)]
@@ -89,7 +89,7 @@ def _sizes(file: FilePath) -> dict[str, int]:
 
 
 def _bare(rows: pa.Table, pieces: Pieces) -> pa.Table:
-    """Without what follows from something else."""
+    """The rows without derivable columns."""
     texts, ends, lengths = rows["text"].to_pylist(), _arrays(rows, "ends"), rows["length"].to_pylist()
     for i, ids in enumerate(_arrays(rows, "tokens")):
         if ids is None or not pieces:
@@ -109,21 +109,21 @@ def _bare(rows: pa.Table, pieces: Pieces) -> pa.Table:
 
 
 def told(ids: Sequence[int], pieces: Pieces) -> tuple[str, np.ndarray]:
-    """The text that ids stand for, and how many characters of it there are after each."""
+    """(the text of token ids, the end offset of each token in it in characters)."""
     parts = [pieces.get(token, "") for token in ids]
     return "".join(parts), np.cumsum([len(part) for part in parts], dtype=np.int64).astype(np.int32)
 
 
 def pieces_in(file: FilePath) -> dict[int, str]:
-    """What each token id stands for, as a file's metadata say.
+    """The text of each token id, from a file's metadata.
 
     Raises:
-        ValueError: they do not say it.
+        ValueError: the metadata lack it.
     """
     stated = (pq.read_metadata(file).metadata or {}).get(PIECES)
     pieces = json.loads(stated) if stated else None
     if not isinstance(pieces, dict) or not all(isinstance(v, str) for v in pieces.values()):
-        raise ValueError("its metadata do not say what its token ids stand for")
+        raise ValueError("its metadata lack the texts of its token ids")
     return {int(token): piece for token, piece in pieces.items()}
 
 
@@ -135,13 +135,15 @@ def read(
     columns: Sequence[str] | None = None,
     metadata: pq.FileMetaData | None = None,
 ) -> pa.Table:
-    """The rows of a problem as they were before ``write``.
+    """Read the rows of a problem as they were before ``write``.
 
     Args:
-        group: the problem's place in the file.
-        about: those columns that are of the problem.
-        columns: which ones; by default all.
-        metadata: of the file, where it was read before.
+        file: the packed file.
+        group: index of the problem's row group.
+        about: values of the columns that are constant per problem.
+        pieces: text by token id.
+        columns: the columns to read; None: all.
+        metadata: the file's metadata, if already read.
 
     Raises:
         ValueError: a column is missing or of another type.
@@ -150,7 +152,7 @@ def read(
     needed = {*wanted, *((*OF_TOKENS, "tokens") if set(wanted) & {*OF_TOKENS} else ())}
     with pq.ParquetFile(file, metadata=metadata) as stream:
         if group >= stream.num_row_groups:
-            raise ValueError(f"it has {stream.num_row_groups} problems, and another one was listed")
+            raise ValueError(f"it has {stream.num_row_groups} problems, fewer than listed")
         stored = stream.read_row_group(group, [n for n in stream.schema_arrow.names if n in needed])
         count = stream.metadata.row_group(group).num_rows
     whole = {name: _column(name, stored, count, about) for name in SCHEMA.names if name in needed}
@@ -173,7 +175,7 @@ def _column(name: str, stored: pa.Table, count: int, about: Mapping[str, Any]) -
 
 
 def _of_tokens(columns: Mapping[str, Any], pieces: Pieces) -> dict[str, pa.Array]:
-    """Texts, their ends and lengths, filled in where they follow from the token ids."""
+    """Columns for texts, ends and lengths, derived from the token ids where they were not written."""
     kind = np.dtype(np.int32)
     texts, lengths = columns["text"].to_pylist(), columns["length"].to_pylist()
     ids_of, ends = (lists(columns[n], kind) for n in ("tokens", "ends"))

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, a few at a time; lists of numbers stay arrays, so that a row of many tokens costs little."""
+"""Rows of a Parquet file, a few at a time. Lists of numbers stay arrays, which keeps rows of many tokens cheap."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from harness.api import PathpruneError
 
-BATCH = 64 << 20  # bytes of columns that are decoded at once
+BATCH = 64 << 20  # bytes decoded at once
 BUFFER = 1 << 20
 
 
 def rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[dict[str, Any], float]]:
-    """Its rows in order, each with the share of the file's row groups that is gone through with it.
+    """Yield the rows in order, each with the fraction of the file that has been read after it.
 
-    Of these columns where they are there, of all where ``columns`` is None.
+    ``columns``: the columns to read, missing ones ignored; None: all.
     """
     with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
         known = parquet.schema_arrow.names
@@ -40,13 +40,13 @@ def rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[dict[str, 
 
 
 def _batch(groups: Sequence[Any]) -> int:
-    """How many rows are decoded at once."""
+    """Number of rows to decode at once."""
     largest = max((_bytes(group) / max(group.num_rows, 1) for group in groups), default=1)
     return int(min(max(BATCH / max(largest, 1), 1), 4096))
 
 
 def _shares(groups: Sequence[Any]) -> Iterator[float]:
-    """For each row how much of the row groups lies before its end, by their packed bytes."""
+    """For each row, the fraction of the file's compressed bytes before its end."""
     sizes = [sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups]
     whole, before = max(1, sum(sizes)), 0
     for group, size in zip(groups, sizes, strict=True):
@@ -56,13 +56,13 @@ def _shares(groups: Sequence[Any]) -> Iterator[float]:
 
 
 def _bytes(group: Any) -> int:
-    """About what a row group takes when it is decoded: repeated values take little in the file only."""
+    """Estimated size of a decoded row group; repeated values are small only in the file."""
     columns = [group.column(i) for i in range(group.num_columns)]
     return sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """The values of a column as Python has them, a list of numbers as an array."""
+    """The values of a column as Python objects, lists of numbers as arrays."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _values(column.dictionary_decode())

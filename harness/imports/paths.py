@@ -1,4 +1,4 @@
-"""Values by what they say, to paths: one row of one path, or one row whose lists have an entry for each."""
+"""From field values to paths: a row holds one path, or lists with an entry per path."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tasks.benchmarks.files import missing
 
 
 def spread(said: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The values of each path of a row.
+    """Split the values of a row into those of each path.
 
     Args:
-        said: values of ``mapping.PATH`` by what they say.
-        names: their fields, for messages.
+        said: values by target name (``mapping.PATH``).
+        names: field names by target, for messages.
 
     Raises:
-        Flaw: lists of unlike lengths.
+        Flaw: lists of different lengths.
     """
     each = [target for target in said if _is_each(target, said[target])]
     first = next((target for target in PATH if target in each), None)
@@ -39,22 +39,22 @@ def spread(said: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[dict[s
     for target, entries in lists.items():
         if len(entries) != count:
             raise Flaw(
-                f"{names[target]} has {len(entries)} entries and {names[first]} {count}; each path needs one, or leave it out: map {target}="
+                f"{names[target]} has {len(entries)} entries and {names[first]} has {count}; each path needs one, or skip the field: map {target}="
             )
     for number in range(count):
         yield _told({target: entries[number] for target, entries in lists.items()})
 
 
 def _told(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a path: an answer that is null says that none was read, any other null says nothing."""
+    """The values of a path without nulls; a null answer means that no answer was found, and becomes ""."""
     if said.get("text", "") is None:
-        raise Flaw("a text is null; leave the path out, or all texts: map text=")
+        raise Flaw("a text is null; leave out that path, or read no texts: map text=")
     told = {target: value for target, value in said.items() if value is not None}
     return told | {"answer": ""} if "answer" in said and "answer" not in told else told
 
 
 def _is_each(target: str, value: Any) -> bool:
-    """Whether a value is a list with an entry for each path."""
+    """Whether a value is a list with an entry per path."""
     if not is_list(value):
         return False
     if target in ("text", "answer", "length", "correct", "finish", "path", "reasoning"):
@@ -66,24 +66,24 @@ def _is_each(target: str, value: Any) -> bool:
         return is_list(inner) or (isinstance(inner, Mapping) and ("content" in inner or "token_logprobs" in inner))
     if target == "top_logprobs":
         return is_list(inner) and len(inner) > 0 and is_list(inner[0])
-    return False  # a list of rewards is told by other fields
+    return False  # for rewards, the other fields decide
 
 
 def _entries(value: Any, name: str) -> list[Any]:
     try:
         return values.as_list(value, name)
     except PathpruneError as error:
-        raise Flaw(f"{name} is {shown(value)}, and other fields have an entry for each path") from error
+        raise Flaw(f"{name} is {shown(value)}, but other fields have an entry per path") from error
 
 
 def path(said: Mapping[str, Any], names: Mapping[str, str], statistics: Statistics) -> ImportedPath:
-    """A path from its values.
+    """Build a path from its values.
 
     Raises:
-        Flaw: a value that is none, values that contradict one another, or nothing that is a path.
+        Flaw: an invalid value, contradictory values, or no value that makes a path.
     """
     if not {"text", "messages", "answer", "token_ids", "length", "correct"} & said.keys():
-        raise Flaw("has nothing of a path: no text, messages, answer, token_ids, length or grade; map one: text=FIELD")
+        raise Flaw("has no field of a path: no text, messages, answer, token_ids, length or grade; map one: text=FIELD")
     named = {target: names.get(target, target) for target in PATH}
     tokens = values.token_ids(said["token_ids"], named["token_ids"]) if "token_ids" in said else None
     pieces = values.as_list(said["pieces"], named["pieces"]) if "pieces" in said else None
@@ -122,7 +122,7 @@ def _text(said: Mapping[str, Any], named: Mapping[str, str]) -> str | None:
 def _measured(
     said: Mapping[str, Any], named: Mapping[str, str], statistics: Statistics, tokens: tuple[int, ...] | None
 ) -> tuple[dict[str, np.ndarray], tuple[int, ...] | None, list[str] | None]:
-    """Statistics by name, with the tokens and pieces that stand beside log-probabilities."""
+    """(statistics by name, token ids, token texts); the last two also come from log-probability fields."""
     measured: dict[str, np.ndarray] = {}
     tops, tops_name, ids, pieces = said.get("top_logprobs"), named["top_logprobs"], None, None
     if "logprobs" in said:
@@ -148,7 +148,7 @@ def _agree(
     measured: Mapping[str, np.ndarray],
     named: Mapping[str, str],
 ) -> None:
-    """Raise Flaw where fields tell of different numbers of tokens."""
+    """Raise Flaw if fields imply different numbers of tokens."""
     counts = {named["token_ids"]: len(tokens)} if tokens is not None else {}
     counts |= {named["pieces"]: len(pieces)} if pieces is not None else {}
     counts |= {statistic: len(array) for statistic, array in measured.items()}
@@ -156,16 +156,14 @@ def _agree(
         counts[named["length"]] = length
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise Flaw(
-            f"fields disagree about the number of tokens: {told}; leave one out: map it to nothing, as in length="
-        )
+        raise Flaw(f"fields disagree on the number of tokens: {told}; skip one of them, as in: map length=")
 
 
 def probes(value: Any, name: str) -> tuple[Probe, ...]:
-    """Forced answers by position: ``[{position, answer, is_correct, raw_text, avg_conf}]``.
+    """Read forced answers from ``[{position, answer, is_correct, raw_text, avg_conf}]``, ordered by position.
 
     Raises:
-        Flaw: one without a position, or two at one.
+        Flaw: an answer without a position, or two at the same one.
     """
     if value is None:
         return ()
@@ -180,7 +178,7 @@ def probes(value: Any, name: str) -> tuple[Probe, ...]:
 def _probe(entry: Any, name: str) -> Probe:
     position = values.whole(entry.get("position"), f"{name}.position") if isinstance(entry, Mapping) else None
     if position is None:
-        raise Flaw(f"{name} holds {shown(entry)}, not an object with position and answer")
+        raise Flaw(f"{name} contains {shown(entry)}, not an object with position and answer")
     first = {
         target: next((entry[field] for field in fields if entry.get(field) is not None), None)
         for target, fields in PROBE.items()
@@ -208,17 +206,17 @@ PROBE = {
 
 
 def _rewards(value: Any, name: str) -> dict[str, Any]:
-    """Scores by the model that gave them; one that is not named is named after its field."""
+    """Scores by reward model; an unnamed score is named after its field."""
     scores = dict(value) if isinstance(value, Mapping) else {name: value}
     unnamed = [key for key in scores if not str(key).strip() or not str(key).isprintable()]
     if unnamed:
-        raise Flaw(f"{name} has a reward named {shown(unnamed[0])}; give it a name of one line")
+        raise Flaw(f"{name} has a reward named {shown(unnamed[0])}; give it a one-line name")
     read = {str(key): values.reward(score, f"{name}.{key}" if key != name else name) for key, score in scores.items()}
     return {key: score for key, score in read.items() if score is not None}
 
 
 def golds(value: Any, name: str, where: str) -> tuple[str, ...]:
-    """Gold answers as published; of a worked solution, what it ends in."""
+    """Gold answers as published; for a worked solution, its final answer."""
     listed = list(value) if is_list(value) else [value]
     field = "solution" if name.lower() == "solution" else "answer"
     plain = [v.item() if isinstance(v, np.generic) else v for v in listed]

@@ -1,4 +1,4 @@
-"""Where the scores of a reward model stand in a path: files give them in order, and seldom say after which tokens."""
+"""Positions of reward-model scores in a path: files give scores in order, and seldom record after which tokens."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ VOTE = "recorded-best-of-n"  # votes on finished paths
 
 
 def placed(name: str, scores: Sequence[float], path: Document, grid: Sequence[int], length: int) -> list[Reward]:
-    """The scores of the first ``length`` tokens of a path, each with the number of tokens that it was given to.
+    """The scores within the first ``length`` tokens of a path, each with the number of tokens that it had read.
 
-    One score is of the whole path. As many as the path has steps (paragraphs), as its probes have positions, or as it has
-    tokens are scores of these; where several of that are as many, a score counts as given to the longest of them, so that
-    it never knows more than it may.
+    A single score rates the whole path. Otherwise the number of scores has to equal that of the steps (paragraphs), of the
+    probe positions or of the tokens, and gives each score its position. If several numbers match, the latest position is assumed, to keep
+    a score from knowing more than its prefix.
+
+    Args:
+        name: the reward model's name.
+        scores: its scores of the path, in order.
+        path: the finished path.
+        grid: probe positions in tokens.
+        length: the prefix length in tokens.
 
     Raises:
-        UnavailableError: nothing tells which tokens a score was given to, or none was given to so few.
+        UnavailableError: the positions cannot be determined, or all lie beyond the prefix.
     """
     if not scores:
         raise UnavailableError(f"reward {name!r} has no score")
@@ -31,30 +38,30 @@ def placed(name: str, scores: Sequence[float], path: Document, grid: Sequence[in
         places = [list(way) for way in ways if len(way) == len(scores)]
     if not places:
         raise UnavailableError(
-            f"reward {name!r} has {len(scores)} scores for {len(steps)} steps, {len(grid)} probes and {path.length} tokens, so nothing "
-            "tells what each is a score of"
+            f"reward {name!r} has {len(scores)} scores for {len(steps)} steps, {len(grid)} probes and {path.length} tokens, so their "
+            "positions are unknown"
         )
     positions = [max(each) for each in zip(*places, strict=True)]
     known = [Reward(p, float(s)) for p, s in zip(positions, scores, strict=True) if p <= length]
     if not known and len(scores) == 1:
         raise UnavailableError(
-            f"reward {name!r} is of the whole path, which sees what comes behind the prefix; it may vote when paths are finished: {VOTE}"
+            f"reward {name!r} rates the whole path, beyond the prefix; it can only weight votes of finished paths: {VOTE}"
         )
     if not known:
         raise UnavailableError(
-            f"reward {name!r} has its first score at {positions[0]} tokens, behind the prefix of {length}; cut there or later"
+            f"reward {name!r} has its first score at {positions[0]} tokens, beyond the prefix of {length}; use a prefix of at least that length"
         )
     return known
 
 
 def step_ends(path: Document) -> list[int]:
-    """After how many tokens each paragraph of the text is complete."""
+    """The number of tokens after which each paragraph of the text is complete."""
     counts = range(path.length + 1)
     return [bisect_left(counts, end, key=path.end) for end in _paragraph_ends(path.text or "")]
 
 
 def _paragraph_ends(text: str) -> list[int]:
-    """Characters up to the end of each paragraph that is not blank."""
+    """End offset of each non-blank paragraph in characters."""
     ends, begun = [], 0
     for piece in text.split("\n\n"):
         if piece.strip():

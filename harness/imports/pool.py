@@ -1,8 +1,8 @@
-"""A folder of imported paths: what is in it, and the paths of each problem as the harness replays them.
+"""A folder of imported paths: its contents, and the paths of each problem as the harness replays them.
 
-``pool.json`` says where the paths come from and what is known of them; ``problems.jsonl`` has one line per problem;
-``paths/`` one Parquet file per problem, of the columns in ``harness.imports.schema``. The folder appears under its name
-when all of it is written.
+``pool.json`` records the origin of the paths and which data they have. ``problems.jsonl`` has one line per problem, and
+``paths/`` one Parquet file per problem with the columns of ``harness.imports.schema``. The folder gets its name once it is
+complete.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ NUMBERS = (*STATISTICS, "tokens", "ends")
 
 @dataclass(frozen=True)
 class Entry:
-    """A problem of the pool: what was asked, what counts as right, and how many paths there are."""
+    """A problem of the pool: its prompt, its gold answers and its number of paths."""
 
     problem: Problem
     golds: tuple[str, ...]
     file: str
     paths: int
     prompt_tokens: int | None
-    sha256: str = ""  # of what the rows say; "" in pools of before it was stored
+    sha256: str = ""  # of the rows' content; "" in pools from before it was stored
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """An imported pool. ``about`` is what ``pool.json`` says."""
+    """An imported pool. ``about`` holds the content of ``pool.json``."""
 
     folder: FilePath
     about: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def open(cls, name: str | FilePath, pools: str | FilePath = POOLS) -> Pool:
-        """The pool of this name under ``pools``, or in this folder.
+        """Open the pool with this name under ``pools``, or the one in this folder.
 
         Raises:
-            PathpruneError: there is none, or it is damaged.
+            PathpruneError: no such pool, or a damaged one.
         """
         folder = FilePath(name) if FilePath(name, CARD).is_file() else FilePath(pools) / str(name)
         if not (folder / CARD).is_file():
@@ -81,22 +81,22 @@ class Pool:
 
     @property
     def name(self) -> str:
-        """What it was imported as."""
+        """The name it was imported under."""
         return str(self.about["name"])
 
     @property
     def digest(self) -> str:
-        """Of all problems, paths and grades."""
+        """Digest of all problems, paths and grades."""
         return str(self.about["digest"])
 
     @property
     def signals(self) -> Mapping[str, int]:
-        """How many paths have each of text, tokens, statistics and probes."""
+        """Number of paths that have each signal: text, tokens, statistics, probes."""
         counts: Mapping[str, int] = self.about["signals"]
         return counts
 
     def has(self, signal: str) -> bool:
-        """Do all paths have it?"""
+        """Do all paths have this signal?"""
         return 0 < self.signals.get(signal, 0) == self.about["paths"]
 
     @property
@@ -113,29 +113,29 @@ class Pool:
         except OSError as error:
             raise unreadable(file, error) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise damaged(file, f"a line of it is no problem ({error})", AGAIN) from error
+            raise damaged(file, f"a line is not a problem ({error})", AGAIN) from error
         if not entries or len({e.problem.id for e in entries}) < len(entries):
-            raise damaged(file, "it has no problem, or one twice", AGAIN)
+            raise damaged(file, "it has no problems, or one of them twice", AGAIN)
         return {e.problem.id: e for e in entries}
 
     def best_n(self) -> int:
-        """The number of paths per problem with which most paths of the pool are used."""
+        """The n that uses most paths of the pool: n times the number of problems with at least n paths."""
         counts = sorted(e.paths for e in self.entries.values())
         return max(counts, key=lambda n: (n * sum(c >= n for c in counts), n))
 
     def ragged(self) -> dict[str, int]:
-        """Problems that have fewer paths than others, with their numbers."""
+        """Problems with fewer paths than the largest, with their numbers of paths."""
         most = max(e.paths for e in self.entries.values())
         return {name: e.paths for name, e in self.entries.items() if e.paths < most}
 
     @property
     def is_packed(self) -> bool:
-        """Do the paths of all problems lie in one file, as ``harness.imports.shipping`` writes them?"""
+        """Are all paths in one file, as ``harness.imports.shipping`` writes them?"""
         return self.about.get("packed") == packing.PACKED
 
     @property
     def again(self) -> str:
-        """How what is damaged is mended."""
+        """How to repair damage, for messages."""
         return "restore it from where you have it" if self.is_packed else AGAIN
 
     def file_of(self, problem: str) -> FilePath:
@@ -144,10 +144,14 @@ class Pool:
         return inside(self.folder / place, self.folder)
 
     def rows(self, problem: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one problem, as ``harness.imports.schema`` says; whole ones are held to their digest.
+        """The rows of one problem, with the columns of ``harness.imports.schema``; complete rows are checked against their digest.
+
+        Args:
+            problem: its id.
+            columns: the columns to read; None: all.
 
         Raises:
-            PathpruneError: they are not what the import wrote.
+            PathpruneError: the rows differ from what the import wrote.
         """
         file = self.file_of(problem)
         try:
@@ -163,7 +167,7 @@ class Pool:
                 raise damaged(file, f"its column {name} is missing or of another type", self.again)
         entry = self.entries[problem]
         if len(table) != entry.paths:
-            raise damaged(file, f"it has {len(table)} paths, and {PROBLEMS} says {entry.paths}", self.again)
+            raise damaged(file, f"it has {len(table)} paths, but {PROBLEMS} lists {entry.paths}", self.again)
         if not columns:
             self._hold(file, table, entry)
         return table
@@ -180,7 +184,7 @@ class Pool:
 
     @cached_property
     def _groups(self) -> dict[str, int]:
-        """Where in a packed file the paths of each problem stand."""
+        """The row group of each problem in a packed file."""
         return {name: group for group, name in enumerate(self.entries)}
 
     @cached_property
@@ -192,13 +196,13 @@ class Pool:
         return packing.pieces_in(self.folder / packing.PACKED)
 
     def _hold(self, file: FilePath, table: pa.Table, entry: Entry) -> None:
-        """Refuse rows that are not those that were imported."""
+        """Refuse rows that differ from the imported ones."""
         if flaw := flaw_of(table):
             raise damaged(file, flaw, self.again)
         if entry.sha256 and content_digest(table) != entry.sha256:
             raise damaged(
                 file,
-                f"its rows are not those that were {'shipped' if self.is_packed else 'imported'}: somebody changed it",
+                f"its rows differ from those that were {'shipped' if self.is_packed else 'imported'}: the file was changed",
                 self.again,
             )
 
@@ -217,7 +221,7 @@ def _read(file: FilePath, columns: Sequence[str] | None) -> pa.Table:
 
 
 def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
-    """Names of the pools in a folder, in order."""
+    """Names of the pools in a folder, sorted."""
     return sorted(f.parent.name for f in FilePath(pools).glob(f"[!.]*/{CARD}"))
 
 
@@ -274,10 +278,10 @@ REQUIRED: dict[str, Callable[[Any], bool]] = {
 
 
 def _entry(row: Any) -> Entry:
-    """A line of the problems' file.
+    """Parse a line of the problems' file.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none.
+        ValueError, KeyError, TypeError: the line is not a problem.
     """
     name, prompt, golds, file, paths, tokens = (
         row[k] for k in ("id", "prompt", "golds", "file", "paths", "prompt_tokens")
@@ -294,19 +298,19 @@ def _entry(row: Any) -> Entry:
     return Entry(Problem(name, prompt or "", golds[0] if golds else ""), tuple(golds), file, paths, tokens, sha256)
 
 
-Ends = Callable[[str], np.ndarray]  # where each unit of a text ends, int32
+Ends = Callable[[str], np.ndarray]  # end offset of each unit of a text in characters, int32
 
 
 def word_ends(text: str) -> np.ndarray:
-    """Characters up to the end of each word between white space."""
+    """End offset of each whitespace-separated word in characters, int32 ``[words]``."""
     return np.array([m.end() for m in WORD.finditer(text)], np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A pool whose paths are counted in a unit: ``measure`` says where each unit of a text ends; None: as recorded.
+    """A pool with path lengths in some unit. ``measure`` gives the end of each unit of a text; None: units as recorded.
 
-    It is the bank of its paths: ``get`` as ``harness.pools.bank.Bank`` has it, and nothing is put into it."""
+    A view is a read-only bank: ``get`` works as in ``harness.pools.bank.Bank``, and ``put`` stores nothing."""
 
     pool: Pool
     unit: str
@@ -316,7 +320,7 @@ class View:
 
     @property
     def folder(self) -> FilePath:
-        """Where the paths lie."""
+        """The folder of the paths."""
         return self.pool.folder
 
     @property
@@ -325,7 +329,7 @@ class View:
         return self.measure is None
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
-        """The stored finished paths of a problem in index order; none of a problem that is not in the pool."""
+        """The stored finished paths of a problem in index order; empty for a problem outside the pool."""
         if problem.id not in self.pool.entries:
             return []
         rows = self.pool.rows(problem.id)
@@ -342,10 +346,10 @@ class View:
         return paths
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
-        """Nothing: what was imported is complete."""
+        """Do nothing: an imported pool is complete."""
 
     def claims(self) -> Claims:
-        """What this process works on, so that no other does."""
+        """Claims on problems, which keep other processes from working on them too."""
         return Claims(self.folder)
 
     def _document(
@@ -358,7 +362,7 @@ class View:
 
 
 def native(pool: Pool) -> View:
-    """The pool in the unit that its file has."""
+    """The pool in its recorded unit."""
     lengths = pool.about["lengths"]
     return View(pool, pool.about["unit"], float(lengths["mean"]), int(lengths["max"]))
 
@@ -378,10 +382,14 @@ def in_words(pool: Pool) -> View:
 
 
 def in_tokens_of(pool: Pool, tokenizer: str) -> View:
-    """The pool counted in tokens of another tokenizer, which reads each text once to know how long it is.
+    """The pool counted in tokens of another tokenizer, which is run once over each text.
+
+    Args:
+        pool: a pool whose paths have texts.
+        tokenizer: model name, folder or Hub id.
 
     Raises:
-        PathpruneError: its paths have no text, or there is no such tokenizer.
+        PathpruneError: the paths have no text, or no such tokenizer exists.
     """
     from harness.imports.measure import ends_by
 
@@ -393,7 +401,7 @@ def in_tokens_of(pool: Pool, tokenizer: str) -> View:
 
 
 def tokens_of(tokenizer: str) -> str:
-    """The unit of a tokenizer's tokens, as titles say it."""
+    """The name of a tokenizer's unit in titles."""
     return f"tokens of {FilePath(tokenizer).name}"
 
 

@@ -1,4 +1,4 @@
-"""How rows are read by their fields: each row says something of a problem, and of one path of it or of several."""
+"""Reads rows by their fields: each row describes a problem and one or more of its paths."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from harness.text import shown
 from tasks.benchmarks import fields
 from tasks.benchmarks.files import Row, missing
 
-BESIDE = ("path", "answer", "correct", "probes", "rewards")  # what a row may say beside paths that lie deeper in it
-LATER = ("gold", *PATH)  # may first stand in a later row; which problem a row belongs to is told by one field
+BESIDE = ("path", "answer", "correct", "probes", "rewards")  # targets in a row's own fields when its paths are nested
+LATER = ("gold", *PATH)  # targets that may first appear in a later row
 Paths = Callable[[Row], Iterable[Mapping[str, Any]]]
 
 
 class Shape(Protocol):
-    """A shape of row that is known."""
+    """A known row format."""
 
     name: str
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Does this row have the format?"""
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows; ``row`` is the first, and ``mapping`` what the user knows better. Raises Flaw."""
+        """The reader for such rows, from the first row and the user's mapping, which takes precedence. Raises Flaw."""
 
 
 @dataclass(frozen=True)
 class Flat:
-    """A shape that is known by its fields alone.
+    """A format that is recognised by its fields alone.
 
     Args:
-        name: what it is called.
+        name: its name.
         needs: fields that all of its rows have.
-        known: what its fields say, in order of preference where there are several.
-        from_file: whether the file's name says which problem it is.
+        known: the fields of each target, in order of preference.
+        from_file: whether the file's name identifies the problem.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Flat:
 
 
 def known(row: Row, fields_of: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Of each thing the first field that the row has; a field "" says that the thing is not read."""
+    """The first field of each target that the row has; the field "" means that the target is not read."""
     found = {}
     for target, names in fields_of.items():
         there = next((name for name in names if not name or has(row, name)), None)
@@ -72,7 +72,7 @@ def known(row: Row, fields_of: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def has(row: Row, name: str) -> bool:
-    """Is there something at a field, or at a field of a field?"""
+    """Does the row have a non-null value at a field or a dotted path?"""
     try:
         return lookup(row, name) is not None
     except Flaw:
@@ -80,7 +80,7 @@ def has(row: Row, name: str) -> bool:
 
 
 def names_problem(row: Row) -> bool:
-    """Does a field say which problem the row belongs to?"""
+    """Does a field identify the row's problem?"""
     return bool({"id", "problem"} & find(row, {}, tuple(PROBLEM)).keys())
 
 
@@ -90,12 +90,12 @@ class FieldReader:
 
     Args:
         row: the first row.
-        given: what the user says of fields.
-        shape: what the shape says of them.
-        paths_of: the paths of a row, as values by what they say, where they lie deeper than its fields.
-        names: fields of those values, for messages.
-        beside: what is looked for in fields of the row beside such paths.
-        from_file: whether the file's name says which problem it is.
+        given: the user's mapping.
+        shape: the mapping of the row format.
+        paths_of: for nested paths, a function from a row to the values of each path, by target.
+        names: field names of those values, for messages.
+        beside: targets to find in the row's own fields when its paths are nested.
+        from_file: whether the file's name identifies the problem.
     """
 
     row: Row
@@ -107,7 +107,7 @@ class FieldReader:
     from_file: bool = False
     statistics: Statistics = field(default_factory=Statistics)
     stems: dict[str, str] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)  # what was said by any row
+    read: set[str] = field(default_factory=set)  # targets that any row had
     columns: Sequence[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,26 +121,26 @@ class FieldReader:
 
     @property
     def mapping(self) -> dict[str, str]:
-        """What was read from which field."""
+        """The field that each target was read from."""
         named = {**self.names, **self.found, **({"id": "(the file's name)"} if self.stems else {})}
         return {target: named[target] for target in (*PROBLEM, *PATH) if target in self.read and target in named}
 
     def key(self, given: Given, source: str) -> Key:
-        """To which problem a row belongs. Raises Flaw where nothing says so."""
+        """The key of a row's problem. Raises Flaw if no field identifies it."""
         name, prompt = self._id(given.row, source), self._prompt(given)
         if name is None and prompt is None:
-            raise Flaw(f"nothing says which problem it belongs to: {self._asked_in(given.row)}; map one: problem=FIELD")
+            raise Flaw(f"no field identifies its problem: {self._asked_in(given.row)}; map one: problem=FIELD")
         return Key(name, digest(prompt))
 
     def _asked_in(self, row: Row) -> str:
-        """Why no field of a row says which problem it is of."""
+        """Why no field of a row identifies its problem."""
         named = next((name for name in PROBLEM["problem"] if name in row), None)
         return (
             "no id, problem, question or prompt" if named is None else f"{named} is {shown(row[named])}, not a question"
         )
 
     def part(self, given: Given, source: str) -> Part:
-        """What a row says. Raises Flaw where it cannot be read."""
+        """The content of a row. Raises Flaw if it cannot be read."""
         row = given.row
         if self.paths_of is None:
             add(row, self.found, {**self.shape, **self.given}, LATER)
@@ -165,14 +165,14 @@ class FieldReader:
 
     def _merged(self, deep: list[Mapping[str, Any]], beside: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         if beside and deep and len(beside) != len(deep):
-            raise Flaw(f"{len(beside)} entries stand beside {len(deep)} paths; each path needs one")
+            raise Flaw(f"has {len(beside)} entries for {len(deep)} paths; each path needs one")
         return [{**one, **(beside[i] if beside else {})} for i, one in enumerate(deep)]
 
     def _has(self, row: Row, target: str) -> bool:
         return target in self.given or self.found[target] in row or has(row, self.found[target])
 
     def _value(self, row: Row, target: str) -> Any:
-        """The value of a field; one that the user named must be there."""
+        """The value of a target's field; a field that the user mapped must exist."""
         name = self.found[target]
         if name in row:
             return row[name]
@@ -185,7 +185,7 @@ class FieldReader:
         stem = PurePath(source).name.split(".")[0]
         if self.stems.setdefault(stem, source) != source:
             raise Flaw(
-                f"its problem is named {stem} after the file, and so is that of {self.stems[stem]}; import one folder at a time"
+                f"its problem is named {stem} after the file, like that of {self.stems[stem]}; import one folder at a time"
             )
         return stem
 
@@ -204,10 +204,10 @@ class FieldReader:
 
 
 def _one_chat(turns: Any) -> Any:
-    """Of a list of chats the first, whose question is that of all."""
+    """The first of a list of chats, since all ask the same question; any other value itself."""
     return turns[0] if is_list(turns) and len(turns) and is_list(turns[0]) else turns
 
 
 def missing_gold(value: Any) -> bool:
-    """Is there no gold answer?"""
+    """Is this value no gold answer?"""
     return missing(value) or (is_list(value) and not len(value))

@@ -1,6 +1,6 @@
-"""What every shape of file is read into: problems with their paths, each with what its file says of it and nothing more.
+"""The common form of every file format: problems with their paths, each with the data in its file and nothing more.
 
-A field that a file does not have is None. No reader puts a number in its place: zeros once made plausible rows.
+A field that a file lacks is None. No reader fills in a number, since zeros would make plausible but false rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Probe:
-    """A forced answer: what the path would have answered after ``position`` generated tokens."""
+    """A forced answer: the path's answer when forced to conclude after ``position`` generated tokens."""
 
     position: int
     answer: str | None
@@ -25,20 +25,20 @@ class Probe:
 
 @dataclass(frozen=True, eq=False)
 class ImportedPath:
-    """One path as its file tells it.
+    """One path as recorded in its file.
 
     Args:
         text: generated text, without the prompt.
         tokens: generated token ids, ``[T]``.
-        length: generated tokens T, where it is known without their ids.
-        answer: the answer that the file's owner read from it; "" where she read none.
-        correct: her grade.
-        finish: "stop" where the model ended the path itself, "length" where a limit cut it.
-        statistics: arrays ``[T]`` by a name of ``harness.api.STATISTICS``, in nats.
-        pieces: the text of each token, ``[T]``, where the file has them.
+        length: number of generated tokens T, if known without the ids.
+        answer: the answer recorded in the file; "" if none was found in the text.
+        correct: the grade recorded in the file.
+        finish: "stop" if the model ended the path, "length" if a limit cut it.
+        statistics: arrays ``[T]`` by name in ``harness.api.STATISTICS``, in nats.
+        pieces: the text of each token, ``[T]``, if the file has it.
         probes: forced answers, by ascending position.
-        rewards: scores of reward models by name: one number for the path, or one for each step.
-        ends: characters of ``text`` after each token, ``[T]``, where the file has them.
+        rewards: scores by reward model: one number for the path, or one per step.
+        ends: end offset in ``text`` of each token, in characters, ``[T]``, if the file has it.
     """
 
     text: str | None = None
@@ -59,11 +59,11 @@ class ImportedProblem:
     """A problem and all of its paths, in the order of the file.
 
     Args:
-        id: the file's own name of it, or None where it has none.
-        prompt: what the model was asked, as text; of a chat, the user's turns.
-        golds: answers that count as right; none where the file states none.
+        id: the problem's id in the file, or None.
+        prompt: the text of the prompt; for a chat, the user's turns.
+        golds: answers that count as right; empty if the file has none.
         where: file and row for messages, such as ``samples.jsonl, line 7``.
-        prompt_tokens: tokens of the prompt as the model read it, where the file counts them.
+        prompt_tokens: number of prompt tokens as the model read it, if the file has it.
     """
 
     id: str | None
@@ -75,26 +75,26 @@ class ImportedProblem:
 
 
 class Readable(Protocol):
-    """The problems of some files, and what is known of the files when they were gone through."""
+    """The problems of some files, and facts on the files that are known after iterating."""
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What our own export says of its paths; {} of any other file."""
+        """Metadata of our own export; {} for any other file."""
 
     @property
     def shape(self) -> str:
-        """The name of the rows' shape."""
+        """The name of the row format."""
 
     @property
     def mapping(self) -> Mapping[str, str]:
-        """What was read from which field."""
+        """The field that each target was read from."""
 
     @property
     def sources(self) -> Sequence[Mapping[str, Any]]:
-        """Each file with its SHA-256 and its rows."""
+        """Each file with its SHA-256 and its number of rows."""
 
     @property
     def skipped(self) -> Sequence[str]:
-        """What was left out, a line for each row."""
+        """One line per skipped row."""
 
     def __iter__(self) -> Iterator[ImportedProblem]: ...

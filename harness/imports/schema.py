@@ -1,4 +1,4 @@
-"""The columns of imported and exported paths: one row per path, the same in a pool's folder and in a data set of it."""
+"""The columns of imported and exported paths: one row per path, identical in a pool's folder and in an exported data set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SCHEMA = pa.schema([(name, kind) for name, (kind, _) in MEANINGS.items()])
 
 @dataclass(frozen=True, eq=False)
 class StoredPath:
-    """A row: one path with its final answer and grade; what nobody recorded is None."""
+    """A row: one path with its final answer and grade; unrecorded values are None."""
 
     text: str | None
     tokens: np.ndarray | None
@@ -92,7 +92,7 @@ def table(
 
 
 def column_of_lists(arrays: Sequence[np.ndarray | None], kind: np.dtype[Any]) -> pa.Array:
-    """Arrays of any lengths as one column of lists, without a Python object for each number."""
+    """Pack arrays of any lengths into one list column, without a Python object per number; None becomes null."""
     lengths = [0 if a is None else len(a) for a in arrays]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     there = [np.asarray(a, kind) for a in arrays if a is not None]
@@ -102,7 +102,7 @@ def column_of_lists(arrays: Sequence[np.ndarray | None], kind: np.dtype[Any]) ->
 
 
 def lists(column: pa.ChunkedArray, kind: np.dtype[Any]) -> list[np.ndarray | None]:
-    """The arrays of such a column, over one block of bytes that nobody can write to."""
+    """Unpack such a column into arrays, read-only views of one buffer."""
     joined = column.combine_chunks()
     joined = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
     offsets = joined.offsets.to_numpy()
@@ -118,7 +118,7 @@ def lists(column: pa.ChunkedArray, kind: np.dtype[Any]) -> list[np.ndarray | Non
 
 
 def content_digest(rows: pa.Table) -> str:
-    """SHA-256 of what the rows say, however a file holds them."""
+    """SHA-256 of the rows' content, independent of the file format."""
     digest = hashlib.sha256()
     for name in SCHEMA.names:
         kind = SCHEMA.field(name).type
@@ -135,7 +135,7 @@ def content_digest(rows: pa.Table) -> str:
 
 
 def flaw_of(rows: pa.Table) -> str:
-    """What makes these rows no paths of one problem, "" where they are."""
+    """The reason why these rows are not the paths of one problem; "" if they are."""
     for name in ("problem", "index", "length", "correct"):
         if rows[name].null_count:
             return f"{name} of a path is missing"
@@ -147,12 +147,12 @@ def flaw_of(rows: pa.Table) -> str:
         if length < 0 or finish not in ENDINGS:
             return f"path {i} has {length} tokens and ended by {finish!r}"
     if pc.any(pc.and_(rows["correct"], rows["answer"].is_null())).as_py():
-        return "a path is right and has no answer"
+        return "a path is graded right but has no answer"
     return _flaw_of_tokens(rows)
 
 
 def _flaw_of_tokens(rows: pa.Table) -> str:
-    """Which list of numbers of which path is not one per token."""
+    """The first list that does not have one number per token, as a message; "" if all do."""
     lengths = rows["length"].to_numpy()
     for name in (*STATISTICS, "tokens", "ends"):
         counts = pc.list_value_length(rows[name]).to_pylist()

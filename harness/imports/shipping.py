@@ -1,7 +1,7 @@
-"""A pool that ships: one small Parquet file, a card, and the scores of the methods that were recorded on it.
+"""A shipped pool: one small Parquet file, a card, and the scores that methods recorded on it.
 
-Whoever has the folder benches it without the model, ``--pool FOLDER``: what reads texts, token ids or the token statistics
-that are there is scored again, and what reads the model's states stands with the scores that are stored.
+The folder is benched without the model, by ``--pool FOLDER``. Methods that read texts, token ids or the included token
+statistics are scored afresh; methods that read the model's states use the stored scores.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from harness.store.keys import digest
 from harness.store.names import is_file_name
 from harness.text import shown, unknown
 
-MOST = 8_000_000  # bytes of the file of paths
+MOST = 8_000_000  # largest file of paths, in bytes
 RECORDS = "records"
 README = "README.md"
 MARK = "<!-- written by pathprune export-pool --ship -->"
-PATIENT = "it holds something else; give an empty folder, or one that was shipped before"
+PATIENT = "it contains something else; give an empty folder, or one that was shipped before"
 
 
 @dataclass(frozen=True)
 class About:
-    """What the card says besides what is counted. ``licence``: of the weights; ``sampled``: task, engine and seed; ``recorded``:
-    header of the pool's record, with device and versions."""
+    """Facts for the card that are not counted from the paths. ``licence``: of the weights; ``sampled``: task, engine and seed;
+    ``recorded``: header of the pool's record, with device and versions."""
 
     licence: str = ""
     sampled: Mapping[str, Any] | None = None
@@ -50,14 +50,14 @@ class About:
 
 @dataclass(frozen=True)
 class Scores:
-    """Records that ship: the folder that holds them, and the headers of those that are taken."""
+    """Records to ship: their folder, and the headers of the selected ones."""
 
     folder: FilePath
     headers: Sequence[Mapping[str, Any]]
 
     @property
     def prefixes(self) -> list[int]:
-        """Lengths at which paths were scored, ascending."""
+        """Prefix lengths at which paths were scored, ascending."""
         told = {h["spec"]["prefix"] for h in self.headers if "at" not in h["spec"]}
         return sorted(told - {0})
 
@@ -70,7 +70,7 @@ def ship_bank(
     statistics: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> Pool:
-    """The banked paths of a run, as a pool that ships, in the folder ``out``; see ``ship``."""
+    """Ship the banked paths of a run as a pool in the folder ``out``; see ``ship``."""
     name = _name_of(out)
     with tempfile.TemporaryDirectory(prefix="pathprune-") as folder:
         exporting.export_bank(run, FilePath(folder, "data"), progress)
@@ -82,15 +82,21 @@ def ship_bank(
 def ship(
     pool: Pool, out: FilePath, scores: Scores | None, about: About, statistics: Sequence[str] | None = None
 ) -> Pool:
-    """Write a pool as one that ships, in place of what was shipped to ``out`` before.
+    """Write a pool as a shipped pool, replacing one that was shipped to ``out`` before.
 
     Args:
-        scores: what was recorded on these very paths, if anything.
-        statistics: token statistics that ship; by default those that fit into ``MOST`` bytes, in the order of
-            ``harness.api.STATISTICS``. What reads one that does not ship stands with its stored scores alone.
+        pool: the pool to ship.
+        out: the folder to write.
+        scores: records made on exactly these paths; None: ship no scores.
+        about: facts for the card.
+        statistics: token statistics to include; by default those that fit into ``MOST`` bytes, in the order of
+            ``harness.api.STATISTICS``. Methods that read an excluded statistic use their stored scores.
+
+    Returns:
+        The shipped pool.
 
     Raises:
-        PathpruneError: a file of more than ``MOST`` bytes, records of other paths, or a folder that holds something else.
+        PathpruneError: more than ``MOST`` bytes, records of other paths, or a folder with other content.
     """
     name = _name_of(out)
     if out.exists() and any(out.iterdir()) and not is_shipped(out):
@@ -120,12 +126,12 @@ def is_shipped(folder: FilePath) -> bool:
 def _name_of(out: FilePath) -> str:
     name = out.resolve().name
     if not is_file_name(name) or name.startswith("."):
-        raise PathpruneError(f"a pool is called as its folder is, which is one word, not {shown(name)}")
+        raise PathpruneError(f"a pool is named after its folder, which has to be one word, not {shown(name)}")
     return name
 
 
 def _write_paths(pool: Pool, draft: FilePath, statistics: Sequence[str] | None) -> tuple[str, ...]:
-    """Write the file of paths; returns the statistics that are in it."""
+    """Write the file of paths; return the statistics that it includes."""
     every = [pool.rows(name) for name in pool.entries]
     whole = all(pool.has(signal) for signal in ("text", "tokens"))
     pieces = packing.pieces_of(every) if whole else {}
@@ -139,14 +145,14 @@ def _write_paths(pool: Pool, draft: FilePath, statistics: Sequence[str] | None) 
         told = ", ".join(f"{column} {count / 1e6:.1f}" for column, count in sorted(sizes.items(), key=lambda c: -c[1]))
         shutil.rmtree(draft)
         raise PathpruneError(
-            f"the paths of {pool.name} take {size / 1e6:.1f} MB, and a pool that ships has at most {MOST / 1e6:g}; ship fewer "
+            f"the paths of {pool.name} take {size / 1e6:.1f} MB, and a shipped pool may take {MOST / 1e6:g}; ship fewer "
             f"statistics, paths or problems (MB by column: {told})"
         )
     return wanted
 
 
 def _fitting(statistics: Sequence[str], sizes: Mapping[str, int], total: int) -> tuple[str, ...]:
-    """Statistics that fit, each as soon as there is space for it."""
+    """Statistics that fit, chosen greedily in the given order."""
     room = MOST - (total - sum(sizes.get(s, 0) for s in statistics))
     kept = []
     for name in statistics:
@@ -159,7 +165,7 @@ def _fitting(statistics: Sequence[str], sizes: Mapping[str, int], total: int) ->
 def _write_about(
     pool: Pool, draft: FilePath, name: str, kept: Sequence[str], scores: Scores | None, about: About
 ) -> None:
-    """Problems, disagreements, ``pool.json`` and the card for people."""
+    """Write the problems, the disagreements, ``pool.json`` and the README card."""
     entries = [_restated(pool, draft, number, entry, kept) for number, entry in enumerate(pool.entries.values())]
     source = {"file": packing.PACKED, "sha256": _sha256(draft / packing.PACKED), "rows": pool.about["paths"]}
     told = {
@@ -186,7 +192,7 @@ def _write_about(
 
 
 def _restated(pool: Pool, draft: FilePath, number: int, entry: Entry, kept: Sequence[str]) -> dict[str, Any]:
-    """The line of a problem, once its rows come back as they were."""
+    """The line of a problem, after checking that its rows read back unchanged."""
     name, prompt = entry.problem.id, entry.problem.prompt
     wanted = packing.without(pool.rows(name), kept)
     about = {
@@ -213,10 +219,10 @@ def _sha256(file: FilePath) -> str:
 
 
 def other_paths(pool: Pool, folder: FilePath) -> Iterator[str]:
-    """Where a pool's record in a folder is of other paths than those of the pool, a line for each problem."""
+    """Yield a line per problem on which a recorded pool in a folder differs from this pool."""
     for name, row in records.pool_of(folder).lines.items():
         if name not in pool.entries:
-            yield f"it has problem {name}, and pool {pool.name} has not"
+            yield f"it has problem {name}, which pool {pool.name} lacks"
             continue
         rows, entry = pool.rows(name), pool.entries[name]
         there = {
@@ -234,7 +240,7 @@ def other_paths(pool: Pool, folder: FilePath) -> Iterator[str]:
 
 
 def card(told: Mapping[str, Any], scores: Scores | None, about: About) -> str:
-    """The card for people: whose paths they are, how they were sampled, what is in the folder, and how to bench it."""
+    """The README card: origin and sampling of the paths, contents of the folder, and how to bench it."""
     name, signals = told["name"], told["signals"]
     there = [s for s in STATISTICS if signals.get(s)]
     lines = [
@@ -256,7 +262,7 @@ def card(told: Mapping[str, Any], scores: Scores | None, about: About) -> str:
 
 
 def _origin(about: About) -> list[str]:
-    """Model, licence, sampling, device and versions, as far as they are known."""
+    """Card lines on model, licence, sampling, device and versions, as far as known."""
     sampled, recorded = about.sampled or {}, about.recorded or {}
     engine, provenance = sampled.get("engine", {}), recorded.get("provenance", {})
     rows = {

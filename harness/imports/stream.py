@@ -1,4 +1,4 @@
-"""The rows of all files as one sequence that can be gone through again, and what to do with a row that is wrong."""
+"""The rows of all files as one re-iterable sequence, and the handling of invalid rows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from harness.text import shorten, shown
 
 
 class _Telling(Reached):
-    """Tells a watch how much of all files was gone through."""
+    """Reports the bytes read over all files to a watch."""
 
     def __init__(self, watch: Watch, before: int, total: int) -> None:
         super().__init__(before)
         self.watch, self.total = watch, total
 
     def add(self, count: int) -> None:
-        """Go on by so many."""
+        """Advance by ``count`` bytes."""
         super().add(count)
         self.watch.at(self.bytes, self.total)
 
 
 class Rows:
-    """Rows in the order of files and lines, without those that were refused.
+    """Rows in the order of files and lines, without refused ones.
 
     Args:
         sources: the files.
-        skip_bad: whether a wrong row is left out and noted, or is an error.
-        is_row: whether an object that holds a list of objects is a row all the same.
-        watch: is told how much of the files was gone through.
+        skip_bad: skip and note an invalid row instead of raising.
+        is_row: whether an object that contains a list of objects is itself a row.
+        watch: receives the reading progress.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Rows:
         return self.only(None)
 
     def only(self, columns: Sequence[str] | None) -> Iterator[Given]:
-        """The rows with at least these fields; of a file that is read by columns, with these alone."""
+        """The rows with at least these fields; files that are read by column yield only these."""
         self.bytes_read = before = 0
         for source in self.sources:
             self.source, count, reached = source, 0, Reached()
@@ -60,7 +60,7 @@ class Rows:
                 if self._is_whole(given):
                     yield given
             if not count:
-                raise PathpruneError(f"{source.name} holds no rows; leave it out")
+                raise PathpruneError(f"{source.name} has no rows; leave it out")
             self.counts[source.name] = count
             before += source.size
             self._at(before)
@@ -70,7 +70,7 @@ class Rows:
         self.watch.at(self.bytes_read, self.bytes)
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of the files, which takes a pass over their bytes."""
+        """SHA-256 of each file; hashing takes a pass over their bytes."""
         hashes, before = {}, 0
         self.watch.say("hashing the files")
         for source in self.sources:
@@ -91,14 +91,14 @@ class Rows:
         return True
 
     def refuse(self, where: str, flaw: PathpruneError) -> None:
-        """Leave a row out and note why.
+        """Skip a row and note the reason.
 
         Raises:
-            PathpruneError: wrong rows are errors here.
+            PathpruneError: invalid rows are not to be skipped.
         """
         reason = str(flaw) if str(flaw).startswith(where) else f"{where}: {flaw}"
         if not self.skip_bad:
             raise PathpruneError(
-                f"{shorten(reason, 700)}; mend it, or {advice.option(skip_bad=True)} goes on without it"
+                f"{shorten(reason, 700)}; fix it, or skip it with {advice.option(skip_bad=True)}"
             ) from flaw
         self.refused[where] = shorten(reason)

@@ -1,4 +1,4 @@
-"""The problems of an imported pool, with the grades that were stored with its paths."""
+"""The problems of an imported pool, with the grades stored with its paths."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from harness.api import Path, PathpruneError, Problem, Sampling, Task, TaskDefau
 from harness.imports.graders import grader_of
 from harness.imports.tokens import is_whole
 
-SHARE = 0.2  # of the mean length: the prefix of a pool whose owner names none
+SHARE = 0.2  # default prefix of a pool, as a fraction of the mean length
 
 
 class ImportedTask(Task):
-    """See ``harness.api.Task``. Answers and grades of whole paths are those of the pool; texts of prefixes are read by its grader.
+    """See ``harness.api.Task``. Whole paths keep their stored answers and grades; the pool's grader reads prefixes.
 
     Args:
         view: a pool in a unit of length (``harness.imports.pool.View``).
-        least: problems that have fewer paths are left out.
+        least: problems with fewer paths are left out.
     """
 
     def __init__(self, view: Any, least: int = 1) -> None:
@@ -30,7 +30,7 @@ class ImportedTask(Task):
         self._problems = [e.problem for e in entries if e.paths >= least]
         if not self._problems:
             raise PathpruneError(
-                f"pool {pool.name} has at most {max(e.paths for e in entries)} paths of a problem, and n = {least} were asked for"
+                f"pool {pool.name} has at most {max(e.paths for e in entries)} paths per problem, fewer than n = {least}"
             )
         longest = max(2, view.longest)
         cut = min(longest - 1, max(1, round(SHARE * view.mean)))
@@ -42,13 +42,13 @@ class ImportedTask(Task):
         )  # fmt: skip
 
     def with_paths(self, least: int) -> ImportedTask:
-        """The same task on the problems that have so many paths."""
+        """The same task, restricted to problems with at least ``least`` paths."""
         return ImportedTask(self.view, least)
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         if split != "test":
             raise PathpruneError(
-                f"pool {self.name} has no {split} problems: all of its paths are of one split; train on one pool and bench another"
+                f"pool {self.name} has no {split} problems: a pool is a single split; train on one pool and bench another"
             )
         return self._problems[start : len(self._problems) if n is None else start + n]
 
@@ -63,7 +63,7 @@ class ImportedTask(Task):
         return self.grader.ended(text)
 
     def recorded(self, path: Path) -> tuple[str | None, bool] | None:
-        if not is_whole(path.tokens):  # a prefix, or what a model drew: neither has the stored path's answer
+        if not is_whole(path.tokens):  # a prefix or a fresh continuation: the stored answer does not apply
             return None
         answers = self._judged(path.problem.id)
         return answers[path.index] if path.index < len(answers) else None

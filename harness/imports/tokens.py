@@ -1,7 +1,7 @@
-"""The tokens of a stored path: ids where somebody recorded them, and otherwise their number and where each ends in the text.
+"""The tokens of a stored path: recorded ids if there are any, else only their number and where each ends in the text.
 
-``Tokens`` is what ``Path.tokens`` holds for imported paths. A slice of it still knows the text that it stands for, so
-``Path.cut`` cuts text without a tokenizer. Whoever wants ids that nobody recorded gets an error, never a number.
+``Path.tokens`` of an imported path is a ``Tokens``. A slice of it still knows its text, so ``Path.cut`` needs no tokenizer.
+Reading ids that were never recorded raises an error.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from harness.api import UnavailableError
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """One finished path: ``length`` tokens, their ``ids``, and where in ``text`` each of them ends.
+    """One finished path: ``length`` tokens, their ``ids``, and the offset in ``text`` at which each ends.
 
-    ``rate``: characters per token, used where ``ends`` is None: the same for all paths of a pool, so that a prefix does
-    not tell how long its path will be.
+    ``rate``: characters per token, used if ``ends`` is None. It is the same for all paths of a pool, because a rate per path
+    would leak the path's final length into its prefix.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Document:
     rate: float | None = None
 
     def end(self, count: int) -> int:
-        """Characters of the first ``count`` tokens."""
+        """Number of characters of the first ``count`` tokens."""
         text = self.text or ""
         if count <= 0:
             return 0
@@ -54,20 +54,20 @@ class Tokens(Sequence[int]):
 
     @property
     def text(self) -> str:
-        """The text that these tokens stand for."""
+        """The text of these tokens."""
         document = self.document
         return (document.text or "")[document.end(self.start) : document.end(self.stop)]
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids, int32.
+        """Token ids, int32.
 
         Raises:
-            UnavailableError: nobody recorded them.
+            UnavailableError: no ids were recorded.
         """
         if self.document.ids is None:
             raise UnavailableError(
-                f"path {self.document.name} stands without token ids, which this reads; import a file that has them, and cut at recorded tokens"
+                f"path {self.document.name} has no token ids, which this method reads; import a file with token ids, and cut at recorded tokens"
             )
         return self.document.ids[self.start : self.stop]
 
@@ -76,7 +76,7 @@ class Tokens(Sequence[int]):
         """Lower-cased words of the text.
 
         Raises:
-            UnavailableError: nobody recorded a text.
+            UnavailableError: no text was recorded.
         """
         if self.document.text is None:
             raise UnavailableError(f"path {self.document.name} has neither token ids nor a text; import one of them")
@@ -127,12 +127,12 @@ class Tokens(Sequence[int]):
 
 
 def is_whole(tokens: Sequence[int]) -> bool:
-    """Are these all tokens of a stored path?"""
+    """Are these the tokens of a whole stored path?"""
     return isinstance(tokens, Tokens) and (tokens.start, tokens.stop) == (0, tokens.document.length)
 
 
 def content(tokens: Sequence[int]) -> str:
-    """SHA-256 of tokens, or where nobody recorded ids of their text and number."""
+    """SHA-256 of the token ids, or of text and length if no ids were recorded."""
     if isinstance(tokens, Tokens) and tokens.document.ids is None:
         said = f"{len(tokens)} {tokens.document.text}".encode(errors="surrogatepass")
         return hashlib.sha256(said).hexdigest()

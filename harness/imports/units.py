@@ -1,4 +1,4 @@
-"""Prefix lengths of imported paths: in the pool's own tokens, in words, in tokens of a named tokenizer, or as a share."""
+"""Prefix lengths of imported paths: in recorded tokens, in words, in tokens of a named tokenizer, or as a fraction."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.text import shown
 COUNTED = re.compile(r"(\d{1,9}) ?(?:(words?)|tokens?:(.+))")
 WHOLE = re.compile(r"\d{1,9}")
 PORTION = re.compile(r"(\d{1,3}(?:\.\d*)?)%|(0?\.\d+)")
-FORMS = "a number of tokens as recorded (22), a share of the mean length (0.2 or 20%), words (30words), or tokens of a tokenizer (22tokens:FOLDER)"
+FORMS = "a number of recorded tokens (22), a fraction of the mean length (0.2 or 20%), words (30words), or tokens of a tokenizer (22tokens:FOLDER)"
 
 
 def view_of(pool: Pool, prefix: Any) -> tuple[View, int | None]:
-    """The pool in the unit that a prefix length is given in, and the length in it; None for the task's default.
+    """(the pool in the unit of a prefix length, the length in that unit); length None for the task's default.
 
     Raises:
-        PathpruneError: what is no prefix length, and a unit that the pool does not have.
+        PathpruneError: an invalid prefix length, or a unit that the pool does not have.
     """
     if prefix is None:
         return native(pool), None
@@ -34,7 +34,7 @@ def view_of(pool: Pool, prefix: Any) -> tuple[View, int | None]:
     if portion := PORTION.fullmatch(text):
         share = float(portion[1]) / 100 if portion[1] else float(portion[2])
         if not 0 < share < 1:
-            raise PathpruneError(f"a share of the mean length is above 0 and below 1, not {share:g}")
+            raise PathpruneError(f"a fraction of the mean length has to be between 0 and 1, not {share:g}")
         view = native(pool)
         return view, max(1, round(share * view.mean))
     raise PathpruneError(f"a prefix is {FORMS}, not {shown(text)}")

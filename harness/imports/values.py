@@ -1,4 +1,4 @@
-"""Values of fields: a text, a whole number, a grade, an ending, numbers of tokens; what is none of them is named."""
+"""Parsers for field values: text, integer, grade, finish reason, numbers per token. Errors name the field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST = 2**31 - 1
 
 
 class Flaw(PathpruneError):  # noqa: N818
-    """What is wrong with one row, without its place, which whoever reads the rows knows."""
+    """An error in one row; the caller, which reads the rows, adds the location."""
 
 
 def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
@@ -32,7 +32,7 @@ def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def as_list(value: Any, name: str) -> list[Any]:
-    """A list, or one that a cell of a CSV or a text column holds as JSON."""
+    """A list, possibly encoded as JSON in a CSV cell or a text column."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = decoded(value, name)
     if not is_list(value):
@@ -41,7 +41,7 @@ def as_list(value: Any, name: str) -> list[Any]:
 
 
 def as_object(value: Any, name: str) -> Mapping[str, Any]:
-    """An object, empty where there is none."""
+    """An object, possibly encoded as JSON; empty for null."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -50,16 +50,16 @@ def as_object(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def text(value: Any, name: str) -> str:
-    """A text as it stands; NUL and half a surrogate pair are in no text that a model wrote."""
+    """A text, unchanged. NUL and lone surrogates are refused, since no model writes them."""
     if not isinstance(value, str):
         raise Flaw(f"{name} is {shown(value)}, not a text")
     if "\x00" in value or not is_utf8(value):
-        raise Flaw(f"{name} holds half a character or NUL, which no text does")
+        raise Flaw(f"{name} contains NUL or a lone surrogate")
     return value
 
 
 def word(value: Any, name: str) -> str | None:
-    """A short text such as an id or an answer; numbers are written out, and null is None."""
+    """A short text such as an id or an answer; numbers become text, and null becomes None."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -69,7 +69,7 @@ def word(value: Any, name: str) -> str | None:
 
 
 def whole(value: Any, name: str) -> int | None:
-    """A count of tokens, from 0 to what 32 bits hold; None where there is none."""
+    """A number of tokens, from 0 to the largest 32-bit integer; None for null."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
@@ -82,7 +82,7 @@ def whole(value: Any, name: str) -> int | None:
 
 
 def grade(value: Any, name: str) -> bool | None:
-    """Right or wrong: a truth value, 0 or 1, or their words; None where it was not graded."""
+    """A grade: a boolean, 0 or 1, or the words for them; None if ungraded."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -93,7 +93,7 @@ def grade(value: Any, name: str) -> bool | None:
 
 
 def finish(value: Any, name: str) -> Literal["stop", "length"] | None:
-    """How a path ended, in the words of servers and libraries; None where it is not said."""
+    """The finish reason, from the terms of servers and libraries; None if not recorded."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     word = str(value).strip().lower()
@@ -102,12 +102,12 @@ def finish(value: Any, name: str) -> Literal["stop", "length"] | None:
     if word in CUT:
         return "length"
     raise Flaw(
-        f"{name} is {shown(value)}, which is neither a stop (stop, eos, ...) nor a cut (length, ...); leave it out: map finish="
+        f"{name} is {shown(value)}, neither a stop (stop, eos, ...) nor a length limit (length, ...); skip the field: map finish="
     )
 
 
 def reward(value: Any, name: str) -> float | Sequence[float] | None:
-    """A score of a reward model, or one for each step; a list of one is that number, and an empty one none."""
+    """A reward-model score, or one per step; a one-element list becomes its number, and an empty list None."""
     if value is None or value == "" or (is_list(value) and not len(value)):
         return None
     numbers = per_token(value if is_list(value) else [value], name, "score")
@@ -115,10 +115,10 @@ def reward(value: Any, name: str) -> float | Sequence[float] | None:
 
 
 def token_ids(value: Any, name: str) -> tuple[int, ...]:
-    """Token ids: whole numbers of 0 or more."""
+    """Token ids: integers, 0 or more."""
     try:
         array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
-    except ValueError as error:  # lists of unlike lengths in it
+    except ValueError as error:  # ragged nested lists
         raise Flaw(f"{name} is {shown(value)}, not a list of token ids") from error
     if array.size == 0:
         return ()
@@ -128,7 +128,7 @@ def token_ids(value: Any, name: str) -> tuple[int, ...]:
 
 
 def per_token(value: Any, name: str, each: str = "token") -> np.ndarray:
-    """One finite number per token, or whatever ``each`` is, float64."""
+    """One finite number per token, or per other unit named by ``each``, float64 ``[T]``."""
     try:
         array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
         if array.ndim != 1 or array.dtype.kind not in "fiuO":
@@ -138,5 +138,5 @@ def per_token(value: Any, name: str, each: str = "token") -> np.ndarray:
         raise Flaw(f"{name} is {shown(value)}, not one number per {each}") from error
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise Flaw(f"{name} is {array[first]:g} at {each} {first + 1}, which is no number that anything can be made of")
+        raise Flaw(f"{name} is {array[first]:g} at {each} {first + 1}, not a finite number")
     return array

@@ -1,4 +1,4 @@
-"""What an import was asked for."""
+"""The options of an import."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Grades = Literal["given", "ours", "both"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an import was asked for; ``key`` tells whether an interrupted one goes on.
+    """The options of an import. An interrupted import continues if its ``key`` is the same.
 
     Args:
-        grades: "given" takes the file's grades, "ours" reads and judges the texts, "both" takes the file's and counts where
-            ours differ. None: "both" where every path has a grade in the file, else "ours".
-        tokenizer: counts and cuts texts whose tokens nobody recorded, or decodes ids.
-        parameters: of the model that sampled, active ones, for FLOPs.
-        golds: a file of problems with their right answers, for paths whose files state none.
+        grades: "given" takes the file's grades; "ours" grades the texts; "both" takes the file's and counts where ours
+            differ. None: "both" if every path has a grade in the file, else "ours".
+        tokenizer: counts and cuts texts without recorded tokens, or decodes ids.
+        parameters: active parameters of the model that sampled, for FLOPs.
+        golds: a file of problems with gold answers, for paths whose files have none.
     """
 
     files: tuple[str, ...]
@@ -42,11 +42,11 @@ class Wanted:
         if self.parameters is not None and not (
             isinstance(self.parameters, int | float) and 1 <= self.parameters <= 1e15
         ):
-            raise PathpruneError(f"parameters is a number from 1 to 1e15, not {shown(self.parameters)}")
+            raise PathpruneError(f"parameters has to be a number from 1 to 1e15, not {shown(self.parameters)}")
 
     @property
     def key(self) -> str:
-        """Changes with the options, and whenever one of the files does."""
+        """Digest of the options and the files."""
         stated = {k: v for k, v in vars(self).items() if k not in ("files", "golds")}
         beside = {} if self.golds is None else {"golds": _state(self.golds)}
         return digest({"format": FORMAT, "files": [_state(f) for f in self.files], **stated, **beside})

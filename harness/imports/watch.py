@@ -1,4 +1,4 @@
-"""How far an import is, for whoever shows it."""
+"""Progress of an import, for display."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
 SILENT: Progress = lambda done, total, note: None  # noqa: E731
-EVERY = 0.1  # seconds between two tellings
+EVERY = 0.1  # seconds between two updates
 
 
 class Watch:
-    """Is told often, and tells ``progress`` seldom: bytes that were gone through of how many, and a note.
+    """Throttles updates to ``progress``: bytes read, total bytes, and a note.
 
-    ``done`` that goes back says that the files are gone through again.
+    ``done`` falls when another pass over the files begins.
     """
 
     def __init__(self, progress: Progress = SILENT, every: float = EVERY) -> None:
@@ -23,17 +23,17 @@ class Watch:
         self._told = float("-inf")
 
     def at(self, done: int, total: int) -> None:
-        """Say how far it is."""
+        """Report the bytes read so far."""
         self.done, self.total = done, total
         self._tell()
 
     def say(self, note: str) -> None:
-        """Say what there is by now."""
+        """Report a note."""
         self.note = note
         self._tell()
 
     def finish(self) -> None:
-        """Say that all was gone through."""
+        """Report completion."""
         self.done = self.total
         self.progress(self.done, self.total, self.note)
 

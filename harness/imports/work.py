@@ -1,4 +1,4 @@
-"""What is done to each problem of an import: its paths are held to what they say of themselves, graded and counted."""
+"""Processing of each imported problem: its paths are checked for consistency, graded and counted."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MOST_PATHS = 2**20
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to each problem: from what its file says to the rows that are stored."""
+    """Turns a problem as read from a file into the rows that are stored."""
 
     wanted: Wanted
-    about: Mapping[str, Any]  # what our own export says of its paths
+    about: Mapping[str, Any]  # metadata of our own export; {} for other files
     holder: Holder
     golds: Golds | None = None
 
     @classmethod
     def of(cls, wanted: Wanted, about: Mapping[str, Any]) -> Work:
-        """The work of an import, with its tokenizer and its file of right answers opened."""
+        """The processing for an import; opens its tokenizer and its file of gold answers."""
         golds = Golds.read(wanted.golds) if wanted.golds is not None else None
         holder = Holder()
         if wanted.tokenizer is not None:
@@ -40,10 +40,10 @@ class Work:
         return cls(wanted, about, holder, golds)
 
     def rows(self, problem: ImportedProblem, name: str) -> tuple[Any, dict[str, Any]]:
-        """The problem's rows, and what is known of it."""
+        """(the problem's rows, its entry for the pool)."""
         if not 1 <= len(problem.paths) <= MOST_PATHS:
             raise PathpruneError(
-                f"{problem.where}: the problem has {len(problem.paths)} paths, and needs 1 to {MOST_PATHS:,}"
+                f"{problem.where}: the problem has {len(problem.paths)} paths; allowed are 1 to {MOST_PATHS:,}"
             )
         problem = self.golds.joined(problem) if self.golds is not None else problem
         golds = tuple(g.strip() for g in problem.golds if g.strip())
@@ -71,7 +71,7 @@ class Work:
 
 
 def _sizes(paths: Sequence[StoredPath], counts: Mapping[str, int]) -> dict[str, Any]:
-    """How many paths of a problem there are, how many have each thing, and how long they are."""
+    """Counts for a problem: its paths, how many have each signal, and their lengths."""
     lengths, words = [p.length for p in paths], [len(word_ends(p.text or "")) for p in paths]
     return {
         "paths": len(paths), "counts": dict(counts), "length": sum(lengths), "longest": max(lengths),
@@ -95,6 +95,6 @@ def _count(counts: Counter[str], path: ImportedPath, stored: StoredPath) -> None
 
 
 def _duplicates(paths: Sequence[StoredPath]) -> int:
-    """Paths whose text stands before them already: of sampled ones there should be few."""
+    """Number of paths whose text repeats an earlier one; few are expected among sampled paths."""
     texts = [p.text for p in paths if p.text]
     return len(texts) - len(set(texts))

@@ -1,19 +1,20 @@
-"""Digests of code: a row that other code made is marked stale, one that differs in a comment is not.
+"""Digests of code: a row scored by different code is marked stale, but a changed comment leaves it current.
 
-``code_digest`` is over what code computes. Taken are the syntax trees of the module that defines a class and of the modules
-of the same package that it imports, however deep, without docstrings, comments, annotations and layout. Local variables
-of functions count by the order in which they are bound, not by name; parameters, attributes and what a module defines keep
-their names. Members that say how a row may be used and change no score (``USES``) do not count. Of imports it counts which object of which distribution a name stands for, where the name is used. So a digest
-survives a renamed local, a better docstring, other type hints, imports in another order and a helper that moves within its
-distribution; a changed constant, operator, call, default or helper changes it.
+``code_digest`` covers what code computes. It hashes the syntax trees of the module that defines a class and, recursively, of the
+modules of the same package that it imports, without docstrings, comments, annotations and layout. Local variables
+of functions are numbered in the order of binding; parameters, attributes and module-level names keep their names. Members that
+describe the use of a row and change no score (``USES``) are excluded. An import counts as the object and distribution that a
+name refers to, where the name is used. A digest therefore survives a renamed local, a better docstring, other type hints,
+reordered imports and a helper that moves within its distribution. A changed constant, operator, call, default or helper
+changes it.
 
-A class that is handed over as an object is digested as it is at that moment (``live_digest``): its compiled code and that of its
-bases, what they close over, its attributes, and what they use of their module and of modules beside it. Two classes of one
-source are told apart by it, and so is one class before and after a change; it holds for one minor version of Python. A class
-without a source file (a notebook's) has no other digest.
+A class that is passed as an object is digested in its current state (``live_digest``): its compiled code and that of its
+bases, their closures, its attributes, and what they use of their module and of neighbouring modules. The live digest
+distinguishes two classes with the same source, and one class before and after a change. It is stable within one minor version of
+Python. It is the only digest of a class without a source file, such as one in a notebook.
 
-Digests start with the version of their rules. Those of records from before ``a1`` have none: they were SHA-256 over the bytes
-of the same modules (``bytes_digest``), which a docstring changed.
+Digests start with the version of their rules. Records from before ``a1`` have no version: their digests are SHA-256 over the
+bytes of the same modules (``bytes_digest``), docstrings included.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from harness.text import reason
 SOURCE = "a1:"  # of syntax trees
 COMPILED = "c1:"  # of code objects
 LENGTH = 12
-LONG = 2000  # bits, below the least limit that Python may have for numbers in decimal
+LONG = 2000  # bits, below the lowest limit that Python allows for printing integers in decimal
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -68,7 +69,7 @@ def code_digest(item: Any) -> str:
 
 
 def live_digest(item: Any) -> str:
-    """Digest of a class as it is now, e.g. ``c1:0123456789ab``; with its package's sources where it comes from one."""
+    """Digest of a class in its current state, e.g. ``c1:0123456789ab``, including the sources of its package if it has one."""
     source = code_digest(item) if "." in item.__module__ and _files(item) else ""
     return COMPILED + _sha(
         f"{sys.version_info[:2]}", source, *sorted(set(_compiled(item, _home(item.__module__), set())))
@@ -77,7 +78,7 @@ def live_digest(item: Any) -> str:
 
 @cache
 def bytes_digest(item: Any) -> str:
-    """What ``code_digest`` was in records from before ``a1``; "" without a source file."""
+    """The digest of records from before ``a1``; "" without a source file."""
     files = _files(item)
     digest = hashlib.sha256()
     for name in sorted(files):
@@ -86,7 +87,7 @@ def bytes_digest(item: Any) -> str:
 
 
 def is_present(code: str, item: Any) -> bool:
-    """Was this digest, of whatever rules, taken of the code that a class has now?"""
+    """Does this digest, under whichever rules, match the current code of a class?"""
     return code == (code_digest(item) if ":" in code else bytes_digest(item))
 
 
@@ -95,8 +96,8 @@ def _sha(*texts: str) -> str:
 
 
 def _files(item: Any) -> dict[str, Path]:
-    """Sources by module: the defining one and those that it imports, of the same package or, for a module without one,
-    from the folder beside it; empty where there is none."""
+    """Source files by module: the defining module and those it imports, from the same package or, without a package, from
+    the same folder; empty without a source file."""
     try:
         file = inspect.getsourcefile(item)
     except (TypeError, OSError):  # a class of an interactive session
@@ -116,7 +117,7 @@ def _files(item: Any) -> dict[str, Path]:
 
 
 def _imported(module: str, files: Mapping[str, Path]) -> list[str]:
-    """Names of modules that a module's source may import, inside functions too."""
+    """Names of modules that a module may import, including inside functions."""
     file = files[module]
     if file.suffix != ".py":
         return []
@@ -139,7 +140,7 @@ def _imports(file: Path, changed: int, parent: str) -> list[str]:
 
 @cache
 def _origin(name: str) -> Path | None:
-    """The file of a module, found without importing anything; None for a name inside a module, or one that is not there."""
+    """The file of a module, found without importing it; None for a name inside a module, or an unknown one."""
     top, *inside = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -158,23 +159,21 @@ def _tree(file: Path, changed: int) -> ast.Module:
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise PathpruneError(
-            f"{file.name} is no Python that can be read ({reason(error)}), so no digest of it"
-        ) from error
+        raise PathpruneError(f"{file.name} is not valid Python ({reason(error)}), so it has no digest") from error
 
 
 @lru_cache(maxsize=512)
 def _normal(file: Path, changed: int, package: str) -> str:
-    """What a module computes, as text; of what is no Python source its bytes."""
+    """The normal form of a module as text; for other files, a text of their bytes."""
     if file.suffix != ".py":
         return hashlib.sha256(file.read_bytes()).hexdigest()
     return normal_form(_tree(file, changed), package)
 
 
 def normal_form(tree: ast.Module, package: str = ".") -> str:
-    """A module's syntax tree as text that is the same for code that computes the same, by the rules above.
+    """A module's syntax tree as text, equal for code that is equivalent by the rules above.
 
-    ``package``: the top-level one that the module belongs to."""
+    ``package``: the module's top-level package."""
     writer = _Writer()
     body = writer.body(tree.body)
     used = {f"{name}={target}" for name, target in _bound(tree, package) if name in writer.used}
@@ -182,7 +181,7 @@ def normal_form(tree: ast.Module, package: str = ".") -> str:
 
 
 def _bound(tree: ast.AST, package: str = ".") -> Iterator[tuple[str, str]]:
-    """Names that imports bind, and for what they stand: top-level package, "." for the own one, and object."""
+    """Names bound by imports, and their targets: top-level package ("." for its own), and object."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -194,15 +193,15 @@ def _bound(tree: ast.AST, package: str = ".") -> Iterator[tuple[str, str]]:
 
 
 class _Writer:
-    """Writes trees as text. ``scopes``: what local variables of the functions around are called, the innermost last."""
+    """Writes trees as text. ``scopes``: canonical names of local variables per enclosing function, the innermost last."""
 
     def __init__(self) -> None:
         self.scopes: list[dict[str, str]] = []
         self.count = 0
-        self.used: set[str] = set()  # names that are read and are no local variables
+        self.used: set[str] = set()  # names that are read and not local
 
     def body(self, statements: Sequence[ast.stmt], fields: bool = False) -> str:
-        """Statements but docstrings, imports and what only a type checker reads; ``fields``: those of a class."""
+        """Statements without docstrings, imports and type-checker code; ``fields``: in a class body."""
         kept = statements[1:] if statements and _is_text(statements[0]) else statements
         return f"[{','.join(self.node(s, fields) for s in kept if not self._idle(s, fields)) or 'Pass'}]"
 
@@ -249,7 +248,7 @@ class _Writer:
         return repr(name)
 
     def _open(self, names: Iterable[str]) -> None:
-        """A scope whose variables are numbered in this order."""
+        """Open a scope with its variables numbered in this order."""
         self.scopes.append({name: f"${number}" for number, name in enumerate(names, self.count)})
         self.count += len(self.scopes[-1])
 
@@ -271,7 +270,7 @@ class _Writer:
         return f"ClassDef({name},{','.join(around)},{body})"
 
     def _comprehension(self, node: Any) -> str:
-        """Its variables are its own; the first iterable is taken outside of it."""
+        """Write a comprehension, which has its own scope; the first iterable is evaluated outside of it."""
         sources = [self.node(node.generators[0].iter)]
         targets = [t for g in node.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)]
         self._open(dict.fromkeys(t.id for t in targets if isinstance(t.ctx, ast.Store)))
@@ -290,7 +289,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
-    """Local variables that a function binds itself, in the order of first binding; none where names may matter."""
+    """Local variables of a function in the order of first binding; empty if code may look them up by name."""
     body = [function.body] if isinstance(function, ast.Lambda) else function.body
     inside = [n for part in body for n in ast.walk(part)]
     if any(isinstance(n, ast.Name) and n.id in BY_NAME for n in inside):
@@ -301,10 +300,10 @@ def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> li
 
 
 def _binds(node: ast.AST) -> Iterator[str]:
-    """Names that a statement or an expression binds in its own scope, in the order of the source."""
+    """Names that a statement or an expression binds in its own scope, in source order."""
     if isinstance(node, NAMED):
         yield node.name
-    elif isinstance(node, COMPREHENSIONS):  # whose variables are its own, but not what := binds
+    elif isinstance(node, COMPREHENSIONS):  # its variables are local to it, but := binds outside
         yield from (n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
     elif isinstance(node, ast.Name):
         yield from [node.id] * isinstance(node.ctx, (ast.Store, ast.Del))
@@ -316,7 +315,7 @@ def _binds(node: ast.AST) -> Iterator[str]:
 
 
 def _home(module: str) -> Path | None:
-    """The folder of a user's own module; None for one of a session."""
+    """The folder of a user's module; None for an interactive session."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file).resolve().parent if file else None
 
@@ -326,7 +325,7 @@ def _installed(file: Path) -> bool:
 
 
 def _is_beside(module: str, item_module: str, home: Path | None) -> bool:
-    """Is a module the user's own: the one that defines a class, or one from the folder beside it?"""
+    """Is a module the user's: the one that defines a class, or one in the same folder?"""
     if module == item_module:
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -334,12 +333,12 @@ def _is_beside(module: str, item_module: str, home: Path | None) -> bool:
 
 
 def is_beside(item: type, module: str, home: Path) -> bool:
-    """Is a class defined in the user's own file, which is ``module``, or in a file beside it?"""
+    """Is a class defined in the user's file ``module``, or in a file next to it?"""
     return _is_beside(item.__module__, module, home)
 
 
 def _compiled(item: Any, home: Path | None, seen: set[Any]) -> Iterator[str]:
-    """Code objects and values of a class or function, and of what it uses of its module and of those beside it."""
+    """Code objects and values of a class or function, and of what it uses from its module and neighbouring ones."""
     if item in seen:
         return
     seen.add(item)
@@ -375,13 +374,13 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _code(code: CodeType, docstring: str | None = None) -> str:
-    """A code object without names of local variables, lines and docstring."""
+    """A code object as text, without local names, line numbers and docstring."""
     constants = ["" if docstring and c == docstring else _constant(c) for c in code.co_consts]
     return f"({code.co_code.hex()},{constants},{code.co_names})"
 
 
 def _constant(value: Any) -> str:
-    """A value's text, the same in every process; the type of what has none."""
+    """A value's text, identical in every process; the type's name if the value cannot be pickled."""
     match value:
         case CodeType():
             return _code(value)
@@ -395,22 +394,22 @@ def _constant(value: Any) -> str:
         return _plain_text(value)
     try:
         return stable_text(value)
-    except Exception:  # whatever values of others raise when they are pickled
+    except Exception:  # foreign values may raise anything when pickled
         return type(value).__name__
 
 
 def _plain_text(value: Any) -> str:
-    """``repr``, which refuses whole numbers of thousands of digits."""
+    """``repr``, but in hexadecimal for integers too long for it."""
     if isinstance(value, int) and value.bit_length() > LONG:
         return hex(value)
     return repr(value)
 
 
 def stable_text(value: Any) -> str:
-    """A value's text, the same for equal values in every process: what tells an object's state from another's.
+    """A value's text, identical for equal values in every process, to distinguish the states of objects.
 
     Raises:
-        Exception: a value that cannot be written down; most raise PicklingError, TypeError or AttributeError.
+        Exception: the value cannot be pickled; most raise PicklingError, TypeError or AttributeError.
     """
     match value:
         case set() | frozenset():

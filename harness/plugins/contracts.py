@@ -1,5 +1,5 @@
-"""Tasks and engines of others, held to what ``harness.api`` says: their members when they are opened, a task's judgements when
-they are used. What engines give of paths is checked in ``harness.plugins.sampled``."""
+"""Third-party tasks and engines, held to ``harness.api``: members are checked on opening, a task's judgements on use. Paths from
+engines are checked in ``harness.plugins.sampled``."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ from harness.plugins.declared import as_json, member
 from harness.plugins.guard import attribute, blamed, is_ours
 from harness.text import is_utf8, shown, unknown
 
-# What a plug-in has of its own, as harness.api says; the rest has defaults there.
+# Members that a plug-in has to define; harness.api has defaults for the others.
 ENGINE = ("spec", "provides", "flops", "launch", "resume", "decode", "prompt_length")
 SPEC = ("engine", "model", "fingerprint")
 ABSENT = object()
-MOST_FLOPS_EACH = 1e50  # of a token, so that costs stay below harness.api.MOST_FLOPS
-LONGEST_PROMPT = 2**31 - 1  # tokens, which records hold in 32 bits
+MOST_FLOPS_EACH = 1e50  # per token, to keep costs below harness.api.MOST_FLOPS
+LONGEST_PROMPT = 2**31 - 1  # tokens; records store 32 bits
 TASK = ("name", "version", "defaults", "problems", "answer", "correct")
 
 
 def complete(opened: Any, name: str) -> Any:
-    """An engine with all that ``harness.api.Engine`` asks for: what is optional there has its default if it was left out.
+    """Check an engine against ``harness.api.Engine``, and supply defaults for missing optional members.
+
+    Args:
+        opened: the engine.
+        name: its name, for messages.
 
     Raises:
-        PathpruneError: members, or keys of ``spec``, that every engine has of its own and this one lacks.
+        PathpruneError: a required member or key of ``spec`` is missing or invalid.
     """
-    if isinstance(opened, LazyEngine):  # whose members are there once its weights are
+    if isinstance(opened, LazyEngine):  # it has no members before its weights are loaded
         return opened
     _require(opened, name, "engine", ENGINE)
     spec = member(opened, "spec", None, name)
@@ -42,7 +46,7 @@ def complete(opened: Any, name: str) -> Any:
     try:
         as_json("spec", dict(spec), allow_nan=False)
     except PathpruneError as error:
-        raise PathpruneError(f"engine {name!r}: spec holds what JSON cannot ({error})") from error
+        raise PathpruneError(f"engine {name!r}: spec contains a value that JSON cannot store ({error})") from error
     guarded = opened if is_ours(opened) else GuardedEngine(opened, f"engine {name!r}", Engine)
     _check_engine(guarded, name)
     return guarded
@@ -68,7 +72,7 @@ def _check_engine(engine: Any, name: str) -> None:
 
 
 def complete_task(opened: Any, name: str) -> Any:
-    """A task with all that ``harness.api.Task`` asks for, likewise."""
+    """Check a task against ``harness.api.Task``, and supply defaults for missing optional members; see ``complete``."""
     _require(opened, name, "task", TASK)
     for label in ("name", "version"):
         value = member(opened, label, None, name)
@@ -101,7 +105,7 @@ def _check_defaults(defaults: TaskDefaults, name: str) -> None:
 def _require(opened: Any, name: str, noun: str, members: tuple[str, ...]) -> None:
     article = "an" if noun == "engine" else "a"
     if inspect.isclass(opened):
-        raise PathpruneError(f"{opened.__name__} is a class; give {article} {noun}: {opened.__name__}(...)")
+        raise PathpruneError(f"{opened.__name__} is a class; pass {article} {noun}: {opened.__name__}(...)")
     missing = [m for m in members if member(opened, m, ABSENT, name) is ABSENT]
     if missing:
         contract = f"harness.api.{noun.capitalize()}"
@@ -109,7 +113,7 @@ def _require(opened: Any, name: str, noun: str, members: tuple[str, ...]) -> Non
 
 
 class Guarded:
-    """An object of others: what it raises is one line that names it, and what it leaves out has the contract's default."""
+    """Wraps a third-party object: its exceptions become one line that names it, and missing members get the contract's default."""
 
     def __init__(self, inner: Any, name: str, contract: type) -> None:
         self._inner, self._name, self._contract = inner, name, contract
@@ -137,12 +141,12 @@ class Guarded:
 
     def _broken(self, name: str, given: Any, wanted: str) -> PathpruneError:
         return PathpruneError(
-            f"{self._name}: {name}() gives {shown(given)}, and has to give {wanted} (see harness.api.{self._contract.__name__})"
+            f"{self._name}: {name}() returned {shown(given)}, not {wanted} (see harness.api.{self._contract.__name__})"
         )
 
 
 class GuardedEngine(Guarded):
-    """An engine of others, whose plain answers are what records hold."""
+    """Wraps a third-party engine and checks the values that go into records."""
 
     def prompt_length(self, problem: Problem) -> int:
         given = self.__getattr__("prompt_length")(problem)
@@ -158,20 +162,20 @@ class GuardedEngine(Guarded):
 
 
 class GuardedTask(Guarded):
-    """A task of others, whose problems and judgements are what they are said to be."""
+    """Wraps a third-party task and checks its problems and judgements."""
 
     def __init__(self, inner: Any, name: str, contract: type) -> None:
         super().__init__(inner, name, contract)
         self._seen: dict[tuple[str, int | None, int], list[Problem]] = {}
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
-        """The problems that the task gives, and gives again: records name them by their ids."""
+        """The task's problems, which have to be the same at every call, since records name them by id."""
         asked = (split, n, start)
         first = self._seen.get(asked) or self._problems(*asked)
         again = self._problems(*asked)
         if first != again:
             raise PathpruneError(
-                f"{self._name}: problems() gives other problems at each call, and has to give the same (see harness.api.Task)"
+                f"{self._name}: problems() returned different problems at each call, not the same ones (see harness.api.Task)"
             )
         self._seen[asked] = first
         return again
@@ -187,9 +191,7 @@ class GuardedTask(Guarded):
                 if not isinstance(value, str):
                     raise self._broken("problems", problem, f"a {name} that is a string")
                 if name != "id" and not is_utf8(value):
-                    raise self._broken(
-                        "problems", problem, f"a {name} of whole characters (it holds half a surrogate pair)"
-                    )
+                    raise self._broken("problems", problem, f"a {name} without lone surrogates")
         return list(given)
 
     def answer(self, text: str) -> str | None:
@@ -197,8 +199,8 @@ class GuardedTask(Guarded):
         if given is not None and not isinstance(given, str):
             raise self._broken("answer", given, "a string or None")
         if given is not None and not is_utf8(given):
-            raise self._broken("answer", given, "a string of whole characters")
-        return given if given is None else str.__str__(given)  # of a subclass: whatever its own says
+            raise self._broken("answer", given, "a string without lone surrogates")
+        return given if given is None else str.__str__(given)  # bypasses the __str__ of a subclass
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
         return self._judged("correct", answer, problem)

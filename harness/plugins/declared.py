@@ -1,4 +1,4 @@
-"""A pruner that is ready to run, and what it declares of itself, checked once when it is loaded."""
+"""A pruner that is ready to run, with its declarations, which are checked once on loading."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RESERVED = frozenset(
     }
 )
 LABELS = ("monte-carlo", "single", "outcome")
-MOST_SETTINGS = 1000  # of a stopping rule's grid
+MOST_SETTINGS = 1000  # in a stopping rule's grid
 CLOSED_FORMS = ("all", "random")
 
 
@@ -72,7 +72,7 @@ class Traits:
     keeps_all: bool = Pruner.keeps_all
     closed_form: str = Pruner.closed_form
     on_request: str = Pruner.on_request
-    labels: str = ""  # the kind it is trained on; empty: it learns nothing
+    labels: str = ""  # the kind of labels it is trained on; empty: not trained
     sequential: bool = Streaming.sequential
     batch: int = Streaming.batch
     warmup: int | None = None  # of a decision rule of its own; None: it scores prefixes
@@ -81,12 +81,12 @@ class Traits:
 
     @property
     def decides(self) -> bool:
-        """Has it a decision rule of its own, so that no prefix length is its?"""
+        """Does it have its own decision rule, and hence no prefix length?"""
         return self.warmup is not None
 
     @property
     def order(self) -> dict[str, Any]:
-        """In which order a decision rule of its own generates, for a record: what latency follows from."""
+        """The generation order of its own decision rule, for a record; latency follows from it."""
         if not self.decides:
             return {}
         return {"warmup": self.warmup, "sequential": self.sequential, "batch": self.batch}
@@ -108,21 +108,21 @@ class Traits:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A pruner with what a record says of it."""
+    """A pruner with the facts that identify it in a record."""
 
     pruner: Any
     name: str  # canonical spec: name and sorted options
     options: dict[str, Any]
     source: str  # distribution and version, or the file's SHA-256
     code: str  # digest of the code that defines it: a row of older code is marked stale
-    checkpoint: str | None = None  # folder asked for with checkpoint=
-    spec: str = ""  # as it was asked for; empty for an object that has no name elsewhere
-    scorer: Plugin | None = None  # whom a decision rule of its own asks for scores
+    checkpoint: str | None = None  # folder requested with checkpoint=
+    spec: str = ""  # as requested; empty for an object without a registered name
+    scorer: Plugin | None = None  # the pruner whose scores its own decision rule uses
     traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():
-            raise PathpruneError(f"{self.name!r} cannot name a row: it holds characters that cannot be shown")
+            raise PathpruneError(f"{self.name!r} cannot name a row: it contains unprintable characters")
         traits = traits_of(self.pruner, self.name)
         if self.scorer is not None:
             theirs = self.scorer.traits
@@ -132,20 +132,20 @@ class Plugin:
 
     @property
     def scores_by(self) -> Any:
-        """The pruner that its rule asks for scores; None where it asks nobody."""
+        """The pruner whose scores its rule uses; None without one."""
         return None if self.scorer is None else self.scorer.pruner
 
     @property
     def adapter_folder(self) -> FilePath | None:
-        """Where the adapter lies that it reads prefixes with; None for a method that appends no tokens."""
+        """The folder of its adapter; None for a method that appends no tokens."""
         folder: FilePath | None = member(self.pruner, "folder", None, self.name)
         return folder
 
     def identity(self) -> dict[str, Any]:
-        """Names the external weights that it reads with.
+        """The names of the external weights that it uses.
 
         Raises:
-            PathpruneError: as ``identity_of``; another answer than the first one, which would be another record.
+            PathpruneError: as in ``identity_of``, or an answer that differs from the first one.
         """
         named = identity_of(self.pruner, self.name)
         first: dict[str, Any] = self.__dict__.setdefault("_identity", named)
@@ -154,10 +154,10 @@ class Plugin:
         return named
 
     def call(self, method: str, *given: Any) -> Any:
-        """What one of the pruner's methods returns, outside of scoring.
+        """Call one of the pruner's methods outside of scoring, and return its result.
 
         Raises:
-            PathpruneError: whatever code of others raises, in one line.
+            PathpruneError: any exception of third-party code, in one line.
         """
         if is_ours(self.pruner):
             return getattr(self.pruner, method)(*given)
@@ -166,25 +166,25 @@ class Plugin:
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Does it run on weights that were trained for it, rather than on a model that it names itself?"""
+        """Does it need trained weights, rather than a model that it names itself?"""
         return self.traits.learns and not self.options.get("model")
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a run runs: a scorer, a stopping rule, or a scorer with a stopping rule behind it (``stop+asc``)."""
+    """The method of a run: a scorer, a stopping rule, or a scorer combined with a stopping rule (``stop+asc``)."""
 
     scorer: Plugin | None
     rule: Plugin | None = None
 
     @classmethod
     def alone(cls, plugin: Plugin) -> Method:
-        """Of one pruner."""
+        """The method that consists of one pruner."""
         return cls(None, plugin) if plugin.traits.stops else cls(plugin)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
-        """The scorer and the rule, those that there are."""
+        """The scorer and the rule, without missing ones."""
         return tuple(p for p in (self.scorer, self.rule) if p is not None)
 
     @property
@@ -194,12 +194,12 @@ class Method:
 
     @property
     def code(self) -> str:
-        """Digests of the code that defines it."""
+        """Digests of its code."""
         return "+".join(p.code for p in self.plugins)
 
     @property
     def source(self) -> str:
-        """Where it comes from."""
+        """Distribution and version, or file hash, of its parts."""
         return " + ".join(dict.fromkeys(p.source for p in self.plugins))
 
     @property
@@ -209,15 +209,15 @@ class Method:
 
 
 def identity_of(pruner: Any, name: str) -> dict[str, Any]:
-    """What a pruner's ``identity()`` names; it may not stand for what the harness itself writes into a record.
+    """The result of a pruner's ``identity()``, which may not use keys that the harness writes into a record.
 
     Raises:
-        PathpruneError: what is no dictionary of JSON, or has a key of the harness' own.
+        PathpruneError: not a JSON dictionary, or one with a reserved key.
     """
     with blamed(f"{name!r}: identity()"):
         named: Any = contained(lambda: getattr(pruner, "identity", dict)())
     if not isinstance(named, dict) or not all(isinstance(key, str) for key in named):
-        raise PathpruneError(f"{name!r}: identity() returns {shown(named)}, and has to return a dictionary of names")
+        raise PathpruneError(f"{name!r}: identity() returned {shown(named)}, not a dictionary of names")
     if taken := RESERVED & named.keys():
         raise PathpruneError(
             f"{name!r}: identity() may not set {', '.join(sorted(taken))}, which the harness writes itself"
@@ -227,22 +227,22 @@ def identity_of(pruner: Any, name: str) -> dict[str, Any]:
 
 
 def as_json(what: str, value: Any, allow_nan: bool = True) -> Any:
-    """A value as JSON gives it back.
+    """A value after a round trip through JSON.
 
     Raises:
-        PathpruneError: ``what`` returns something that JSON cannot hold.
+        PathpruneError: JSON cannot store the value that ``what`` returned.
     """
     try:
         return json.loads(json.dumps(value, allow_nan=allow_nan))
     except (TypeError, ValueError, RecursionError) as error:
-        raise PathpruneError(f"{what} returns what JSON cannot hold ({reason(error)})") from error
+        raise PathpruneError(f"{what} returned a value that JSON cannot store ({reason(error)})") from error
 
 
 def member(plugin: Any, name: str, default: Any, owner: str) -> Any:
-    """A member that a plug-in, ``owner``, declares, or its default where it has none.
+    """The value of a declared member of plug-in ``owner``, or the default if it has none.
 
     Raises:
-        PathpruneError: what a property raised, in place of taking the member for missing.
+        PathpruneError: an exception in a property, which does not count as a missing member.
     """
     if is_ours(plugin):
         return attribute(plugin, name, default)
@@ -251,10 +251,10 @@ def member(plugin: Any, name: str, default: Any, owner: str) -> Any:
 
 
 def traits_of(pruner: Any, name: str) -> Traits:
-    """What a plug-in declares.
+    """Read and check the declarations of a plug-in.
 
     Raises:
-        PathpruneError: a member that is missing or is not what ``harness.api`` says, named with what it may be.
+        PathpruneError: a member that is missing or violates ``harness.api``; the message names the valid values.
     """
 
     def has(method: str) -> bool:
@@ -268,7 +268,7 @@ def traits_of(pruner: Any, name: str) -> Traits:
     if missing:
         raise PathpruneError(f"{name!r} is not a pruner: it has no {', '.join(missing)} (see harness.api.Pruner)")
     if not decides and not has("score"):
-        raise PathpruneError(f"{name!r} is not a pruner: its score is no method (see harness.api.Pruner)")
+        raise PathpruneError(f"{name!r} is not a pruner: its score is not a method (see harness.api.Pruner)")
     given: dict[str, Any] = {
         f.name: member(pruner, f.name, f.default, name)
         for f in fields(Traits)
@@ -284,7 +284,7 @@ def traits_of(pruner: Any, name: str) -> Traits:
 
 
 def _of_stopping(rule: Any, name: str) -> Traits:
-    """What a stopping rule declares; it reads answers, and decides by itself."""
+    """The declarations of a stopping rule, which reads answers and has its own decision rule."""
     quadrant = member(rule, "quadrant", None, name)
     if quadrant is None:
         raise PathpruneError(f"{name!r} is not a stopping rule: it has no quadrant (see harness.api.Stopping)")
@@ -306,27 +306,27 @@ def _of_stopping(rule: Any, name: str) -> Traits:
 
 
 def _grid(name: str, grid: Any) -> dict[str, Sequence[Any]]:
-    """Values by option, as a stopping rule declares them."""
+    """A stopping rule's declared values by option, checked."""
 
     def is_values(values: Any) -> bool:
         return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
 
     if not isinstance(grid, Mapping) or not all(isinstance(k, str) and is_values(v) for k, v in grid.items()):
         raise PathpruneError(
-            f"{name!r}: grid is {shown(grid)}, and has to name options with their values, such as {{'threshold': (0.8, 0.9)}}"
+            f"{name!r}: grid is {shown(grid)}, not a dictionary from options to values, such as {{'threshold': (0.8, 0.9)}}"
         )
     if (settings := prod(map(len, grid.values()))) > MOST_SETTINGS:
-        raise PathpruneError(f"{name!r}: grid has {settings:,} settings, and may have {MOST_SETTINGS:,} at most")
+        raise PathpruneError(f"{name!r}: grid has {settings:,} settings; at most {MOST_SETTINGS:,} are allowed")
     return dict(grid)
 
 
 def _fidelity(pruner: Any, name: str, typed: Any) -> Any:
-    """The label that follows from a plug-in's origins, or the one that it states itself."""
+    """The fidelity label derived from a plug-in's origins, or the one that it declares."""
     origins = member(pruner, "origins", None, name)
     if origins is None or typed != Pruner.fidelity:
         return typed
     if not isinstance(origins, Origins):
-        raise PathpruneError(f"{name!r}: origins is {shown(origins)}, and has to be harness.api.Origins")
+        raise PathpruneError(f"{name!r}: origins is {shown(origins)}, not harness.api.Origins")
     return origins.fidelity
 
 
@@ -357,15 +357,13 @@ def _check(name: str, given: dict[str, Any]) -> None:
         kinds["warmup"] = int
     for trait, kind in kinds.items():
         if not isinstance(given[trait], kind):
-            raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, and has to be of type {kind.__name__}")
+            raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, not of type {kind.__name__}")
     if given["warmup"] is not None and (given["warmup"] < 0 or isinstance(given["warmup"], bool)):
-        raise PathpruneError(
-            f"{name!r}: warmup is {shown(given['warmup'])}, and has to be a number of paths, 0 or more"
-        )
+        raise PathpruneError(f"{name!r}: warmup is {shown(given['warmup'])}, not a number of paths, 0 or more")
     if given["batch"] < 1 or isinstance(given["batch"], bool):
-        raise PathpruneError(f"{name!r}: batch is {shown(given['batch'])}, and has to be a number of paths, 1 or more")
+        raise PathpruneError(f"{name!r}: batch is {shown(given['batch'])}, not a number of paths, 1 or more")
     if not given["fidelity"].isprintable():
-        raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, and has to be one line of text")
+        raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, not one line of text")
 
 
 def _one_of(name: str, trait: str, value: Any, known: tuple[str, ...]) -> None:

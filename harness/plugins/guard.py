@@ -1,7 +1,7 @@
-"""Code of others, run so that its mistakes stay its own.
+"""Runs third-party code and contains its mistakes.
 
-What it raises is a ``PluginError`` that says where, ``sys.exit`` included; what it changes of the process is put back; and it may be
-given a time limit. None of this is a wall: a plug-in runs with the rights of whoever started it.
+Any exception, ``sys.exit`` included, becomes a ``PluginError`` with its location. Changes to process state are undone, and a time
+limit can be set. This is not a sandbox: a plug-in runs with the user's rights.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from harness.api import PathpruneError, UnavailableError
 from harness.text import reason
 
 Result = TypeVar("Result")
-Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how to read it, how to set it
-TRACEBACK = "PATHPRUNE_TRACEBACK"  # set in the environment, it shows the whole traceback of every failure
-RETRY = 0.2  # seconds after which a time limit that came at a bad moment is tried again
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # (getter, setter)
+TRACEBACK = "PATHPRUNE_TRACEBACK"  # environment variable that prints the full traceback of every failure
+RETRY = 0.2  # seconds until a time limit that could not be enforced is tried again
 OURS = ("harness", "pruners", "tasks")
 STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-NOT_OWN = tuple(  # where code lies that is no plug-in's own
+NOT_OWN = tuple(  # folders of code that belongs to no plug-in
     os.path.join(folder, "")  # noqa: PTH118  (a trailing separator)
     for folder in (str(Path(__file__).parents[1]), *(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")))
 )
@@ -44,24 +44,24 @@ TORCH_DEFAULTS = (True, False, "highest", "float32")  # of the first of ``_torch
 
 
 class PluginError(Exception):
-    """Code of a plug-in failed; the text says how and where, in one line. ``__cause__`` is what it raised."""
+    """A plug-in failed; the message gives reason and location in one line, and ``__cause__`` the original exception."""
 
 
 class TimeUpError(BaseException):
-    """Raised inside code that took too long; no ``except Exception`` of its own holds it."""
+    """Raised inside code that exceeds its time limit; a BaseException, which its ``except Exception`` does not catch."""
 
 
 def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
-    """What ``work``, code of a plug-in, returns; the process is afterwards as it was before.
+    """Run ``work``, code of a plug-in, restore the state of the process, and return the result.
 
     Args:
         work: the call.
-        limit: seconds that it may take. A call into compiled code is not interrupted before it returns, nor is what the
-            harness computes for a plug-in.
+        limit: time limit in seconds. Calls into compiled code, and work of the harness on behalf of the plug-in, are not
+            interrupted before they return.
 
     Raises:
-        PluginError: whatever was raised, but the user's own Ctrl-C.
-        KeyboardInterrupt: the user's Ctrl-C, even one that the code caught.
+        PluginError: any exception of the code, except the user's Ctrl-C.
+        KeyboardInterrupt: the user's Ctrl-C, even if the code caught it.
     """
     interrupted: list[int] = []
     raised: list[BaseException] = []
@@ -77,8 +77,8 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
     try:
         with _process_kept(interrupted), _timed(limit):
             result = copy_context().run(watched)
-    except BaseException as error:  # a plug-in that exits or interrupts has failed like any other
-        # Around the work, an interruption is the user's.
+    except BaseException as error:  # exiting or interrupting counts as a failure
+        # An interruption outside the work is the user's.
         if interrupted or (isinstance(error, KeyboardInterrupt) and error not in raised):
             raise KeyboardInterrupt from error
         _show(error)
@@ -90,7 +90,7 @@ def contained(work: Callable[[], Result], limit: float | None = None) -> Result:
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """End here a process that was forked in the block and leaves it: what comes behind it is done once."""
+    """End any process forked within the block when it leaves the block, so that only one process continues."""
     owner, code = os.getpid(), 1
     _within.append(owner)
     try:
@@ -107,7 +107,7 @@ _beside_others: ContextVar[bool] = ContextVar("_beside_others", default=False)
 
 @contextmanager
 def beside_others() -> Iterator[None]:
-    """In this block the process is not put back behind code of a plug-in: other threads run it at the same time."""
+    """Do not restore process state after plug-ins within this block, because other threads run at the same time."""
     token = _beside_others.set(True)
     try:
         yield
@@ -124,11 +124,11 @@ def _process_kept(interrupted: list[int]) -> Iterator[None]:
         yield
 
 
-_within: list[int] = []  # one for each such block that runs
+_within: list[int] = []  # one entry per running block
 
 
 def _compute_alone() -> None:
-    """Let a process that a plug-in forks compute with its one thread: for the others, which no fork copies, it would wait for ever."""
+    """Limit a forked process to one compute thread: a fork copies no worker threads, and waiting for them would hang."""
     torch: Any = sys.modules.get("torch")
     if _within and hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)
@@ -140,10 +140,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
-    """Whatever a plug-in raises is one line that names ``what`` failed.
+    """Turn any exception of a plug-in into one line that names ``what`` failed.
 
     Raises:
-        PathpruneError: in place of any other exception, ``sys.exit`` included; Ctrl-C goes through.
+        PathpruneError: instead of any other exception, ``sys.exit`` included; Ctrl-C passes through.
     """
     try:
         with one_process():
@@ -160,7 +160,7 @@ def blamed(what: str) -> Iterator[None]:
 
 
 def attribute(thing: Any, name: str, default: Any) -> Any:
-    """``getattr``, but an AttributeError raised within a property is not taken for a missing member."""
+    """``getattr`` that does not mistake an AttributeError inside a property for a missing member."""
     try:
         return getattr(thing, name)
     except AttributeError:
@@ -170,16 +170,16 @@ def attribute(thing: Any, name: str, default: Any) -> Any:
 
 
 def is_ours(thing: Any) -> bool:
-    """Is a class, a function or an object's class part of this package? What it raises by mistake is our bug."""
+    """Is a class, a function or an object's class part of this package? Its unexpected exceptions are bugs of ours."""
     owner = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     return str(getattr(owner, "__module__", "")).partition(".")[0] in OURS
 
 
 def require_timer() -> None:
-    """Refuse a time limit where none can be kept.
+    """Refuse a time limit that cannot be enforced.
 
     Raises:
-        UnavailableError: outside the main thread, and on systems without interval timers.
+        UnavailableError: outside the main thread, or on a system without interval timers.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         raise UnavailableError("a time limit needs a POSIX system and the main thread; leave it out")
@@ -199,14 +199,14 @@ def _show(error: BaseException) -> None:
 
 
 def _line_of(error: BaseException) -> str:
-    """``mine.py:12``: the last line of a plug-in's own code that an error passed through; "" where there is none."""
+    """The innermost line of plug-in code in a traceback, as ``mine.py:12``; "" if there is none."""
     lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     own = [(file, line) for file, line in lines if not file.startswith(("<", *NOT_OWN))]
     return f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
 
 
 class _Open:
-    """A stream that a plug-in may write to and not close."""
+    """A stream that a plug-in may write to but not close."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -232,7 +232,7 @@ def _streams_kept() -> Iterator[None]:
 
 @contextmanager
 def _state_kept() -> Iterator[None]:
-    """What other methods' results may depend on is put back: see ``_settings``."""
+    """Restore the state that results of other methods may depend on; see ``_settings``."""
     before = [(read(), write) for read, write in _settings()]
     had_torch = "torch" in sys.modules
     try:
@@ -260,7 +260,7 @@ def _settings() -> list[Setting]:
 
 
 def _torch_settings(torch: Any) -> list[Setting]:
-    """Each is set only where it changed: some setters are slow, or switch on more than they name."""
+    """Getters and setters of torch's settings. Only changed ones are set back, as some setters are slow or have side effects."""
     settings: list[Setting] = [
         (torch.is_grad_enabled, torch.set_grad_enabled),
         (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
@@ -295,7 +295,7 @@ def _go_to(folder: str | None) -> None:
 
 
 def _put_back(variables: dict[str, str]) -> None:
-    """Variables that were there; new ones stay, since libraries set theirs when they are first imported."""
+    """Restore environment variables; new ones stay, since libraries set theirs on first import."""
     for name, value in variables.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
@@ -314,7 +314,7 @@ def _filter_again(filters: list[Any]) -> None:
 
 @contextmanager
 def _signals_kept(interrupted: list[int]) -> Iterator[None]:
-    """Tell the user's Ctrl-C, which is noted in ``interrupted``, from a KeyboardInterrupt that code raises itself."""
+    """Distinguish the user's Ctrl-C, noted in ``interrupted``, from a KeyboardInterrupt raised by the code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -359,11 +359,11 @@ def _timed(limit: float | None) -> Iterator[None]:
 
 
 def _is_within_ours(frame: FrameType | None) -> bool:
-    """Is the harness computing something for the plug-in? Cut short, an engine might give others wrong states."""
+    """Is the harness computing on behalf of the plug-in? Interrupting an engine could corrupt states of other methods."""
     packages: list[str] = []
     while frame is not None and frame.f_code is not contained.__code__:
         packages.append(str(frame.f_globals.get("__name__", "")).partition(".")[0])
         frame = frame.f_back
-    while packages and packages[-1] == "harness":  # who called the plug-in
+    while packages and packages[-1] == "harness":  # the caller of the plug-in
         packages.pop()
     return "harness" in packages or "tasks" in packages

@@ -1,4 +1,4 @@
-"""Pruners that are objects: what tells one from another of its class, and what use has merely changed about it."""
+"""Pruners passed as objects: what distinguishes them from others of their class, and what mere use changes in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.text import literal
 
 @dataclass(frozen=True)
 class _Attribute:
-    """What an attribute held at one time: a plain ``value``, or else its ``text``, or else why it has none."""
+    """An attribute's state at one time: a plain ``value``, else its ``text``, else the reason why it has none."""
 
     value: Any = None
     text: str = ""
@@ -26,24 +26,24 @@ class _Attribute:
 
 @dataclass
 class _Used:
-    """An object's attributes before it was used, and a mark of each as use left it."""
+    """An object's attributes before use, and a mark of each after use."""
 
     alive: weakref.ref[Any]
     before: dict[str, _Attribute]
     after: dict[str, str] = field(default_factory=dict)
 
 
-LARGEST = 2**63  # of a number that stands in a name, as in specs
+LARGEST = 2**63  # limit for numbers in a name, as in specs
 _used: dict[int, _Used] = {}
 
 
 def told_apart(built: Any, name: str) -> dict[str, Any]:
-    """What tells an object from others of its class: plain public values as they are, all else by a digest.
+    """The attributes that distinguish an object from others of its class: public plain values directly, the rest as a digest.
 
-    Records of one object must not be taken for those of another.
+    This keeps records of different objects apart.
 
     Raises:
-        PathpruneError: an object that holds what cannot be written down, and has no ``identity`` that names it.
+        PathpruneError: an attribute cannot be pickled, and the class has no ``identity`` method.
     """
     held = _before_use(built)
     options = {k: a.value for k, a in sorted(held.items()) if a.value is not None}
@@ -54,8 +54,8 @@ def told_apart(built: Any, name: str) -> dict[str, Any]:
     nameless = [a.nameless for a in rest.values() if a.nameless]
     if nameless and not named:
         raise PathpruneError(
-            f"{name} holds {', '.join(rest)}, which no record can name ({nameless[0]}); give the class a method identity() "
-            "that names what it holds"
+            f"{name} has the attributes {', '.join(rest)}, which cannot be stored in a record ({nameless[0]}); give the class a method "
+            "identity() that names their content"
         )
     if rest and not nameless:
         options["state"] = _sha(f"{{{','.join(sorted(f'{k!r}:{a.text}' for k, a in rest.items()))}}}")
@@ -63,7 +63,7 @@ def told_apart(built: Any, name: str) -> dict[str, Any]:
 
 
 def remember(plugins: Iterable[Plugin]) -> None:
-    """Mark what objects hold after they were used: counters and caches make no other pruner of them, a user's changes do."""
+    """Mark the state of objects after use: counters and caches do not make a different pruner, a user's changes do."""
     for plugin in plugins:
         used = _used.get(id(plugin.pruner))
         if used is not None and not plugin.spec:
@@ -71,7 +71,7 @@ def remember(plugins: Iterable[Plugin]) -> None:
 
 
 def _before_use(built: Any) -> dict[str, _Attribute]:
-    """Attributes by name; those that are as the last use left them count as they were before it."""
+    """Attributes by name; those unchanged since the last use have their values from before it."""
     key = id(built)
     used = _used.get(key)
     held: dict[str, _Attribute] = {}
@@ -100,7 +100,7 @@ def _attribute(name: str, value: Any) -> _Attribute:
 
 
 def _mark(value: Any, was_there: bool) -> str:
-    """What a value is known by again: its content, or which object it is where that may be a model that use has loaded."""
+    """A mark to recognise a value by: its content, or its identity if it may be a model loaded by use."""
     if was_there or value is None or isinstance(value, PLAIN):
         attribute = _attribute("_", value)
         if not attribute.nameless:
@@ -124,6 +124,6 @@ def _sha(text: str) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, str):  # "8" would read like 8
+    if isinstance(value, str):  # to distinguish "8" from 8
         return not set(value) & set(",=:@ ") and literal(value) == value
     return isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)

@@ -1,4 +1,4 @@
-"""What an engine gave, held against what it was asked for: a broken contract is one line, never a shorter or longer table."""
+"""Checks of an engine's results against the request. A broken contract is an error, never a table with missing or extra paths."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness.text import is_utf8, shown
 
 
 def without(engine: Any, signals: frozenset[Signal] = frozenset({"token_stats"})) -> Any:
-    """The engine without signals that nobody reads, where that saves something: see ``harness.api.Engine``."""
-    # Asked of the class: what stands around an engine and passes on what it does not know must not be left out itself.
+    """The engine without unused signals, if leaving them out saves work; see ``harness.api.Engine``."""
+    # Looked up on the class: a wrapper that forwards unknown members must not be bypassed.
     return engine.without(signals) if hasattr(type(engine), "without") else engine
 
 
 def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
-    """``engine.launch``, checked.
+    """Call ``engine.launch`` and check the result.
 
     Raises:
-        PathpruneError: a number of problems or paths that was not asked for, paths of another problem or in another order, or
-            a path that is too long.
+        PathpruneError: a wrong number of problems or paths, paths of another problem or in another order, or a path that is
+            too long.
     """
     groups: list[list[Path]] = engine.launch(problems, n, max_tokens, seed)
     if not isinstance(groups, list | tuple) or not all(isinstance(paths, list | tuple) for paths in groups):
@@ -48,10 +48,10 @@ def launched(engine: Any, problems: Sequence[Problem], n: int, max_tokens: int, 
 
 
 def resumed(engine: Any, paths: Sequence[Path], max_tokens: int) -> list[Path]:
-    """``engine.resume``, checked.
+    """Call ``engine.resume`` and check the result.
 
     Raises:
-        PathpruneError: another number or order of paths, one that does not go on from the given tokens, or one that is too long.
+        PathpruneError: a wrong number or order of paths, or a path that does not continue the given tokens or is too long.
     """
     longer: list[Path] = engine.resume(paths, max_tokens)
     if not isinstance(longer, list | tuple):
@@ -69,13 +69,13 @@ def resumed(engine: Any, paths: Sequence[Path], max_tokens: int) -> list[Path]:
         if (after.tokens[: len(before.tokens)], after.given[: len(before.given)]) != (before.tokens, before.given):
             raise _broken(engine, f"resume changed the first tokens of path {before.index} of {before.problem.id}")
         _fits(engine, after, max(max_tokens, before.drawn))
-        if before.stats is not None or not before.tokens:  # else nobody knows those of the first tokens
+        if before.stats is not None or not before.tokens:  # otherwise those of the first tokens are unknown
             _has_sound_statistics(engine, after)
     return longer
 
 
 def _is_path(engine: Any, path: Any) -> None:
-    """Refuse what the bank could not give back as it is."""
+    """Refuse a path that the bank could not store losslessly."""
     if not isinstance(path, Path) or not isinstance(path.problem, Problem):
         raise _broken(engine, f"it gave {shown(path)}, not a Path")
     for name in ("index", "seed"):

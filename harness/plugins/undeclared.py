@@ -1,6 +1,6 @@
-"""What stands in a path or a check in place of data that a method did not declare it needs: using it is an error that says so.
+"""Placeholders for data that a method did not declare in its needs. Using one is an error.
 
-An empty text in its place would become a score.
+An empty text instead would silently turn into a score.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from harness.api import STATISTICS, TokenStats, UnavailableError
 
 
 class Undeclared:
-    """No text and no engine. It may be passed on and copied; whatever else is done with it raises ``UnavailableError``."""
+    """Placeholder for a text or an engine. It can be passed on and copied; any other use raises ``UnavailableError``."""
 
     def __init__(self, what: str, signals: str) -> None:
         self.__dict__.update(what=what, signals=signals)
@@ -33,7 +33,7 @@ class Undeclared:
 
 
 class UndeclaredStats(TokenStats):
-    """Statistics that were not declared: there is none of them."""
+    """Placeholder for undeclared token statistics."""
 
     def __getattr__(self, name: str) -> Any:
         if name in STATISTICS:
@@ -41,7 +41,7 @@ class UndeclaredStats(TokenStats):
         raise AttributeError(name)
 
     def cut(self, length: int) -> TokenStats:
-        """As undeclared as before."""
+        """Return the placeholder itself."""
         return self
 
 

@@ -1,7 +1,7 @@
-"""Generate once, prune many: finished pools on disk, and an engine that replays them.
+"""Generate once, prune many times: finished pools on disk, and an engine that replays them.
 
 ``Banked`` is itself an engine. Pruning at a prefix does not change how a kept path continues, so any pruner, prefix
-length, retention ratio or budget can be replayed on the stored paths, and only what is missing is sampled.
+length, retention ratio or budget can be replayed on the stored paths. Only missing paths are sampled.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from harness.store.names import file_name, inside
 
 
 class Bank:
-    """One Parquet file per problem under ``root/<pool key>/``, written whole or not at all.
+    """One Parquet file per problem under ``root/<pool key>/``, written atomically.
 
-    ``spec``: ``RunSpec.bank``, what decides the paths."""
+    ``spec``: ``RunSpec.bank``, the settings that determine the paths."""
 
     def __init__(self, root: FilePath, spec: dict[str, Any]) -> None:
         self.folder = root / file_name(f"{spec['task']}-{digest(spec | {'statistics': STATISTICS})}")
         self.limit = int(spec["max_tokens"])
 
     def file(self, problem: Problem) -> FilePath:
-        """Where the paths of a problem lie, whatever its id holds."""
+        """The file for a problem's paths, safe for any id."""
         return self.folder / f"{file_name(problem.id)}.parquet"
 
     def get(self, problem: Problem, seed: int) -> list[Path]:
-        """The stored finished paths of a problem in index order; empty when there are none.
+        """The stored finished paths of a problem in index order; empty if there are none.
 
         Raises:
-            PathpruneError: a file that cannot be read, or that holds anything but this problem's paths.
+            PathpruneError: the file cannot be read, or contains anything but this problem's paths.
         """
         file = self.file(problem)
         if not file.exists():
@@ -56,10 +56,10 @@ class Bank:
         ]
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
-        """Store the finished paths of a problem, with those that are stored and not among them.
+        """Store finished paths of a problem, in addition to those already stored.
 
         Raises:
-            PathpruneError: a path that is stored has other tokens, or the disk refuses.
+            PathpruneError: a stored path with the same index has other tokens, or writing fails.
         """
         with writing(self.folder):
             every = {p.index: p for p in self.get(problem, paths[0].seed)}
@@ -67,12 +67,12 @@ class Bank:
                 stored = every.setdefault(path.index, path)
                 if (stored.tokens, stored.given) != (path.tokens, path.given):
                     raise PathpruneError(
-                        f"{self.file(problem)} holds another path {path.index} (another machine or version sampled it); use another --bank"
+                        f"{self.file(problem)} contains a different path {path.index} (sampled by another machine or version); use another --bank"
                     )
             self._write(problem, [every[index] for index in sorted(every)])
 
     def claims(self) -> Claims:
-        """What this process samples, so that no other does."""
+        """Claims on problems, which keep other processes from sampling them too."""
         return Claims(self.folder)
 
     def _write(self, problem: Problem, paths: Sequence[Path]) -> None:
@@ -82,7 +82,7 @@ class Bank:
             "text": [p.text for p in paths],
             "finish": [p.finish for p in paths],
         }
-        if any(p.given for p in paths):  # pools without tools keep the columns that they always had
+        if any(p.given for p in paths):  # pools without tools have no such column
             columns[GIVEN] = pa.array([ends_of(p.given) for p in paths], pa.list_(pa.int32()))
         for name in STATISTICS:
             known = [getattr(p.stats, name) if p.stats and name in p.stats.known else None for p in paths]
@@ -93,13 +93,13 @@ class Bank:
 
 
 def _statistics(rows: dict[str, list[Any]], i: int) -> TokenStats | None:
-    """Those of path i that were measured; None where none was."""
+    """The token statistics of path i; None without any."""
     known = {n: np.asarray(rows[n][i], dtype=np.float16) for n in STATISTICS if rows[n][i] is not None}
     return TokenStats(**known) if known else None
 
 
 def _columns(file: FilePath, problem: Problem, limit: int) -> dict[str, list[Any]]:
-    """The columns of a bank file as lists, once they are what ``Bank.put`` writes."""
+    """The columns of a bank file as lists, checked against what ``Bank.put`` writes."""
     try:
         table = pq.read_table(file)
         _check(table, problem, limit)
@@ -115,12 +115,12 @@ def _columns(file: FilePath, problem: Problem, limit: int) -> dict[str, list[Any
 
 
 def _check(table: pa.Table, problem: Problem, limit: int) -> None:
-    """Raise ValueError, which says what is wrong, where a table does not hold the paths of this problem."""
+    """Raise ValueError with the flaw if a table does not contain the paths of this problem."""
     for name, holds, kind in COLUMNS:
         if name not in table.column_names:
             raise ValueError(f"it has no column {name}")
         if not holds(table.schema.field(name).type):
-            raise ValueError(f"its column {name} is of type {table.schema.field(name).type}, and has to hold {kind}")
+            raise ValueError(f"its column {name} is of type {table.schema.field(name).type}, not {kind}")
         if name not in STATISTICS and table[name].null_count:
             raise ValueError(f"its column {name} has gaps")
     stated = (table.schema.metadata or {}).get(PROBLEM, problem.id.encode(errors="replace"))
@@ -129,13 +129,13 @@ def _check(table: pa.Table, problem: Problem, limit: int) -> None:
     if table["index"].to_pylist() != list(range(len(table))):
         raise ValueError("its paths are not numbered 0, 1, 2 and so on")
     if strange := set(table["finish"].to_pylist()) - FINISHES:
-        raise ValueError(f"a path finishes by {min(strange)!r}, and has to by {' or '.join(sorted(FINISHES))}")
+        raise ValueError(f"a path has the finish reason {min(strange)!r}, not {' or '.join(sorted(FINISHES))}")
     tokens = table["tokens"].combine_chunks()
     flat, lengths = pc.list_flatten(tokens), pc.list_value_length(tokens)
     if GIVEN in table.column_names:
         lengths = pc.subtract(lengths, counted(table, lengths))
     if flat.null_count or (len(flat) and pc.min(flat).as_py() < 0):
-        raise ValueError("a token is no number of 0 or more")
+        raise ValueError("a token id is missing or negative")
     if len(table) and pc.max(lengths).as_py() > limit:
         raise ValueError(f"a path has {pc.max(lengths).as_py()} tokens, more than the limit of {limit}")
     for name in STATISTICS:
@@ -147,7 +147,7 @@ def _check(table: pa.Table, problem: Problem, limit: int) -> None:
             raise ValueError(f"its {name} does not have one number for every token")
 
 
-PROBLEM = b"pathprune.problem"  # whose paths a file holds, in its metadata; files of earlier versions do not say it
+PROBLEM = b"pathprune.problem"  # metadata key for the problem's id; files of earlier versions lack it
 FINISHES = {"stop", "length"}
 COLUMNS: tuple[tuple[str, Callable[[pa.DataType], bool], str], ...] = (
     ("index", pa.types.is_integer, "whole numbers"),
@@ -162,7 +162,7 @@ COLUMNS: tuple[tuple[str, Callable[[pa.DataType], bool], str], ...] = (
 
 
 class Banked:
-    """An engine that samples only what its bank lacks. ``sampled`` counts tokens really generated."""
+    """An engine that samples only paths missing from its bank. ``sampled`` counts the tokens actually generated."""
 
     def __init__(self, engine: Any, bank: Any, max_tokens: int) -> None:
         self.inner, self.bank, self.max_tokens = engine, bank, max_tokens
@@ -174,11 +174,11 @@ class Banked:
         return getattr(self.inner, name)
 
     def without(self, signals: frozenset[Signal]) -> Banked:
-        """Itself: a bank is for every method, those that are asked for later, too."""
+        """Return the engine itself: a bank stores all signals, for methods that run later."""
         return self
 
     def pool(self, problem: Problem, seed: int) -> dict[int, Path]:
-        """Stored finished paths by index."""
+        """The stored finished paths of a problem by index."""
         if problem.id not in self._pools:
             self._pools[problem.id] = {p.index: p for p in self.bank.get(problem, seed)}
         return self._pools[problem.id]
@@ -208,7 +208,7 @@ class Banked:
         return [next(new) if f is None else f.cut(max_tokens, self.inner.decode) for f in known]
 
     def finish(self, groups: Sequence[Sequence[Path]]) -> list[list[Path]]:
-        """Resume whole pools to the end and store the new ones; returns finished paths."""
+        """Resume whole pools to the end, store the new paths, and return the finished ones, a list per pool."""
         done = iter(self.resume([p for group in groups for p in group], self.max_tokens))
         finished = [[next(done) for _ in group] for group in groups]
         for pool in finished:
@@ -219,7 +219,7 @@ class Banked:
         return finished
 
     def forget(self, problems: Sequence[Problem]) -> None:
-        """Drop pools from memory; they stay on disk."""
+        """Drop the pools of these problems from memory; they stay on disk."""
         for problem in problems:
             self._pools.pop(problem.id, None)
 

@@ -1,4 +1,4 @@
-"""From record files to what may stand in one table: a pure function of a results folder."""
+"""From record files to comparable groups, one per table: a pure function of a results folder."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from harness.store.blame import damaged
 from harness.store.records import Record
 from harness.text import unknown
 
-# What ``--only`` may ask of a table.
+# Terms by which ``--only`` selects tables.
 TERMS = (
     "task", "version", "model", "engine", "dtype", "fingerprint", "revision", "temperature", "top_p", "top_k", "seed", "max_tokens", "n",
     "prefix",
 )  # fmt: skip
 
-CUT_KEYS = ("at", "until", "stride", "probe")  # of a record's spec, as ``harness.spec.Cut.key`` has them
+CUT_KEYS = ("at", "until", "stride", "probe")  # keys of a record's spec, as in ``harness.spec.Cut.key``
 AT_A_LENGTH: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """What one method said of the problems it has judged. ``values`` ``[Q, N]``: scores, or the votes' weights."""
+    """A method's results on the problems it has scored. ``values`` float ``[Q, N]``: scores, or vote weights."""
 
     name: str
     quadrant: str
     fidelity: str
     vote: str  # its native vote
-    key: str  # of its record
+    key: str  # its record's key
     pool: Pool
     values: np.ndarray
-    spent: np.ndarray | None  # int [Q, N] tokens of each path, when the decision rule was the method's own
+    spent: np.ndarray | None  # int [Q, N] tokens of each path, if the method has its own decision rule
     checks: list[Cost]
     label_tokens: int | None  # one-off cost of its training labels; None: it has none, or they are not recorded
     errors: int
@@ -54,28 +54,28 @@ class Method:
     role: Role = "method"
     pointwise: bool = False  # was each path scored on its own?
     ranked_by: RankedBy = "paths"  # what its gain is of
-    shared: list[Cost] | None = None  # what of each check is no single path's; None: not recorded
+    shared: list[Cost] | None = None  # cost of each check that belongs to no single path; None: not recorded
     cold: np.ndarray | None = (
         None  # [Q] tokens of each check if nothing were shared; None: it reads no text, or not recorded
     )
-    latency: Latency | None = None  # of a decision rule of its own; None: not recorded
-    batches: Batches | None = None  # in which order such a rule generates paths; None: not recorded
+    latency: Latency | None = None  # of its own decision rule; None: not recorded
+    batches: Batches | None = None  # generation order of such a rule; None: not recorded
     cuts: tuple[Checks, ...] = ()  # its scores and their costs at each stage of a schedule
 
     @property
     def top_k(self) -> bool:
-        """Does it keep k paths at L? Methods with a rule of their own are not matched in k, so not compared by it."""
+        """Does it keep k paths at L? Methods with their own decision rule do not, and are not compared at equal k."""
         return self.spent is None
 
     @property
     def ranks(self) -> bool:
-        """Does it choose paths at L by scores of its own? What has a closed form and oracles do not."""
+        """Does it choose paths at L by its own scores, unlike closed-form controls and oracles?"""
         return self.role in ("method", "control") and self.top_k and len(self.pool.problems) > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Everything recorded on one pool at one prefix length, or along one schedule of ``stages``: what may stand in one table."""
+    """All records of one pool at one prefix length, or along one schedule of ``stages``; one table shows one group."""
 
     folder: Path
     spec: dict[str, Any]
@@ -91,7 +91,7 @@ class Group:
     )  # by prefix length and problem, how far each path was generated, of stages that do not cut all at one length
 
     def ends(self, pool: Pool) -> list[int | np.ndarray]:
-        """To how many tokens each stage generates paths, on the problems of ``pool``: one number, or int ``[Q, N]``."""
+        """The number of tokens to which each stage generates paths, on the problems of ``pool``: an int, or int ``[Q, N]``."""
         return [
             np.array([self.reached[s.prefix][p] for p in pool.problems], dtype=int).reshape(pool.lengths.shape)
             if s.prefix in self.reached
@@ -106,7 +106,7 @@ class Group:
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
     def matches(self, only: str) -> bool:
-        """Is it one of those that ``only`` names: by terms, or by a glob over its slug?"""
+        """Does ``only`` select it, by terms or by a glob over its slug?"""
         about = facts(self.spec) | {"prefix": str(self.prefix)}
         wanted = terms_of(only)
         return all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
@@ -115,7 +115,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Task, model, engine, sampling, seed and where paths are cut, in one line."""
+        """Task, model, engine, sampling, seed and prefix length or schedule, in one line."""
         spec = self.spec
         engine = spec["engine"]
         unit = engine.get("unit", "tokens")
@@ -137,15 +137,21 @@ class Group:
 
 
 def selected(root: Path, only: str = "*") -> list[Group]:
-    """The groups under a results folder that ``only`` names, one or more, in a fixed order.
+    """Select groups under a results folder, in a fixed order.
 
-    ``only``: terms over what a table is, ``task=hands,model=hands,engine=hf,prefix=22``, whose values may be globs, or a
-    glob over ``Group.slug``. Raises PathpruneError where nothing is left."""
+    Args:
+        root: the results folder.
+        only: terms such as ``task=hands,model=hands,engine=hf,prefix=22``, whose values may be globs, or a glob over
+            ``Group.slug``.
+
+    Raises:
+        PathpruneError: no group matches.
+    """
     wanted = terms_of(only)
     chosen = []
     for folder in records.pools(root):
         about = facts(records.pool_of(folder).header["spec"])
-        # Methods' records are read where the pool may be meant.
+        # Read methods' records only if the pool can match.
         if all(fnmatch(about[key], value) for key, value in wanted.items() if key in about):
             chosen += [g for g in groups_of(folder) if g.matches(only)]
     if not chosen:
@@ -160,7 +166,7 @@ def usual_keep(group: Group) -> int:
 
 
 def terms_of(only: str) -> dict[str, str]:
-    """``key=value,key=value`` by key; nothing where ``only`` is a glob."""
+    """Parse ``key=value,key=value``; {} if ``only`` is a glob."""
     if "=" not in only:
         return {}
     parts = [*filter(None, only.split(","))]
@@ -176,7 +182,7 @@ def terms_of(only: str) -> dict[str, str]:
 
 
 def facts(spec: Mapping[str, Any]) -> dict[str, str]:
-    """What ``--only`` may ask of a pool, from its spec: each of ``TERMS`` but the prefix."""
+    """The values of a pool's spec that ``--only`` can select by: each of ``TERMS`` except the prefix."""
     engine = spec["engine"]
     every = {**spec, **engine.get("sampling", {}), **engine, "version": spec["task_version"]}
     return {key: str(every[key]) for key in TERMS if key in every}
@@ -195,16 +201,23 @@ def groups_of(
     prefix: int | None = None,
     key: Mapping[str, Any] = AT_A_LENGTH,
 ) -> Iterator[Group]:
-    """The groups of one pool folder, on all of its problems or on those named; a pool of fewer than n paths has none.
+    """The groups of one pool folder; none if the pool has fewer than n paths per problem.
 
-    Methods with a rule of their own stand at every prefix length that has a record, and at ``prefix``. ``key`` (of
-    ``harness.spec.Cut``): where from a prefix length on paths are cut, in all groups."""
+    Methods with their own decision rule appear at every recorded prefix length and at ``prefix``.
+
+    Args:
+        folder: the pool's folder.
+        n: paths per problem to use; None: all.
+        problems: ids of the problems to use; None: all.
+        prefix: a prefix length at which methods with their own decision rule appear in any case.
+        key: ``harness.spec.Cut.key``, how paths are cut relative to the prefix length.
+    """
     record = records.pool_of(folder)
     spec = record.header["spec"]
     size = n or spec["n"]
     if size > spec["n"] or not record.lines:
         return
-    # Sorted: several processes append in any order, and resamples depend on it.
+    # Sorted, because processes append in any order, and resamples depend on the order.
     pool = Pool.from_record(record.header, dict(sorted(record.lines.items())), size)
     if problems is not None:
         pool = pool.subset([p for p in pool.problems if p in set(problems)])
@@ -231,7 +244,7 @@ def judged_records(folder: Path) -> Iterator[Record]:
 
 
 def _of_this_pool(judged: Record, pool: Record) -> None:
-    """Raise PathpruneError where a method's record is not of the paths of this pool."""
+    """Raise PathpruneError if a method's record was not made on the paths of this pool."""
     theirs, ours = judged.header["spec"], pool.header["spec"]
     if differing := [key for key, value in ours.items() if theirs.get(key) != value]:
         raise PathpruneError(
@@ -293,7 +306,7 @@ def _judged(record: Record, pool: Pool) -> list[Method]:
 
 
 def _of_first(row: Mapping[str, Any], n: int) -> Cost:
-    """What scoring the first n paths costs; all of them, where a row does not say what is each path's."""
+    """The cost of scoring the first n paths; that of all paths if the row has no costs per path."""
     cost = Cost(**row["cost"])
     if "each" not in row or n == len(row["scores"]):
         return cost
@@ -325,7 +338,7 @@ def _cold_of(row: Mapping[str, Any], n: int) -> int:
 
 
 def _distinct(methods: list[Method]) -> list[Method]:
-    """One row per method: older code's rows give way to the present code's, other doubles carry their key."""
+    """One row per method: rows of current code replace those of older code, and other duplicates carry their key."""
     fresh = {m.name for m in methods if not m.stale}
     shown = [m for m in methods if not (m.stale and m.name in fresh)]
     counts = Counter(m.name for m in shown)

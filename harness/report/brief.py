@@ -1,7 +1,7 @@
-"""A table of one screen: no pruning, random, the best method of each type, a stopping rule, and what an oracle gives.
+"""A one-screen table: no pruning, random, the best method of each type, a stopping rule, and an oracle.
 
-The best of a type is chosen by cross-fitting: on each fold of problems stands the method that gains most on the others, so that
-no number profits from the choice. Its name is that of the method chosen most often.
+The best method of a type is chosen by cross-fitting: each fold of problems uses the method with the largest gain on the other
+folds, which keeps selection from inflating the numbers. The row is named after the method chosen most often.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from harness.report.frontier import folds_of
 from harness.report.rows import Replayed, chance, judge, power_of
 from harness.report.tables import DETECTABLE, line, plain, power_text, shown, write_part
 
-STOPPING = "asc"  # the stopping rule that is shown
+STOPPING = "asc"  # the stopping rule shown
 HEADS = ["method", "type", "accuracy of the kept paths", "gain over random", "majority vote", "tokens saved"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line; ``gain`` None for what is compared with nothing."""
+    """One line; ``gain`` is None for rows without a comparison."""
 
     name: str
     quadrant: str
@@ -38,7 +38,7 @@ class Line:
     saved: float
 
     def cells(self) -> list[str]:
-        """As texts, in the order of ``HEADS``."""
+        """The cells as texts, in the order of ``HEADS``."""
         return [
             plain(self.name),
             self.quadrant,
@@ -50,13 +50,15 @@ class Line:
 
 
 def lines(group: Group, keep: int) -> list[Line]:
-    """The table's lines.
+    """The table's lines, with ``keep`` paths finished.
 
     Raises:
-        PathpruneError: fewer than two problems, of which none could be chosen on others.
+        PathpruneError: fewer than two problems, which rules out choosing methods on held-out ones.
     """
     if len(group.pool.problems) < 2:
-        raise PathpruneError(f"{group.folder} holds one problem; the best of a type is chosen on other problems")
+        raise PathpruneError(
+            f"{group.folder} has one problem, and the best of a type is chosen on held-out problems; bench more"
+        )
     whole = [m for m in group.judged if m.pool.problems == group.pool.problems and not m.stale]
     replayed = [judge(m, group, keep) for m in whole if m.role != "closed-form"]
     return [*_controls(group, keep), *_best(group, replayed), *_others(group, replayed)]
@@ -69,7 +71,7 @@ def _controls(group: Group, keep: int) -> Iterator[Line]:
 
 
 def _best(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
-    """The best of each type that competes, controls of length among them, by what it gains on other problems."""
+    """The best method of each type, length controls included, by its gain on held-out problems."""
     for quadrant in get_args(Quadrant):
         of_type = [r for r in replayed if r.competes and not r.by_votes and r.method.quadrant == quadrant]
         if of_type:
@@ -78,7 +80,11 @@ def _best(group: Group, replayed: Sequence[Replayed]) -> Iterator[Line]:
 
 
 def crossfitted(candidates: Sequence[Replayed]) -> tuple[str, PerProblem, np.ndarray]:
-    """(the name chosen most often, results, gains ``[Q]``), each problem's from the method that is best on the other folds."""
+    """Choose the method of each fold on the other folds.
+
+    Returns:
+        (the name chosen most often, results, gains float ``[Q]``); each problem's numbers come from its fold's method.
+    """
     gains = np.stack([r.gain for r in candidates])
     folds = folds_of(gains.shape[1])
     best = np.array([gains[:, folds != fold].mean(1).argmax() for fold in range(folds.max() + 1)])[folds]
@@ -109,7 +115,7 @@ def _line(name: str, quadrant: str, group: Group, result: PerProblem, gain: np.n
 
 
 def markdown(group: Group, keep: int) -> str:
-    """The table with its title, and a note on how its lines were chosen."""
+    """The table as Markdown, with its title and a note on how methods were chosen."""
     note = (
         f"{group.pool.n} paths sampled, {keep} finished, {len(group.pool.problems)} problems; 95 % paired bootstrap intervals. The best "
         "method of each type is chosen on other problems than those it is shown on: such a line is named after the method that was chosen "
@@ -120,7 +126,7 @@ def markdown(group: Group, keep: int) -> str:
 
 
 def _power(group: Group, keep: int) -> str:
-    """What the problems can detect, of the methods that compete."""
+    """A note on the gains that this many problems can detect."""
     drawn = chance(group, keep).voted
     told = [power_of(judge(m, group, keep), group, drawn) for m in group.judged if m.ranks and not m.stale]
     gains, voted = ([one.get(name) for one in told] for name in DETECTABLE)
@@ -128,5 +134,5 @@ def _power(group: Group, keep: int) -> str:
 
 
 def write(groups: Sequence[Group], keep: int, file: Path) -> None:
-    """All tables into a file, or between a README's ``brief`` markers."""
+    """Write all tables to a file, or between a README's ``brief`` markers."""
     write_part(file, "brief", "# The best of each type\n\n", "\n".join(markdown(group, keep) for group in groups))

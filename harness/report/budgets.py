@@ -1,4 +1,4 @@
-"""The matched-cost tables: what each method reaches within a budget, and what no pruning's accuracy costs with it."""
+"""Matched-cost tables: the accuracy of each method within a budget, and its cost to match the accuracy of no pruning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIXED = (Fraction(1, 2), Fraction(1, 8))
 
 @dataclass(frozen=True)
 class Budgets:
-    """One group's numbers. ``within`` by budget share, gamma cross-fitted; the rest by gamma, per method's name."""
+    """One group's numbers. ``within``: by fraction of the full cost, gamma cross-fitted. The others: by gamma and method name."""
 
     group: Group
     cost: matched.CostUnit
@@ -37,14 +37,20 @@ class Budgets:
 def budgets(
     group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
 ) -> Budgets:
-    """One group's numbers at matched cost; ``draws`` random launches per setting for votes.
+    """One group's numbers at matched cost.
+
+    Args:
+        group: the records.
+        cost: "tokens" or "flops".
+        metric: "voted" (majority vote), "accuracy" of the kept paths, or "matched" (beyond what path lengths explain).
+        draws: random launches per setting, for votes.
 
     Raises:
-        PathpruneError: costs in FLOPs of imported paths whose model has no stated number of parameters.
+        PathpruneError: FLOPs of imported paths whose model has no stated number of parameters.
     """
     if cost == "flops" and not group.pool.flops.per_token:
         raise PathpruneError(
-            f"{group.slug}: FLOPs are not known; state the number of parameters when the paths are imported, or compare in tokens"
+            f"{group.slug}: FLOPs are unknown; give the number of parameters on import, or compare in tokens"
         )
     compared = matched.curves(group, draws)
     everything = compared[0]
@@ -73,7 +79,7 @@ def _areas(
 
 
 def write(tables: Sequence[Budgets], file: Path) -> None:
-    """All tables as Markdown, with the numbers as CSV beside it; between a README's markers the best methods only."""
+    """Write all tables as Markdown, with the numbers in a CSV file next to it; between a README's markers, the best methods only."""
     brief = marked(file, "budgets")
     write_part(
         file,
@@ -87,9 +93,9 @@ def write(tables: Sequence[Budgets], file: Path) -> None:
 
 
 def markdown(table: Budgets, most: int | None = None) -> str:
-    """Methods by what they reach at a quarter of the full cost; a method that cannot run within a budget has none.
+    """The table as Markdown, sorted by accuracy at a quarter of the full cost; a method that cannot run within a budget has no entry.
 
-    ``most``: only so many methods, the controls apart."""
+    ``most``: maximum number of methods besides the controls."""
     heads = ["pruner", "type", *(f"{s:.0%} of full" for s in table.within), "p (Holm) at 25%", "behind the best at 25%"]
     heads += [f"area, gamma 1/{g.denominator}" for g in table.areas]
     heads += [f"reaches cons@{table.group.pool.n} at, gamma 1/{g.denominator}" for g in table.equivalents]
@@ -135,7 +141,7 @@ def _cells(table: Budgets, name: str) -> list[str]:
 
 
 def reach(value: Equivalent | None) -> str:
-    """``27% [21, 35]`` of no pruning's cost; an end that resamples never reach is open."""
+    """``27% [21, 35]``, a fraction of the cost of no pruning; an interval end beyond the tried costs is "not reached"."""
     if value is None:
         return "-"
     if value.low != value.low:

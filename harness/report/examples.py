@@ -1,4 +1,4 @@
-"""Problems whose paths are worth a look: one that pruning decided rightly, one that it decided wrongly, one in between."""
+"""Example problems for the page: one where pruning corrects the vote, one where it spoils the vote, one in between."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Show = Callable[[str, list[str]], Shown]
 
 
 def examples(group: Group, keep: int, show: Show) -> list[dict[str, Any]]:
-    """What the page shows of a table's paths, as JSON; nothing where a method was not benched or no bank holds the texts.
+    """The page's example paths of a table, as JSON; empty if nothing was benched or no bank has the texts.
 
-    ``show`` gives the paths of a problem with what some methods kept. The first problem of the table's order is taken of each kind.
+    ``show`` returns the paths of a problem with the choices of some methods. Of each kind, the first problem is taken.
     """
     if group.stages:
         return []
@@ -36,7 +36,7 @@ def examples(group: Group, keep: int, show: Show) -> list[dict[str, Any]]:
 
 
 def _best(replayed: list[Replayed]) -> Iterator[Replayed]:
-    """The method of each quadrant that gains most; a variant of a method stands for none."""
+    """The method of each quadrant with the largest gain; variants are ignored."""
     for quadrant in get_args(Quadrant):
         of_type = [r for r in replayed if r.method.quadrant == quadrant and r.method.role == "method"]
         plain = [r for r in of_type if ":" not in r.method.name]
@@ -45,7 +45,7 @@ def _best(replayed: list[Replayed]) -> Iterator[Replayed]:
 
 
 def _problems(group: Group, first: Replayed) -> Iterator[tuple[str, str]]:
-    """(problem, why it is shown) of each kind that the table has."""
+    """(problem, why it is shown) for each kind found in the table."""
     everything, kept = no_pruning(group.pool).voted > 0.5, first.result.voted > 0.5
     rate, name = group.pool.correct.mean(1), first.method.name
     kinds = (
@@ -64,7 +64,7 @@ def _problems(group: Group, first: Replayed) -> Iterator[tuple[str, str]]:
 
 
 def _short(data: dict[str, Any]) -> dict[str, Any]:
-    """The ends of prefixes and the beginning of a question: a page is no archive."""
+    """Shorten prefixes to their ends and questions to their beginnings, to keep the page small."""
     prefixes = [" ".join(text.split()) for text in data["prefixes"]]
     short = [text if len(text) <= CHARACTERS else "…" + text[-CHARACTERS:] for text in prefixes]
     question = data["question"]

@@ -1,8 +1,8 @@
-"""The frontier of accuracy, tokens and latency: what each lane reaches within a budget, chosen on other problems.
+"""The frontier of accuracy, tokens and latency: the accuracy of each lane within a budget, with settings chosen on held-out folds.
 
-A budget is a share of the tokens that finishing all paths takes, in the mean over problems: adaptive rules spend it unevenly,
-which the table says. Within a lane two settings may be mixed at random, so a lane reaches every budget from its cheapest
-setting on. Which settings are mixed is chosen on the other folds of problems and reported on the held-out one.
+A budget is a fraction of the tokens for finishing all paths, as a mean over problems. Adaptive rules spend it unevenly, and the
+table shows the spread. A lane may mix two settings at random, and so reaches every budget above its cheapest setting.
+The mixture is chosen on all folds of problems but one, and evaluated on that one.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from harness.store.files import writable
 
 SHARES = (0.05, 0.125, 0.25, 0.5)
 FOLDS = 5
-DIGITS = 9  # beyond which mixtures of equal numbers differ
-SHOWN = 0.005  # parts of a mixture that a table names
-OVER = 0.02  # by which held-out problems may spend more than a budget before a table says so
+DIGITS = 9  # decimals; rounding makes mixtures of equal numbers equal
+SHOWN = 0.005  # smallest weight of a setting that a table names
+OVER = 0.02  # relative overspending on held-out problems above which a table warns
 Progress = Callable[[int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """What a lane gives within a budget on held-out problems, float ``[Q]`` each; ``settings`` are those of all problems."""
+    """A lane's results within a budget on held-out problems, float ``[Q]`` each; ``settings`` are chosen on all problems."""
 
     voted: np.ndarray
     tokens: np.ndarray
@@ -46,10 +46,10 @@ class Reached:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
-    """Every lane of a pool at some budgets.
+    """All lanes of a pool at several budgets.
 
-    ``reached``: by share of ``full`` tokens and by lane; a lane that is too dear is absent. ``pairs``: lanes that are compared.
-    ``left_out``: why methods that are recorded have no lane, by name.
+    ``reached``: by fraction of ``full`` tokens, then by lane; lanes over budget are absent. ``pairs``: lanes that are compared.
+    ``left_out``: for each recorded method without a lane, the reason.
     """
 
     group: Group
@@ -65,18 +65,19 @@ class Frontier:
         return self.group.title.partition(", L =")[0]
 
     def difference(self, share: float, one: str, other: str) -> Interval | None:
-        """Paired difference of two lanes in cons; None where one of them is too dear."""
+        """Paired difference of two lanes in majority vote at a budget; None if one of them is over budget."""
         here = self.reached[share]
         return bootstrap(here[one].voted - here[other].voted) if one in here and other in here else None
 
     def frame(self) -> pd.DataFrame:
-        """One line per budget and lane, and per pair (``kind`` "difference"): cons with its interval, tokens, serial tokens."""
+        """One row per budget and lane, and per pair (``kind`` "difference"): cons with its interval, tokens, serial tokens."""
         return sheet([self])
 
     def plot(self, file: str | Path | None = None, venue: str = "neurips") -> Drawing:
-        """Draw cons against tokens and against serial tokens to ``file``.png, .pdf and .csv; by default under results/figures.
+        """Plot cons against tokens and against serial tokens to ``file``.png, .pdf and .csv; by default under results/figures.
 
         Args:
+            file: path of the files without suffix.
             venue: widths and fonts: neurips, icml, acl or slides.
         """
         from harness.report.figures.frontier import frontier_figure
@@ -104,11 +105,11 @@ class Frontiers(Sequence[Frontier]):
     frontiers: tuple[Frontier, ...]
 
     def frame(self) -> pd.DataFrame:
-        """All numbers below each other; the column ``pool`` tells them apart."""
+        """All numbers in one frame; the column ``pool`` names the pool."""
         return sheet(self.frontiers)
 
     def write(self, file: str | Path) -> None:
-        """All tables as Markdown, or between a README's ``frontier`` markers, with the numbers as CSV beside it."""
+        """Write all tables as Markdown, or between a README's ``frontier`` markers, with the numbers in a CSV file next to it."""
         write(self.frontiers, Path(file))
 
     @overload
@@ -132,7 +133,7 @@ def frontiers(
     tables: Sequence[Table], scorers: Sequence[Sequence[str]], rules: Sequence[Plugin], draws: int,
     shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None,
 ) -> Frontiers:  # fmt: skip
-    """One frontier for each table; ``scorers``: of each table those that are cut more than once, and stopped behind."""
+    """One frontier per table; ``scorers``: per table, the scorers with lanes of several cuts and of stopping rules."""
     out = list[Frontier]()
     for number, (table, here) in enumerate(zip(tables, scorers, strict=True)):
         at = partial(_share_of_pool, progress, number, len(tables))
@@ -141,7 +142,7 @@ def frontiers(
 
 
 def _share_of_pool(progress: Progress, number: int, count: int, done: int, total: int, name: str) -> None:
-    """Tell in thousandths how far all pools are, from how far one of them is."""
+    """Report overall progress in thousandths, from the progress of one pool."""
     progress(round(1000 * (number + done / total) / count), name)
 
 
@@ -149,7 +150,7 @@ def frontier(
     table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, shares: Sequence[float] = SHARES,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Frontier:  # fmt: skip
-    """Play every lane of a table and choose its settings for every budget."""
+    """Replay every lane of a table, and choose its settings for every budget."""
     played = lanes(table, scorers, rules, draws, progress)
     full = float(table.pool.lengths.sum(1).mean())
     reached: dict[float, dict[str, Reached]] = {}
@@ -161,12 +162,12 @@ def frontier(
 
 
 def folds_of(problems: int) -> np.ndarray:
-    """The fold of each problem, int ``[Q]``; with fewer problems than folds each is its own."""
+    """The fold of each problem, int ``[Q]``; with fewer problems than folds, each problem is a fold."""
     return generator("cross-fit", problems).permutation(problems) % min(FOLDS, problems)
 
 
 def crossfitted(lane: Lane, budget: float) -> Reached | None:
-    """A lane within a budget of tokens; None where it is too dear, or there is but one problem."""
+    """A lane's cross-fitted results within a budget of tokens; None if it is over budget or there is only one problem."""
     folds, out = folds_of(lane.voted.shape[1]), np.full((3, lane.voted.shape[1]), np.nan)
     for fold in np.unique(folds):
         held = folds == fold
@@ -183,9 +184,9 @@ def crossfitted(lane: Lane, budget: float) -> Reached | None:
 
 
 def mixture(lane: Lane, problems: np.ndarray, budget: float) -> np.ndarray | None:
-    """How often each setting is used, ``[S]``: the best vote on these problems within the budget; None where nothing fits.
+    """Weights of the settings, float ``[S]``, with the best vote on these problems within the budget; None if nothing fits.
 
-    That is one setting, or the two beside the budget on the concave hull of votes against tokens.
+    The mixture is one setting, or the two around the budget on the concave hull of votes against tokens.
     """
     if not problems.any():
         return None
@@ -208,7 +209,7 @@ def hull(tokens: np.ndarray, voted: np.ndarray) -> np.ndarray:
     corners: list[int] = []
     for setting in np.lexsort((-voted, tokens)):
         if corners and voted[setting] <= voted[corners[-1]]:
-            continue  # dearer and no better
+            continue  # more expensive and no better
         while len(corners) > 1 and _bends_up(tokens, voted, corners[-2], corners[-1], setting):
             corners.pop()
         corners.append(setting)
@@ -216,13 +217,13 @@ def hull(tokens: np.ndarray, voted: np.ndarray) -> np.ndarray:
 
 
 def _bends_up(tokens: np.ndarray, voted: np.ndarray, first: int, middle: int, last: int) -> bool:
-    """Does the middle one of three settings give no more than a mixture of the others?"""
+    """Is the middle one of three settings no better than a mixture of the others?"""
     before, after = tokens[middle] - tokens[first], tokens[last] - tokens[middle]
     return bool((voted[middle] - voted[first]) * after <= (voted[last] - voted[middle]) * before)
 
 
 def _pairs(played: Sequence[Lane], scorers: Sequence[str], rules: Sequence[str]) -> list[tuple[str, str]]:
-    """Lanes that are compared in pairs: what more cuts, a stopping rule, or either alone adds."""
+    """Pairs of lanes to compare: what a further cut, a stopping rule, or either alone adds."""
     known = {lane.name for lane in played}
     wanted = [(rule, WHOLE) for rule in rules]
     for scorer in scorers:
@@ -234,14 +235,14 @@ def _pairs(played: Sequence[Lane], scorers: Sequence[str], rules: Sequence[str])
 
 
 def write(found: Sequence[Frontier], file: Path) -> None:
-    """All frontiers as Markdown, with the numbers as CSV beside it."""
+    """Write all frontiers as Markdown, with the numbers in a CSV file next to it."""
     write_part(file, "frontier", "# Frontiers\n\n", "\n".join(markdown(one) for one in found))
     with writable(file.with_suffix(".csv")) as part:
         sheet(found).to_csv(part, index=False)
 
 
 def markdown(one: Frontier) -> str:
-    """Lanes by what they reach at a quarter of the tokens, and the paired differences."""
+    """The table as Markdown, sorted by accuracy at a quarter of the tokens, and the paired differences."""
     lines = [
         f"#### {plain(one.title)}", "",
         f"cons within a budget of tokens, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
@@ -253,12 +254,12 @@ def markdown(one: Frontier) -> str:
 
 
 def _middle(one: Frontier) -> float:
-    """The budget by which lanes are sorted, and of which more is told."""
+    """The budget by which lanes are sorted, and for which details are shown."""
     return min(one.reached, key=lambda share: abs(share - 0.25))
 
 
 def ordered(one: Frontier) -> list[Lane]:
-    """The lanes by what they reach, the best first."""
+    """The lanes by accuracy at the middle budget, the best first."""
     within = one.reached[_middle(one)]
     return sorted(one.lanes, key=lambda lane: -within[lane.name].voted.mean() if lane.name in within else 1)
 
@@ -283,13 +284,13 @@ def _cells(one: Frontier, lane: Lane) -> list[str]:
 
 
 def _cell(one: Frontier, share: float, name: str) -> str:
-    """cons of a lane within a budget, marked where held-out problems spend more than that."""
+    """cons of a lane within a budget, marked if held-out problems overspend."""
     value = one.reached[share].get(name)
     return "-" if value is None else shown(bootstrap(value.voted)) + " (over)" * _overspends(one, share, value)
 
 
 def _escaped(cells: Sequence[str]) -> list[str]:
-    """Cells of a Markdown table, of which the first and the last hold names of others."""
+    """Cells of a Markdown table, with the first and the last, which contain foreign names, escaped."""
     return [plain(cells[0]), *cells[1:-1], plain(cells[-1])]
 
 
@@ -298,7 +299,7 @@ def _overspends(one: Frontier, share: float, value: Reached) -> bool:
 
 
 def _warnings(one: Frontier) -> list[str]:
-    """What a reader has to know of the table: lanes that spend too much, and methods without a lane."""
+    """Notes on lanes that overspend, and on methods without a lane."""
     marked = any(_overspends(one, share, v) for share, within in one.reached.items() for v in within.values())
     lines = [f"(over): spends over {OVER:.0%} more than the budget on the held-out problems.", ""] if marked else []
     return lines + [part for told in without_lane(one.left_out) for part in (plain(told), "")]

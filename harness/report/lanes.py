@@ -1,7 +1,7 @@
-"""Lanes of a frontier: what pruning once, pruning more than once, stopping in time and both give, at every setting.
+"""Lanes of a frontier: pruning once, pruning repeatedly, early stopping, and combinations, at every setting.
 
-A lane is one way to spend tokens, with the settings that a user would choose among: how many paths, cut where, how many kept,
-and which bar a stopping rule has. Everything is replayed from records; nothing is sampled.
+A lane is one way to spend tokens, with the settings that a user can choose: number of paths, positions of the cuts, numbers of
+paths kept, and the threshold of a stopping rule. Everything is replayed from records; nothing is sampled.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from harness.text import unknown
 
 Kind = Literal["no pruning", "stopping", "one cut", "two cuts", "three cuts", "cut, then stopping", "own rule"]
 LAUNCHED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)  # numbers of paths that are tried
-LEAST = 8  # paths that a stopping rule has to choose from
-BEHIND = 4  # a stopping rule behind a cut has so many paths at least to choose from
+LEAST = 8  # minimum number of paths for a stopping rule
+BEHIND = 4  # minimum number of paths for a stopping rule after a cut
 WHOLE = "no pruning"
-USUAL = "stop"  # the scorer that is cut more than once, and stopped behind, where none is asked for
+USUAL = "stop"  # default scorer for lanes of several cuts and of stopping rules
 
 
 @dataclass(frozen=True, eq=False)
 class Lane:
-    """One way to spend tokens: ``settings`` by name, and float ``[S, Q]`` what each gives and costs on every problem."""
+    """One way to spend tokens: the names of its ``settings``, and the results and costs of each on every problem, float ``[S, Q]``."""
 
     name: str
     kind: Kind
@@ -50,14 +50,14 @@ class Lane:
 
     @classmethod
     def of(cls, name: str, kind: Kind, quadrant: str, played: Mapping[str, Played]) -> Lane:
-        """From what was played, by the settings' names."""
+        """Build a lane from replays, by the settings' names."""
         columns = ((getattr(p, f) for p in played.values()) for f in ("voted", "tokens", "serial"))
         return cls(name, kind, quadrant, tuple(played), *(np.stack([*column]) for column in columns))
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A method's scores at every prefix length at which it has judged all problems of a pool."""
+    """A method's scores at each prefix length at which it scored all problems of a pool."""
 
     name: str
     quadrant: str
@@ -67,9 +67,9 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Everything recorded on one pool: its scorers, and the methods with a rule of their own.
+    """All records of one pool: its scorers, and the methods with their own decision rule.
 
-    ``left_out``: why methods that are recorded have no lane, by name.
+    ``left_out``: for each recorded method without a lane, the reason.
     """
 
     group: Group
@@ -84,22 +84,20 @@ class Table:
 
 
 def tables_of(groups: Sequence[Group]) -> list[Table]:
-    """One table for each pool that the groups are of, with its scores at all prefix lengths among them.
+    """One table per pool, with the scores at all prefix lengths in the groups.
 
     Raises:
-        PathpruneError: a pool of a single problem or path, where nothing can be chosen on other problems, or at all.
+        PathpruneError: a pool with a single problem, which leaves no held-out ones, or with a single path.
     """
     folders: dict[Path, list[Group]] = {}
     for group in groups:
         if len(group.pool.problems) < 2:
             raise PathpruneError(
-                f"{group.folder} holds one problem, and settings are chosen on other problems than they are judged on; bench "
+                f"{group.folder} has one problem, and settings are chosen and evaluated on different problems; bench "
                 "two or more"
             )
         if group.pool.n < 2:
-            raise PathpruneError(
-                f"{group.folder} holds one path per problem, so there is nothing to choose; bench more"
-            )
+            raise PathpruneError(f"{group.folder} has one path per problem, so there is nothing to choose; bench more")
         folders.setdefault(group.folder, []).append(group)
     return [_table(folder, same) for folder, same in folders.items()]
 
@@ -129,7 +127,7 @@ def _table(folder: Path, groups: Sequence[Group]) -> Table:
 def _lacks(method: Method, pool: Pool) -> str:
     """Why a recorded method cannot stand beside others, "" where it can."""
     if not (method.ranks or method.role == "own-rule" or method.errors):
-        return ""  # controls with a closed form, and oracles
+        return ""  # closed-form controls, and oracles
     if method.stale:
         return "scored by older code; bench it again"
     judged, total = len(method.pool.problems), len(pool.problems)
@@ -137,7 +135,7 @@ def _lacks(method: Method, pool: Pool) -> str:
 
 
 def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
-    """Scores and costs; where a row does not say what is each path's, all paths cost the same."""
+    """Scores and costs; if a row has no costs per path, its cost is split equally."""
     if all("each" in row for row in rows):
         return from_rows(rows, method.pool.n)
     shape, n = method.values.shape, method.pool.n
@@ -147,7 +145,7 @@ def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
 
 
 def without_lane(left_out: Mapping[str, str]) -> list[str]:
-    """Which methods have no lane, and why: a line for each reason."""
+    """A line per reason, with the methods that have no lane for it."""
     by_reason: dict[str, list[str]] = {}
     for name, why in sorted(left_out.items()):
         by_reason.setdefault(why, []).append(name)
@@ -161,16 +159,17 @@ def lanes(
     draws: int,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> list[Lane]:
-    """All lanes of a table, several at a time.
+    """Replay all lanes of a table, several in parallel.
 
     Args:
-        scorers: those that get lanes of several cuts and of stopping rules behind them; the others are cut once.
-        rules: stopping rules that stand behind scorers, and alone.
+        table: the records.
+        scorers: scorers with lanes of several cuts and of stopping rules; the others are cut once.
+        rules: stopping rules, replayed alone and after each scorer.
         draws: random launches per setting.
-        progress: told how many lanes of how many are done, and which was the last.
+        progress: called with lanes done, number of lanes, and the name of the latest.
 
     Raises:
-        PathpruneError: a scorer that has no scores here.
+        PathpruneError: a scorer without scores in the table.
     """
     wanted, played = list(_wanted(table, scorers, rules, draws)), list[Lane]()
 
@@ -203,7 +202,7 @@ def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws
 
 
 def scorers_of(tables: Sequence[Table], wanted: Sequence[str] | None) -> list[list[str]]:
-    """Which of the scorers asked for each table has; None: stop, where it was benched.
+    """The requested scorers that each table has; ``wanted`` None: stop, if benched.
 
     Raises:
         PathpruneError: a scorer that no table has.
@@ -222,12 +221,12 @@ def _named(table: Table, name: str) -> Scorer:
     if name in table.left_out:
         raise PathpruneError(f"{name} has no lanes on {table.group.folder.name}: it was {table.left_out[name]}")
     if is_stopping(name):
-        raise PathpruneError(f"{name} is a stopping rule and no scorer; name it as a rule")
+        raise PathpruneError(f"{name} is a stopping rule, not a scorer; name it as a rule")
     raise PathpruneError(unknown(f"scorer of {table.group.folder.name}", name, list(known)))
 
 
 def sizes(n: int) -> list[int]:
-    """Numbers of paths that are launched, up to ``n``."""
+    """Numbers of paths to launch, up to ``n``."""
     return sorted({size for size in LAUNCHED if size <= n} | {n})
 
 
@@ -238,15 +237,15 @@ def no_pruning(pool: Pool, draws: int) -> Lane:
 
 
 def rules_of(specs: Sequence[Any]) -> list[Plugin]:
-    """Stopping rules by their specs, or made in Python.
+    """Stopping rules from specs or Python objects.
 
     Raises:
-        PathpruneError: what is no stopping rule.
+        PathpruneError: not a stopping rule.
     """
     plugins = [_rule_of(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
     for plugin in plugins:
         if not plugin.traits.stops:
-            raise PathpruneError(f"{plugin.name} is no stopping rule; a rule says when to stop, as asc does")
+            raise PathpruneError(f"{plugin.name} is not a stopping rule; a rule decides when to stop, as asc does")
     return plugins
 
 
@@ -263,7 +262,7 @@ def _stopping_rules() -> list[Plugin]:
 
 
 def _swept(plugin: Plugin) -> list[Plugin]:
-    """A rule at every value of its ``grid``; one that is given options, has no grid, or was made in Python, as it is."""
+    """A rule at every setting of its ``grid``; a rule with options, without a grid or from a Python object stays as it is."""
     grid = plugin.traits.grid
     if not grid or plugin.options or not plugin.spec:
         return [plugin]
@@ -272,12 +271,12 @@ def _swept(plugin: Plugin) -> list[Plugin]:
 
 
 def _blamed(rule: Plugin) -> AbstractContextManager[None]:
-    """What a rule of others raises is one line that names it."""
+    """Report exceptions of third-party rules in one line that names the rule."""
     return nullcontext() if is_ours(rule.pruner) else blamed(f"stopping rule {rule.name!r}")
 
 
 def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Lane:
-    """A rule alone, on every number of paths."""
+    """A lane of a rule alone, at every number of paths."""
     launched, played = [n for n in sizes(pool.n) if n >= min(LEAST, pool.n)], dict[str, Played]()
     with _blamed(plugin):
         for rule in _swept(plugin):
@@ -287,7 +286,7 @@ def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Lane:
 
 
 def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
-    """A scorer with so many cuts, at every choice of its prefix lengths and of the numbers kept."""
+    """A lane of a scorer with ``cuts`` cuts, at every choice of prefix lengths and numbers kept."""
     kinds: dict[int, Kind] = {1: "one cut", 2: "two cuts", 3: "three cuts"}
     name = scorer.name if cuts == 1 else f"{scorer.name}, {kinds[cuts]}"
     return Lane.of(name, kinds[cuts], scorer.quadrant, _cuts_played(pool, scorer, cuts, draws))
@@ -305,7 +304,7 @@ def _cuts_played(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> dict[str,
 
 
 def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[int]]]:
-    """Paths launched, kept by all cuts but the last, and by the last: of several cuts each keeps half or fewer."""
+    """(paths launched, kept by all cuts but the last, choices for the last); with several cuts, each keeps half or fewer."""
     for n in sizes(most):
         for earlier in combinations(reversed([size for size in LAUNCHED if size < n]), cuts - 1):
             left = (n, *earlier)
@@ -315,7 +314,7 @@ def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[
 
 
 def _cut_then_stopped(pool: Pool, scorer: Scorer, plugin: Plugin, draws: int) -> Lane:
-    """One cut, and a rule at every bar among what is kept; no rule is one more setting of it."""
+    """A lane of one cut followed by a rule at every threshold; omitting the rule is one more setting."""
     played = _cuts_played(pool, scorer, 1, draws)
     with _blamed(plugin):
         for rule, prefix, (n, _, kept) in product(_behind(plugin), sorted(scorer.cuts), _falling(pool.n, 1)):
@@ -328,13 +327,13 @@ def _cut_then_stopped(pool: Pool, scorer: Scorer, plugin: Plugin, draws: int) ->
 
 
 def _behind(plugin: Plugin) -> list[Plugin]:
-    """A rule as it stands behind a scorer: one after another where it can, which is what the scores' order is for."""
+    """A rule for use after a scorer: sequential if possible, to benefit from the order of the scores."""
     swept = _swept(plugin)
     return [rule for rule in swept if rule.traits.sequential] or swept
 
 
 def _own_rules(table: Table) -> Iterator[Lane]:
-    """Methods with a rule of their own: variants and numbers of paths are the settings of one lane."""
+    """Lanes of methods with their own decision rule; variants and numbers of paths are the settings of a lane."""
     named: dict[str, dict[str, Played]] = {}
     quadrants = {}
     for method in table.rules:
@@ -348,10 +347,10 @@ def _own_rules(table: Table) -> Iterator[Lane]:
 
 
 def _launches(method: Method) -> Iterator[tuple[str, Played]]:
-    """What a rule of its own gives on all paths, and on fewer where the record tells what it decides on those.
+    """Replay a method's own rule on all paths, and on fewer if the record determines its decisions on those.
 
-    A sequential rule decides on the first n paths before it sees the others. What a Check of all paths cost is no smaller
-    launch's, so a rule that pays for one stands as it was recorded.
+    A sequential rule decides on the first n paths before it sees the others. The recorded cost of a Check of all paths does not
+    apply to smaller launches, so a rule with such a cost is replayed only as recorded.
     """
     n, batches, free = method.pool.n, method.batches, not any(c.tokens or c.flops for c in method.checks)
     for size in sizes(n):
@@ -360,16 +359,16 @@ def _launches(method: Method) -> Iterator[tuple[str, Played]]:
 
 
 def _launched(method: Method, n: int) -> Played:
-    """The first n paths, which vote with the weights that the rule gives them."""
+    """Replay the first n paths, which vote with the rule's weights."""
     pool, values = method.pool.first(n), method.values[:, :n]
     if method.spent is None or method.batches is None:
-        raise ValueError(f"{method.name} has no rule of its own, or none that says in which order it generates")
+        raise ValueError(f"{method.name} has no decision rule of its own, or none with a recorded generation order")
     spent = method.spent[:, :n]
     serial, rounds = method.batches.latency(spent)
     return Played(weighted_vote(pool, values), own_rule(pool, spent, values, method.checks).tokens, serial, rounds)
 
 
 def is_stopping(name: str) -> bool:
-    """Is it a registered stopping rule, which has a lane of its own?"""
+    """Is this the name of a registered stopping rule?"""
     head = name.partition(":")[0]
     return head in registry.names("pruners") and registry.pruner(head).traits.stops

@@ -1,4 +1,4 @@
-"""Tables for a paper: booktabs, the best in bold, the second underlined, ties by interval."""
+"""LaTeX tables for a paper: booktabs, the best in bold, the second underlined, ties by confidence interval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def escaped(text: str) -> str:
 
 
 def document(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> str:
-    r"""All tables, to be put into a paper with ``\input``; it needs ``\usepackage{booktabs}``."""
+    r"""All tables as LaTeX, for ``\input``; needs ``\usepackage{booktabs}``."""
     return "% Needs \\usepackage{booktabs}.\n\n" + "\n".join(table(group, rows, keep) for group, rows in groups)
 
 
@@ -69,7 +69,7 @@ def table(group: Group, rows: Sequence[Row], keep: int) -> str:
 
 
 def _power(keep: int, rows: Sequence[Row]) -> str:
-    """The smallest gains that the problems detect, in percent as the table has them; "" where none is known."""
+    """A note on the smallest detectable gains, in percent as in the table; "" if none is known."""
     told = []
     for unit, name in ((f"avg@{keep}", "detectable"), (f"cons@{keep}", "detectable_voted")):
         if values := [value for row in rows if (value := getattr(row, name)) is not None]:
@@ -78,7 +78,7 @@ def _power(keep: int, rows: Sequence[Row]) -> str:
 
 
 def emphasis(rows: Sequence[Row]) -> dict[int, str]:
-    """By ``id`` of a row, how its accuracy is printed. Only methods that compete (top-k, no reference) are marked."""
+    """The emphasis of each row's accuracy, by ``id`` of the row. Only competing methods (top-k, no reference) are marked."""
     competing = [r for r in rows if r.gain is not None and r.adjusted_p is not None]
     if not competing:
         return {}

@@ -1,8 +1,8 @@
-"""Methods at matched cost: accuracy within a budget, the area under accuracy against cost, and what an accuracy costs.
+"""Methods at matched cost: accuracy within a budget, area under accuracy against cost, and the cost of a given accuracy.
 
-A budget is tokens or FLOPs per problem, in the mean over problems. Between two launch sizes n a method can mix them at
-random, so accuracy is interpolated linearly in cost, which is achievable; below its cheapest setting a method has no
-value, and above its dearest one it spends no more. gamma = k / n is fixed, or chosen on other problems (cross-fitted).
+A budget is a mean over problems, in tokens or FLOPs per problem. A method can mix two launch sizes n at random, so
+linear interpolation of accuracy in cost is achievable. Below its cheapest setting a method has no value; above its most
+expensive one it spends no more. gamma = k / n is fixed, or chosen on held-out problems (cross-fitted).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.report.parallel import each
 from harness.rng import generator
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as shares of what finishing all paths costs
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as fractions of the cost of finishing all paths
 DRAWS = 100
 FOLDS = 5
 WHOLE = (Fraction(1),)  # the gammas of no pruning
@@ -51,11 +51,11 @@ class Curve:
     role: Role = "method"
 
     def rows(self, gamma: Fraction) -> list[int]:
-        """Where the settings of a gamma are; no pruning has but one."""
+        """Indices of the settings of a gamma; no pruning has only one gamma."""
         return [self.swept.at(s) for s in family(self.pool.n, WHOLE[0] if self.gammas == WHOLE else gamma)]
 
     def costs(self, cost: CostUnit) -> np.ndarray:
-        """Mean over problems of every setting, ``[S]``."""
+        """Mean cost of each setting over problems, float ``[S]``."""
         return np.asarray(getattr(self.swept, cost).mean(1))
 
     def within(self, budgets: np.ndarray, gamma: Fraction, cost: CostUnit, metric: Metric) -> np.ndarray:
@@ -66,7 +66,7 @@ class Curve:
         return interpolated(budgets, spent[order], values[order])
 
     def crossfitted(self, budget: float, cost: CostUnit, metric: Metric) -> np.ndarray:
-        """The metric at a budget with gamma chosen on the problems of the other folds, ``[Q]``; NaN where none fits."""
+        """The metric at a budget with gamma chosen on the other folds of problems, ``[Q]``; NaN if none fits."""
         folds = generator("cross-fit", len(self.pool.problems)).permutation(len(self.pool.problems)) % FOLDS
         spent, values = getattr(self.swept, cost), getattr(self.swept, metric)
         out = np.full(len(folds), np.nan)
@@ -88,7 +88,7 @@ class Curve:
 
 
 def interpolated(budgets: np.ndarray, spent: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """``values`` ``[S, Q]`` at ascending mean costs ``spent`` ``[S]`` -> at ``budgets``: ``[B, Q]``, linear in cost."""
+    """Interpolate ``values`` ``[S, Q]`` at ascending mean costs ``spent`` ``[S]`` linearly at ``budgets`` ``[B]``: ``[B, Q]``."""
     right = np.clip(np.searchsorted(spent, budgets, side="left"), 1, max(1, len(spent) - 1))
     left = right - 1
     right = np.minimum(right, len(spent) - 1)
@@ -99,7 +99,7 @@ def interpolated(budgets: np.ndarray, spent: np.ndarray, values: np.ndarray) -> 
 
 
 def curves(group: Group, draws: int = DRAWS) -> list[Curve]:
-    """No pruning, random, and every top-k method of a group that has judged all of its problems."""
+    """Curves of no pruning, of random, and of every top-k method of a group that has scored all problems."""
     whole = family(group.pool.n, WHOLE[0])
     pruned = [s for gamma in GAMMAS for s in family(group.pool.n, gamma)]
     everything = sweep(group.pool, None, int(group.pool.lengths.max()), whole, draws=draws)
@@ -121,13 +121,13 @@ def _possible(n: int) -> tuple[Fraction, ...]:
 
 
 def comparable(method: Method, group: Group) -> bool:
-    """Does it rank all of the group's problems, so that it can be paired with every other?"""
+    """Has the method ranked paths on all of the group's problems, as paired comparisons need?"""
     return method.ranks and method.pool.problems == group.pool.problems
 
 
 @dataclass(frozen=True)
 class Within:
-    """A method at one budget; ``gain`` over random and ``behind`` the best rival are paired, p is Holm's."""
+    """A method at one budget. ``gain`` (over random) and ``behind`` (the best rival) are paired differences; p is Holm-corrected."""
 
     name: str
     quadrant: str
@@ -146,7 +146,7 @@ def at_budget(
     metric: Metric = "voted",
     gamma: Fraction | None = None,
 ) -> list[Within]:
-    """Every method at one budget, the best first; ``gamma`` None: cross-fitted. A method that cannot run is left NaN."""
+    """All methods at one budget, the best first; ``gamma`` None: cross-fitted. A method over budget has NaN."""
     values = {}
     for curve in compared:
         if gamma is None and curve.gammas != WHOLE:
@@ -178,7 +178,7 @@ def at_budget(
 
 
 def common_range(compared: Sequence[Curve], gamma: Fraction, cost: CostUnit) -> tuple[float, float] | None:
-    """The costs that every method's curve at this gamma reaches; None where there are none."""
+    """The range of costs that all curves at this gamma cover; None if it is empty."""
     ends = []
     for curve in compared:
         spent = curve.costs(cost)[curve.rows(gamma)]
@@ -200,7 +200,7 @@ def area(
 
 @dataclass(frozen=True)
 class Equivalent:
-    """Share of no pruning's cost at which a method reaches no pruning's accuracy; ``missed``: resamples that never do."""
+    """Cost at which a method matches the accuracy of no pruning, as a fraction of that one's cost; ``missed``: resamples that never do."""
 
     share: float  # NaN: not reached
     low: float
@@ -211,10 +211,10 @@ class Equivalent:
 def equivalent_cost(
     curve: Curve, everything: Curve, gamma: Fraction, cost: CostUnit = "tokens", metric: Metric = "voted"
 ) -> Equivalent:
-    """What cons@N (or avg@N) of no pruning costs with a method, in no pruning's cost; bootstrap over problems.
+    """A method's cost to match cons@N (or avg@N) of no pruning, as a fraction of that one's cost; bootstrap over problems.
 
-    Where a resample never reaches it, it counts as needing more than was tried: an end of the interval that falls among
-    those is infinite.
+    A resample that never reaches it counts as needing more than was tried; an interval end among such resamples is
+    infinite.
     """
     rows = curve.rows(gamma)
     last = everything.swept.at((everything.pool.n, everything.pool.n))
@@ -225,7 +225,7 @@ def equivalent_cost(
     if q < 2:
         return Equivalent(float(point) if np.isfinite(point) else float("nan"), *[float("nan")] * 3)
     shares = _crossing(resampled(stacked.T), resampled(spent.T))
-    # Ranks instead of values: infinities have an order, though no mean.
+    # Ranks instead of values, because infinities have an order but no mean.
     order = np.sort(shares)
     ranks = interval_of(0.0, np.arange(len(order), dtype=float), q)
     low, high = order[int(ranks.low)], order[min(len(order) - 1, int(np.ceil(ranks.high)))]
@@ -235,7 +235,7 @@ def equivalent_cost(
 
 
 def _crossing(values: np.ndarray, spent: np.ndarray) -> np.ndarray:
-    """First cost share at which a curve reaches the target in the last column, ``[R]``; infinite where it does not."""
+    """First cost at which a curve reaches the target in the last column, ``[R]``; infinite if it does not."""
     target, full = values[:, -1:], spent[:, -1:]
     values, spent = np.maximum.accumulate(values[:, :-1], 1), spent[:, :-1] / full
     reached = values >= target - 1e-12

@@ -1,4 +1,4 @@
-"""Which of several tables a reader should see first."""
+"""The order in which a reader should see tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from harness.report import Group
 
 
 def foremost(groups: Sequence[Group]) -> list[Group]:
-    """Tables in the order of a reader's interest: of present code, of a task's newest version, the largest, the shortest prefix.
+    """Sort tables by interest: current code first, then a task's newest version, the largest, the shortest prefix.
 
-    Large is a table of many methods that many problems judged. Equal tables keep the order of their names.
+    Size is the number of methods times the number of problems. Ties keep the order of names.
     """
     newest: dict[tuple[str, str], str] = {}
     for group in groups:
@@ -33,5 +33,5 @@ def _version(group: Group) -> str:
 
 
 def _counted(version: str) -> tuple[int, str]:
-    """Versions in order: "10" behind "9"."""
+    """A sort key for versions: "10" after "9"."""
     return len(version) if version.isdigit() else 0, version

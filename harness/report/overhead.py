@@ -1,4 +1,4 @@
-"""Seconds of Launch, Check and Resume, from the records of live runs: rows of a table."""
+"""A table of seconds for Launch, Check and Resume, from the records of live runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TITLE = "live: only kept paths are finished; seconds are sums over problems"
 
 
 def summary(records: Sequence[Record]) -> Table:
-    """Seconds per stage, Check as a share of generation, accuracy and tokens; a row per pruner."""
+    """Seconds per stage, Check as a fraction of generation, accuracy and tokens; one row per pruner."""
     table = Table(title=TITLE, title_justify="left")
     for head in HEADS:
         table.add_column(head, justify="left" if head == "pruner" else "right")
@@ -28,7 +28,7 @@ def summary(records: Sequence[Record]) -> Table:
 
 
 def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:
-    """The live tables of a pool's folder: (where they were timed, cells), one per device, n, k and prefix length."""
+    """The live tables in a pool's folder as (setting, cells), one per device, n, k and prefix length."""
     tables: dict[str, list[list[str]]] = {}
     for record in records(folder, "live"):
         spec, device = record.header["spec"], record.header["device"]["device"]

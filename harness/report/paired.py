@@ -1,4 +1,4 @@
-"""A scorer with a stopping rule behind it, replayed from the scorer's records: a line of a table that needs no record of its own."""
+"""A scorer combined with a stopping rule, replayed from the scorer's records, without a record of its own."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ from harness.stopping import batch_of, enough, finishing, order_of, spent_of
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """The method that a scorer and a rule are together. ``failures``: why the rule failed, by problem."""
+    """The combination of a scorer and a rule as a method. ``failures``: reason by problem on which the rule failed."""
 
     method: Method
     failures: Mapping[str, str]
 
 
 def paired(asked: Asked, group: Group, spec: RunSpec, time_limit: float | None = None) -> Paired | None:
-    """What ``stop+asc`` is on a group that holds the scorer's scores; None where it holds none.
+    """Replay a combination such as ``stop+asc`` on a group with the scorer's scores; None if the group has none.
 
-    What the scorer keeps is finished from the highest score down, ties to the lower index, until the rule says enough. Paths
-    that finish have one vote each.
+    Kept paths finish in descending order of score, ties to the lower index, until the rule stops. Each finished
+    path has one vote.
 
     Args:
-        time_limit: seconds that the rule may take for one problem.
+        asked: the requested scorer and rule.
+        group: the records.
+        spec: the run's spec, with numbers of paths and cuts.
+        time_limit: time limit of the rule in seconds per problem.
     """
     scorer, rule = asked.plugins
     method = next((m for m in group.judged if m.name == scorer.name and m.top_k and len(m.pool.problems)), None)
@@ -66,7 +69,7 @@ def paired(asked: Asked, group: Group, spec: RunSpec, time_limit: float | None =
 
 
 def _without(method: Method, failures: Mapping[str, str]) -> Method:
-    """The method on the problems on which its rule did not fail."""
+    """The method, restricted to problems on which its rule did not fail."""
     if not failures:
         return method
     rows = [q for q, problem in enumerate(method.pool.problems) if problem not in failures]
@@ -83,7 +86,7 @@ def _without(method: Method, failures: Mapping[str, str]) -> Method:
 
 
 def _cuts(method: Method, group: Group, spec: RunSpec) -> tuple[list[np.ndarray], list[Cost]]:
-    """(who is left after each cut, bool ``[Q, N]`` each; what scoring cost each problem)."""
+    """(paths left after each cut, bool ``[Q, N]`` each; cost of scoring per problem)."""
     if not group.stages:
         return [kept_mask(method.pool, method.values, spec.keep, group.prefix, spec.ended)], method.checks
     masks = survivors(method.pool, method.cuts, spec.stages, spec.ended)
@@ -92,13 +95,13 @@ def _cuts(method: Method, group: Group, spec: RunSpec) -> tuple[list[np.ndarray]
 
 
 def _cut_at(masks: list[np.ndarray], ends: Sequence[int | np.ndarray]) -> np.ndarray:
-    """The last length to which each path was generated for a cut, int ``[Q, N]``."""
+    """The length in tokens to which each path was generated for its last cut, int ``[Q, N]``."""
     alive_at = [np.ones_like(masks[0]), *masks[:-1]]
     return np.max([here * end for here, end in zip(alive_at, ends, strict=True)], axis=0)
 
 
 def _ranked(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Indices of the kept paths of one problem, from the highest score down, ties to the lower index."""
+    """Indices of the kept paths of one problem in descending order of score, ties to the lower index."""
     paths = np.flatnonzero(kept)
     return np.asarray(paths[np.argsort(-scores[paths], kind="stable")])
 
@@ -106,7 +109,7 @@ def _ranked(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _seen(
     rule: Any, method: Method, mask: np.ndarray, reached: np.ndarray, time_limit: float | None
 ) -> tuple[list[int], dict[str, str]]:
-    """(how many of each problem's kept paths have finished when the rule stops, why it failed on problems)."""
+    """(number of each problem's kept paths that finish before the rule stops, reason by problem on which it failed)."""
     pool, counts, failures = method.pool, list[int](), dict[str, str]()
     for q, problem in enumerate(pool.problems):
         paths = _ranked(method.values[q], mask[q])
@@ -125,7 +128,7 @@ def _finished(
 ) -> tuple[np.ndarray, np.ndarray, Latency]:
     """(tokens of each path, who finishes, the latency behind the cuts) where so many paths finish."""
     lengths, spent, voting = method.pool.lengths, reached.copy(), np.zeros_like(mask)
-    added = np.zeros_like(reached)  # in the order of finishing, so that batches lie side by side
+    added = np.zeros_like(reached)  # in the order of finishing, which makes batches contiguous
     for q, count in enumerate(seen):
         paths = _ranked(method.values[q], mask[q])
         rest = lengths[q, paths] - reached[q, paths]
@@ -138,7 +141,7 @@ def _finished(
 
 
 def _latency(pool: Pool, ends: Sequence[int | np.ndarray], masks: list[np.ndarray], behind: Latency) -> Latency:
-    """Of the cuts, up to the last of them, and of what the rule has generated behind them."""
+    """The latency of all cuts plus that of the rule's generation after them."""
     short = replace(pool, lengths=np.minimum(pool.lengths, ends[-1]))
     cuts = latency_of(short, ends, masks)
     return Latency(cuts.serial + behind.serial, cuts.rounds + behind.rounds)

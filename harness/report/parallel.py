@@ -1,4 +1,4 @@
-"""All cores: threads over the methods of one table, where numpy lets go of the interpreter, and processes over tables."""
+"""Parallelism over all cores: threads for the methods of a table (numpy releases the GIL), processes for tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from threadpoolctl import threadpool_limits
 
 from harness.signals import deferred
 
-MOST = 8  # workers, each of which holds arrays of a sweep's size
+MOST = 8  # workers; each holds the arrays of a whole sweep
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``[function(item) for item in items]``, in the same order."""
+    """``[function(item) for item in items]``, computed in threads."""
     if _workers() < 2:
         return list(map(function, items))
     with ThreadPoolExecutor(_workers()) as pool:
@@ -31,10 +31,10 @@ def each_table(
     tables: Sequence[Item],
     done: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """The same in processes of their own, the first tables first; ``function`` and what it returns are picklable.
+    """The same in processes, started in the order of ``tables``; ``function`` and its results have to be picklable.
 
     Args:
-        done: told each result as soon as it is there, in any order.
+        done: called with each result on completion, in any order.
     """
     workers = min(_workers(), len(tables))
     if workers < 2:
@@ -46,7 +46,7 @@ def each_table(
             for future in as_completed(futures):
                 done(future.result())
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what runs is waited for, and nothing else begun
+            pool.shutdown(wait=False, cancel_futures=True)  # running work completes, and no more is started
             raise
         return [future.result() for future in futures]
 
@@ -61,7 +61,7 @@ def _workers() -> int:
 
 
 def _begin() -> None:
-    """In a process of one's own: interrupts are the parent's, and the cores are shared out already."""
+    """Set up a worker process: the parent handles interrupts, and each worker computes with one thread."""
     global MOST
     MOST = 1
     threadpool_limits(1)

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WHICH = ("all", "kept", "dropped", "right", "wrong")
-CHARACTERS = 160  # of a prefix, at its end, that a terminal shows
-QUESTION = 1200  # characters of a question that a terminal shows
-USUAL = "stop"  # shown where no method is named
+CHARACTERS = 160  # characters shown in a terminal from the end of a prefix
+QUESTION = 1200  # characters shown in a terminal of a question
+USUAL = "stop"  # method shown by default
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What one method did with the N paths of a problem.
+    """A method's decisions on the N paths of a problem.
 
-    ``scores`` float ``[N]``: at L, or of a rule of its own the path's weight in the vote. ``spent`` int ``[N]``: tokens that such a
-    rule let each path generate; None for what keeps the best at L.
+    ``scores`` float ``[N]``: scores at L, or vote weights of a method with its own decision rule. ``spent`` int ``[N]``: tokens that
+    such a rule generated per path; None for a method that keeps the best paths at L.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Choice:
     spent: np.ndarray | None
 
     def order(self) -> np.ndarray:
-        """Paths from the highest score down, equal ones by index; int ``[N]``."""
+        """Path indices in descending order of score, ties by index; int ``[N]``."""
         return np.argsort(-self.scores, kind="stable")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shown:
-    """The N paths of one problem, with what some methods kept; a terminal and a notebook show it as a table.
+    """The N paths of one problem, with the choices of some methods; displays as a table in a terminal and a notebook.
 
-    ``prefixes`` and ``texts`` hold each path's first L tokens and the whole path; they are empty where the texts are nowhere.
-    ``correct`` is bool ``[N]``; ``notes`` says what is missing, and what to do about it.
+    ``prefixes`` and ``texts`` contain each path's first L tokens and its full text; they are empty if no texts were found.
+    ``correct`` is bool ``[N]``; ``notes`` lists missing data with remedies.
     """
 
     group: Group
@@ -75,7 +75,7 @@ class Shown:
     characters: int = CHARACTERS
 
     def frame(self) -> pd.DataFrame:
-        """One line per path, from the first method's highest score down: answer, correct, length, and of each method score and kept."""
+        """One row per path, in descending order of the first method's score: answer, correct, length, and each method's score and kept."""
         import pandas as pd
 
         columns: dict[str, Any] = {"index": np.arange(len(self.correct)), "answer": self.answers}
@@ -87,17 +87,21 @@ class Shown:
         return pd.DataFrame(columns).iloc[self.chosen()].reset_index(drop=True)
 
     def chosen(self) -> list[int]:
-        """The paths of which ``which`` speaks, from the first method's highest score down."""
+        """Indices of the paths selected by ``which``, in descending order of the first method's score."""
         first = self.choices[0]
         tests = {"kept": first.kept, "dropped": ~first.kept, "right": self.correct, "wrong": ~self.correct}
         wanted = [tests[name] for name in self.which if name != "all"]
         return [int(i) for i in first.order() if all(test[i] for test in wanted)]
 
     def only(self, *which: str, characters: int = CHARACTERS) -> Shown:
-        """The same with the paths that are all of ``which``: kept, dropped, right, wrong; kept and dropped by the first method.
+        """Restrict to the paths that satisfy all conditions.
 
         Args:
-            characters: of each prefix, at its end, that a terminal shows; 0: all of it.
+            which: conditions among kept, dropped, right and wrong; kept and dropped refer to the first method.
+            characters: characters shown in a terminal from the end of each prefix; 0: the whole prefix.
+
+        Raises:
+            PathpruneError: an unknown condition.
         """
         for name in which:
             if name not in WHICH:
@@ -105,7 +109,7 @@ class Shown:
         return replace(self, which=which or ("all",), characters=characters)
 
     def summaries(self) -> list[str]:
-        """A line per method: what it kept, what was right among that and among the rest, and how the kept paths vote."""
+        """One line per method: numbers of kept and dropped paths, right paths in each, and the vote of the kept ones."""
         n, right = len(self.correct), int(self.correct.sum())
         return [self._summary(choice, right, n) for choice in self.choices]
 
@@ -118,7 +122,7 @@ class Shown:
         return f"{line} The kept vote {self._vote(np.flatnonzero(choice.kept), choice)}."
 
     def _vote(self, paths: np.ndarray, choice: Choice | None = None) -> str:
-        """The answer that these paths elect, how many give it, and whether it is right."""
+        """The majority answer of these paths, its number of votes, and whether it is right."""
         answers = [self.answers[i] for i in paths]
         own = choice is not None and choice.spent is not None
         weights = choice.scores[paths] if choice is not None and own else np.ones(len(paths))
@@ -130,7 +134,7 @@ class Shown:
         return f"{shorten(winner, 60)} ({len(elected)} of {len(paths)}), which is {verdict}"
 
     def everyone(self) -> str:
-        """How many of all paths are right, and what they vote."""
+        """A line with the number of right paths, and the vote of all paths."""
         n = len(self.correct)
         return f"{int(self.correct.sum())} of {n} paths are right. All of them vote {self._vote(np.arange(n))}."
 
@@ -152,7 +156,7 @@ class Shown:
         return f"{said}{self.frame().drop(columns='text', errors='ignore').to_html(index=False)}"
 
     def data(self) -> dict[str, Any]:
-        """What the HTML page draws, as JSON; equal texts are stored once."""
+        """The data for the HTML page, as JSON; equal texts are stored once."""
         choices = [
             {
                 "name": choice.name,
@@ -182,12 +186,14 @@ class Shown:
 def show(
     group: Group, keep: int, problem: str | int, pruners: Sequence[str] | None, stored: Callable[[str], Sequence[Path]]
 ) -> Shown:
-    """The paths of a problem of a table, with what some of its methods kept.
+    """The paths of a problem in a table, with the choices of some methods.
 
     Args:
-        problem: its id, or its number from 0 in the table's order.
-        pruners: names of the table; None: stop, or where that was not benched the method that gains most.
-        stored: the finished paths of a problem, by its id.
+        group: the table's records.
+        keep: number of paths kept.
+        problem: its id, or its number in the table's order, from 0.
+        pruners: names of methods in the table; None: stop if benched, else the method with the largest gain.
+        stored: returns the finished paths of a problem by its id.
 
     Raises:
         PathpruneError: no such problem or method, or a table of several cuts.
@@ -209,10 +215,10 @@ def show(
 
 
 def table_with(groups: Sequence[Group], problem: str | int) -> Group:
-    """The first of these tables that has the problem: by its id, or else by its number.
+    """The first of these tables that contains the problem, by id or else by number.
 
     Raises:
-        PathpruneError: none has it; with a guess.
+        PathpruneError: no table contains it; the message suggests an id.
     """
     named = [group for group in groups if str(problem) in group.pool.problems]
     numbered = [group for group in groups if _number(problem, group) is not None]
@@ -223,10 +229,10 @@ def table_with(groups: Sequence[Group], problem: str | int) -> Group:
 
 
 def problem_of(group: Group, problem: str | int) -> str:
-    """The id of a problem of a table, from its id or its number.
+    """The id of a table's problem, given by id or number.
 
     Raises:
-        PathpruneError: there is none; with a guess.
+        PathpruneError: no such problem; the message suggests an id.
     """
     known = group.pool.problems
     if str(problem) in known:
@@ -237,7 +243,7 @@ def problem_of(group: Group, problem: str | int) -> str:
 
 
 def _number(problem: str | int, group: Group) -> int | None:
-    """The place of a problem that is named by a number, where the table has one there."""
+    """The index of a problem given by number; None if it is not a number in the table's range."""
     text = str(problem)
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         return None
@@ -255,10 +261,10 @@ def _no_problem(problem: str, known: Sequence[str], count: int) -> PathpruneErro
 
 
 def methods_of(group: Group, problem: str, pruners: Sequence[str] | None, keep: int) -> list[Method]:
-    """The methods of these names that judged a problem.
+    """The methods with these names that scored a problem.
 
     Raises:
-        PathpruneError: one that is not in the table, or has no score for the problem.
+        PathpruneError: a method that is not in the table, or has no score for the problem.
     """
     known = {m.name: m for m in group.judged if m.role != "closed-form" and len(m.pool.problems)}
     if not known:
@@ -276,7 +282,7 @@ def methods_of(group: Group, problem: str, pruners: Sequence[str] | None, keep: 
 
 
 def _best(group: Group, methods: Sequence[Method], keep: int) -> str:
-    """The method that gains most over random, or the first where none is compared with it."""
+    """The method with the largest gain over random, or the first one if none is compared with random."""
     gains = [(judge(m, group, keep).gain.mean(), m.name) for m in methods if m.ranks and m.ranked_by == "paths"]
     return max(gains)[1] if gains else methods[0].name
 
@@ -291,7 +297,7 @@ def _choice(group: Group, method: Method, problem: str, keep: int) -> Choice:
 def _texts(
     group: Group, problem: str, stored: Callable[[str], Sequence[Path]]
 ) -> tuple[list[str], list[str], list[str]]:
-    """(prefixes, whole texts, what is to be said of them); without texts both are empty."""
+    """(prefixes, full texts, notes); without texts the first two are empty."""
     try:
         paths = stored(problem)
     except MissingPathsError as error:
@@ -303,11 +309,11 @@ def _texts(
 
 
 class MissingPathsError(PathpruneError):
-    """The paths are in no bank here; the message says how to have them again."""
+    """The paths are in no local bank; the message says how to restore them."""
 
 
 def _cutter(spec: Mapping[str, Any], paths: Sequence[Path]) -> tuple[Callable[[Path, int], str], list[str]]:
-    """What gives the text of a path's first L tokens, and what is to be said of it."""
+    """(a function from a path and L to the text of its first L tokens, notes)."""
     if spec["engine"]["engine"] == IMPORTED:
         return (lambda path, length: path.cut(length, lambda tokens: getattr(tokens, "text", "")).text), []
     from harness.engines.identity import EMBEDDED, FETCHED
@@ -315,9 +321,9 @@ def _cutter(spec: Mapping[str, Any], paths: Sequence[Path]) -> tuple[Callable[[P
 
     model = str(spec["engine"]["model"])
     try:
-        # A bare name may be the last part of a folder elsewhere: no hub is asked for it.
+        # A bare name may be the last part of a folder on another machine, so the Hub is not queried for it.
         if model not in (*EMBEDDED, *FETCHED) and "/" not in model and not FilePath(model).is_dir():
-            raise PathpruneError(f"model {model} is not in this folder")
+            raise PathpruneError(f"there is no model folder {model} here")
         decode = decoder_by(model)
     except PathpruneError as error:
         rate = sum(len(p.text) for p in paths) / max(1, sum(p.drawn for p in paths))
@@ -331,7 +337,7 @@ def _cut_at_rate(rate: float, path: Path, length: int) -> str:
 
 
 def _question(group: Group, problem: str, stored: Callable[[str], Sequence[Path]]) -> tuple[str, list[str]]:
-    """What was asked, and why it is not shown where it is not."""
+    """(the question, notes on why it is missing)."""
     spec, problems = group.spec, len(group.pool.problems)
     if spec["engine"]["engine"] == IMPORTED:
         try:
@@ -348,13 +354,13 @@ def _question(group: Group, problem: str, stored: Callable[[str], Sequence[Path]
 
 
 def _said(found: Shown) -> list[str]:
-    """What stands above the paths."""
+    """The lines above the paths."""
     question = [f"Question: {one_line(shorten(found.question, QUESTION))}"] if found.question else []
     return [found.group.title, f"Problem {found.problem}. {found.everyone()}", *question, *found.summaries()]
 
 
 def _terminal(found: Shown) -> Lines:
-    """Lines and a table that 80 columns hold."""
+    """Lines and a table that fit into 80 columns."""
     title, *said = _said(found)
     parts: list[Any] = [Text(title, "table.title"), *(Padding(Text(line), (0, 0, 0, 2)) for line in said)]
     parts += [_grid(found), *(Text(note, "yellow") for note in found.notes)]
@@ -362,7 +368,7 @@ def _terminal(found: Shown) -> Lines:
 
 
 def _grid(found: Shown) -> Grid:
-    """A line per path; a rule parts what the first method kept from what it dropped, if it kept by score."""
+    """A table with one row per path; a line separates kept from dropped paths if the first method keeps by score."""
     first, chosen = found.choices[0], found.chosen()
     grid = Grid(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     grid.add_column("path", justify="right")
@@ -392,7 +398,7 @@ def _cells(found: Shown, i: int) -> Iterator[Text]:
 
 
 def _verdict(choice: Choice, i: int, length: int) -> str:
-    """A path's score and whether it was kept; of a rule of its own, what its vote weighs or where it was aborted."""
+    """A path's score and whether it was kept; for a method with its own rule, its vote weight or where it was aborted."""
     kept, score = choice.kept[i], f"{choice.scores[i]:.3g}"
     if choice.spent is None:
         return f"{score} kept" if kept else f"{score}  cut"
@@ -400,5 +406,5 @@ def _verdict(choice: Choice, i: int, length: int) -> str:
 
 
 def _ending(text: str, most: int) -> str:
-    """The end of a text, which is what paths differ in."""
+    """The end of a text, the part in which paths differ."""
     return text if not most or len(text) <= most else "..." + text[len(text) - most :]

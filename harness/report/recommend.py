@@ -1,7 +1,7 @@
-"""One policy for a budget, from a results folder: method, numbers of paths, cuts and stopping rule, with what to expect of it.
+"""A policy for a budget, from a results folder: method, numbers of paths, cuts and stopping rule, with its expected accuracy.
 
-The best single setting of all lanes within the budgets is named. What to expect of it is cross-fitted: on each fold of problems
-the setting is used that is best on the other folds, so that the choice does not flatter itself.
+The recommended policy is the best single setting of all lanes within the budgets. Its expected accuracy is cross-fitted: each
+fold of problems uses the setting that is best on the other folds, which avoids selection bias.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """``best``: the best plan of all; ``by_kind``: the best of each kind of lane, ``best`` and no pruning among them.
+    """``best``: the best plan overall; ``by_kind``: the best of each kind of lane, including ``best`` and no pruning.
 
-    ``full``: what finishing all paths takes per problem; ``title``: on what. ``notes``: methods that were left
-    out, and what the retention law says, a line each.
+    ``full``: tokens per problem for finishing all paths; ``title``: the records used. ``notes``: lines on methods that were
+    left out, and on the retention law's plans.
     """
 
     best: Plan
@@ -49,7 +49,7 @@ class Recommendation:
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """One line per kind of lane, the best first, no pruning last."""
+        """One row per kind of lane, the best first, no pruning last."""
         rows = [
             {"recommended": plan is self.best, "kind": plan.kind, "lane": plan.lane, "setting": plan.setting}
             | {"cons": plan.expected.mean, "cons_low": plan.expected.low, "cons_high": plan.expected.high}
@@ -74,10 +74,15 @@ class Recommendation:
 
 
 def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:
-    """The plan with the most right votes within ``budget`` tokens and ``serial`` serial tokens per problem.
+    """The plan with the most right votes within the budgets.
+
+    Args:
+        lanes: the replayed lanes of a table.
+        budget: maximum mean tokens per problem.
+        serial: maximum mean serial tokens per problem.
 
     Raises:
-        PathpruneError: budgets that no setting keeps.
+        PathpruneError: no setting stays within the budgets.
     """
     best = _best(lanes, budget, serial)
     if best is None:
@@ -85,20 +90,20 @@ def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> R
         fastest = min(float(lane.serial.mean(1).min()) for lane in lanes)
         within = f"{budget:,.10g} tokens" + f" and {serial:,.10g} serial tokens" * bool(np.isfinite(serial))
         raise PathpruneError(
-            f"no policy of these records keeps to {within} per problem on every fold of problems; the cheapest takes "
-            f"{cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens; give more"
+            f"no policy in these records stays within {within} per problem on every fold of problems; the cheapest takes "
+            f"{cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens; raise the budget"
         )
     kinds: dict[Kind, list[Lane]] = {}
     for lane in lanes:
         kinds.setdefault(lane.kind, []).append(lane)
     plans = [plan for same in kinds.values() if (plan := _best(same, budget, serial)) is not None]
-    # What to expect of the best is what choosing among all kinds gives, not among its own.
+    # The expected accuracy of the best plan accounts for choosing among all kinds, not only within its own.
     plans = [best if plan.kind == best.kind else plan for plan in plans]
     return Recommendation(best, tuple(sorted(plans, key=lambda p: (p is not best, p.kind == WHOLE, -p.expected.mean))))
 
 
 def _best(lanes: Sequence[Lane], budget: float, serial: float) -> Plan | None:
-    """The best setting of some lanes; None where none keeps to the budgets on every fold."""
+    """The best setting of some lanes; None if none stays within the budgets on every fold."""
     columns = (np.concatenate([getattr(lane, name) for lane in lanes]) for name in ("voted", "tokens", "serial"))
     voted, tokens, chain = columns
     every = np.ones(voted.shape[1], dtype=bool)
@@ -118,7 +123,7 @@ def _best(lanes: Sequence[Lane], budget: float, serial: float) -> Plan | None:
 def _argmax(
     voted: np.ndarray, tokens: np.ndarray, chain: np.ndarray, problems: np.ndarray, budget: float, serial: float
 ) -> int | None:
-    """The setting with the most right votes on these problems, the cheapest of equals."""
+    """The setting with the most right votes on these problems, ties to the cheapest; None if none is within the budgets."""
     means = [values[:, problems].mean(1) for values in (voted, tokens, chain)]
     within = np.flatnonzero((means[1] <= budget) & (means[2] <= serial))
     if not len(within):

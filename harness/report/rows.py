@@ -1,4 +1,4 @@
-"""The lines of a table: every method of a group against the exact controls, with intervals."""
+"""The rows of a table: every method of a group against the exact controls, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ NOTHING = Interval(NAN, NAN, NAN, NAN)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table. Intervals are 95 % bootstrap over problems; gains are paired with random's expectation.
+    """One row of a table. Intervals are 95 % bootstrap over problems; gains are paired differences to random's expectation.
 
-    A number that does not exist for a row (a score that failed, a comparison that makes no sense) is None or NaN.
+    A number that does not apply to a row (a failed score, a meaningless comparison) is None or NaN.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Row:
     voted: Interval = NOTHING
     own_vote: tuple[str, Interval] | None = None
     tokens: Interval = NOTHING
-    cold_tokens: Interval | None = None  # if nothing that is read were shared; None: it reads no text, or not recorded
+    cold_tokens: Interval | None = None  # without shared reading of prompts; None: it reads no text, or not recorded
     saved: float = NAN
     saved_generated: float = NAN
     flops: float = NAN
@@ -81,31 +81,38 @@ class Replayed:
 
     @property
     def by_votes(self) -> bool:
-        """Is it ranked by its votes, as what prunes redundancy is?"""
+        """Is it ranked by its votes, as methods that prune redundant paths are?"""
         return self.method.ranked_by == "votes"
 
     @property
     def has_gain(self) -> bool:
-        """Can it be compared with random's survivors? Not the votes of a rule that spends as many tokens as it likes."""
+        """Is it compared with random survivors? Votes of a rule with its own budget are not."""
         return self.method.top_k or not self.by_votes
 
     @property
     def gain(self) -> np.ndarray:
-        """Over random's expectation, ``[Q]``: of avg@k, or of cons@k for what is ranked by votes."""
+        """Gain over random's expectation, float ``[Q]``: in avg@k, or in cons@k for methods ranked by votes."""
         if self.by_votes:
             return self.result.voted - self.chance
         return self.result.accuracy - self.method.pool.correct.mean(1)
 
     @property
     def competes(self) -> bool:
-        """Is it compared with the others, which keep as many paths at L by what a prefix shows?"""
+        """Does it compete with the methods that keep the same number of paths at L, judging by prefixes?"""
         return self.method.ranks
 
 
 def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = None) -> list[Row]:
-    """The table of a group: both exact controls first, then methods by gain, references last.
+    """The rows of a group: both exact controls first, then methods by gain, references last.
 
-    ``vote`` replaces every method's native vote in the second vote column.
+    Args:
+        group: the records.
+        keep: number k of paths kept.
+        ended: "count" if paths that end before L use places among the k, "bypass" if they vote in addition.
+        vote: the vote of the second vote column; None: each method's own.
+
+    Raises:
+        PathpruneError: ``keep`` is not between 1 and n.
     """
     if not 1 <= keep <= group.pool.n:
         raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
@@ -162,13 +169,13 @@ def _kept_alike(one: Replayed) -> Hashable:
 
 
 def _shown_once(one: Replayed) -> Hashable:
-    """One line for methods that keep the same paths at the same cost."""
+    """A key that is equal for methods that keep the same paths at the same cost, which share one row."""
     cost = one.result.tokens.tobytes(), one.result.flops.tobytes()
     return _kept_alike(one), cost, one.method.quadrant, one.method.errors, one.method.stale
 
 
 def _grouped(replayed: Sequence[Replayed], key: Callable[[Replayed], Hashable]) -> list[list[Replayed]]:
-    """Those of one key together, by the length of their names."""
+    """Methods grouped by key, each group sorted by length of name."""
     groups: dict[Hashable, list[Replayed]] = {}
     for one in replayed:
         groups.setdefault(key(one), []).append(one)
@@ -176,7 +183,7 @@ def _grouped(replayed: Sequence[Replayed], key: Callable[[Replayed], Hashable]) 
 
 
 def _named(row: Row, same: Sequence[Replayed]) -> Row:
-    """The line of the first of these methods with all of their names; what else is its own is the first one's."""
+    """The row of the first of these methods, with the names of all."""
     if len(same) == 1:
         return row
     names = " = ".join(r.method.name for r in same)
@@ -186,7 +193,7 @@ def _named(row: Row, same: Sequence[Replayed]) -> Row:
 
 
 def chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
-    """The expectation of random survivors, on the group's problems or on those of a pool of its own."""
+    """The expectation over random survivors, on the group's problems or on those of ``pool``."""
     pool = pool or group.pool
     if group.stages:
         return random_stages(pool, group.stages, group.ends(pool))
@@ -194,7 +201,7 @@ def chance(group: Group, keep: int, pool: Pool | None = None) -> PerProblem:
 
 
 def judge(method: Method, group: Group, keep: int, ended: Ended = "count") -> Replayed:
-    """What a method keeps and gives on its problems."""
+    """Replay a method on its problems; parameters as in ``rows``."""
     mask, result = _replayed(method, group, keep, ended)
     by_votes = method.ranked_by == "votes"
     drawn = chance(group, keep, method.pool).voted if by_votes else np.zeros(len(method.pool.problems))
@@ -202,7 +209,7 @@ def judge(method: Method, group: Group, keep: int, ended: Ended = "count") -> Re
 
 
 def _replayed(method: Method, group: Group, keep: int, ended: Ended) -> tuple[np.ndarray, PerProblem]:
-    """Which paths are finished and vote, bool ``[Q, N]``, and what that gives."""
+    """(paths that are finished and vote, bool ``[Q, N]``; the results)."""
     if method.spent is not None:
         rule = own_rule(method.pool, method.spent, method.values, method.checks, method.cold, method.latency)
         return method.values > 0, rule
@@ -248,7 +255,7 @@ def _row(
 
 
 def power_of(replayed: Replayed, group: Group, drawn: np.ndarray) -> dict[str, Any]:
-    """What this many problems detect of a method that competes; ``drawn``: votes of random survivors, on the group's problems."""
+    """The detectable gains of a competing method; ``drawn``: votes of random survivors on the group's problems."""
     if not replayed.competes or replayed.method.pool.problems != group.pool.problems:
         return {}
     voted = detectable(replayed.result.voted - drawn)
@@ -256,7 +263,7 @@ def power_of(replayed: Replayed, group: Group, drawn: np.ndarray) -> dict[str, A
 
 
 def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Interval | None:
-    """The gain by the official code's rule for paths that end before L, where there are some and it is not the table's own."""
+    """The gain under the official code's rule for paths that end before L; None without such paths, or if the table uses it already."""
     method = replayed.method
     if ended == "bypass" or not replayed.competes or group.stages or not ended_inside(method.pool, group.prefix).any():
         return None
@@ -264,7 +271,7 @@ def _bypassed(replayed: Replayed, group: Group, keep: int, ended: Ended) -> Inte
 
 
 def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str, Any]:
-    """The columns that every row has; no FLOPs where nobody knows what a token of the generator costs."""
+    """The columns of every row; FLOPs are missing if the generator's cost per token is unknown."""
     columns = {
         "accuracy": result.accuracy,
         "voted": result.voted,
@@ -287,7 +294,7 @@ def _numbers(result: PerProblem, everything: PerProblem, pool: Pool) -> dict[str
 
 
 def _own_vote(replayed: Replayed, asked: str | None) -> tuple[str, Interval] | None:
-    """The method's native vote, or the one asked for, on the same kept paths; None where it cannot be taken."""
+    """The method's native vote, or the requested one, on its kept paths; None if it cannot be computed."""
     pool, scores = replayed.method.pool, replayed.method.values
     rule = asked or replayed.method.vote
     if not replayed.method.top_k:
@@ -298,8 +305,8 @@ def _own_vote(replayed: Replayed, asked: str | None) -> tuple[str, Interval] | N
 
 
 def _paired(one: Replayed, other: Replayed) -> tuple[np.ndarray, np.ndarray]:
-    """avg@k of two methods on the problems that both have judged, or their votes where the first is ranked by those; what random
-    gives is the same for both."""
+    """avg@k of two methods on the problems that both have scored, or their votes if the first is ranked by votes. Random's
+    expectation cancels out."""
 
     def reached(of: Replayed) -> np.ndarray:
         return of.result.voted if one.by_votes else of.gain
@@ -322,7 +329,7 @@ def _note(method: Method, group: Group, replayed: Replayed | None) -> str:
 
 
 def _leaky(group: Group, keep: int, everything: PerProblem) -> Row:
-    """The shortest full lengths, which no prefix shows: how much of a gain mere length could explain."""
+    """Keep the paths with the shortest full lengths, unknown at the prefix: an upper reference for gains by length alone."""
     pool = group.pool
     shortness = -pool.lengths.astype(float)
     if group.stages:

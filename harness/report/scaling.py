@@ -1,4 +1,4 @@
-"""cons@N against tokens per problem as N grows (STOP, Fig. 4), as data: what a vote costs with and without pruning."""
+"""Data of cons@N against tokens per problem as N grows (STOP, Fig. 4): the cost of a vote with and without pruning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ["gamma", "pruner", "quadrant", "N", "tokens", "cons", "low", "high", 
 def scaling_data(group: Group, gammas: tuple[float, ...] = GAMMAS) -> pd.DataFrame:
     """cons@N against tokens per problem for N = 2, 4, ..., with intervals: one row per (gamma, pruner, N).
 
-    Methods with a decision rule of their own are one point each, at gamma 0."""
+    Methods with their own decision rule are one point each, at gamma 0."""
     shown = [m for m in group.judged if len(m.pool.problems) and m.role in ("method", "control", "own-rule")]
     ranked = [m for m in shown if m.top_k]
 

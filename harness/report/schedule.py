@@ -1,4 +1,4 @@
-"""A table along several cuts: methods that score paths one by one, replayed from their records at every prefix length."""
+"""A table along several cuts: methods that score paths independently, replayed from their records at each prefix length."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Lines = Mapping[str, Mapping[str, Mapping[str, Any]]]  # a record's rows by prob
 def schedule_of(folder: Path, spec: RunSpec, problems: Sequence[str]) -> tuple[Group, list[str]]:
     """(the group of a run's schedule on these problems, names of methods that cannot be replayed along it).
 
-    A method that scores a path by those beside it would score the survivors otherwise; a row from before costs were
-    recorded per path does not say what scoring only some of them costs.
+    A method that scores paths jointly would score the survivors differently, and a row without costs per path does not give
+    the cost of scoring a subset.
 
     Raises:
         PathpruneError: no record at one of the prefix lengths.
@@ -37,10 +37,10 @@ def schedule_of(folder: Path, spec: RunSpec, problems: Sequence[str]) -> tuple[G
 
 
 def _group(folder: Path, spec: RunSpec, cut: Cut, problems: Sequence[str]) -> Group:
-    """What is recorded at one stage.
+    """The records of one stage.
 
     Raises:
-        PathpruneError: nothing is.
+        PathpruneError: there are none.
     """
     for group in groups_of(folder, spec.n, problems, spec.prefixes[0], cut.key):
         has_places = any(m.top_k and len(m.pool.problems) for m in group.judged)
@@ -54,14 +54,14 @@ def _group(folder: Path, spec: RunSpec, cut: Cut, problems: Sequence[str]) -> Gr
 
 
 def _reached(group: Group, lines: Lines) -> dict[str, list[int]]:
-    """By problem how far its paths were generated for a cut: the same for all methods."""
+    """By problem, the number of tokens generated of each path for a cut; the same for all methods."""
     return {problem: lines[m.key][problem]["reached"] for m in group.judged if m.top_k for problem in m.pool.problems}
 
 
 def _cut(lines: Lines, spec: RunSpec, groups: Sequence[Group]) -> Iterator[Method]:
-    """Methods with a row at every stage, on the problems that they have scored at all of them.
+    """Methods with a row at every stage, on the problems that they have scored at all stages.
 
-    Where there is one stage, all paths are scored together, and it does not matter whether each is scored on its own."""
+    With a single stage, all paths are scored together, so methods that score paths jointly are included."""
     alone = len(groups) == 1
     by_name = [{m.name: m for m in group.judged if m.top_k and (m.pointwise or alone)} for group in groups]
     for name, last in by_name[-1].items():

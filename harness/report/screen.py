@@ -1,4 +1,4 @@
-"""A table of rows in a terminal: as many columns as fit, notes as letters that are explained below."""
+"""A table in a terminal: as many columns as fit, and notes as letters that are explained below the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.text import one_line
 NAME, AVERAGE, NOTE = 0, 3, 22
 # Columns by importance, as indices of ``tables.columns``: gain, cons, tokens, saved, p, AUROC within, serial tokens, ...
 WANTED = (4, 9, 11, 13, 5, 16, 24, 10, 8, 18)
-WITH_INTERVAL = (4, 9)  # the others show their mean
+WITH_INTERVAL = (4, 9)  # the others show only the mean
 WIDEST = 30  # characters of a name on one line
 LEADING = re.compile(r"(?<![0-9])([-+]?)0\.")  # 0.564 -> .564 where space is short
 OWN_RULE = re.compile(r"own rule: ([0-9.]+) of \d+ paths vote")
@@ -29,7 +29,7 @@ SAME = re.compile(r"\d+ methods that keep the same paths")
 
 @dataclass(frozen=True, eq=False)
 class Screen:
-    """What ``rich`` prints of a table, in whatever width there is."""
+    """A table that ``rich`` prints in the available width."""
 
     group: Group
     keep: int
@@ -44,12 +44,12 @@ class Screen:
         heads = columns(self.group.pool.n, self.keep)
         yield _drawn(shown, heads)
         if hidden := [heads[index] for index in WANTED if index not in shown]:
-            yield Text(f"a wider terminal, pathprune leaderboard and frame() also have: {', '.join(hidden)}", "dim")
+            yield Text(f"a wider terminal, pathprune leaderboard and frame() also show: {', '.join(hidden)}", "dim")
         for line in notes.explained():
             yield Text(line, "dim")
 
     def _fitting(self, marks: Sequence[str], width: int) -> dict[int, list[str]]:
-        """The cells of the columns that fit, in the order in which they stand."""
+        """The cells of the columns that fit, in display order."""
         heads, texts = columns(self.group.pool.n, self.keep), [cells(row) for row in self.rows]
         named = [_broken(one_line(row[NAME].partition(" = ")[0])) for row in texts]
         shown: dict[int, list[str]] = {NAME: ["\n".join(lines) for lines in named], NOTE: list(marks)}
@@ -66,7 +66,7 @@ class Screen:
 
 
 class Notes:
-    """What is said of rows, each thing once: rows carry its letter."""
+    """Notes on rows, each explained once and marked by a letter."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -74,7 +74,7 @@ class Notes:
         self.has_rules = False
 
     def mark(self, row: Row) -> str:
-        """What a row's last column says: how many paths vote by a rule of its own, and letters."""
+        """The last cell of a row: number of voting paths for a method with its own rule, and letters of notes."""
         words, notes = [], [part for part in row.note.split(", ") if part]
         for note in notes:
             if rule := OWN_RULE.fullmatch(note):
@@ -93,26 +93,26 @@ class Notes:
         return self.letters.setdefault(one_line(note), ascii_lowercase[count] if count < 26 else str(count + 1))
 
     def explained(self) -> Iterator[str]:
-        """A line for each thing that is said."""
+        """One line per note."""
         if self.has_rules:
-            yield f"N vote: a rule of the method's own, after which N of {self.n} paths vote"
+            yield f"N vote: the method has its own decision rule, after which N of {self.n} paths vote"
         for note, letter in self.letters.items():
             yield f"{letter}: {note}"
 
 
 def _place(index: int) -> int:
-    """The order in which columns stand: notes last, serial tokens behind what is saved."""
+    """The sort key of a column: notes last, serial tokens after the saved ones."""
     return {NOTE: 99, 24: 14}.get(index, index)
 
 
 def _short(text: str, interval: bool) -> str:
-    """A cell without leading zeros, and without its interval where that has no room."""
+    """A cell without leading zeros, and without its interval unless ``interval``."""
     text = text if interval else text.partition(" [")[0]
     return LEADING.sub(r"\1.", text).replace(", ", ",")
 
 
 def _broken(name: str) -> list[str]:
-    """A name in lines that are short, broken between its options."""
+    """A name in short lines, broken between its options."""
     lines = [""]
     for piece in re.split(r"(?<=[:,])", name):
         if len(lines[-1]) + len(piece) > WIDEST and lines[-1]:

@@ -1,4 +1,4 @@
-"""Tables as numbers: one line per method and table, every interval as mean, low and high."""
+"""Tables as data frames: one row per method and table, every interval as mean, low and high."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.report import Group
 from harness.report.rows import Row
 
 DIGITS = 6
-FORMULA = re.compile(r"\s*[=+@\-\t\r].", re.DOTALL)  # a sign alone is none
-UNSHOWN = {"role"}  # which the type and the place of a line say
+FORMULA = re.compile(r"\s*[=+@\-\t\r].", re.DOTALL)  # a lone sign is not a formula
+UNSHOWN = {"role"}  # evident from the type and position of a row
 
 
 def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
-    """Columns say what ``harness.report.rows.Row`` says of them; empty where a number does not exist."""
+    """All tables in one frame; columns are those of ``harness.report.rows.Row``, with missing numbers empty."""
     return defused(pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows]))
 
 
 def defused(data: pd.DataFrame) -> pd.DataFrame:
-    """The same table, with names that a spreadsheet would run as a formula behind an apostrophe."""
+    """The same table, with an apostrophe before names that a spreadsheet would evaluate as a formula."""
     return data.map(lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell)
 
 

@@ -1,4 +1,4 @@
-"""Was a row made by the code that is installed now?"""
+"""Decides whether a row was made by the installed code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.plugins.code import code_digest, is_present
 
 
 def is_stale(header: dict[str, Any]) -> bool:
-    """Is a record of other code than its pruner's present one? Those of pruners that are not installed cannot be judged."""
+    """Was a record made by code that differs from the installed pruner's? False for pruners that are not installed."""
     spec = header["spec"]
     parts = [("pruner", "code"), *([("scorer", "scorer_code")] if "scorer_code" in spec else [])]
     pruners = [(spec[code], _registered(spec[name].partition(":")[0])) for name, code in parts]
@@ -18,9 +18,9 @@ def is_stale(header: dict[str, Any]) -> bool:
 
 
 def restated(header: dict[str, Any]) -> dict[str, Any]:
-    """A record's header with the digest of its code by the present rules, the former one under ``was``.
+    """A record's header with its code digest under the current rules, and the former digest under ``was``.
 
-    As it is where it has that already, and where its code is not the present one: such a row stays stale."""
+    A header that has such a digest, or whose code is not current, is returned unchanged; the latter stays stale."""
     spec = header["spec"]
     pruner = _registered(spec["pruner"].partition(":")[0]) if "pruner" in spec else None
     if pruner is None or ":" in spec["code"] or is_stale(header):
@@ -30,5 +30,5 @@ def restated(header: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _registered(name: str) -> Any:
-    """The class of a pruner that is installed; None for one that is not."""
+    """The class of an installed pruner; None for any other name."""
     return registry.load("pruners", name)[0] if name in registry.names("pruners") else None

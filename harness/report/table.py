@@ -1,4 +1,4 @@
-"""One table as an object: a data frame, a figure, the paths behind it, and how it looks in a terminal and in a notebook."""
+"""A table as an object: data frame, figures, the underlying paths, and display in a terminal and a notebook."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ DRAWINGS = FilePath("results/figures")
 class Table:
     """Every method of one pool at one prefix length, or along one schedule of cuts.
 
-    ``rows`` are the lines, the exact controls first; ``bank`` is where the paths lie; ``as_sets`` names methods that a
-    schedule leaves out, since they score a path by those beside it or were recorded without costs per path.
-    ``failures``: methods that failed on problems, each with how many and the first reason.
+    ``rows`` are sorted with the exact controls first. ``bank`` is the folder of the paths. ``as_sets`` names methods that a
+    schedule leaves out, because they score paths jointly or were recorded without costs per path.
+    ``failures``: by method, the number of failed problems and the first reason.
     """
 
     group: Group
@@ -61,7 +61,7 @@ class Table:
         pairs: Sequence[plugins.Method] = (),
         time_limit: float | None = None,
     ) -> Table:
-        """The table of a run whose records lie in ``folder``, on these problems; ``pairs`` are scorers with a rule behind them."""
+        """The table of a run with records in ``folder``, on these problems; ``pairs`` are scorers combined with a stopping rule."""
         if spec.is_schedule:
             group, left_out = schedule_of(folder, spec, problems)
         else:
@@ -77,41 +77,42 @@ class Table:
         return self.group.title
 
     def frame(self) -> pd.DataFrame:
-        """One line per method: every number with ``_mean``, ``_low`` and ``_high`` where it has a 95 % interval.
+        """One row per method; numbers with a 95 % interval have the columns ``_mean``, ``_low`` and ``_high``.
 
-        Columns are those of ``harness.report.rows.Row``; empty where a number does not exist.
+        Columns are those of ``harness.report.rows.Row``; missing numbers are empty.
         """
         from harness.report.sheet import sheet
 
         return sheet([(self.group, self.rows)], self.keep)
 
     def plot(self, file: str | FilePath | None = None, kind: str = "scaling", venue: str = "neurips") -> Drawing:
-        """Draw a figure of the table to ``file``.png, .pdf and .csv; by default under results/figures.
+        """Plot a figure of the table to ``file``.png, .pdf and .csv; by default under results/figures.
 
         Args:
+            file: path of the files without suffix.
             kind: scaling, taxonomy, survival, calibration, success or overhead.
             venue: widths and fonts: neurips, icml, acl or slides.
 
         Raises:
-            PathpruneError: an unknown kind or venue, or records that have nothing of this kind to draw.
+            PathpruneError: an unknown kind or venue, or records without data for this kind.
         """
         from harness.report.figures import FIGURES
 
         if self.group.stages:
-            raise PathpruneError("figures are of one cut at one length; bench each stage's prefix by itself to draw it")
+            raise PathpruneError("figures show a single cut; bench each stage's prefix separately to draw it")
         if kind not in FIGURES:
             raise PathpruneError(unknown("kind of figure", kind, list(FIGURES)))
         stem = stem_of(file, DRAWINGS / f"{self.group.slug}-{kind}")
         data = FIGURES[kind](self.group, stem, venue=venue)
         if data is None:
-            raise PathpruneError(f"{self.group.slug}: these records have nothing to draw for {kind}")
+            raise PathpruneError(f"{self.group.slug}: these records have no data for figure {kind}")
         return Drawing(stem, data)
 
     def paths(self, problem: str | None = None) -> pd.DataFrame:
-        """The sampled paths of a problem, or of all: one line per path.
+        """The sampled paths of a problem, or of all problems: one row per path.
 
-        Columns: problem, index, text, length in tokens, finish, answer in canonical form, correct, and every method's score at L (for a rule
-        of its own: the path's weight in the vote).
+        Columns: problem, index, text, length in tokens, finish, answer in canonical form, correct, and each method's score at L (for a
+        method with its own decision rule, the path's vote weight).
 
         Raises:
             PathpruneError: no such problem, or a bank without its paths.
@@ -126,15 +127,15 @@ class Table:
         return pd.concat([self._paths_of(name) for name in names], ignore_index=True)
 
     def show(self, problem: str | int, pruners: str | Sequence[str] | None = None) -> Shown:
-        """The paths of one problem with what some methods kept and dropped, and whether that was right.
+        """The paths of one problem, with the paths that some methods kept and dropped, and their correctness.
 
         Args:
-            problem: its id, or its number from 0 in the table's order.
-            pruners: names of methods of the table, in one string or a sequence; stop by default, or where that was not benched
-                the method that gains most.
+            problem: its id, or its number in the table's order, from 0.
+            pruners: names of methods in the table, comma-separated or as a sequence; by default stop if benched, else the
+                method with the largest gain.
 
         Raises:
-            PathpruneError: no such problem or method. Texts that are in no bank are no error: a note says how to have them again.
+            PathpruneError: no such problem or method. Missing texts are no error: a note says how to restore them.
         """
         names = registry.split_specs(pruners) if isinstance(pruners, str) else pruners
         return show_problem(self.group, self.keep, problem, names, self._finished)
@@ -164,7 +165,7 @@ class Table:
         """The finished paths of a problem, texts included.
 
         Raises:
-            MissingPathsError: they are not here.
+            MissingPathsError: the bank lacks them.
         """
         spec, n = self.group.spec, self.group.pool.n
         if spec["engine"]["engine"] == IMPORTED:
@@ -174,21 +175,19 @@ class Table:
         paths = stored.get(Problem(problem, "", ""), spec["seed"])[:n]
         if len(paths) < n:
             raise MissingPathsError(
-                f"{stored.folder} holds {len(paths)} of {n} paths of {problem}; to sample them again: {_again(spec, len(self.group.pool.problems), self.bank)}"
+                f"{stored.folder} has {len(paths)} of {n} paths of {problem}; to sample them again: {_again(spec, len(self.group.pool.problems), self.bank)}"
             )
         return paths
 
     def _imported(self) -> ImportedPool:
-        """The imported pool, in the folder that is given as bank or where pools lie."""
+        """The imported pool, in the folder given as bank or in the default folder of pools."""
         spec = self.group.spec
         try:
             pool = ImportedPool.open(self.bank if (self.bank / CARD).is_file() else spec["task"])
         except PathpruneError as error:
             raise MissingPathsError(str(error)) from error
         if pool.digest[:16] != spec["engine"]["pool"]:
-            raise MissingPathsError(
-                f"{pool.folder} is not the pool that was benched; give the folder of that one as bank"
-            )
+            raise MissingPathsError(f"{pool.folder} is not the pool that was benched; give that pool's folder as bank")
         return pool
 
     def __rich__(self) -> Any:
@@ -216,7 +215,7 @@ class Table:
 
 
 def _again(spec: Mapping[str, Any], problems: int, bank: FilePath) -> str:
-    """The command that samples the paths of a record's problems into the bank again; it scores them in a folder of its own."""
+    """The command that samples the paths of a record's problems again into the bank, with scores in a separate folder."""
     engine = spec["engine"]
     typed = engine["engine"] in ("hf", "vllm") and engine.get("dtype", "float32") != "float32"
     kind = engine["engine"] + (f":dtype={engine['dtype']}" if typed else "")
@@ -240,7 +239,7 @@ def _group_of(folder: FilePath, spec: RunSpec, problems: Sequence[str]) -> Group
 
 
 def stem_of(file: str | FilePath | None, usual: FilePath) -> FilePath:
-    """Where a figure's files lie, without a suffix: as asked for, or in the usual place."""
+    """The path of a figure's files without suffix: the requested or the default one."""
     stem = FilePath(file) if file else usual
     return stem.with_suffix("") if stem.suffix in (".png", ".pdf", ".csv") else stem
 
@@ -261,7 +260,7 @@ class Results(Sequence[Table]):
         return cls(tuple(Table(g, rows(g, k, ended), k, bank) for g, k in chosen))
 
     def frame(self) -> pd.DataFrame:
-        """All tables below each other; the column ``table`` tells them apart."""
+        """All tables in one frame; the column ``table`` names the table."""
         import pandas as pd
 
         return pd.concat([t.frame() for t in self.tables], ignore_index=True) if self.tables else pd.DataFrame()

@@ -66,7 +66,7 @@ def cells(row: Row) -> list[str]:
 
 
 def shown(value: Interval | None, form: str = ".3f") -> str:
-    """A mean with its interval as text; "-" where it does not exist."""
+    """A mean with its interval as text; "-" for None."""
     if value is None or value.mean != value.mean:
         return "-"
     bare = form.lstrip("+")
@@ -80,7 +80,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def notes(group: Group) -> list[str]:
-    """What stands below a table."""
+    """The notes below a table."""
     lines = [
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
@@ -94,14 +94,14 @@ def notes(group: Group) -> list[str]:
 
 
 def with_power(group: Group, keep: int, table_rows: Sequence[Row]) -> list[str]:
-    """What stands below a table, and what its problems can detect."""
+    """The notes below a table, with one on the detectable gains."""
     about, *rest = notes(group)
     detected = power(keep, table_rows)
     return [f"{about} {detected}".rstrip(), *rest]
 
 
 def power(keep: int, table_rows: Sequence[Row]) -> str:
-    """The smallest gain over random that the table's problems detect, from the methods' own paired differences; "" where none is known."""
+    """A note on the smallest detectable gain over random, from the methods' paired differences; "" if unknown."""
     problems = max((row.problems for row in table_rows), default=0)
     return power_text(keep, problems, *([getattr(row, name) for row in table_rows] for name in DETECTABLE))
 
@@ -110,7 +110,7 @@ DETECTABLE = ("detectable", "detectable_voted")  # of a row
 
 
 def power_text(keep: int, problems: int, gains: Sequence[float | None], voted: Sequence[float | None]) -> str:
-    """The same from what each method's gain of avg and of cons has to be."""
+    """The same note, from the methods' detectable gains in avg and in cons."""
     told = [_span(f"avg@{keep}", [g for g in gains if g]), _span(f"cons@{keep}", [v for v in voted if v])]
     if not any(told):
         return ""
@@ -127,7 +127,7 @@ def _span(unit: str, values: Sequence[float]) -> str:
 
 
 def _of_import(group: Group) -> list[str]:
-    """What is to be known of paths that somebody else sampled."""
+    """Notes on imported paths."""
     origin, few = group.origin, {p: n for p, n in group.origin["ragged"].items() if n < group.pool.n}
     files = [f"{s['file']} (sha256 {s['sha256'][:12]}, {s['rows']:,} rows)" for s in origin["sources"]]
     more = f" and {len(files) - NAMED} more files" if len(files) > NAMED else ""
@@ -176,7 +176,7 @@ def line(texts: Sequence[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """A name in Markdown that is read as it is: no markup, link, picture or end of a line in it."""
+    """A name escaped for Markdown: no markup, link, image or line break."""
     text = MARKUP.sub(r"\\\1", one_line(text))
     return text.replace("://", ":\\//").replace("www.", "www\\.")
 
@@ -191,9 +191,9 @@ def _picture(figure: Path, file: Path) -> str:
 def write_leaderboard(
     groups: Sequence[tuple[Group, Sequence[Row]]], keep: int, file: Path, figures: Path, part: str = "leaderboard"
 ) -> None:
-    """All tables, and the figures there are, into one file.
+    """Write all tables, with existing figures, to one file.
 
-    In a file that has the markers of ``part`` (the README), only what is between them changes, and tables have fewer columns.
+    In a file with the markers of ``part`` (a README), only the text between them changes, and tables have fewer columns.
     """
     wanted = BRIEF if marked(file, part) else None
     text = "\n".join(
@@ -205,7 +205,7 @@ def write_leaderboard(
 
 
 def overhead(folder: Path) -> str:
-    """Seconds of Launch, Check and Resume where live runs of a pool were recorded, else nothing."""
+    """Tables of seconds for Launch, Check and Resume from a pool's live records; "" without any."""
     text = ""
     for setting, rows in overhead_rows.stored(folder):
         lines = [
@@ -229,23 +229,27 @@ def _markers(name: str) -> tuple[str, str]:
 
 
 def marked(file: Path, name: str) -> bool:
-    """Has the file a place of this name for a generated part?"""
+    """Does the file have markers with this name?"""
     old = _text(file)
     return all(m in old for m in _markers(name))
 
 
 def _text(file: Path) -> str:
-    """What a file of Markdown holds; nothing where there is none."""
+    """The text of a Markdown file; "" if it does not exist."""
     try:
         return file.read_text(encoding="utf-8") if file.exists() else ""
     except UnicodeDecodeError as error:
-        raise PathpruneError(f"{file} is no text in UTF-8; it is left alone: choose another --out") from error
+        raise PathpruneError(f"{file} is not UTF-8 text and was not changed; choose another --out") from error
     except OSError as error:
         raise unreadable(file, error) from error
 
 
 def write_part(file: Path, name: str, title: str, text: str) -> None:
-    """Write a whole file that starts with ``title``, or only what is between the markers of a file that has them."""
+    """Write a whole file that starts with ``title``, or only the part between the markers ``name`` of an existing file.
+
+    Raises:
+        PathpruneError: an existing file that has neither the title nor the markers.
+    """
     old = _text(file)
     begin, end = _markers(name)
     before, after = title, ""
@@ -253,7 +257,7 @@ def write_part(file: Path, name: str, title: str, text: str) -> None:
         before, after = old[: old.index(begin) + len(begin)] + "\n", old[old.index(end) :]
     elif old and not old.startswith(title):
         raise PathpruneError(
-            f"{file} is no {name} file and has no {begin} markers; it is left alone: choose another --out"
+            f"{file} is not a {name} file, has no {begin} markers, and was not changed; choose another --out"
         )
     with writable(file) as part:
         part.write_text(before + text + after, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What asks one question: ablations, the oracle, the findings, the retention law, attention, the official layout."""
+"""Studies, each of one question: ablations, the oracle, the findings, the retention law, attention, the official layout."""

@@ -1,8 +1,7 @@
-"""What each ingredient of a learned pruner buys: variants trained and benched on the same pool, compared in pairs.
+"""The contribution of each ingredient of a learned pruner: variants trained and benched on the same pool.
 
-Every variant is one training of one recipe; all are benched on the same test problems, so differences are paired.
-Checkpoints and records are kept: the same command goes on where it was interrupted, and a variant that another
-ablation has too is not trained again.
+Every variant is one training run of one recipe. All are benched on the same test problems, so differences are paired.
+Checkpoints and records are kept: an interrupted command continues, and variants shared between ablations are trained once.
 """
 
 from __future__ import annotations
@@ -36,10 +35,11 @@ AUROC = ["within_auroc", "auroc_low", "auroc_high"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One training. Of the label run: ``problems``, 0 for all; ``kind`` of labels, empty for the pruner's own;
-    ``continuations``, 0 for the run's; only prefixes of ``trained_at`` tokens, 0 for all; ``source``, another task's
-    problems. ``prefix`` is where it is judged, 0 for the bench's L; ``against`` the variant it is compared with, by
-    default the first."""
+    """One training run.
+
+    Its labels: number of ``problems`` (0: all), ``kind`` (empty: the pruner's own), ``continuations`` (0: the label run's),
+    prefix length ``trained_at`` (0: all), ``source`` (another task). It is evaluated at ``prefix`` (0: the bench's L) and
+    compared with variant ``against`` (empty: the first)."""
 
     label: str
     spec: str = "stop"
@@ -54,8 +54,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """``variants`` of a study; the first is what the others are compared with. ``curve``: the column that a figure has
-    along its x axis, where it is no list of variants."""
+    """A question with its ``variants``; by default they are compared with the first. ``curve``: the column on the figure's x
+    axis, for a curve instead of a list of variants."""
 
     question: str
     variants: Callable[[Study], Sequence[Variant]]
@@ -68,16 +68,16 @@ def _stop(option: str, values: Sequence[int], usual: int) -> Callable[[Study], S
 
 
 def affordable(labels: Labels, budget: float, kind: str) -> int:
-    """Problems whose labels of a kind cost ``budget`` tokens, at most those there are."""
+    """Number of problems whose labels of a kind cost ``budget`` tokens, at most all."""
     each = labels.tokens(kind) / labels.recipe.problems
     return int(max(1, min(labels.recipe.problems, budget / each)))
 
 
 def _labels(study: Study) -> list[Variant]:
-    """K continuations of the prefixes of some problems, against the paths' own endings of as many and of as much.
+    """K continuations per prefix against single outcomes, both for the same prefixes and for the same label tokens.
 
-    All variants are trained on prefixes of the bench's L, and all but "equal prefixes" cost what the outcomes of all
-    problems do."""
+    All variants are trained on prefixes of the bench's L. Except for those on the same prefixes, all cost as many tokens as the
+    outcomes of all problems."""
     budget, length = study.labels.tokens("single"), study.run_on.spec.prefixes[0]
     every = Variant("K = 1", kind="single", trained_at=length)
     out = [every]
@@ -90,7 +90,7 @@ def _labels(study: Study) -> list[Variant]:
 
 
 def _affordable_at(study: Study, k: int, budget: float) -> int:
-    """Problems of which a run with K continuations at the bench's L costs some ``budget`` tokens."""
+    """Number of problems for which a label run with K continuations at the bench's L costs ``budget`` tokens."""
     cost, recipe = study.labels.cost(), study.labels.recipe
     prefixes = cost.prefixes / len(recipe.prefixes) / recipe.problems
     rest = cost.launched_tokens / cost.launched - study.run_on.spec.prefixes[0]  # tokens of a continuation
@@ -99,7 +99,7 @@ def _affordable_at(study: Study, k: int, budget: float) -> int:
 
 
 def _equal(study: Study) -> list[Variant]:
-    """All that learn, for the tokens that the outcomes of all problems cost."""
+    """All learned methods, each with labels for as many tokens as the outcomes of all problems cost."""
     budget = study.labels.tokens("outcome")
     names = [n for n in registry.names("pruners") if hasattr(registry.load("pruners", n)[0], "fit")]
     ordered = ["stop", *(n for n in names if n != "stop")]
@@ -115,7 +115,7 @@ def _growing(study: Study) -> list[Variant]:
 
 
 def _lengths(study: Study) -> list[Variant]:
-    """One training, read at its own L, between and beyond them; and at the bench's L a training of its own."""
+    """One training run evaluated at its own prefix lengths, between and beyond them; and one trained at the bench's L alone."""
     usual, trained = study.run_on.spec.prefixes[0], study.labels.recipe.prefixes
     lengths = sorted({*trained, *(int(usual * share) for share in SHARES)} - {usual})
     alone = Variant(f"L = {usual}, trained there alone", trained_at=usual)
@@ -125,7 +125,9 @@ def _lengths(study: Study) -> list[Variant]:
 
 def _transfer(study: Study) -> list[Variant]:
     if not study.source:
-        raise PathpruneError("from which task? Name one that the same model can do: --source TASK")
+        raise PathpruneError(
+            "ablation transfer needs the task to transfer from, one that the same model can do: --source TASK"
+        )
     return [Variant(f"labels of {study.labels.task.name}"), Variant(f"labels of {study.source}", source=study.source)]
 
 
@@ -149,7 +151,7 @@ ABLATIONS = {
 
 @dataclass(frozen=True)
 class Study:
-    """Where an ablation runs: ``run_on`` of its benches, ``labels`` that it may use, ``root`` for all it writes."""
+    """The setting of an ablation: ``run_on`` for its benches, ``labels`` to draw from, and ``root`` for its output."""
 
     name: str
     run_on: Run
@@ -161,7 +163,7 @@ class Study:
     source: str = ""  # the task to transfer from
 
     def labels_of(self, variant: Variant) -> Labels:
-        """The label run of a variant; made where it is not there."""
+        """The label run of a variant; missing labels are made."""
         recipe = replace(self.labels.recipe, problems=variant.problems or self.labels.recipe.problems)
         if variant.continuations:
             recipe = replace(recipe, continuations=variant.continuations, prefixes=(variant.trained_at,))
@@ -171,7 +173,7 @@ class Study:
         return labels
 
     def run(self) -> pd.DataFrame:
-        """Train and bench what is missing; writes and returns the table behind the figure."""
+        """Train and bench missing variants; write and return the data of the figure."""
         if self.name not in ABLATIONS:
             raise PathpruneError(registry.unknown("ablation", self.name, sorted(ABLATIONS)))
         wanted = ABLATIONS[self.name]
@@ -190,7 +192,7 @@ class Study:
         return data
 
     def _told(self, variant: Variant, judged: report.Method) -> report.Method:
-        """What was judged, with its gain said at once: the table is written when all variants are there."""
+        """Log a variant's gain at once, since the table is written only when all variants are complete; return ``judged``."""
         gain = bootstrap(gains(judged, self._prefix_of(variant)))
         self.log(f"{variant.label}: gain over random {gain.mean:+.3f} [{gain.low:.3f}, {gain.high:.3f}]")
         return judged
@@ -225,7 +227,7 @@ class Study:
         return train_pruner(plugin, engine, labels, out, self.log, self.progress, kind, variant.trained_at)
 
     def _benched(self, variant: Variant, checkpoint: Path) -> report.Method:
-        """The variant's scores of the test prefixes, whose KV the engine keeps from one variant to the next."""
+        """The variant's scores of the test prefixes; the engine keeps their KV cache between variants."""
         separator = "," if ":" in variant.spec else ":"
         plugin = registry.pruner(f"{variant.spec}{separator}checkpoint={checkpoint}")
         stage = Stage(self._prefix_of(variant), self.run_on.spec.keep)

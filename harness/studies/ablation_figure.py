@@ -1,4 +1,4 @@
-"""An ablation: each variant's gain over random, and its paired distance to the first variant."""
+"""The figure of an ablation: each variant's gain over random, and its paired difference to the reference variant."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.report.figures import style
 
 
 def ablation_figure(data: pd.DataFrame, question: str, stem: Path, venue: str = "neurips", curve: str = "") -> None:
-    """Gain over random and the paired distance to what a variant is compared with; saves ``stem``.png, .pdf and .csv.
+    """Plot gain over random and the paired difference to the reference variant to ``stem``.png, .pdf and .csv.
 
-    Two panels that share their rows, or one against the column ``curve``. 95 % intervals over problems."""
+    Two panels with shared rows, or a single one against the column ``curve``. Intervals are 95 % over problems."""
     if curve:
         _curve(data, question, stem, venue, curve)
     else:

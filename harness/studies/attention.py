@@ -1,6 +1,6 @@
-"""What an adapter's appended tokens look at: attention of [STOP] tokens over a prefix (STOP, Fig. 7).
+"""Attention of an adapter's appended [STOP] tokens over a prefix (STOP, Fig. 7).
 
-The same forward as ``HFEngine.probe`` on the same cached KV, with eager attention, which alone returns its weights.
+The forward pass is that of ``HFEngine.probe`` on the same KV cache, but with eager attention, the only kind that returns weights.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from harness.engines.hf.adapter import StopAdapter
 class AttentionMass:
     """Attention mass, mean over heads, float32; the three kinds sum to 1 for every path, layer and [STOP] token.
 
-    Of a model with attention sinks (gpt-oss), to less: the rest lies on the sink."""
+    For models with attention sinks (gpt-oss) they sum to less; the rest is on the sink."""
 
     prompt: np.ndarray  # [n, layers, T_s], over all prompt tokens
-    prefix: np.ndarray  # [n, layers, T_s, L], generated token t in column t; 0 behind a path's end
+    prefix: np.ndarray  # [n, layers, T_s, L], generated token t in column t; 0 beyond a path's end
     appended: np.ndarray  # [n, layers, T_s, T_s], over the [STOP] tokens themselves
     states: np.ndarray  # [n, T_s, d], as ``HFEngine.probe`` gives them
 
 
 @torch.no_grad()
 def read_attention(engine: Any, paths: Sequence[Path], adapter: StopAdapter) -> AttentionMass:
-    """Run the adapter over the cached prefixes, whose stored KV is copied and so left bit-identical."""
+    """Run the adapter over the cached prefixes. It works on a copy of the KV cache, which stays bit-identical."""
     longest = max(len(p.tokens) for p in paths)
     order: list[int] = []
     parts: list[AttentionMass] = []
@@ -62,8 +62,8 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
     weights = [_weights(outputs, (len(paths), adapter.tokens, width)) for outputs in given]
     if not weights or any(w is None for w in weights):
         raise PathpruneError(
-            f"{type(adapter.decoder).__name__} does not give the attention of every layer as eager attention of transformers "
-            "does; draw it on a model that does, such as hands"
+            f"{type(adapter.decoder).__name__} does not return the attention weights of every layer, unlike eager attention in "
+            "transformers; use a model that does, such as hands"
         )
     mass = torch.stack([w.float().mean(1).cpu() for w in weights if w is not None], 1)  # [n, layers, T_s, width]
     border = width - adapter.tokens
@@ -77,20 +77,20 @@ def _read(engine: Any, paths: Sequence[Path], adapter: StopAdapter, longest: int
 
 
 def _attention_modules(decoder: torch.nn.Module) -> list[torch.nn.Module]:
-    """A decoder's attention, layer by layer, whatever a family calls it; of one within another the outer one."""
+    """A decoder's attention modules, layer by layer, for any model family; of nested ones, the outer one."""
     named = {n: m for n, m in decoder.named_modules() if type(m).__name__.endswith("Attention")}
     return [m for n, m in named.items() if not any(n.startswith(f"{outer}.") for outer in named)]
 
 
 def _weights(outputs: Any, shape: tuple[int, int, int]) -> torch.Tensor | None:
-    """The weights ``[n, heads, T_s, width]`` among what an attention module gives; None where it gives none."""
+    """The weights ``[n, heads, T_s, width]`` among the outputs of an attention module; None without any."""
     tensors = [t for t in outputs if isinstance(t, torch.Tensor)] if isinstance(outputs, tuple) else []
     return next((t for t in tensors if t.dim() == 4 and (t.shape[0], *t.shape[2:]) == shape), None)
 
 
 @contextmanager
 def _eager(adapter: StopAdapter) -> Iterator[None]:
-    """The adapter's branch with eager attention; its configuration is its own, so the engine's model keeps its kernel."""
+    """Switch the adapter's branch to eager attention; it has a separate configuration, so the engine's model keeps its kernel."""
     decoder = adapter.decoder
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")

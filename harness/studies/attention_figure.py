@@ -1,4 +1,4 @@
-"""What the [STOP] tokens look at (STOP, Fig. 7): attention over a prefix, on tokens and by kind of token."""
+"""The figure of [STOP] attention over a prefix (STOP, Fig. 7), by token and by kind of token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.studies.attention import AttentionMass, read_attention
 
 KINDS = ("prompt", "number", "letter", "word", "sign", "[STOP]")
 ENDS = ("highest", "lowest")
-SHOWN = 32  # tokens of a longer prefix, where the most attention lies
+SHOWN = 32  # tokens shown of a longer prefix, around the most attention
 COLUMNS = ["panel", "which", "score", "place", "token", "last", "mean", "low", "high"]
 Scored = tuple[list[list[Sampled]], list[np.ndarray], Any]
 
@@ -29,7 +29,14 @@ Scored = tuple[list[list[Sampled]], list[np.ndarray], Any]
 def scored(
     task: Task, engine: Any, pruner: str = "stop", prefix: int | None = None, problems: int = 8, n: int = 16, seed: int = 0
 ) -> Scored:  # fmt: skip
-    """(paths of each problem, their scores, the pruner's adapter), launched now: prefixes of test problems."""
+    """Launch prefixes of test problems and score them.
+
+    Returns:
+        (paths of each problem, their scores, the pruner's adapter).
+
+    Raises:
+        PathpruneError: the pruner appends no tokens.
+    """
     plugin = registry.pruner(pruner)
     checkpoints.attach(plugin, engine)
     paths = engine.launch(task.problems("test", problems), n, prefix or task.defaults.prefixes[0], seed)
@@ -45,7 +52,7 @@ def scored(
 def stop_attention(engine: Any, paths: Sequence[Sampled], adapter: Any) -> np.ndarray:
     """Attention mass of the [STOP] tokens on each prefix token, mean over heads, float32 ``[n, layers, T_s, L]``.
 
-    The rest of each row's 1 lies on the prompt and on the [STOP] tokens: see ``harness.studies.attention``."""
+    The rest of the mass is on the prompt and the [STOP] tokens; see ``harness.studies.attention``."""
     return read_attention(engine, paths, adapter).prefix
 
 
@@ -106,7 +113,7 @@ def attention_figure(
     engine: Any, problem_paths: Sequence[Sequence[Sampled]], scores: Sequence[np.ndarray], adapter: Any, stem: Path,
     venue: str = "neurips",
 ) -> pd.DataFrame | None:  # fmt: skip
-    """Two strips of tokens and a panel by kind. None where no problem has two prefixes to compare."""
+    """Plot two strips of tokens and a panel by kind of token. None if no problem has two prefixes to compare."""
     if not any(len(group) > 1 for group in problem_paths):
         return None
     data = attention_data(engine, problem_paths, scores, adapter)
@@ -124,7 +131,7 @@ def attention_figure(
 
 
 def _strip(axis: Any, part: pd.DataFrame, which: str, most: float) -> Any:
-    """Tokens in a row, the darker the more attention: the last layer above, the mean over layers below."""
+    """Plot tokens in a row, darker for more attention: the last layer above, the mean over layers below."""
     start = 0
     if len(part) > SHOWN:
         start = int(np.convolve(part["mean"], np.ones(SHOWN), "valid").argmax())

@@ -1,9 +1,9 @@
-"""What STOP's paper found, on every pool that has records: a line per claim, a column per model and task.
+"""The claims of STOP's paper on every recorded pool: a row per claim, a column per model and task.
 
-Each cell is a paired difference over the problems of its column. All cells are one family: a claim holds in a column when Holm's p-value
-over the whole table is below 0.05 and the difference has the claimed sign. Selection noise: a rival that is "the best of its type" is
-chosen on other problems than those it is compared on. Length: a claim of its own, the gain less what the kept paths' lengths alone would
-give. Option position: where answers are letters, the gain less what preferring the letters that are right on other problems would give.
+Each cell is a paired difference over the problems of its column. All cells form one family: a claim is confirmed in a column if its
+Holm-corrected p-value over the whole table is below 0.05 and the difference has the claimed sign. Selection noise: the best rival of a
+type is chosen on held-out problems. Length: a separate claim tests the gain minus what the kept paths' lengths alone would
+give. Option position: for multiple choice, another tests the gain minus that of preferring the letters that are right on other problems.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from harness.studies import law as laws
 
 LEVEL = 0.05
 METHOD = "stop"
-SHARE = 0.25  # of the tokens, at which pruning is compared with stopping
-TOOL_SIZES = ((24, 8), (16, 8))  # launched and kept, as the paper did with tools
-FEWEST = 2  # problems that a difference has an interval of
+SHARE = 0.25  # fraction of the tokens at which pruning is compared with stopping
+TOOL_SIZES = ((24, 8), (16, 8))  # paths launched and kept, as in the paper's runs with tools
+FEWEST = 2  # minimum number of problems for an interval
 KINDS = {"I": "external-fixed", "II": "external-learned", "III": "internal-fixed"}
 LETTERS = frozenset("ABCDEFGHIJ")
 
@@ -52,7 +52,7 @@ ABLATED = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One claim in one column; ``measured`` says which difference ``value`` is, whose claimed sign is plus."""
+    """One claim in one column; ``measured`` describes the difference ``value``, which the claim says is positive."""
 
     claim: str
     measured: str
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def verdict(self) -> str:
-        """confirmed, not confirmed (the other sign), or undecided, after the correction."""
+        """ "confirmed", "not confirmed" (the opposite sign) or "undecided", after the correction."""
         if not self.adjusted_p < LEVEL:
             return "undecided"
         return "confirmed" if self.value.mean > 0 else "not confirmed"
@@ -73,18 +73,18 @@ class Column:
 
     title: str
     problems: int
-    detects: float | None  # the smallest gain of STOP that so many problems find with 80 % power
+    detects: float | None  # smallest gain of STOP detected with 80 % power at this number of problems
     cells: Mapping[str, Cell] = field(default_factory=dict)
 
 
 def columns(
     groups: Sequence[Group], ablations: Path | None = None, frontier: Path | None = None, law: Path | None = None
 ) -> list[Column]:
-    """A column for each pool in which STOP has judged every problem, all cells corrected as one family.
+    """A column per pool in which STOP has scored every problem, with all cells corrected as one family.
 
     Args:
-        groups: tables of a results folder; of each pool one stands (``_widest``).
-        ablations, frontier, law: what ``pathprune ablation``, ``pathprune frontier`` and ``pathprune law fit`` wrote.
+        groups: tables of a results folder; one of each pool is used (``_widest``).
+        ablations, frontier, law: output of ``pathprune ablation``, ``pathprune frontier`` and ``pathprune law fit``.
     """
     made = []
     for group in _widest(groups):
@@ -113,9 +113,9 @@ def columns(
 
 
 def _widest(groups: Sequence[Group]) -> list[Group]:
-    """Of each pool the length at which most methods were benched, the shortest of several.
+    """Of each pool, the prefix length at which most methods were benched, ties to the shortest.
 
-    Benches of the same paths at several n are one pool, that of most paths: their comparisons repeat each other.
+    Benches of the same paths at several n count as one pool, that with most paths, because their comparisons are redundant.
     """
     pools: dict[str, list[Group]] = {}
     for group in groups:
@@ -124,7 +124,7 @@ def _widest(groups: Sequence[Group]) -> list[Group]:
 
 
 def _judged(group: Group, keep: int | None = None) -> Replayed | None:
-    """What STOP keeps; None where it has not judged all problems, or those are too few for an interval."""
+    """The replay of STOP; None if it has not scored all problems, or they are too few for an interval."""
     if len(group.pool.problems) < FEWEST:
         return None
     every = {m.name: m for m in group.judged if _is_whole(m, group)}
@@ -136,7 +136,7 @@ def _is_whole(method: Method, group: Group) -> bool:
 
 
 def _gains(group: Group, stop: Replayed) -> Iterator[Cell]:
-    """STOP against random survivors: paths, votes, and paths beyond what else could explain them."""
+    """STOP against random survivors: accuracy, votes, and accuracy beyond confounders."""
     keep = keep_of(group.pool.n)
     size = f"{keep}\\|{group.pool.n}"
     yield Cell(GAINS, f"stop - random, avg@{size}", bootstrap(stop.gain))
@@ -150,7 +150,7 @@ def _gains(group: Group, stop: Replayed) -> Iterator[Cell]:
 
 
 def _preferred(group: Group, mask: np.ndarray) -> np.ndarray | None:
-    """What the kept paths' letters alone would gain; None where answers are no letters."""
+    """The gain from the kept paths' answer letters alone; None if answers are not letters."""
     lines = pool_of(group.folder).lines
     answers = [lines[p]["answers"][: group.pool.n] for p in group.pool.problems]
     told = {answer for row in answers for answer in row if answer is not None}
@@ -160,8 +160,8 @@ def _preferred(group: Group, mask: np.ndarray) -> np.ndarray | None:
 
 
 def by_letter(letters: np.ndarray, correct: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The gain over random ``[Q]`` that the kept paths' letters alone would give: a path counts as often as paths of its letter are
-    right on the other problems. All arrays are ``[Q, N]``; a path without an answer counts nothing."""
+    """The gain over random ``[Q]`` from the kept paths' letters alone. A path counts as the fraction of paths with its letter that
+    are right on the other problems. All arrays are ``[Q, N]``; a path without an answer counts 0."""
     worth = np.zeros(letters.shape)
     for letter in sorted(set(letters.ravel()) - {""}):
         here = letters == letter
@@ -172,7 +172,7 @@ def by_letter(letters: np.ndarray, correct: np.ndarray, mask: np.ndarray) -> np.
 
 
 def _rivals(group: Group, stop: Replayed) -> Iterator[Cell]:
-    """STOP against the best method of each other type, chosen on the other folds of problems."""
+    """STOP against the best method of each other type, chosen on held-out folds."""
     keep = keep_of(group.pool.n)
     replayed = [judge(m, group, keep) for m in group.judged if _is_whole(m, group)]
     for kind, quadrant in KINDS.items():
@@ -185,7 +185,7 @@ def _rivals(group: Group, stop: Replayed) -> Iterator[Cell]:
 
 
 def _with_tools(group: Group) -> Iterator[Cell]:
-    """STOP's votes against those of random survivors where paths run code, at the paper's sizes."""
+    """STOP's votes against those of random survivors on paths that run code, at the paper's sizes."""
     if "tools" not in group.spec["engine"]:
         return
     for n, keep in TOOL_SIZES:
@@ -197,7 +197,7 @@ def _with_tools(group: Group) -> Iterator[Cell]:
 
 
 def _against_stopping(group: Group, file: Path | None) -> Iterator[Cell]:
-    """Pruning against rules that stop sampling, within a share of the tokens."""
+    """Pruning against rules that stop sampling, within a fraction of the tokens."""
     for claim in findings.against_stopping(group, file):
         if claim.measured.endswith(f"cons within {100 * SHARE:g}% of the tokens"):
             yield Cell(claim.text, claim.measured, claim.value)
@@ -209,12 +209,12 @@ def _ablated(group: Group, root: Path | None) -> Iterator[Cell]:
         return
     for claim, (name, one, other) in findings.ablated(root).items():
         if name in ABLATED and findings.testbed(group) == claim.testbed:
-            # Its p-value knows the problems alone; the interval knows the luck of trainings, too.
+            # Its p-value covers the variance over problems only; the interval also covers that over training runs.
             yield Cell(f"{ABLATED[name]} ({one} - {other})", claim.measured, replace(claim.value, p=float("nan")))
 
 
 def _law(group: Group, file: Path | None) -> Iterator[Cell]:
-    """The fitted law against the best constant share, each on problems that it was not fitted on."""
+    """The fitted law against the best constant fraction, both on held-out problems."""
     if file is None or not file.exists():
         return
     told = laws.read(file)
@@ -225,7 +225,7 @@ def _law(group: Group, file: Path | None) -> Iterator[Cell]:
 
 
 def _p(value: Interval) -> float:
-    """Two-sided; of an interval that holds more than the problems' noise, or whose resamples are not at hand, by its width."""
+    """Two-sided p-value; from the interval's width if it covers more than problem variance, or if resamples are unavailable."""
     if value.p == value.p:
         return value.p
     spread = (value.high - value.low) / (2 * norm.ppf(0.975))
@@ -237,7 +237,7 @@ def _corrected(cell: Cell, adjusted_p: float) -> Cell:
 
 
 def markdown(made: Sequence[Column]) -> str:
-    """The table, how it was made, and what follows from it, claim by claim."""
+    """The table as Markdown, with notes on the method and the verdict on each claim."""
     heads = ["claim", *(f"{column.title} ({column.problems} problems)" for column in made)]
     claims = list(dict.fromkeys(claim for column in made for claim in column.cells))
     order = sorted(claims, key=_place)
@@ -261,7 +261,7 @@ def markdown(made: Sequence[Column]) -> str:
 
 
 def verdicts(made: Sequence[Column]) -> list[str]:
-    """For each claim, where it is confirmed, not confirmed and undecided: what is believed, and what would have to change."""
+    """For each claim, a line with the columns in which it is confirmed, not confirmed and undecided."""
     claims = sorted({claim for column in made for claim in column.cells}, key=_place)
     told = []
     for claim in claims:
@@ -279,7 +279,7 @@ ORDER = (GAINS, VOTES, LONGER, PLACED, TRADE, *ABLATED.values(), TOOLS, LAW)
 
 
 def _place(claim: str) -> tuple[int, str]:
-    """Claims of the paper first, in their order, and then those against stopping."""
+    """The sort key of a claim: those of the paper in its order, then those against stopping."""
     return next((i for i, start in enumerate(ORDER) if claim.startswith(start)), len(ORDER)), claim
 
 

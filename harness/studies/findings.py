@@ -1,9 +1,9 @@
-"""What STOP's paper found (arXiv 2604.16029, sec. 4 and 5), each claim against our own intervals.
+"""The claims of STOP's paper (arXiv 2604.16029, sec. 4 and 5), tested against our own intervals.
 
-A claim is a difference with a sign. It is confirmed when the 95 % interval lies on the claimed side of 0, not confirmed
-when it lies on the other one, and undecided in between. Nothing is chosen by hand: rivals are the best of their
-type on these very problems, which favours them. Where two trainings are compared, the interval covers the problems and
-the luck of both trainings, which the seeds ablation measures.
+A claim is a difference with a sign. It is confirmed if the 95 % interval lies on the claimed side of 0, not confirmed
+if it lies on the other side, and undecided otherwise. Nothing is chosen by hand: rivals are the best of their
+type on the same problems, which favours them. For a comparison of two training runs, the interval covers the variance over problems
+and over training seeds, which the seeds ablation measures.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ HEADS = ("finding", "the paper", "here: difference of gains", "interval", "ended
 
 @dataclass(frozen=True)
 class Claim:
-    """``measured`` says which difference ``value`` is; the paper claims that it is positive. ``testbed``: on what that holds.
+    """A claim of the paper that the difference ``value``, described by ``measured``, is positive. ``testbed``: where it was measured.
 
-    ``bypassed`` is the difference by the official code's rule, by which paths that end before L vote on top of the k; None where
-    none ends, or for a difference of trainings or at equal tokens."""
+    ``bypassed`` is the difference under the official code's rule, by which paths that end before L vote in addition to the k; None
+    without such paths, for differences of training runs, and at equal tokens."""
 
     text: str
     paper: str
@@ -52,7 +52,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """confirmed, not confirmed, undecided or not tried, by the interval, and on what."""
+        """ "confirmed", "not confirmed", "undecided" or "not tried", with the testbed."""
         if isnan(self.value.mean):
             return "not tried"
         word = "confirmed" if self.value.low > 0 else "not confirmed" if self.value.high < 0 else "undecided"
@@ -60,7 +60,7 @@ class Claim:
 
 
 def claims(ablations: Path, group: Group, frontier: Path | None = None) -> list[Claim]:
-    """The trade-off from a group's records, the rest from the tables of ``pathprune ablation`` and ``pathprune frontier``."""
+    """All claims: the trade-off from a group's records, the others from the output of ``pathprune ablation`` and ``pathprune frontier``."""
     on = testbed(group)
     stopped = [replace(claim, testbed=on.partition(", L")[0]) for claim in against_stopping(group, frontier)]
     return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *stopped, *_ablated(ablations)]
@@ -79,7 +79,7 @@ FINISHED = 8  # of them, as there
 
 
 def with_tools(root: Path, scorer: str = "stop") -> Iterator[Claim]:
-    """What becomes of STOP's gain where paths run code, as AIMO3 was run: on every pool with tools of a results folder."""
+    """STOP's gain on paths that run code, as in the paper's AIMO3 runs, on every pool with tools in a results folder."""
     folders = [f for f in records.pools(root) if "tools" in records.pool_of(f).header["spec"]["engine"]]
     for group in (group for folder in folders for group in groups_of(folder)):
         for method in (m for m in methods(group) if m.name == scorer and group.pool.n in TOOLS):
@@ -91,7 +91,7 @@ def with_tools(root: Path, scorer: str = "stop") -> Iterator[Claim]:
 
 
 def against_stopping(group: Group, file: Path | None) -> Iterator[Claim]:
-    """What STOP's paper leaves out: pruning against the rule that stops sampling, on the same paths within equal tokens."""
+    """A comparison that STOP's paper omits: pruning against a stopping rule, on the same paths at equal tokens."""
     if file is None or not file.exists():
         return
     table = _differences(file)
@@ -143,7 +143,7 @@ def _gap(one: Method, other: Method, group: Group, ended: Ended) -> Interval:
 
 
 def _within(one: Curve, other: Curve, budget: float) -> Interval:
-    """Paired difference of cons at a budget of tokens, each with its own cross-fitted share of kept paths."""
+    """Paired difference of cons at a budget of tokens, each curve with its own cross-fitted gamma."""
     return bootstrap(one.crossfitted(budget, "tokens", "voted") - other.crossfitted(budget, "tokens", "voted"))
 
 
@@ -166,7 +166,7 @@ ROWS = (
 
 
 def _ablated(root: Path) -> Iterator[Claim]:
-    """Claims whose ablation has not been run have no value."""
+    """Claims on ingredients; those whose ablation was not run have no value."""
     return iter(ablated(root))
 
 
@@ -182,7 +182,7 @@ def ablated(root: Path) -> dict[Claim, tuple[str, str, str]]:
 
 
 def _differences(file: Path) -> pd.DataFrame:
-    """The paired differences of a frontier, once they are numbers."""
+    """The paired differences of a frontier, checked to be finite."""
     again = "move it away and run: pathprune frontier"
     try:
         table = pd.read_csv(file)
@@ -193,12 +193,12 @@ def _differences(file: Path) -> pd.DataFrame:
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(file, " ".join(str(error).split())[:120], again) from error
     if not np.isfinite(numbers.to_numpy()).all():
-        raise damaged(file, "a difference is no finite number", again)
+        raise damaged(file, "a difference is not finite", again)
     return table
 
 
 def _trained_on(file: Path) -> str:
-    """The task and L of an ablation, from its table; "" where that is not there."""
+    """The task and L of an ablation, from its table; "" without one."""
     if not file.exists():
         return ""
     try:
@@ -209,7 +209,7 @@ def _trained_on(file: Path) -> str:
 
 
 def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
-    """Gain of a variant minus that of another; the interval is over problems and trainings."""
+    """Gain of a variant minus that of another; the interval covers problems and training seeds."""
     table = _gains(file)
     for variant in (one, other):
         if variant not in table:
@@ -220,7 +220,7 @@ def _difference(file: Path, one: str, other: str, spread: float) -> Interval:
 
 
 def _gains(file: Path) -> pd.DataFrame:
-    """Gains of an ablation's variants by problem, once they are numbers."""
+    """Gains of an ablation's variants by problem, checked to be finite."""
     try:
         table = pd.read_csv(file, index_col=0)
     except OSError as error:
@@ -229,12 +229,12 @@ def _gains(file: Path) -> pd.DataFrame:
         raise damaged(file, " ".join(str(error).split())[:120], AGAIN) from error
     numbers = table.select_dtypes("number")
     if table.empty or len(numbers.columns) < len(table.columns) or not (numbers.abs() < float("inf")).all(axis=None):
-        raise damaged(file, "a gain is no finite number", AGAIN)
+        raise damaged(file, "a gain is not finite", AGAIN)
     return table
 
 
 def luck(root: Path) -> float:
-    """Half the 95 % interval that the difference of two trainings has from their seeds alone (Student's t)."""
+    """Half-width of the 95 % interval for the difference of two training runs due to their seeds alone (Student's t)."""
     file = root / "seeds-gains.csv"
     if not file.exists():
         raise PathpruneError(f"no table at {file}; run: {advice.command('ablation', name='seeds')}")
@@ -251,7 +251,7 @@ def _note(root: Path) -> str:
 
 
 def write(tried: list[Claim], ablations: Path, file: Path, across: str = "") -> None:
-    """A table and a note into a Markdown file, or between the markers of a README; ``across``: what every other pool says."""
+    """Write a table and a note to a Markdown file, or between a README's markers; ``across``: the table over all pools."""
     rows = [(c.text, c.paper, c.measured, shown(c.value, "+.3f"), shown(c.bypassed, "+.3f"), c.verdict) for c in tried]
     lines = [line(HEADS), "|" + "---|" * len(HEADS), *("| " + " | ".join(row) + " |" for row in rows)]
     more = ["## Every model and task", "", across] if across else []

@@ -1,4 +1,4 @@
-"""The retention law as a file: fitted from a folder of records, read again to recommend a plan."""
+"""The retention law as a file: fitted to a folder of records, and read to recommend a plan."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGAIN = "move it away and fit it again: pathprune law fit"
 
 
 def collect(results: Path, pruner: str, only: str = "*") -> list[tuple[Group, Method]]:
-    """The groups in which a method has judged every problem, with it; ``only`` as in ``harness.report.selected``."""
+    """The groups in which a method has scored every problem, as (group, method); ``only`` as in ``harness.report.selected``."""
     judged, names = [], set()
     for group in report.selected(results, only):
         methods = [m for m in group.judged if comparable(m, group)]
@@ -45,8 +45,8 @@ def collect(results: Path, pruner: str, only: str = "*") -> list[tuple[Group, Me
     prefixes = {g.prefix for g, _ in judged}
     if len(prefixes) < FEWEST_PREFIXES:
         raise PathpruneError(
-            f"a law needs {FEWEST_PREFIXES} prefix lengths or more; {pruner} has records at L = "
-            f"{', '.join(map(str, sorted(prefixes)))} only. Add some: "
+            f"a law needs {FEWEST_PREFIXES} prefix lengths or more; {pruner} has records only at L = "
+            f"{', '.join(map(str, sorted(prefixes)))}. Add some: "
             + advice.command("bench", pruner=pruner, prefix="...", results=results)
         )
     return judged
@@ -55,7 +55,7 @@ def collect(results: Path, pruner: str, only: str = "*") -> list[tuple[Group, Me
 def write(
     results: Path, pruner: str, out: Path, only: str = "*", resamples: int = retention.RESAMPLES
 ) -> dict[str, Any]:
-    """Fit, judge on held-out problems, and write ``out`` (JSON) with the observations beside it (CSV)."""
+    """Fit the law, evaluate it on held-out problems, and write ``out`` (JSON) and the observations (CSV); return the JSON data."""
     judged = collect(results, pruner, only)
     cells = retention.cells(judged)
     if not cells:
@@ -90,7 +90,7 @@ def _triple(value: Interval) -> list[float]:
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    """What ``recommend`` needs: votes with intervals at every budget and gamma."""
+    """The data of a cell for ``recommend``: votes with intervals at every budget and gamma."""
     return {
         "prefix": cell.prefix,
         "length": round(cell.length, 2),
@@ -102,7 +102,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def observations(cells: Sequence[Cell], law: Law) -> pd.DataFrame:
-    """One line per cell and budget: the best 1/gamma, the law's, and the vote at every gamma."""
+    """One row per cell and budget: the best 1/gamma, the law's, and the vote at every gamma."""
     rows = []
     for cell in cells:
         best = np.exp(retention.best_gammas(cell.voted.mean(-1)))
@@ -115,7 +115,7 @@ def observations(cells: Sequence[Cell], law: Law) -> pd.DataFrame:
 
 
 def summary(fitted: dict[str, Any]) -> list[str]:
-    """The law, how well it holds, and what it is worth on problems that it has not seen: Markdown, read as it is."""
+    """Markdown lines with the law, its goodness of fit, and its gain on held-out problems; readable as plain text."""
     law, paper = fitted["law"], fitted["paper"]
     exponents = [
         f"{name} = {law[name]:.2f} [{low:.2f}, {high:.2f}] (the paper: {paper[name]:.2f})"
@@ -139,7 +139,7 @@ def summary(fitted: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A plan for a budget: launch n prefixes, finish k; ``expected`` cons with its interval where cells are near."""
+    """A plan for a budget: launch n prefixes, finish k; ``expected``: cons with its interval in the nearest cell."""
 
     gamma: float
     n: int
@@ -167,7 +167,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def _flaw(fitted: dict[str, Any]) -> str:
-    """Which part of a law is not what ``write`` makes it; empty where all are."""
+    """The part of a law that differs from what ``write`` writes, as a message; "" if none does."""
     letters, pairs = ["a", "b", "c", "d"], fitted.get("intervals")
     held = ["law", *(f"law - {other}" for other in ("constant", "paper", "hindsight"))]
     right = {
@@ -209,10 +209,20 @@ def _is_cell(cell: Any) -> bool:
 
 
 def recommend(fitted: dict[str, Any], budget: float, prefix: int, length: float) -> Recommendation:
-    """gamma, n and k for a budget in tokens per problem; says when that is outside of what was fitted."""
+    """Compute gamma, n and k for a budget, with warnings outside the fitted range.
+
+    Args:
+        fitted: a law from ``read``.
+        budget: tokens per problem.
+        prefix: prefix length L in tokens.
+        length: mean length of a whole path in tokens.
+
+    Raises:
+        PathpruneError: invalid numbers.
+    """
     if not (0 < budget <= MOST and 1 <= prefix < length <= MOST):
         raise PathpruneError(
-            f"a budget is above 0 tokens, and --length is longer than --prefix, which is 1 or more; all are up to {MOST:,}"
+            f"--budget has to be above 0, --prefix at least 1, and --length larger than --prefix; all at most {MOST:,} tokens"
         )
     raw = Law(**fitted["law"]).gamma(budget, prefix, length)
     gamma = min(1.0, max(1 / 2 ** len(GAMMAS), raw))
@@ -246,7 +256,7 @@ def _outside(name: str, value: float, fitted: dict[str, Any]) -> str:
 
 
 def _expected(fitted: dict[str, Any], budget: float, prefix: int, length: float, gamma: float) -> Interval:
-    """cons of the nearest cell, budget and gamma of the grid, nearest in logs as the law is."""
+    """cons of the grid's cell, budget and gamma that are nearest on a logarithmic scale."""
 
     def distance(cell: dict[str, Any], b: float) -> float:
         return abs(log(cell["prefix"] / prefix)) + abs(log(cell["length"] / length)) + abs(log(b / budget))

@@ -1,4 +1,4 @@
-"""What the retention law would launch and finish within a budget, and what that gives on the problems of a pool."""
+"""The retention law's plans within a budget, and their accuracy on the problems of a pool."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harness.studies import law as laws
 
 
 def law_plans(file: Path, table: Table, budget: float, draws: int) -> list[str]:
-    """The law's plan at each prefix length at which its method was benched here, with its warnings, a line each.
+    """Lines with the law's plan, and its warnings, at each prefix length at which its method was benched.
 
-    Nothing where there is no law, or no scores of its method.
+    Empty without a law, or without scores of its method.
 
     Raises:
-        PathpruneError: a file that is no law.
+        PathpruneError: the file is not a law.
     """
     if not file.exists():
         return []
@@ -50,7 +50,7 @@ def _planned(fitted: dict[str, Any], table: Table, prefix: int, budget: float, d
 
 
 def _elsewhere(fitted: dict[str, Any], table: Table) -> Iterator[str]:
-    """A law holds where it was fitted: of one task, by one model."""
+    """A warning if the law was fitted on other pools: it holds for one task and one model."""
     spec = table.group.spec
     if not any(pool.startswith(f"{spec['task']}-{spec['engine']['model']}-") for pool in fitted["pools"]):
         yield f"the law was fitted on {', '.join(fitted['pools'])}"

@@ -1,4 +1,4 @@
-"""Checkpoints of the official STOP repository (bijiaxihh/STOP, ``STOP/src/finetuning_harmony.py``) as ours.
+"""Converts checkpoints of the official STOP repository (bijiaxihh/STOP, ``STOP/src/finetuning_harmony.py``) to ours.
 
 Its layout: ``adapter/`` (PEFT, in a subfolder of the adapter's name), ``classifier_head.pth`` (two logits, score =
 softmax[1]), ``assess_token_config.json`` and ``assess_token_embedding.pth`` (one vector, repeated). Two logits under a
@@ -38,8 +38,13 @@ def is_official(folder: Path) -> bool:
 def adopt(folder: Path, engine: Any, out: Path) -> Path:
     """Write ``out``, a checkpoint for ``stop:checkpoint=out``, and return it.
 
-    Raises PathpruneError where ``out`` exists, where ``folder`` is damaged or would run code when read, and where it does
-    not fit the engine's model.
+    Args:
+        folder: a checkpoint in the official layout.
+        engine: an ``hf`` engine with the checkpoint's base model.
+        out: the folder to write.
+
+    Raises:
+        PathpruneError: ``out`` exists, or ``folder`` is damaged, would run code when read, or does not fit the model.
     """
     apart(out, "the checkpoint", folder)
     if os.path.lexists(out):
@@ -48,7 +53,7 @@ def adopt(folder: Path, engine: Any, out: Path) -> Path:
     model: Any = getattr(engine, "model", None)
     if not hasattr(model, "get_input_embeddings"):
         raise PathpruneError(
-            f"engine {engine.spec['engine']} holds no weights to fit a checkpoint to; use {advice.option(engine='hf')}"
+            f"engine {engine.spec['engine']} has no weights to match a checkpoint with; use {advice.option(engine='hf')}"
         )
     width = model.get_input_embeddings().weight.shape[1]
     vector = _read(folder / TOKEN, "input_embedding", (width,))
@@ -75,9 +80,7 @@ def _tokens(file: Path) -> int:
     """How many [STOP] tokens a checkpoint appends."""
     tokens = read_object(file).get("num_assess_tokens")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= MOST_TOKENS:
-        raise PathpruneError(
-            f"{file}: num_assess_tokens is {str(tokens)[:40]}, and has to be a number from 1 to {MOST_TOKENS}"
-        )
+        raise PathpruneError(f"{file}: num_assess_tokens is {str(tokens)[:40]}, not a number from 1 to {MOST_TOKENS}")
     return tokens
 
 
@@ -101,24 +104,24 @@ def _adapter(source: Path, target: Path) -> None:
 
 
 def _read(file: Path, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor of a state dict, float32, of this shape and finite."""
+    """A tensor of a state dict as float32, checked for its shape and for finite values."""
     value = _loaded(file).get(name)
     if not isinstance(value, torch.Tensor):
         raise PathpruneError(f"{file} has no tensor {name!r}, so it is not an official STOP checkpoint's")
     if tuple(value.shape) != shape:
         raise PathpruneError(
-            f"{file} has shape {tuple(value.shape)}, and the model needs {shape}: it belongs to another model"
+            f"{file} has shape {tuple(value.shape)}, but the model needs {shape}: it belongs to another model"
         )
     value = _plain(file, name, value).float()
     if not torch.isfinite(value).all():
-        raise PathpruneError(f"{file}: {name} holds values that are not finite; train it again")
+        raise PathpruneError(f"{file}: {name} contains non-finite values; train it again")
     return value
 
 
 def _plain(file: Path, name: str, value: Any) -> torch.Tensor:
-    """A dense tensor of floats, which is what every part of a checkpoint is."""
+    """A part of a checkpoint, checked to be a dense float tensor."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.layout != torch.strided:
-        raise PathpruneError(f"{file}: {str(name)[:80]} is no tensor of floats; refused")
+        raise PathpruneError(f"{file}: {str(name)[:80]} is not a float tensor; refused")
     return value.detach().contiguous()
 
 
@@ -127,10 +130,10 @@ def _loaded(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PathpruneError(
-            f"{file} holds more than tensors and would run code when read; refused. Save it again with torch.save of a state dict"
+            f"{file} contains more than tensors and would run code when read; refused. Save it again with torch.save of a state dict"
         ) from error
-    except Exception as error:  # whatever torch raises while it reads a damaged file
+    except Exception as error:  # torch raises many types for a damaged file
         raise PathpruneError(f"cannot read {file} ({first_line(error)})") from error
     if not isinstance(state, dict):
-        raise PathpruneError(f"{file} is no state dict")
+        raise PathpruneError(f"{file} is not a state dict")
     return state

@@ -16,9 +16,21 @@ NAME = "oracle"
 
 
 def score_oracle(run: Run, continuations: int, progress: Progress) -> int:
-    """Write the oracle's record beside the pruners'; returns the tokens it took. Its cost is not charged to its row."""
+    """Write the oracle's record next to the pruners' records. Its cost is not charged to its row.
+
+    Args:
+        run: the bench to score.
+        continuations: fresh continuations per prefix, K.
+        progress: receives the progress.
+
+    Returns:
+        The number of generated tokens.
+
+    Raises:
+        PathpruneError: ``continuations`` is below 1.
+    """
     if continuations < 1:
-        raise PathpruneError("continuations is 1 or more")
+        raise PathpruneError("continuations has to be 1 or more")
     prefix, limit = run.spec.prefixes[0], run.spec.limit
     spec = run.spec.scored_at(prefix) | {"pruner": NAME, "code": "", "continuations": continuations}
     file = run.folder / f"L{prefix}-{NAME}-{digest(spec, 8)}.jsonl"

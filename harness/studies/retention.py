@@ -1,10 +1,10 @@
 """The retention law: how many of the launched paths are worth finishing (STOP, arXiv 2604.16029, Eq. 7).
 
-1 / gamma = a C^b L^c / T^d with C the budget, L the prefix and T the task's mean full length, all in units of 1,024
-tokens. It is fitted in log space to the gamma that votes best within each budget of each cell: a prefix length and a
-level of difficulty, which is a third of the problems by mean path length. Only budgets that every gamma can spend
-count: below them small gammas cannot run, and above them a pool of N paths has no more to give, which would look like
-a law. Intervals resample problems within levels.
+1 / gamma = a C^b L^c / T^d, with budget C, prefix length L and the task's mean full length T, all in units of 1,024
+tokens. The law is fitted in log space to the gamma with the best vote within each budget of each cell. A cell is a prefix length
+and a level of difficulty, a third of the problems by mean path length. Only budgets that every gamma can spend
+count: below them small gammas cannot run, and above them a pool of N paths is exhausted, which would mimic a law.
+Intervals resample problems within levels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PAPER = (1.17e4, 0.46, 0.40, 4.55)  # a, b, c, d as printed
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One prefix length on one level of difficulty: votes of its problems at every budget and gamma."""
+    """One prefix length at one level of difficulty: votes of its problems at every budget and gamma."""
 
     prefix: int
     length: float  # mean full length of its paths, tokens
@@ -54,13 +54,13 @@ class Law:
     d: float
 
     def gamma(self, budget: float, prefix: float, length: float) -> float:
-        """What it says, tokens in; above 1 it asks for more paths than were launched."""
+        """The law's gamma, from numbers of tokens; above 1 it asks for more paths than are launched."""
         inverse = self.a * (budget / UNIT) ** self.b * (prefix / UNIT) ** self.c / (length / UNIT) ** self.d
         return float(1 / inverse)
 
 
 def cells(groups: Sequence[tuple[Group, Method]], levels: int = LEVELS, draws: int = DRAWS) -> list[Cell]:
-    """Cells of one method's records: one group per prefix length and pool, cut into levels by mean path length."""
+    """Cells of one method's records: each group (prefix length and pool) is split into levels by mean path length."""
     grid = []
     for group, method in groups:
         length = method.pool.lengths.mean(1)
@@ -84,7 +84,7 @@ def cells(groups: Sequence[tuple[Group, Method]], levels: int = LEVELS, draws: i
 
 
 def best_gammas(means: np.ndarray) -> np.ndarray:
-    """log(1 / gamma) of the best vote, ``[..., B]`` of ``[..., B, G]``; equally good ones give their mean."""
+    """log(1 / gamma) of the best vote, ``[..., B]`` from mean votes ``[..., B, G]``; ties are averaged."""
     best = means >= means.max(-1, keepdims=True) - 1e-12
     return np.asarray((best * LOGS).sum(-1) / best.sum(-1))
 
@@ -98,10 +98,10 @@ def design(grid: Sequence[Cell]) -> np.ndarray:
 def fit(grid: Sequence[Cell], resamples: int = RESAMPLES) -> tuple[Law, dict[str, Interval], dict[str, float]]:
     """(law, intervals of log a, b, c and d, goodness of fit).
 
-    The grid brackets the best gamma between its neighbours, and leaves it open beyond its ends; so the likelihood is
-    that of grouped data, where least squares would shrink the exponents. Goodness: ``r2`` and ``residual`` s.d. of
-    log(1/gamma), with the law cut to the grid. An exponent that the cells cannot tell from ``a`` (one prefix length,
-    one task length) stays at the least-norm solution.
+    The grid only brackets the best gamma between its neighbours, and leaves it open beyond its ends. The fit therefore maximises
+    the likelihood of grouped data; least squares would shrink the exponents. Goodness: ``r2`` and ``residual`` s.d. of
+    log(1/gamma), with the law clipped to the grid. An exponent that the cells cannot distinguish from ``a`` (one prefix
+    length, one task length) stays at the least-norm solution.
     """
     matrix = design(grid)
     means = [c.voted.mean(-1) for c in grid]
@@ -120,7 +120,7 @@ def fit(grid: Sequence[Cell], resamples: int = RESAMPLES) -> tuple[Law, dict[str
 
 
 def bracket(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which log(1/gamma) the best vote lies, half way to its neighbours on the grid: ``[..., B]`` twice."""
+    """(lower, upper) bounds of the best log(1/gamma), halfway to its neighbours on the grid, ``[..., B]`` each."""
     best = means >= means.max(-1, keepdims=True) - 1e-12
     first, last = best.argmax(-1), len(LOGS) - 1 - best[..., ::-1].argmax(-1)
     middles = (LOGS[1:] + LOGS[:-1]) / 2
@@ -134,7 +134,7 @@ def _grouped(matrix: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
     start = np.linalg.lstsq(matrix, edges.mean(0), rcond=None)[0]
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        # The s.d. has a floor: observations that a law explains perfectly would send it to 0.
+        # The s.d. has a floor, because a perfect fit would send it to 0.
         sd = FLOOR + np.exp(theta[-1])
         a, b = ((edge - matrix @ theta[:-1]) / sd for edge in (low, high))
         inside = np.maximum(norm.cdf(b) - norm.cdf(a), 1e-12)
@@ -150,13 +150,13 @@ def _grouped(matrix: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
 
 
 def constant(grid: Sequence[Cell]) -> Fraction:
-    """The one gamma that votes best over all cells and budgets."""
+    """The constant gamma with the best vote over all cells and budgets."""
     means = np.mean([c.voted.mean((0, 2)) for c in grid], axis=0)
     return GAMMAS[int(means.argmax())]
 
 
 def chosen(grid: Sequence[Cell], gammas: Sequence[Sequence[float]]) -> np.ndarray:
-    """Vote of each problem, the mean over its cells and budgets, when each cell and budget uses the grid's nearest gamma."""
+    """Vote of each problem, averaged over cells and budgets, if each cell and budget uses the grid's gamma nearest to the given one."""
     votes_of: dict[str, list[np.ndarray]] = {}
     for cell, wanted in zip(grid, gammas, strict=True):
         nearest = np.abs(-np.log(np.array(wanted))[:, None] - LOGS).argmin(1)
@@ -167,10 +167,10 @@ def chosen(grid: Sequence[Cell], gammas: Sequence[Sequence[float]]) -> np.ndarra
 
 
 def held_out(grid: Sequence[Cell], resamples: int = RESAMPLES) -> dict[str, Interval]:
-    """Votes on problems that the law was not fitted on: two halves, each judged by the other's fit.
+    """Votes on held-out problems by two-fold cross-fitting: each half uses the fit on the other half.
 
-    Against the best constant gamma of that half, the paper's coefficients (cut to the grid), and the best gamma of the
-    very problems (``hindsight``, which nobody has). Differences are paired: law minus each.
+    References are the best constant gamma of the fitting half, the paper's coefficients (clipped to the grid), and the best
+    gamma of the evaluated problems themselves (``hindsight``, unattainable in practice). Differences are paired: law minus each.
     """
     halves = [_half(grid, side) for side in (0, 1)]
     votes: dict[str, list[np.ndarray]] = {}
@@ -205,7 +205,7 @@ def _half(grid: Sequence[Cell], side: int) -> list[Cell]:
 
 
 def plan(budget: float, prefix: int, length: float, gamma: float) -> tuple[int, int]:
-    """(n, k) that spend a budget of tokens at a gamma: n prefixes and k = gamma n endings; n and k are 1 or more."""
+    """(n, k) that spend a token budget at a gamma: n prefixes and k = gamma n finished paths, both at least 1."""
     n = max(1, int(budget / (prefix + gamma * max(0.0, length - prefix))))
     k = max(1, min(n, round(gamma * n)))
     rest = k * max(0.0, length - prefix)

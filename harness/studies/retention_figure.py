@@ -1,4 +1,4 @@
-"""The retention law (STOP, Figs. 5, 6 and 9): what each share kept is worth within a budget, and where the best one lies."""
+"""The figure of the retention law (STOP, Figs. 5, 6 and 9): accuracy by fraction kept within a budget, and the best fraction."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def _best(axis: Any, data: pd.DataFrame, law: Law) -> None:
 
 
 def _shades(count: int) -> Any:
-    """Light to dark, told apart in greyscale too."""
+    """Colours from light to dark, distinguishable in greyscale."""
     return sns.color_palette("crest", count)

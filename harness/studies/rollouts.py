@@ -1,7 +1,7 @@
 """Does pruning help reinforcement learning? GRPO on the embedded model with pruned rollouts, reward against generated tokens.
 
-Every arm trains the same model on the same prompts with groups of the same size; they differ in which paths a group is made of. The
-held-out accuracy is that of fresh paths of the trained model on dev problems, sampled alike in every arm.
+All arms train the same model on the same prompts with the same group size; they differ in the paths that form a group. Held-out
+accuracy is measured on fresh paths of the trained model on dev problems, sampled identically in every arm.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "stop": {"pruner": "stop"},
     "stop, both ends": {"pruner": "stop", "pick": "ends"},
 }
-PROMPTS = 50_000  # the first problem of the label split that is trained on: far behind those of the pruner's labels
+PROMPTS = 50_000  # first training problem in the label split, far beyond those of the pruner's labels
 Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What all arms have in common. ``launch`` paths of a group are cut at ``prefix`` and ``group`` of them are finished."""
+    """Settings common to all arms. Pruned arms cut ``launch`` paths at ``prefix`` tokens, and finish ``group`` of them."""
 
     task: str = "hands"
     group: int = 8
@@ -48,11 +48,11 @@ class Terms:
     rate: float = 3e-4
     every: int = 10  # steps between two measurements
     problems: int = 100  # held out
-    paths: int = 8  # of each
+    paths: int = 8  # per held-out problem
 
 
 def run(terms: Terms, arms: Sequence[str], seeds: Sequence[int], folder: Path, told: Told) -> pd.DataFrame:
-    """Train every arm with every seed that ``folder`` does not hold yet; all measurements as a frame.
+    """Train every arm and seed missing from ``folder``; return all measurements as a frame.
 
     Raises:
         PathpruneError: an unknown arm, or TRL is not installed.
@@ -81,7 +81,7 @@ def _stored(file: Path, terms: Terms) -> list[dict[str, Any]] | None:
         return None
     held = json.loads(file.read_text())
     if held["terms"] != asdict(terms):
-        raise PathpruneError(f"{file} was trained on other terms; give another --out")
+        raise PathpruneError(f"{file} was trained with other settings; give another --out")
     rows: list[dict[str, Any]] = held["rows"]
     return rows
 
@@ -94,7 +94,7 @@ def _trained(terms: Terms, arm: str, seed: int, file: Path, step: Callable[[int]
 
 
 def train(terms: Terms, arm: str, seed: int, step: Callable[[int], None]) -> list[dict[str, Any]]:
-    """One training: a row for each measurement, before, between and after its steps."""
+    """Run one training; return one row per measurement, before, during and after it."""
     from transformers import PrinterCallback, TrainerCallback
 
     from harness import registry
@@ -106,7 +106,7 @@ def train(terms: Terms, arm: str, seed: int, step: Callable[[int], None]) -> lis
     rows: list[dict[str, Any]] = []
 
     class Measure(TrainerCallback):
-        """Accuracy on held-out problems, and what the rollouts have cost so far."""
+        """Measures accuracy on held-out problems, and the tokens of rollouts so far."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step(state.global_step)
@@ -166,7 +166,7 @@ def _trainer(terms: Terms, task: Task, seed: int, rollouts: Rollouts, scratch: s
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without TRL's note that rollout functions are young, and without a bar for the weights of every training."""
+    """Suppress TRL's note on experimental rollout functions, and progress bars for loading weights."""
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -193,9 +193,9 @@ def _versions() -> dict[str, str]:
 
 
 def table(measured: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Per arm: accuracy after all steps, its difference to no pruning, and both at the tokens that the cheapest arm took.
+    """Per arm: final accuracy, its difference to no pruning, and both at the number of tokens of the cheapest arm.
 
-    Intervals are Student's over seeds, of differences paired by seed; NaN with a single seed.
+    Intervals are Student's t over seeds, for differences paired by seed; NaN with a single seed.
     """
     last = measured.groupby(["arm", "seed"]).last()
     budget = float(last.generated.min())
@@ -223,7 +223,7 @@ def _interval(name: str, values: pd.Series, level: float) -> dict[str, float]:
 
 
 def markdown(terms: Terms, rows: pd.DataFrame) -> str:
-    """The table with what it was trained on."""
+    """The table as Markdown, with the training settings."""
     head = (
         f"GRPO on `{terms.task}`: {terms.steps} steps of {terms.prompts} prompts, groups of {terms.group}; pruned arms launch "
         f"{terms.launch} paths per group and cut them at {terms.prefix} tokens. Accuracy on {terms.problems} held-out problems; "

@@ -1,1 +1,1 @@
-"""Benchmarks by name, and problems of one's own from a file."""
+"""Benchmarks by name, and your own problems from a file."""

@@ -1,4 +1,4 @@
-"""What all benchmarks of fixed problems share: reading common dumps, the paper's prompts, and grading.
+"""The base of benchmarks with fixed problems: reading of common data formats, the paper's prompts, and grading.
 
 Prompts and sampling are those of STOP (arXiv 2604.16029, sec. 4.1 and App. C).
 """
@@ -26,16 +26,16 @@ LONGEST = 1_000_000  # characters of a problem; no context window holds more
 
 
 class Benchmark(Task):
-    """A list of problems with one answer each, free or multiple choice.
+    """A list of problems with one answer each, free-form or multiple choice.
 
-    ``skip``: leaves out rows that are wrong and lists them in ``skipped``. ``data``: a local file in place of the hub. ``dev``, ``label``, ``train``: files of further splits, which learned
-    pruners need. ``shuffle``: a seed that orders each problem's options, or "none" for the published order. The version
-    is a digest of prompts, problems and answers.
+    ``skip``: skip invalid rows and list them in ``skipped``. ``data``: a local file instead of the Hub. ``dev``, ``label``,
+    ``train``: files of further splits, which learned pruners need. ``shuffle``: a seed for the order of each problem's options,
+    or "none" for the published order. The version is a digest of prompts, problems and answers.
     """
 
     name: str
     hub: ClassVar[Hub | None] = None
-    distinct: ClassVar[bool] = False  # whether no problem may stand in it twice; published dumps are taken as they are
+    distinct: ClassVar[bool] = False  # whether duplicates are refused; published data sets may contain some
     max_tokens: ClassVar[int] = 32768
     prefix: ClassVar[int] = 2048
 
@@ -57,8 +57,8 @@ class Benchmark(Task):
         self.shuffle = shuffle
         self.skipped: list[str] | None = [] if skip else None
         self._splits: dict[str, list[Problem]] = {}
-        self._tested: dict[str, str] = {}  # what the test problems ask, and where they stand
-        self._letters = ""  # of the longest list of options; empty where answers are free
+        self._tested: dict[str, str] = {}  # location of each test problem, by its question
+        self._letters = ""  # of the longest list of options; "" for free-form answers
         test = self._split("test")
         self.defaults = TaskDefaults(
             model="deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
@@ -72,7 +72,7 @@ class Benchmark(Task):
         self.version = f"1.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
-        """Problems of a split in order, as many as there are."""
+        """Problems of a split in order, at most all."""
         known = self._split(split)
         return known[start : len(known) if n is None else start + n]
 
@@ -112,14 +112,14 @@ class Benchmark(Task):
         kinds = {bool(letters) for _, letters in parsed}
         if len(kinds) > 1:
             source = rows[0].where.rpartition(", ")[0]
-            raise PathpruneError(f"{source}: some problems have options and some do not; make two files of it")
+            raise PathpruneError(f"{source}: some problems have options and some do not; split it into two files")
         self._letters = max([self._letters, *(letters for _, letters in parsed)], key=len)
         problems = [problem for problem, _ in parsed]
         self._refuse_twice(problems, [where for where, _ in rows], split)
         return problems
 
     def _parsed(self, rows: Sequence[Place], split: str) -> tuple[list[Place], list[tuple[Problem, str]]]:
-        """The rows that are problems, and what they say; one that is none is left out and listed, or an error."""
+        """(valid rows, their problems with option letters); an invalid row is skipped and listed, or an error."""
         good: list[Place] = []
         parsed: list[tuple[Problem, str]] = []
         first: dict[str, str] = {}
@@ -147,7 +147,7 @@ class Benchmark(Task):
         return good, parsed
 
     def _refuse_twice(self, problems: Sequence[Problem], places: Sequence[str], split: str) -> None:
-        """Refuse a problem under two ids in a file of one's own, and one of the test problems in a file of another split."""
+        """Refuse a problem under two ids in a user's file, and a test problem in the file of another split."""
         asked = [(_asked(p.prompt), where) for p, where in zip(problems, places, strict=True)]
         if split == "test":
             self._tested = dict(reversed(asked))
@@ -188,13 +188,13 @@ class Benchmark(Task):
 
 
 def _asked(prompt: str) -> str:
-    """What a prompt asks, whatever its white space and the order of its options."""
+    """A prompt's question, independent of white space and of the order of its options."""
     if not prompt.endswith(LETTER):
         return " ".join(prompt.split())
     return "\n".join(sorted(re.sub(r"^[A-Z]\. ", "", line) for line in prompt.splitlines()))
 
 
 def _beside(first: str, second: str) -> str:
-    """A place as it is named beside another one: a line alone where the file is the same."""
+    """A location relative to another: only the line if the file is the same."""
     file, _, line = first.rpartition(", ")
     return line if file == second.rpartition(", ")[0] else first

@@ -1,4 +1,4 @@
-"""The fields of a row, whatever a dump calls them: identity, question, gold answer, options."""
+"""Extracts id, question, gold answer and options from a row, under the field names of common data sets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
 def question(row: Row, where: str) -> str:
-    """What a row asks, behind the passage or story that it asks about; of a chat, what the user says."""
+    """A row's question, preceded by the passage it refers to; for a chat, the user's turn."""
     name, value = _first(row, QUESTIONS, "problem", where)
     if isinstance(value, list):
         value = _chat(value, name, where)[0]
@@ -72,10 +72,10 @@ def question(row: Row, where: str) -> str:
 
 
 def _chat(turns: Sequence[Any], name: str, where: str) -> tuple[str, str]:
-    """What system and user say in a list of turns, and what the assistant replies, "" where there is no reply yet.
+    """(system and user turns of a chat, the assistant's reply or "").
 
     Raises:
-        PathpruneError: it is no such list, or has more than one exchange.
+        PathpruneError: not a list of turns, or more than one exchange.
     """
     said: list[tuple[str, str]] = []
     for turn in turns:
@@ -95,7 +95,7 @@ def _chat(turns: Sequence[Any], name: str, where: str) -> tuple[str, str]:
     replies = [i for i, (role, _) in enumerate(said) if role == "assistant"]
     if not asked or replies not in ([], [len(said) - 1]):
         raise PathpruneError(
-            f"{where}: {name} is a chat of {len(replies)} replies, not one question; make a row of its last question"
+            f"{where}: {name} is a chat with {len(replies)} replies, not one question; keep only its last question"
         )
     return "\n\n".join(asked), said[-1][1] if replies else ""
 
@@ -111,13 +111,13 @@ ROLES = {
 
 
 def identity(row: Row, where: str) -> str:
-    """A row's own name, or "" where it has none."""
+    """A row's id, or "" without one."""
     name = next((k for k in IDS if not missing(row.get(k))), None)
     return "" if name is None else _plain(row[name], name, where)
 
 
 def options(row: Row, where: str) -> tuple[list[str], int] | None:
-    """The options' texts and the index of the right one, by its text, its letter or its number; None: free answer."""
+    """(texts of the options, index of the right one, found by text, letter or number); None for a free-form answer."""
     if all(k in row for k in WRONG):
         return [_plain(_first(row, (k,), k, where)[1], k, where) for k in ("Correct Answer", *WRONG)], 0
     found = _options(row)
@@ -150,7 +150,7 @@ LABEL = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[.):]\s+")
 
 
 def _named(letter: str, says: str, texts: Sequence[str], labels: Sequence[str]) -> int | None:
-    """The option that a gold answer names by letter and text; None where it names another text than that letter's."""
+    """The index of the option that a gold answer names by letter and text; None if letter and text disagree."""
     known = labels or list(LETTERS[: len(texts)])
     if letter.upper() not in known:
         return None
@@ -160,7 +160,7 @@ def _named(letter: str, says: str, texts: Sequence[str], labels: Sequence[str]) 
 
 
 def _listed(text: str) -> list[Any]:
-    """Options that are written as one string: a JSON or Python list, ``A. x B. y`` with letters in order, or lines."""
+    """Options given as one string: a JSON or Python list, ``A. x B. y`` with letters in order, or lines."""
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(text.strip())
@@ -206,7 +206,7 @@ def _options(row: Row) -> tuple[str, list[Any], list[str]] | None:
 
 
 def _one(value: Any) -> Any:
-    """The one value of a list of one, or of one value told several times; SQuAD's answers are such lists."""
+    """The value of a list whose entries are all equal, as SQuAD's answers may be; any other value itself."""
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         value = value["text"]
     if (
@@ -220,7 +220,7 @@ def _one(value: Any) -> Any:
 
 
 def _first(row: Row, names: Sequence[str], noun: str, where: str) -> tuple[str, Any]:
-    """(name, value) of the first of these fields that is there and holds something."""
+    """(name, value) of the first of these fields with a non-empty value."""
     for name in names:
         if not missing(row.get(name)):
             return name, row[name]
@@ -242,15 +242,15 @@ def _plain(value: Any, name: str, where: str) -> str:
 
 
 def _clean(value: str, name: str, where: str) -> str:
-    """A text without white space around it; NUL and half a surrogate pair are in no text that somebody wrote."""
+    """A stripped text; NUL and lone surrogates are refused."""
     wrong = re.search("[\x00\ud800-\udfff]", value)
     if wrong:
-        raise PathpruneError(f"{where}: {name} holds {wrong[0]!r}, which is no text")
+        raise PathpruneError(f"{where}: {name} contains {wrong[0]!r}, which is not text")
     return value.strip()
 
 
 def gold(row: Row, where: str) -> str:
-    """The gold answer as published; of a worked solution, what it ends in."""
+    """The gold answer as published; for a worked solution, its final answer."""
     key, published = _published(row, where)
     text = _plain(published, key, where)
     if isinstance(published, float) and published.is_integer():
@@ -260,7 +260,7 @@ def gold(row: Row, where: str) -> str:
     elif "\\boxed" in text or key.lower() in ("solution", *CHATS):
         boxed = extract(text)
         if boxed is None:
-            raise PathpruneError(f"{where}: {key} ends in no \\boxed{{...}} or '#### ', so it gives no answer")
+            raise PathpruneError(f"{where}: {key} has neither \\boxed{{...}} nor '#### ', so it gives no answer")
         text = boxed
     if not _balanced(text) or missing(canonical(text)):
         raise PathpruneError(f"{where}: {key} {text[:60]!r} does not parse as an answer")
@@ -268,7 +268,7 @@ def gold(row: Row, where: str) -> str:
 
 
 def _published(row: Row, where: str) -> tuple[str, Any]:
-    """(field, value) of the gold answer; of a chat that ends in a reply, without another answer, the reply."""
+    """(field, value) of the gold answer; without one, the final reply of a chat."""
     if all(missing(row.get(name)) for name in ANSWERS):
         for name in CHATS:
             if isinstance(row.get(name), list) and (reply := _chat(row[name], name, where)[1]):
@@ -278,7 +278,7 @@ def _published(row: Row, where: str) -> tuple[str, Any]:
 
 
 def _balanced(text: str) -> bool:
-    """Braces in order and dollar signs in pairs (one alone is a currency)."""
+    """Whether braces are balanced and dollar signs paired (a single one is a currency)."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
         depth += 1 if brace == "{" else -1

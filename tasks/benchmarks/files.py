@@ -1,4 +1,4 @@
-"""Rows of a benchmark: from a JSON, JSONL or Parquet file, or from the Hugging Face hub."""
+"""Reads rows of a benchmark from a JSON, JSONL or Parquet file, or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Row = Mapping[str, Any]
 
 
 class Place(NamedTuple):
-    """A row and where it stands, for messages: ``own.jsonl, line 3``."""
+    """A row and its location, for messages: ``own.jsonl, line 3``."""
 
     where: str
     row: Row
 
 
 class Hub(NamedTuple):
-    """Where ``datasets.load_dataset`` finds a benchmark."""
+    """The location of a benchmark for ``datasets.load_dataset``."""
 
     path: str
     config: str | None = None
@@ -30,14 +30,14 @@ class Hub(NamedTuple):
 
 
 def read(path: str, refused: list[str] | None = None) -> list[Place]:
-    """The rows of a local file, in order; a JSON file is a list of objects, one object that holds such a list, or JSON lines.
+    """The rows of a local file, in order. A JSON file is a list of objects, an object with one such list, or JSON lines.
 
     Args:
-        path: of the file.
-        refused: takes a line for each row that is none, which is left out; None: the first such row is an error.
+        path: the file.
+        refused: collects a line per invalid row, which is skipped; None: the first invalid row is an error.
 
     Raises:
-        PathpruneError: a file that is not there, cannot be read, or holds no such rows, with the line or row that is at fault.
+        PathpruneError: a file that is missing, unreadable or without rows; the message names the line or row.
     """
     file = _file(path)
     readers: dict[str, Callable[[Path], Iterable[Place]]] = {
@@ -52,7 +52,7 @@ def read(path: str, refused: list[str] | None = None) -> list[Place]:
     except OSError as error:
         raise PathpruneError(f"{path} cannot be read ({error.strerror or error})") from error
     if not rows:
-        raise PathpruneError(f"{path} holds no problems" + (f"; first {refused[0]}" if refused else ""))
+        raise PathpruneError(f"{path} has no problems" + (f"; the first: {refused[0]}" if refused else ""))
     good = []
     for where, row in rows:
         if isinstance(row, dict):
@@ -77,7 +77,7 @@ def _file(path: str) -> Path:
 
 
 def fetch(hub: Hub, name: str) -> list[Place]:
-    """The rows of a hub dataset; downloaded once, then from the cache of ``datasets``."""
+    """The rows of a Hub data set, downloaded once and then read from the cache of ``datasets``."""
     local = f"or give a file of it: --task {name}:data=FILE"
     try:
         import datasets
@@ -100,7 +100,7 @@ def fetch(hub: Hub, name: str) -> list[Place]:
 
 
 def missing(value: Any) -> bool:
-    """Nothing to ask or to grade by: null, NaN, or white space."""
+    """Whether a value is empty: null, NaN, or white space."""
     return (
         value is None
         or (isinstance(value, float) and math.isnan(value))
@@ -132,7 +132,7 @@ def _json(file: Path) -> list[Place]:
 
 
 def listed(content: Any, where: str) -> list[Any]:
-    """The rows of a JSON document: a list, or an object that holds one list of objects, or is itself the one row."""
+    """The rows of a JSON document: a list, an object with one list of objects, or an object that is the only row."""
     if isinstance(content, dict):  # {"data": [...]}, {"train": [...]}
         lists = [value for value in content.values() if isinstance(value, list) and all(map(_is_row, value))]
         if len(lists) > 1:
@@ -144,12 +144,12 @@ def listed(content: Any, where: str) -> list[Any]:
 
 
 def _is_row(value: Any) -> bool:
-    """Whether a value may be a problem; the turn of a chat is none."""
+    """Whether a value may be a problem; a chat turn is not."""
     return isinstance(value, dict) and not {"role", "from"} & value.keys()
 
 
 def _is_lines(text: str) -> bool:
-    """Whether the first line of a JSON file is an object of its own and another one follows."""
+    """Whether a .json file is in fact JSON lines: its first line is an object, and another follows."""
     first, _, rest = text.strip().partition("\n")
     if not rest.lstrip().startswith("{"):
         return False
@@ -160,10 +160,10 @@ def _is_lines(text: str) -> bool:
 
 
 def decoded(text: str, where: str) -> Any:
-    """What a JSON text says; no object may hold a field twice.
+    """Parse a JSON text, refusing objects with duplicate fields.
 
     Raises:
-        PathpruneError: ``where`` is not JSON.
+        PathpruneError: the text at ``where`` is not JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_once)
@@ -171,7 +171,7 @@ def decoded(text: str, where: str) -> Any:
         raise PathpruneError(f"{where} is nested too deeply") from error
     except ValueError as error:  # no JSON, an integer of more digits than Python reads, a field twice
         if "integer string conversion" in str(error):
-            raise PathpruneError(f"{where} holds a whole number of thousands of digits, which no field is") from error
+            raise PathpruneError(f"{where} has an integer with thousands of digits, which no field allows") from error
         raise PathpruneError(f"{where} is not JSON: {error}") from error
 
 
@@ -180,7 +180,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {shown(twice)} stands twice in one object")
+        raise ValueError(f"the field {shown(twice)} appears twice in one object")
     return fields
 
 

@@ -1,4 +1,4 @@
-"""The STOP paper's benchmarks and two usual ones, by name. Revisions are the hub's newest; versions follow the content."""
+"""The STOP paper's benchmarks and two common ones, by name. Revisions are the Hub's latest; versions are content digests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MATH500(Benchmark):
 
 
 class GSM8K(Benchmark):
-    """Grade-school word problems. The only one with a training split, on which learned pruners get their labels."""
+    """Grade-school word problems; the only benchmark with a training split, from which learned pruners get labels."""
 
     name = "gsm8k"
     hub = Hub("openai/gsm8k", "main")
@@ -59,7 +59,7 @@ class GSM8K(Benchmark):
 
 
 class GPQADiamond(Benchmark):
-    """198 graduate questions. Options are shuffled with seed 0 unless told otherwise: published, the first is right."""
+    """198 graduate-level questions. Options are shuffled, by default with seed 0, because the first published option is the right one."""
 
     name = "gpqa_diamond"
     hub = Hub("Idavidrein/gpqa", "gpqa_diamond", "train")
@@ -77,7 +77,7 @@ class GPQADiamond(Benchmark):
 
 
 class ZebraLogic(Benchmark):
-    """Logic grids as multiple choice (mc_mode). ``largest``: keep puzzles of at most so many rows and columns (STOP: 4)."""
+    """Logic grids as multiple choice (mc_mode). ``largest``: maximum number of rows and columns of a puzzle (STOP: 4)."""
 
     name = "zebralogic"
     hub = Hub("WildEval/ZebraLogic", "mc_mode")

@@ -1,4 +1,4 @@
-"""Problems of one's own: a file with ``problem`` and ``answer``, and no code at all."""
+"""Your own problems, from a file with ``problem`` and ``answer`` and without code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 64  # bytes of a task's name, which stands in every id and in names of
 
 
 class FromFile(Benchmark):
-    """``problem`` and ``answer`` in each row, ``id`` and ``choices`` where there are any; named after the file."""
+    """A task named after its file; rows have ``problem`` and ``answer``, and optionally ``id`` and ``choices``."""
 
     distinct = True
 

@@ -1,4 +1,4 @@
-"""The language both embedded tasks speak: chained definitions over single letters, values mod 13.
+"""The language of the embedded tasks: chained definitions over single letters, with values mod 13.
 
 A problem reads ``a = 5 ; b = 12 ; c = a + b * a ; c = c - b ; c ?``; ``*`` binds tighter than ``+`` and ``-``.
 A solver writes each step as ``c : a 5 + b 12 * a 5 = 5 + 8 = 0 , c 0 .``: every use of a variable is followed by
@@ -48,7 +48,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a problem is drawn from: number of definitions and how dense each kind of trap is."""
+    """The distribution of problems: number of definitions, and density of each kind of trap."""
 
     definitions: tuple[int, int]
     densities: tuple[float, ...] = (0.1, 0.4, 0.8)
@@ -72,7 +72,7 @@ def evaluate(definitions: Sequence[Definition]) -> dict[str, int]:
 def reduce(
     d: Definition, values: dict[str, int], apply: Apply = exact, left_to_right: bool = False
 ) -> list[tuple[list[int], list[str]]]:
-    """Reduce a definition one operation at a time; each entry is the operands and operators that are left."""
+    """Reduce a definition one operation at a time; each entry is (remaining operands, remaining operators)."""
     xs = [values[o] if isinstance(o, str) else o for o in d.operands]
     ops = list(d.ops)
     states = [(list(xs), list(ops))]
@@ -102,8 +102,8 @@ def draw_definitions(rng: random.Random, shape: Shape, reassign: bool = True) ->
     """A chain of definitions in an order in which they can be computed; the first two are constants.
 
     Products inside sums, subtractions and re-assignments each have their own density per problem, so problems
-    differ in which misconception they trigger. Traps are denser in the first half (``front_loading``), since
-    what path pruning is about is the early mistake that dooms a path.
+    differ in which misconception they trigger. Traps are denser in the first half (``front_loading``), because
+    path pruning depends on early mistakes that doom a path.
     """
     n = rng.randint(*shape.definitions)
     products, minuses, again = (rng.choice(shape.densities) for _ in range(3))
@@ -136,7 +136,7 @@ def _draw_operands(rng: random.Random, n: int, last: str, known: list[str], rece
 
 
 def connective(rng: random.Random, favourites: tuple[str, str]) -> str:
-    """A word that a step begins with, by an author's taste."""
+    """The first word of a step, by an author's preference."""
     roll = rng.random()
     if roll < 0.4:
         return favourites[0]
@@ -150,7 +150,7 @@ def prompt_text(definitions: Sequence[Definition], query: str) -> str:
 
 
 def final_answer(text: str) -> str | None:
-    """The number after the last ``answer``, or None when the path never says it."""
+    """The number after the last ``answer``, or None without one."""
     words = text.split()
     for i in range(len(words) - 2, -1, -1):
         if words[i] == "answer" and words[i + 1].isdigit():

@@ -1,4 +1,4 @@
-"""Train an embedded task's model from nothing: ``python -m tasks.embedded.pretrain hands --out DIR``.
+"""Train an embedded task's model from scratch: ``python -m tasks.embedded.pretrain hands --out DIR``.
 
 A Llama of 1.0 M parameters, a word-level tokenizer, Muon on the block matrices and AdamW on the rest, loss on the
 solution only. Resumable: the state is saved every 200 steps, and the same command continues. The folder it writes
@@ -233,7 +233,7 @@ def _restore(file: Path, recipe: PretrainRecipe, model: Any, optims: list[Any], 
     try:
         state = torch.load(file, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise SystemExit(f"error: {file} cannot be read ({error}); move it away, and training starts again") from error
+        raise SystemExit(f"error: {file} cannot be read ({error}); move it away to restart training") from error
     if state["recipe"] != asdict(recipe):
         raise SystemExit(
             f"error: {file} belongs to another recipe ({state['recipe']}); choose another --out, or move it away"

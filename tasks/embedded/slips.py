@@ -2,8 +2,8 @@
 
 Definitions are shuffled, so a solver must first plan backward from the query and then compute forward. One careful
 author wrote the whole corpus; a wrong value now and then is taken back with ``wait`` and never trained on (its loss
-is masked). What goes wrong is the model's own faulty look-up, which it cannot see itself: a world in which a prefix
-tells little about its fate, kept so that users see both.
+is masked). Errors stem from the model's own faulty look-up, which the model cannot detect. A prefix therefore says little about
+the outcome of its path, in contrast to ``hands``.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Grading away from the harness: what reads a model's text with code of others runs in a process without rights."""
+"""Isolated grading: third-party code that reads model output runs in an unprivileged process."""

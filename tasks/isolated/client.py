@@ -1,4 +1,4 @@
-"""The harness' side: one server per process, started at the first answer and again if it died."""
+"""The client in the harness: one grading server per process, started at the first answer and restarted if it died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from harness.api import PathpruneError
 from tasks.isolated.server import Request
 
-LONGEST = 100_000  # characters; a longer text is no answer
+LONGEST = 100_000  # characters; a longer text is not an answer
 _ROOT = str(Path(__file__).resolve().parents[2])
 # Our packages before others of their names, which may lie where the harness was started.
 _START = """import sys
@@ -28,7 +28,7 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")  
 
 
 class Server:
-    """The process that grades, and who started it: a forked harness starts one of its own."""
+    """The grading process and the process id of its owner; a forked harness starts its own server."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -42,7 +42,7 @@ class Server:
         )
 
     def ask(self, request: Request) -> dict[str, Any]:
-        """What it replies; nothing where it is gone."""
+        """Send a request; return the reply, or {} if the server is gone."""
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(pickle.dumps(tuple(request)))
@@ -64,10 +64,10 @@ _one_at_a_time = threading.Lock()
 
 
 def right(request: Request) -> bool:
-    """Whether an answer has full marks by the package's scorer, in a process without rights.
+    """Whether the package's scorer gives an answer full marks, in an unprivileged process.
 
     Raises:
-        PathpruneError: no such process grades here.
+        PathpruneError: this machine cannot run such a process.
     """
     if isinstance(request.answer, str) and len(request.answer) > LONGEST:
         return False

@@ -1,4 +1,4 @@
-"""Which scorers run an answer as Python, and what reads answers in their place: literals and formulas, and nothing else."""
+"""Detects scorers that evaluate answers as Python, and replaces their evaluators with readers of literals and formulas."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _meant(names: set[str], known: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def harden(scorer: Any) -> None:
-    """Give a scorer's module readers in place of ``eval`` and sympy's ``parse_expr``: for this process, not to be undone."""
+    """Replace ``eval`` and sympy's ``parse_expr`` in a scorer's module with safe readers, permanently for this process."""
     import sympy
 
     module: Any = sys.modules[type(scorer).__module__]
@@ -81,11 +81,11 @@ def _theirs() -> Any:
 
 
 def literal(text: str) -> Any:
-    """As ``eval``, for numbers, texts, lists and the like, and operators between them.
+    """Like ``eval``, but only for literals (numbers, strings, lists and the like) and operators between them.
 
     Raises:
-        ValueError: a text that holds anything else: names, calls, attributes, comprehensions.
-        SyntaxError: a text that is no expression.
+        ValueError: the text contains anything else: names, calls, attributes, comprehensions.
+        SyntaxError: the text is not an expression.
     """
     tree = ast.parse(text.strip(), mode="eval")
     _only(tree, _LITERAL)
@@ -93,11 +93,11 @@ def literal(text: str) -> Any:
 
 
 def formula(text: str, local_dict: dict[str, Any] | None = None) -> Any:
-    """As sympy's ``parse_expr``, for numbers, names, operators and calls of mathematical functions.
+    """Like sympy's ``parse_expr``, but only for numbers, names, operators and calls of mathematical functions.
 
     Raises:
-        ValueError: a text that holds anything else: attributes, strings, comprehensions, other functions.
-        SyntaxError: a text that is no expression.
+        ValueError: the text contains anything else: attributes, strings, comprehensions, other functions.
+        SyntaxError: the text is not an expression.
     """
     from sympy.parsing.sympy_parser import standard_transformations, stringify_expr
 

@@ -1,12 +1,12 @@
-"""What a process gives up before it looks at a model's text: all but computing, reading files and answering.
+"""Drops a process's privileges before it reads model output: only computing, reading files and answering remain.
 
 Linux only, without root. A seccomp filter lets system calls through by name and refuses the rest (EPERM), among them
 every one that writes, removes or renames a file, starts a process, sends a signal, opens a socket or traces another
-process; a file may be opened for reading, since Python imports modules late. Limits bound memory and files. The kernel
-holds this, not Python: code that an answer smuggled in is bound by it as well.
+process; files may be opened for reading, since Python imports modules late. Limits bound memory and files. The kernel
+enforces this, not Python, so it also binds code smuggled in by an answer.
 
-What it is not: a guard of secrets that the user can read. Such code could read them, but has no way to pass them on; all that
-leaves the process is one byte, and whoever reads that byte takes it for a grade.
+It does not hide secrets that the user can read. Such code could read them, but cannot pass them on: all that
+leaves the process is one byte, which the reader takes as a grade.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
 
 
 def unsupported() -> str | None:
-    """Why this machine cannot lock a process, or None."""
+    """The reason why this machine cannot lock a process, or None."""
     if sys.platform != "linux" or platform.machine() not in _MACHINES or sys.byteorder != "little":
         return f"that needs Linux on {' or '.join(_MACHINES)}, and this is {sys.platform} on {platform.machine()}"
     return None
 
 
 def lock(memory: int) -> None:
-    """Give up, for good, all that this process could do to anything else; it ends with the one that started it.
+    """Irrevocably drop this process's abilities to affect anything else, and end it with its parent.
 
     Args:
         memory: bytes that it may still allocate.
 
     Raises:
-        OSError: the kernel refuses; then nothing may be graded here.
+        OSError: the kernel refused; the process must not grade.
     """
     import resource  # not on Windows
 

@@ -1,7 +1,7 @@
-"""The process that grades for another one: it forks graders, which lock themselves before they see a text.
+"""The grading server: it forks graders, which lock themselves before they read a text.
 
-The server sees the harness' requests on standard input and answers one line of JSON each. It evaluates nothing of a model:
-that is left to a grader, which is killed when it takes too long and whose one byte is all that comes back.
+The server reads the harness' requests from standard input and answers each with one line of JSON. It evaluates no model output
+itself: a grader does, which is killed when it takes too long and can return only one byte.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, BinaryIO, NamedTuple
 from tasks.isolated.evaluation import evaluators, harden
 from tasks.isolated.lock import lock
 
-SECONDS = 5  # of a processor, for one answer
-PATIENCE = 60  # seconds by the clock, for one answer
-MEMORY = 1 << 30  # bytes beyond what the process has when it is forked
-LOCKED = b"+"  # what a grader says first
-_TICK = 0.2  # seconds between two looks at a grader's clock
+SECONDS = 5  # CPU time for one answer
+PATIENCE = 60  # wall-clock seconds for one answer
+MEMORY = 1 << 30  # bytes in addition to those at the fork
+LOCKED = b"+"  # a grader's first byte
+_TICK = 0.2  # seconds between checks of a grader's CPU time
 
 
 class Request(NamedTuple):
-    """One answer to grade: the data set as it is made, a problem of it, and the text."""
+    """One answer to grade: the data set with its options, a problem of it, and the text."""
 
     dataset: str
     options: dict[str, Any]
@@ -65,7 +65,7 @@ class Grader:
         return grader
 
     def judge(self, entry: dict[str, Any], answer: Any) -> bytes:
-        """The byte that comes back; none where the process died, or was killed since it took too long."""
+        """The byte that the grader returns; empty if it died or was killed for taking too long."""
         try:
             self.send.write(pickle.dumps((entry, answer)))
         except BrokenPipeError:
@@ -110,9 +110,9 @@ def _processor_seconds(pid: int) -> float:
 
 
 class Scorer:
-    """The package's scorer of one data set, asked in a grader.
+    """The package's scorer of one data set, run in a grader.
 
-    A scorer that evaluates answers has a new grader for each one: whatever an answer did to its process ends with it.
+    A scorer that evaluates answers gets a new grader for each, which isolates answers from each other.
     """
 
     def __init__(self, request: Request) -> None:
@@ -127,7 +127,7 @@ class Scorer:
         self.sound = self.right(request.entry, gold) == self._judge(request.entry, gold)
 
     def right(self, entry: dict[str, Any], answer: Any) -> bool:
-        """Whether the scorer gives full marks; an answer that ends or outlasts its grader has none."""
+        """Whether the scorer gives full marks; an answer that ends its grader or exceeds the limits is wrong."""
         self.grader = self.grader or Grader.forked(self._judge)
         byte = self.grader.judge(entry, answer)
         if self.evaluates or not byte:
@@ -143,7 +143,7 @@ class Scorer:
 
 
 def evaluators_of(dataset: type) -> set[str]:
-    """With what a data set's scorer runs an answer as Python: empty for most."""
+    """The evaluators with which a data set's scorer runs an answer as Python; empty for most."""
     return evaluators(dataset.score_answer, lambda file: f"{os.sep}reasoning_gym{os.sep}" in file, dataset)  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Shapes of rows that are known without a mapping: each module of this folder with a ``SHAPE``. No row fits two of them."""
+"""Row formats that need no mapping: each module of this folder with a ``SHAPE``. No row fits two formats."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ ANY = "fields"  # what every other row is
 
 @cache
 def shapes() -> dict[str, Shape]:
-    """All shapes by name, that of any fields last."""
+    """All formats by name, the generic one last."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     found: list[Shape] = [module.SHAPE for module in modules if hasattr(module, "SHAPE")]
     return {shape.name: shape for shape in sorted(found, key=lambda shape: (shape.name == ANY, shape.name))}
 
 
 def named(name: str) -> Shape:
-    """The shape of a name. Raises PathpruneError where there is none."""
+    """The format with this name. Raises PathpruneError for an unknown name."""
     if name not in shapes():
         raise PathpruneError(unknown("shape of paths", name, list(shapes())))
     return shapes()[name]
 
 
 def of(row: Row) -> Shape:
-    """The shape of a row."""
+    """The format of a row."""
     return next(shape for shape in shapes().values() if shape.fits(row))
 
 
 def is_row(value: object) -> bool:
-    """Is it a row of a known shape, though it holds a list of objects?"""
+    """Is this object, which contains a list of objects, itself a row of a known format?"""
     return isinstance(value, dict) and of(value).name != ANY

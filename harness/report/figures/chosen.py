@@ -1,4 +1,4 @@
-"""What figures show of a group: methods that keep k paths at L and the best of each quadrant."""
+"""Selection of methods for figures: those that keep k paths at L, and the best of each quadrant."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ RESAMPLES = 2000
 
 
 def keep_of(n: int) -> int:
-    """How many of n paths figures finish."""
+    """The number of paths, out of n, that figures finish."""
     return max(1, n // SHARE)
 
 
 def methods(group: Group) -> list[Method]:
-    """Pruners that score at L and have judged a problem.
+    """Pruners that score at L and have scored a problem.
 
-    Left out: what has a closed form, oracles, and methods with a rule of their own, which are not matched in k."""
+    Excluded are closed-form controls, oracles, and methods with their own decision rule, which are not matched in k."""
     return [m for m in group.judged if m.ranks]
 
 
@@ -34,7 +34,7 @@ def gains(method: Method, prefix: int, ended: Ended = "count") -> np.ndarray:
 def best_of_quadrants(group: Group, controls: bool = False) -> list[Method]:
     """The method of each quadrant with the largest mean gain, best first; random stands for the controls.
 
-    Chosen on the problems that are shown, so a picture to read and not a test: the tables have every method."""
+    They are chosen on the problems shown, so a figure is descriptive and not a test; the tables have every method."""
     shown = [m for m in methods(group) if controls or m.role != "control"]
     ranked = sorted(shown, key=lambda m: (-gains(m, group.prefix).mean(), m.name))
     firsts: dict[str, Method] = {}

@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file: data, style and script are inside, so it opens from a disk, offline."""
+"""The leaderboard as one self-contained HTML file, which opens offline."""
 
 from __future__ import annotations
 
@@ -71,13 +71,15 @@ def write_page(
     tables: Sequence[tuple[Group, Sequence[Row]]], curves: Mapping[str, pd.DataFrame], keep: int, file: Path,
     findings: Path | None = None, examples: Sequence[Mapping[str, Any]] = (),
 ) -> None:  # fmt: skip
-    """One HTML file of all tables; the same records give the same bytes.
+    """Write one HTML file with all tables; the same records give the same bytes.
 
     Args:
         tables: groups with their rows.
-        curves: by ``group.slug`` the frame of ``harness.report.figures.scaling_data``: cons@N in [0, 1], tokens per problem.
-        findings: what ``pathprune findings`` wrote, for a section of its own.
-        examples: what ``harness.report.examples`` gives.
+        curves: by ``group.slug``, the frame of ``harness.report.scaling.scaling_data``: cons@N in [0, 1], tokens per problem.
+        keep: number of paths kept.
+        file: the file to write.
+        findings: the output of ``pathprune findings``, shown as a section.
+        examples: the output of ``harness.report.examples``.
     """
     rows_of = {id(group): rows for group, rows in tables}
     heads: list[list[str]] = []
@@ -92,7 +94,7 @@ def write_page(
 
 
 def write_problem(found: Shown, file: Path) -> None:
-    """One HTML file of the paths of one problem."""
+    """Write one HTML file with the paths of one problem."""
     _write(file, {"keep": found.keep, **_columns([]), "tables": [], "findings": [], "examples": [found.data()]})
 
 
@@ -103,7 +105,7 @@ def _write(file: Path, data: Mapping[str, Any]) -> None:
 
 
 def _columns(heads: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """What all tables share of their columns: keys, and labels for every n that there is."""
+    """Column data common to all tables: keys, and labels for every n."""
     kinds = [[key, int(value is not None), int(i in BRIEF), form] for i, (key, value, form) in enumerate(COLUMNS)]
     return {"columns": kinds, "heads": list(heads)}
 
@@ -122,7 +124,7 @@ def _asset(name: str) -> str:
 
 
 def _sha(text: str) -> str:
-    """What a content security policy calls an inline block it lets run."""
+    """The hash that allows an inline block in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -150,10 +152,10 @@ def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -
 
 
 def _row(row: Row, lines: set[str]) -> dict[str, Any]:
-    """A row's words, its values (of numeric columns, null without a number), and what is said of it.
+    """A row's texts, its numeric values (null if missing) and its flags, for the page.
 
-    The page writes numbers in their column's form; ``said`` has those texts of the Markdown tables that this would not give, by
-    column. ``family``: the method of which it is a variant. What is false or empty is left out: the page holds hundreds of rows."""
+    The page formats numbers by column; ``said`` contains, by column, the texts of the Markdown tables that this formatting would
+    not reproduce. ``family``: the method of which it is a variant. False and empty entries are omitted to save space."""
     texts = cells(row)
     texts[0], line = _name(row.name), _name(LINES.get(row.name, row.name.partition(" = ")[0]))
     family = _name(FAMILY.match(row.name)[0].strip())  # type: ignore[index]  # it matches any text
@@ -179,7 +181,7 @@ def _row(row: Row, lines: set[str]) -> dict[str, Any]:
 
 
 def written(value: Any, form: str) -> str:
-    """What the page makes of a value that ``_plain`` gave: ``written`` of page.js, which rounds halves away from zero."""
+    """The page's text for a value from ``_plain``: mirrors ``written`` in page.js, which rounds halves away from zero."""
     if not isinstance(value, list):
         return _fixed(value, form)
     mean, low, high, *rule = value
@@ -199,7 +201,7 @@ def _fixed(value: float, form: str) -> str:
 
 
 def _line(name: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A pruner's curve: for every share finished (0: a rule of its own) its points [N, tokens, cons, low, high]."""
+    """A pruner's curve: by fraction finished (0: its own decision rule), the points [N, tokens, cons, low, high]."""
     points: dict[str, list[Any]] = {}
     for gamma, *values in frame[["gamma", "N", "tokens", "cons", "low", "high"]].itertuples(index=False):
         points.setdefault(f"{gamma:g}", []).append([_plain(v) for v in values])
@@ -207,12 +209,12 @@ def _line(name: str, frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _name(name: str) -> str:
-    """A pruner without the folders in its options: they are somebody's machine."""
+    """A pruner's name without the local folders in its options."""
     return FOLDERS.sub("", name)
 
 
 def _plain(value: Value) -> Any:
-    """A number, [mean, low, high] or [mean, low, high, rule]; None where there is no number."""
+    """A number, [mean, low, high] or [mean, low, high, rule]; None for a missing number."""
     if isinstance(value, tuple):
         rule, interval = value
         return None if (plain := _plain(interval)) is None else [*plain, rule]

@@ -1,4 +1,4 @@
-"""Markdown that our own reports write, as the page draws it: headings, paragraphs and tables, without markup."""
+"""Converts our reports' Markdown to the page's data: headings, paragraphs and tables, without markup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 def parts(text: str) -> list[dict[str, Any]]:
-    """``{"heading"}``, ``{"text"}`` and ``{"head", "rows"}`` in order; the title of the file is left out."""
+    """``{"heading"}``, ``{"text"}`` and ``{"head", "rows"}`` in order, without the file's title."""
     found: list[dict[str, Any]] = []
     for block in re.split(r"\n\s*\n", text):
         lines = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith("<!--")]
@@ -33,5 +33,5 @@ def _cells(line: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A text without the marks of Markdown."""
+    """A text without Markdown markup."""
     return ESCAPED.sub(r"\1", LINK.sub(r"\1", text).replace("`", "").replace("**", ""))
