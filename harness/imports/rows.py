@@ -31,6 +31,7 @@ class ImportedPath:
         text: generated text, without the prompt.
         tokens: generated token ids, ``[T]``.
         length: generated tokens T, where it is known without their ids.
+        given: start and end of each output of a tool among ``tokens``, which beside them hold T generated ones; so do ``ends``.
         answer: the answer that the file's owner read from it; "" where she read none.
         correct: her grade.
         finish: "stop" where the model ended the path itself, "length" where a limit cut it.
@@ -52,6 +53,7 @@ class ImportedPath:
     probes: Sequence[Probe] = ()
     rewards: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     ends: Sequence[int] | np.ndarray | None = None
+    given: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
