@@ -112,7 +112,7 @@ REAL = (
         sampling="temperature=0.7,top_p=0.95,top_k=40",
         limit=256,
         prefixes=(26, 51),
-        problems=100,
+        problems=80,
         n=32,
         keep=8,
         labels="--problems 256 --n 4 --continuations 1",

@@ -28,6 +28,7 @@ from harness.imports.importing import import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
 from harness.imports.pool import Pool, native
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
+from harness.imports.schema import content_digest, with_given
 from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
 from harness.imports.wanted import Wanted
@@ -35,6 +36,8 @@ from harness.ledger import MeteredProbe
 from harness.session import run_of
 from harness.spec import Stage
 from harness.store import locks
+from harness.store.given import GIVEN
+from harness.tools.drawn import drawn_alone
 from harness.where import Where
 from tasks.benchmarks import fields
 
@@ -149,6 +152,50 @@ def test_ends_found_in_windows_are_those_of_whole_decodings(text: str) -> None:
 def test_pieces_that_are_not_the_text_have_no_ends() -> None:
     assert ends_of_pieces(["ab", "c", "<eos>"], "abc").tolist() == [2, 3, 3]
     assert ends_of_pieces(["ab", "x"], "abc") is None
+
+
+CALL = types.MappingProxyType(
+    {"text": "ab[x]cd", "tokens": (1, 2, 8, 9, 9, 3, 4), "ends": (1, 2, 3, 4, 5, 6, 7), "length": 4}
+)
+
+
+def test_what_a_tool_gave_is_read_and_not_generated(given: Callable[..., Pool]) -> None:
+    """A length counts the model's tokens, a cut has no output at its end, and words cannot tell whose they are."""
+    plain = path("abcdefg", tokens=CALL["tokens"], ends=CALL["ends"])
+    pool = given([problem(path(given=((2, 5),), statistics={"logprob": -np.arange(4.0)}, **CALL), plain)])
+    assert pool.has_outputs and pool.about["lengths"] == {"mean": 5.5, "max": 7}
+    called, other = native(pool).get(pool.entries["p"].problem, 0)
+    assert (called.drawn, called.given, other.given) == (4, ((2, 5),), ()) and isinstance(called.tokens, Tokens)
+    cuts = [called.cut(length, lambda tokens: tokens.text) for length in (1, 2, 3)]  # type: ignore[attr-defined]
+    assert [(c.text, c.given) for c in cuts] == [("a", ()), ("ab", ()), ("ab[x]c", ((2, 5),))]
+    alone: Any = drawn_alone(called).tokens
+    assert (alone.text, tuple(alone), alone[:3].text) == ("abcd", (1, 2, 3, 4), "abc")
+    with pytest.raises(PathpruneError, match="outputs of tools, which no length counts"):
+        view_of(pool, "3words")
+
+
+@pytest.mark.parametrize(
+    ("spans", "changed"),
+    [
+        (((0, 3),), {}), (((4, 7),), {}), (((2, 4), (4, 5)), {}), (((5, 2),), {}), (((2, 9),), {}), (((2, 5),), {"tokens": None}),
+        (((2, 5),), {"ends": None}), (((2, 5),), {"ends": (1, 2, 6, 7)}), (((2, 4),), {}), (((2, 5),), {"statistics": {"logprob": np.zeros(7)}}),
+    ],
+)  # fmt: skip
+def test_what_cannot_have_been_given_is_refused(
+    spans: Any, changed: dict[str, Any], given: Callable[..., Pool]
+) -> None:
+    with pytest.raises(
+        PathpruneError, match=r"line p, path 0: (what it was given is no list|it has \d+ .*one of each)"
+    ):
+        given([problem(path(given=spans, **(CALL | changed)))])
+
+
+def test_rows_of_paths_without_tools_have_the_digest_that_they_always_had(given: Callable[..., Pool]) -> None:
+    pool = given([problem(path(), path())])
+    rows = pool.rows("p")
+    assert rows[GIVEN].null_count == 2 and not pool.has_outputs and GIVEN not in pool.signals
+    before = dataclasses.replace(pool.entries["p"], sha256=content_digest(with_given(rows.drop_columns([GIVEN]))))
+    assert before == pool.entries["p"]
 
 
 # -- round trips -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from harness.api import TURN, PathpruneError
 from harness.engines.prompts import begun_of, turns_of
 from harness.serve.errors import APIError
 from harness.serve.gate import Gate
+from harness.serve.hosts import LOCAL, OPTION, allowed_hosts, called
 from harness.serve.opening import Asked
 from harness.serve.prompt import Reading, prompt_of
 from harness.serve.reader import ReaderProcess
@@ -342,6 +343,86 @@ def test_a_page_in_a_browser_cannot_ask(server: Running) -> None:
     assert "access-control-allow-origin" not in asked.headers
 
 
+ADDRESSES = ("/health", "/metrics", "/v1/models", "/v1/chat/completions", "/nowhere")
+OWN = ("localhost", "LOCALHOST", "localhost.", "127.0.0.1", "[::1]", "[0:0:0:0:0:0:0:1]")
+OTHERS = (
+    "evil.example", "localhost.evil.example", "evil-localhost", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "localhost, evil.example",
+    "evil.example localhost", "localhost:80:80", "localhost:x", "localhost/", "::1", "[::1", "[::2]", "[:::1]", "0x7f.1", "x" * 5000, "", "\xe9.example",
+)  # fmt: skip
+
+
+def told_by(server: Running, path: str, head: str) -> tuple[int, bytes]:
+    """Status and body of what a request with these headers is answered."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode("latin-1"))
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    status, _, body = answer.partition(b"\r\n\r\n")
+    return int(status.split()[1]), body
+
+
+def is_refused(server: Running, path: str, head: str) -> bool:
+    """Is it refused for its Host, in one line of the server's own that names the option?"""
+    status, body = told_by(server, path, head)
+    if b"host_not_allowed" not in body:
+        return False
+    error = json.loads(body)["error"]
+    assert (
+        status == 403 and error.keys() == {"message", "type", "param", "code"} and error["type"] == "permission_error"
+    )
+    assert error["message"].isprintable() and f"{OPTION} NAME" in error["message"] and len(error["message"]) < 200
+    return True
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_a_page_whose_name_was_bound_to_this_machine_is_refused(path: str, server: Running) -> None:
+    """Its requests call the server by the page's name, at whatever address; those of this machine by none but its own."""
+    for port in ("", ":", ":80", server.url[server.url.rindex(":") :]):
+        assert not any(is_refused(server, path, f"Host: {name}{port}\r\n") for name in OWN)
+        assert is_refused(server, path, f"Host: evil.example{port}\r\n")
+    for head in ("", "Host: localhost\r\nHost: evil.example\r\n"):  # uvicorn's h11 refuses these itself
+        assert is_refused(server, path, head) or told_by(server, path, head)[0] == 400
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_name_of_the_server_is_refused(name: str, server: Running) -> None:
+    assert is_refused(server, "/v1/models", f"Host: {name}\r\n")
+
+
+def test_a_server_answers_to_the_names_that_it_is_given() -> None:
+    with running(hosts=allowed_hosts("127.0.0.1", "127.0.0.1", ("GPU-7.example", "10.0.0.7", "fe80::0:1"))) as server:
+        for name in ("gpu-7.example", "gpu-7.example.:8100", "10.0.0.7:1", "[FE80::1]:8100", *OWN):
+            assert not is_refused(server, "/v1/models", f"Host: {name}\r\n"), name
+        for name in ("evil.example", "x.gpu-7.example", "gpu-7.example.evil", "10.0.0.8"):
+            assert is_refused(server, "/v1/models", f"Host: {name}\r\n"), name
+    with running(hosts=allowed_hosts("0.0.0.0", "0.0.0.0")) as server:
+        assert not any(is_refused(server, "/v1/models", f"Host: {name}\r\n") for name in (*OWN, "evil.example"))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("::1", "::1"), ("::ffff:127.0.0.1", "::ffff:127.0.0.1"), ("box", "127.0.1.1")],
+)  # fmt: skip
+def test_a_server_of_this_machine_alone_has_its_own_names(host: str, address: str) -> None:
+    """What is bound counts, whatever it was called by."""
+    assert allowed_hosts(host, address) == LOCAL | {host, address}
+
+
+@given(name=st.from_regex(r"[a-z0-9_-]{1,20}(\.[a-z0-9_-]{1,20}){0,3}", fullmatch=True), port=st.integers(0, 65535))
+def test_a_name_is_read_without_case_port_and_root(name: str, port: int) -> None:
+    hosts = allowed_hosts("0.0.0.0", "0.0.0.0", (name.upper(),))
+    assert hosts == LOCAL | {"0.0.0.0", name}
+    assert {called(f"{name.title()}{root}:{port}") for root in ("", ".")} == {name}
+
+
+@given(header=st.text(max_size=30))
+def test_any_header_has_one_host_or_none(header: str) -> None:
+    host = called(header)
+    assert host is None or (
+        host == host.lower() and host.isascii() and called(f"[{host}]" if ":" in host else host) == host
+    )
+
+
 def test_a_body_that_is_too_large_is_not_read(server: Running) -> None:
     assert server.post(chat(LONG)).status_code == 413
 
@@ -392,7 +473,7 @@ def leaving(server: Running, stream: bool) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     body = json.dumps(chat(PROMPT, stream=stream)).encode()
     connection = socket.create_connection((host, int(port)))
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return connection
 
@@ -427,7 +508,7 @@ def test_a_client_that_does_not_finish_its_body_is_left(monkeypatch: pytest.Monk
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         )
         assert b"408" in slow.recv(4096).splitlines()[0]
 
@@ -579,6 +660,10 @@ def test_formulas_are_read_in_a_process_of_their_own() -> None:
         (("--upstream", "http://x", "--engine", "hf"), "leave out --engine"),
         (("--host", "203.0.113.7", "--engine", "toy"), "cannot listen on 203.0.113.7"),
         (("--port", "99999"), "99999 is too large"),
+        (("--engine", "toy", "--allow-host", "http://gpu"), "--allow-host 'http://gpu' is no host's name"),
+        (("--engine", "toy", "--allow-host", "gpu:8100"), "leave out scheme, port and path"),
+        (("--engine", "toy", "--allow-host", "*"), "--allow-host '*' is no host's name"),
+        (("--engine", "toy", "--allow-host", "::g"), "--allow-host '::g' is no host's name"),
         (("--stages", "5:3", "--prefix", "4", "--engine", "toy", "--pruner", "logprob"), "leave out --prefix"),
     ],
 )  # fmt: skip

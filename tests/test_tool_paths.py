@@ -13,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pathprune as pp
 from harness import registry
 from harness.api import Check, Cost, Decision, Path, PathpruneError, Sampling
 from harness.engines.prompts import Prompts
 from harness.engines.toy import ToyEngine
-from harness.imports.exporting import export_bank
+from harness.imports.exporting import export_bank, export_pool
+from harness.imports.pool import native
+from harness.imports.schema import content_digest
+from harness.imports.shipping import About, other_paths, ship
 from harness.learn.labels import LabelRecipe, continue_often, label_group
 from harness.ledger import Metered, MeteredProbe
 from harness.loop import decide, prune
@@ -29,6 +33,7 @@ from harness.replay.stages import Checks, generation
 from harness.replay.sweep import sweep
 from harness.report import groups
 from harness.report.rows import rows
+from harness.report.sheet import sheet
 from harness.runners.bench import bench
 from harness.runners.live import run_live
 from harness.runners.run import Run
@@ -45,6 +50,7 @@ from harness.tools.limits import MIB, Limits
 from harness.tools.sandbox import Sandbox
 from tasks.toy import Toy
 from tests.calling import Caller, calling
+from tests.test_imports import differing
 from tests.test_tools import needs_bwrap
 
 LIMIT = 170
@@ -308,12 +314,45 @@ def test_findings_take_in_pools_with_tools(sandbox: Sandbox, tmp_path: FilePath)
     assert random.paper == "39 to 43 of 50 (AIMO3, one run)" and random.testbed == "toy by caller, L 49"
 
 
+READ = (
+    "logprob,deepconf,jaccard,jaccard:units=words,central,repetition,first,deepconf-online:warmup=2,slimsc-online,asc"
+)
+
+
 @needs_bwrap
-def test_a_pool_with_outputs_is_not_exported(sandbox: Sandbox, tmp_path: FilePath) -> None:
+def test_an_exported_pool_with_outputs_comes_back_to_the_same_rows(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    """Every beginning of every path, and so the scores, costs and votes of each method that reads texts or statistics."""
     run = tool_run(sandbox, tmp_path)
-    assert not bench(run, [registry.pruner("first")], lambda done, note: None).failures
-    with pytest.raises(PathpruneError, match="outputs of tools"):
-        export_bank(run, tmp_path / "out")
+    assert not bench(run, list(map(registry.pruner, READ.split(","))), lambda done, note: None).failures
+    pool = pp.import_pool(export_bank(run, tmp_path / "out"), "called", pools=tmp_path / "pools", progress=False)
+    for problem in Toy().problems("test", 3):
+        banked = run.opened_bank().get(problem, 0)[:6]
+        assert any(path.given for path in banked)
+        for one, other in zip(banked, native(pool).get(problem, 0), strict=True):
+            assert same(one, replace(other, tokens=tuple(other.tokens)))
+            for length in range(1, one.drawn + 1):
+                cut = other.cut(length, lambda tokens: tokens.text)  # type: ignore[attr-defined]
+                assert same(one.cut(length, run.engine.decode), replace(cut, tokens=tuple(cut.tokens)))
+    (group,) = groups(tmp_path / "results")
+    table = sheet([(group, rows(group, 2))], 2)
+    again = pp.bench(READ, pool, n=6, keep=2, prefix=49, results=tmp_path / "again", progress=False)
+    assert not again.failures and {*table["name"]} == {*again.frame()["name"]}
+    assert not differing(table, again.frame())
+
+
+@needs_bwrap
+def test_a_pool_with_outputs_is_handed_on_and_ships(sandbox: Sandbox, tmp_path: FilePath) -> None:
+    run = tool_run(sandbox, tmp_path)
+    assert not bench(run, [registry.pruner("logprob")], lambda done, note: None).failures
+    pool = pp.import_pool(export_bank(run, tmp_path / "out"), "called", pools=tmp_path / "pools", progress=False)
+    export_pool(pool, tmp_path / "second")
+    assert pp.import_pool(tmp_path / "second", "again", pools=tmp_path / "pools", progress=False).digest == pool.digest
+    (record,) = {file.parent for file in (tmp_path / "results").rglob("pool.*")}
+    assert list(other_paths(pool, record)) == [] and pp.check_pool(pool, progress=False) == []
+    shipped = ship(pool, tmp_path / "shipped", None, About())
+    assert pp.check_pool(shipped, progress=False) == [] and all(
+        content_digest(shipped.rows(name)) == content_digest(pool.rows(name)) for name in pool.entries
+    )
 
 
 def even_checks(pool: Pool) -> Checks:

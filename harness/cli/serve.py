@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import click
@@ -54,7 +53,14 @@ MIB = 1 << 20
 @click.option("--seed", type=SEED, default=0, show_default=True, help="sampling seed if a request sets none")
 @comparison
 @click.option("--name", type=TEXT, help="the name that requests call the model by  [default: the model's]")
-@click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="address that it listens on")
+@click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option(
+    "--allow-host",
+    "named",
+    type=TEXT,
+    multiple=True,
+    help="a name that requests may call the server by, besides this machine's own; may be repeated  [default: any, on an address that others reach]",
+)
 @click.option("--port", type=Whole(0, 65535), default=8100, show_default=True, help="0: any that is free")
 @click.option(
     "--api-key",
@@ -92,18 +98,20 @@ MIB = 1 << 20
 @click.option(
     "--drain", type=SECONDS, default=60.0, show_default=True, help="seconds that running requests have after SIGTERM"
 )
-def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> None:
+def serve(host: str, named: tuple[str, ...], port: int, drain: float, vote: str | None, **rest: Any) -> None:
     """Serve an OpenAI-compatible chat API that prunes paths, on its own engine or in front of vllm serve."""
     if rest["upstreams"] and asked("engine"):
         raise PathpruneError("--upstream replaces the engine; leave out --engine")
     if rest["stages"] and asked("keep"):
         raise PathpruneError("--stages sets how many paths are kept; leave out --keep")
     try:
-        from harness.serve import opening, server
+        from harness.serve import hosts, opening, server
         from harness.serve.terms import Limits
     except ImportError as error:
         raise PathpruneError(f"serving needs package {error.name}: pip install 'pathprune[serve]'") from error
     limits = Limits(rest.pop("most_n"), rest.pop("most_tokens"), rest.pop("most_body") * MIB)
+    listening = server.bound(host, port)
+    address, port = listening.getsockname()[:2]
     wanted = opening.Asked(
         **{
             **rest,
@@ -112,12 +120,12 @@ def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> 
             "sampling": rest["sampling"] or "",
             "rules": rest["rules"] or "",
             "api_key": rest["api_key"] or "",
+            "hosts": hosts.allowed_hosts(host, address, named),
         }
     )
-    listening = server.bound(host, port)
     service = opening.open_service(wanted)
-    told = _address(host, listening.getsockname()[1])
-    if not wanted.api_key and not _is_loopback(host):
+    told = _address(host, port)
+    if not wanted.api_key and not hosts.is_loopback(address):
         console.print(f"anybody who can reach {told} may use it: give --api-key, or leave out --host", style="yellow")
     line = f"serving {service.terms.model} at {told}/v1; Ctrl-C ends it once running requests are answered, a second Ctrl-C at once"
     raise Ended(server.run(service, listening, drain, lambda: console.print(line, soft_wrap=True)))
@@ -125,10 +133,3 @@ def serve(host: str, port: int, drain: float, vote: str | None, **rest: Any) -> 
 
 def _address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

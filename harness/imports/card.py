@@ -12,6 +12,7 @@ from harness.imports.held import MEASURED
 from harness.imports.pool import FORMAT, tokens_of
 from harness.imports.rows import Readable
 from harness.imports.wanted import Wanted
+from harness.store.given import GIVEN
 from harness.store.keys import digest
 from harness.store.provenance import provenance
 
@@ -44,7 +45,8 @@ def card_of(
         "unit": unit,
         "tokenizer": FilePath(wanted.tokenizer).name if wanted.tokenizer else reading.about.get("tokenizer"),
         **_lengths(entries, counts),
-        "signals": {k: counts[k] for k in ("text", "tokens", *STATISTICS, "probes", "rewards")},
+        "signals": {k: counts[k] for k in ("text", "tokens", *STATISTICS, "probes", "rewards")}
+        | ({GIVEN: counts[GIVEN]} if counts[GIVEN] else {}),
         "grades": graded.pop() if len(graded) == 1 else "mixed",
         "grader": grader,
         "disagreements": sum(len(e["disagreements"]) for e in entries),

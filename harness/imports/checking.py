@@ -22,8 +22,10 @@ from harness.imports.schema import content_digest, lists
 from harness.imports.shipping import RECORDS, other_paths
 from harness.imports.watch import SILENT, Progress
 from harness.store.blame import damaged, unreadable
+from harness.store.given import GIVEN
 
 CLOSE = 1e-9  # of means, relative
+SIGNALS = ("text", "tokens", "probes", "rewards", GIVEN, *STATISTICS)
 
 
 @dataclass
@@ -121,7 +123,7 @@ def _of_values(rows: pa.Table) -> Iterator[str]:
 
 def _count(rows: pa.Table, counted: Counted) -> None:
     """Add the rows to the counts."""
-    there = {name: len(rows) - rows[name].null_count for name in ("text", "tokens", "probes", "rewards", *STATISTICS)}
+    there = {name: len(rows) - rows[name].null_count for name in SIGNALS}
     finishes = Counter(rows["finish"].to_pylist())
     texts = [text for text in rows["text"].to_pylist() if text]
     counted.counts.update(there)

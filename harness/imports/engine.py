@@ -91,6 +91,10 @@ class ImportedEngine(Engine):
                         f"and sampling one needs the model: {advice.option(model='...')}"
                     )
         unknown = [i for i, known in enumerate(stored) if known is None]
+        if unknown and self.view.pool.has_outputs and "tools" not in self.inner.spec:
+            raise UnavailableError(
+                f"paths of pool {self.view.pool.name} were sampled with tools, and the model at hand has none to go on with"
+            )
         drawn = iter(self.inner.resume([_with_ids(paths[i]) for i in unknown], max_tokens) if unknown else ())
         return [next(drawn) if known is None else known.cut(max_tokens, self.decode) for known in stored]
 

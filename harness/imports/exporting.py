@@ -80,10 +80,6 @@ def _banked(run: Any, problem: Problem) -> pa.Table:
         raise PathpruneError(
             f"the bank holds {len(paths)} of {run.spec.n} paths of {problem.id}; bench that many problems and paths first"
         )
-    if any(path.given for path in paths):
-        raise PathpruneError(
-            f"paths of {problem.id} contain tool outputs, which exported pools cannot store; export a pool without tools"
-        )
     rows = [_stored(run, path) for path in paths]
     return table(problem.id, problem.prompt, [problem.answer], run.engine.prompt_length(problem), rows)
 
@@ -92,9 +88,13 @@ def _stored(run: Any, path: Path) -> StoredPath:
     answer, right = grading.judged(run.task, path)
     stats = {name: getattr(path.stats, name) for name in path.stats.known} if path.stats is not None else {}
     ends = ends_of_ids(path.tokens, path.text, run.engine.decode)
-    return StoredPath(
-        path.text, np.asarray(path.tokens, np.int32), len(path.tokens), path.finish, answer, right, ends, stats
-    )
+    if path.given and ends is None:
+        raise PathpruneError(
+            f"path {path.index} of {path.problem.id} holds outputs of tools, and the texts of its tokens do not add up to its text, so that "
+            "a pool could not tell what the model wrote; export a pool without tools"
+        )
+    ids = np.asarray(path.tokens, np.int32)
+    return StoredPath(path.text, ids, path.drawn, path.finish, answer, right, ends, stats, given=path.given)
 
 
 def _write(

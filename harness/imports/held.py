@@ -14,6 +14,7 @@ from harness.imports.pool import TOKENS, WORDS, word_ends
 from harness.imports.rows import ImportedPath
 from harness.imports.schema import StoredPath
 from harness.imports.values import MOST
+from harness.store.given import are_spans
 from harness.text import is_utf8, shown, unknown
 
 MEASURED = "measured"  # unit of texts counted by a tokenizer
@@ -43,7 +44,8 @@ class Holder:
         if text is None and ids is not None and self.decode is not None:
             text = self.decode(ids.tolist())
         statistics = {name: _numbers(name, values, where) for name, values in path.statistics.items()}
-        length = _length(path, {"token ids": ids, "pieces": path.pieces, **statistics}, where)
+        drawn = _drawn(path, ids, where)
+        length = _length(path, {"token ids": drawn, "pieces": path.pieces, **statistics}, where)
         ends, unit = self._ends(path, text, ids, length)
         if length is None:
             if ends is None:
@@ -54,7 +56,8 @@ class Holder:
         if not 0 <= length <= MOST:
             raise PathpruneError(f"{where}: its length is {length}, not an integer from 0 to {MOST:,}")
         rewards = _rewards(path, where)
-        return StoredPath(text, ids, length, path.finish, None, False, ends, statistics, path.probes, rewards), unit
+        told = (ends, statistics, path.probes, rewards, path.given)
+        return StoredPath(text, ids, length, path.finish, None, False, *told), unit
 
     def _ends(
         self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None
@@ -95,6 +98,15 @@ def _ids(tokens: Any, where: str) -> np.ndarray | None:
     if len(values) and (values.ndim != 1 or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= 2**31):
         raise PathpruneError(f"{where}: its token ids are not whole numbers from 0 on but {shown(list(tokens)[:5])}")
     return values.astype(np.int32)
+
+
+def _drawn(path: ImportedPath, ids: np.ndarray | None, where: str) -> np.ndarray | None:
+    """The ids of generated tokens."""
+    if not path.given:
+        return ids
+    if ids is None or path.ends is None or len(path.ends) != len(ids) or not are_spans(path.given, len(ids)):
+        raise PathpruneError(f"{where}: what it was given is no list of spans of its tokens: {shown(path.given)}")
+    return np.delete(ids, np.concatenate([np.arange(*span) for span in path.given]))
 
 
 def _numbers(name: str, values: Any, where: str) -> np.ndarray:

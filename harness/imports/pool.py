@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from harness import advice
 from harness.api import MOST_FLOPS, STATISTICS, Path, PathpruneError, Problem, TokenStats
 from harness.imports import packing
-from harness.imports.schema import SCHEMA, content_digest, flaw_of, lists
+from harness.imports.schema import SCHEMA, content_digest, flaw_of, given_tokens, lists, spans_in, with_given
 from harness.imports.tokens import Document, Tokens
 from harness.store.blame import damaged, other_format, unreadable
+from harness.store.given import GIVEN
 from harness.store.locks import Claims
 from harness.store.names import inside, is_file_name
 from harness.text import is_utf8, shown, unfit, unknown
@@ -117,6 +118,11 @@ class Pool:
         if not entries or len({e.problem.id for e in entries}) < len(entries):
             raise damaged(file, "it has no problems, or one of them twice", AGAIN)
         return {e.problem.id: e for e in entries}
+
+    @property
+    def has_outputs(self) -> bool:
+        """Do its paths hold outputs of tools?"""
+        return self.signals.get(GIVEN, 0) > 0
 
     def best_n(self) -> int:
         """The n that uses most paths of the pool: n times the number of problems with at least n paths."""
@@ -217,7 +223,7 @@ class Pool:
 
 def _read(file: FilePath, columns: Sequence[str] | None) -> pa.Table:
     with pq.ParquetFile(file) as stream:
-        return stream.read(columns=list(columns) if columns else None)
+        return stream.read(columns=list(columns)) if columns else with_given(stream.read())
 
 
 def names_of_pools(pools: str | FilePath = POOLS) -> list[str]:
@@ -338,11 +344,12 @@ class View:
         }
         texts, finishes, lengths = (rows[name].to_pylist() for name in ("text", "finish", "length"))
         paths = []
-        for i, (text, finish, length) in enumerate(zip(texts, finishes, lengths, strict=True)):
-            document = self._document(f"{i} of {problem.id}", text, length, numbers["tokens"][i], numbers["ends"][i])
+        for i, (text, finish, length, given) in enumerate(zip(texts, finishes, lengths, spans_in(rows), strict=True)):
+            every = length + given_tokens(given)
+            document = self._document(f"{i} of {problem.id}", text, every, numbers["tokens"][i], numbers["ends"][i])
             known = {n: numbers[n][i] for n in self.pool.statistics} if self.recorded else {}
             stats = TokenStats(**known) if known else None
-            paths.append(Path(problem, i, seed, Tokens(document), text or "", stats, finish or "stop"))  # type: ignore[arg-type]
+            paths.append(Path(problem, i, seed, Tokens(document), text or "", stats, finish or "stop", given))  # type: ignore[arg-type]
         return paths
 
     def put(self, problem: Problem, paths: Sequence[Path]) -> None:
@@ -371,10 +378,11 @@ def in_words(pool: Pool) -> View:
     """The pool counted in words.
 
     Raises:
-        PathpruneError: its paths have no text.
+        PathpruneError: its paths have no text, or outputs of tools.
     """
     if pool.about["unit"] == WORDS:
         return native(pool)
+    _need_no_outputs(pool)
     if not pool.has("text"):
         raise PathpruneError(f"pool {pool.name} has no text, so it has no words; give a prefix in tokens or as a share")
     words = pool.about["words"]
@@ -389,15 +397,25 @@ def in_tokens_of(pool: Pool, tokenizer: str) -> View:
         tokenizer: model name, folder or Hub id.
 
     Raises:
-        PathpruneError: the paths have no text, or no such tokenizer exists.
+        PathpruneError: the paths have no text, or contain tool outputs, or no such tokenizer exists.
     """
     from harness.imports.measure import ends_by
 
+    _need_no_outputs(pool)
     if not pool.has("text"):
         raise PathpruneError(f"pool {pool.name} has no text for a tokenizer to read; give a prefix in recorded tokens")
     measure = ends_by(tokenizer)
     lengths = [len(measure(text)) for name in pool.entries for text in pool.rows(name, ["text"])["text"].to_pylist()]
     return View(pool, tokens_of(tokenizer), float(np.mean(lengths)), max(lengths), measure)
+
+
+def _need_no_outputs(pool: Pool) -> None:
+    """A length counts what the model wrote, and only recorded tokens say which those are."""
+    if pool.has_outputs:
+        raise PathpruneError(
+            f"paths of pool {pool.name} hold outputs of tools, which no length counts, and only recorded tokens tell them apart; "
+            "give a prefix in recorded tokens or as a share"
+        )
 
 
 def tokens_of(tokenizer: str) -> str:

@@ -31,6 +31,7 @@ class ImportedPath:
         text: generated text, without the prompt.
         tokens: generated token ids, ``[T]``.
         length: number of generated tokens T, if known without the ids.
+        given: start and end of each tool output among ``tokens``, which then hold it besides the T generated ones; so do ``ends``.
         answer: the answer recorded in the file; "" if none was found in the text.
         correct: the grade recorded in the file.
         finish: "stop" if the model ended the path, "length" if a limit cut it.
@@ -52,6 +53,7 @@ class ImportedPath:
     probes: Sequence[Probe] = ()
     rewards: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     ends: Sequence[int] | np.ndarray | None = None
+    given: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from harness.api import STATISTICS
 from harness.imports.rows import Probe
+from harness.store.given import GIVEN, are_spans, ends_of, spans_of
 
 PROBE = pa.struct(
     [
@@ -30,8 +31,11 @@ MEANINGS: dict[str, tuple[pa.DataType, str]] = {
     "prompt": (pa.string(), "what the model was asked, before any chat template"),
     "golds": (pa.list_(pa.string()), "answers that count as right"),
     "prompt_tokens": (pa.int32(), "tokens of the prompt as the model read it; null where nobody counted them"),
-    "text": (pa.string(), "what the model wrote"),
-    "tokens": (pa.list_(pa.int32()), "generated token ids, the end token included"),
+    "text": (pa.string(), "what the model wrote, and between it what a tool gave"),
+    "tokens": (
+        pa.list_(pa.int32()),
+        "token ids, the end token included: generated ones, and between them those that a tool gave",
+    ),
     "length": (pa.int32(), "how many tokens were generated"),
     "finish": (pa.string(), "stop: the model ended the path; length: a limit cut it; null: not recorded"),
     "answer": (pa.string(), "the answer in canonical form: equal strings are one vote; null: none"),
@@ -45,6 +49,7 @@ MEANINGS: dict[str, tuple[pa.DataType, str]] = {
     "top_entropy": (pa.list_(pa.float16()), "entropy of the 20 largest P_t(j), renormalised"),
     "probes": (pa.list_(PROBE), "forced answers: what the path would have said after so many tokens"),
     "rewards": (pa.list_(REWARD), "scores of reward models, one for the path or one for each step"),
+    GIVEN: (pa.list_(pa.int32()), "start and end of each output of a tool among the tokens; null where there is none"),
 }
 ENDINGS = ("stop", "length", None)
 SCHEMA = pa.schema([(name, kind) for name, (kind, _) in MEANINGS.items()])
@@ -64,6 +69,7 @@ class StoredPath:
     statistics: dict[str, np.ndarray]
     probes: Sequence[Probe] = ()
     rewards: Sequence[tuple[str, Sequence[float]]] = ()
+    given: Sequence[tuple[int, int]] = ()
 
 
 def table(
@@ -84,6 +90,8 @@ def table(
             [[{"name": n, "scores": list(s)} for n, s in p.rewards] or None for p in paths], pa.list_(REWARD)
         ),
     }
+    given = [np.asarray(ends_of(p.given)) if p.given else None for p in paths]
+    columns[GIVEN] = column_of_lists(given, np.dtype(np.int32))
     for name in ("text", "length", "finish", "answer", "correct"):
         columns[name] = pa.array([getattr(p, name) for p in paths], SCHEMA.field(name).type)
     for name in STATISTICS:
@@ -117,10 +125,38 @@ def lists(column: pa.ChunkedArray, kind: np.dtype[Any]) -> list[np.ndarray | Non
     ]
 
 
+def with_given(rows: pa.Table) -> pa.Table:
+    """Rows with the column of what tools gave, which files of earlier versions do not have."""
+    if GIVEN in rows.column_names:
+        return rows
+    field = SCHEMA.field(GIVEN)
+    return rows.append_column(field, pa.nulls(len(rows), field.type))
+
+
+def spans_in(rows: pa.Table) -> list[tuple[tuple[int, int], ...]]:
+    """What a tool gave each path, as ``Path.given`` has it.
+
+    Raises:
+        ValueError: what is no list of starts and ends.
+    """
+    listed = rows[GIVEN].to_pylist()
+    for i, ends in enumerate(listed):
+        if ends is not None and (not ends or len(ends) % 2 or None in ends):
+            raise ValueError(f"what was given to path {i} is no list of starts and ends: {ends}")
+    return [spans_of(ends or ()) for ends in listed]
+
+
+def given_tokens(given: Sequence[tuple[int, int]]) -> int:
+    """How many tokens some spans hold."""
+    return sum(stop - start for start, stop in given)
+
+
 def content_digest(rows: pa.Table) -> str:
-    """SHA-256 of the rows' content, independent of the file format."""
+    """SHA-256 of the rows' content, independent of the file format; paths without tools have the digest that they always had."""
     digest = hashlib.sha256()
     for name in SCHEMA.names:
+        if name == GIVEN and rows[name].null_count == len(rows):
+            continue
         kind = SCHEMA.field(name).type
         if (
             pa.types.is_list(kind)
@@ -152,11 +188,20 @@ def flaw_of(rows: pa.Table) -> str:
 
 
 def _flaw_of_tokens(rows: pa.Table) -> str:
-    """The first list that does not have one number per token, as a message; "" if all do."""
-    lengths = rows["length"].to_numpy()
+    """Which list of numbers of which path is not one per token: statistics of generated ones, the others of all."""
+    lengths = rows["length"].to_pylist()
+    try:
+        spans = spans_in(rows)
+    except ValueError as error:
+        return str(error)
+    every = [length + given_tokens(given) for length, given in zip(lengths, spans, strict=True)]
+    for i, (given, ids, ends) in enumerate(zip(spans, rows["tokens"], rows["ends"], strict=True)):
+        if given and not (ids.is_valid and ends.is_valid and are_spans(given, every[i])):
+            return f"what was given to path {i} is no list of spans of its {every[i]} tokens: {ends_of(given)}"
     for name in (*STATISTICS, "tokens", "ends"):
         counts = pc.list_value_length(rows[name]).to_pylist()
-        for i, (count, length) in enumerate(zip(counts, lengths, strict=True)):
+        wanted = lengths if name in STATISTICS else every
+        for i, (count, length) in enumerate(zip(counts, wanted, strict=True)):
             if count is not None and count != length:
                 return f"path {i} has {count} {name} for {length} tokens"
         if pc.list_flatten(rows[name]).null_count:

@@ -22,11 +22,12 @@ from harness.imports import exporting, packing
 from harness.imports.card import pool_digest
 from harness.imports.importing import import_files
 from harness.imports.pool import CARD, DISAGREEMENTS, PROBLEMS, Entry, Pool
-from harness.imports.schema import MEANINGS, SCHEMA, content_digest
+from harness.imports.schema import MEANINGS, SCHEMA, content_digest, spans_in
 from harness.imports.wanted import Wanted
 from harness.imports.watch import SILENT, Progress
 from harness.store import records
 from harness.store.files import settled, writable
+from harness.store.given import GIVEN
 from harness.store.keys import digest
 from harness.store.names import is_file_name
 from harness.text import shown, unknown
@@ -232,7 +233,8 @@ def other_paths(pool: Pool, folder: FilePath) -> Iterator[str]:
             "prompt": entry.prompt_tokens,
         }
         if not rows["tokens"].null_count:
-            there["paths"] = digest({"tokens": rows["tokens"].to_pylist()})
+            given = {GIVEN: spans} if any(spans := spans_in(rows)) else {}
+            there["paths"] = digest({"tokens": rows["tokens"].to_pylist()} | given)
         for key, value in there.items():
             if row[key] != value:
                 yield f"{key} of {name} differ"

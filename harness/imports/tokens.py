@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -70,6 +71,16 @@ class Tokens(Sequence[int]):
                 f"path {self.document.name} has no token ids, which this method reads; import a file with token ids, and cut at recorded tokens"
             )
         return self.document.ids[self.start : self.stop]
+
+    def chosen(self, which: np.ndarray) -> Tokens:
+        """Those that a mask chooses, as a document of their own, whose text is that of each of them."""
+        document = self.document
+        bounds = [document.end(count) for count in range(self.start, self.stop + 1)]
+        pieces = [
+            (document.text or "")[a:b] for (a, b), is_chosen in zip(pairwise(bounds), which, strict=True) if is_chosen
+        ]
+        ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64).astype(np.int32)
+        return Tokens(Document(document.name, len(pieces), "".join(pieces), self.ids[which], ends))
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -86,6 +86,7 @@ def _count(counts: Counter[str], path: ImportedPath, stored: StoredPath) -> None
     counts["ends"] += stored.ends is not None
     counts["characters"] += len(stored.text or "")
     counts["probes"] += bool(stored.probes)
+    counts["given"] += bool(stored.given)
     counts["rewards"] += bool(stored.rewards)
     counts["truncated"] += stored.finish == "length"
     counts["unknown_finish"] += stored.finish is None

@@ -193,10 +193,10 @@ def _statistics(paths: Sequence[Path]) -> str:
 
 
 def _content(paths: Sequence[Path]) -> str:
-    """Digest of the tokens of some paths; for imported ones without ids, of their substitute."""
-    if any(isinstance(p.tokens, Tokens) for p in paths):
-        return digest({"contents": [content(p.tokens) for p in paths]})
+    """Digest of the tokens of some paths; of imported ones, which may have no ids, of what stands in their place."""
     given = {"given": [p.given for p in paths]} if any(p.given for p in paths) else {}
+    if any(isinstance(p.tokens, Tokens) for p in paths):
+        return digest({"contents": [content(p.tokens) for p in paths]} | given)
     return digest({"tokens": [p.tokens for p in paths]} | given)
 
 

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from harness.api import PathpruneError
 from harness.serve.errors import APIError, api_error
 from harness.serve.gate import Gate
+from harness.serve.hosts import LOCAL, HostCheck
 from harness.serve.jobs import Answered, Event, Job
 from harness.serve.metrics import Metrics
 from harness.serve.reply import Reply, data
@@ -61,6 +62,7 @@ class Service:
         timeout: seconds that a request may take, waiting included.
         api_key: the key that clients must send; "" for none. Without one, a client's key is passed on to the upstream.
         passes_keys: whether there are upstreams to which keys are passed on.
+        hosts: names that requests may call the server by; None for any.
     """
 
     terms: Terms
@@ -69,6 +71,7 @@ class Service:
     timeout: float = 600.0
     api_key: str = field(default="", repr=False)
     passes_keys: bool = False
+    hosts: frozenset[str] | None = LOCAL
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ def app_of(service: Service) -> FastAPI:
     app.add_exception_handler(APIError, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _refused)
+    if service.hosts is not None:
+        app.add_middleware(HostCheck, hosts=service.hosts)
 
     @app.get("/health")
     async def health() -> Response:

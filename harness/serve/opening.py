@@ -19,6 +19,7 @@ from harness.registry import split_specs
 from harness.runners.live import check_live
 from harness.serve.app import Service, Worker
 from harness.serve.gate import Gate
+from harness.serve.hosts import LOCAL
 from harness.serve.own import OwnEngine
 from harness.serve.prompt import Reading
 from harness.serve.reader import reader_of
@@ -59,6 +60,7 @@ class Asked:
     rows: int = 512
     timeout: float = 600.0
     api_key: str = ""
+    hosts: frozenset[str] | None = LOCAL
 
 
 def open_service(asked: Asked) -> Service:
@@ -86,7 +88,7 @@ def open_service(asked: Asked) -> Service:
         worker = OwnEngine(engine, methods, asked.rows)
     terms = _terms(asked, on, reading, engine, tuple(pruners), tuple(rules), frozenset(methods))
     gate = Gate(asked.running, asked.waiting)
-    return Service(terms, worker, gate, asked.timeout, asked.api_key, passes_keys=bool(asked.upstreams))
+    return Service(terms, worker, gate, asked.timeout, asked.api_key, bool(asked.upstreams), asked.hosts)
 
 
 def _task_of(asked: Asked) -> str | None:

@@ -19,6 +19,10 @@ def drawn_alone(path: Path) -> Path:
 
 
 def _without_outputs(path: Path) -> tuple[int, ...]:
+    if not isinstance(path.tokens, tuple):  # imported ones, which know their text
+        imported: Any = path.tokens
+        chosen: tuple[int, ...] = imported.chosen(_is_drawn(path))
+        return chosen
     return tuple(t for t, drawn in zip(path.tokens, _is_drawn(path), strict=True) if drawn)
 
 

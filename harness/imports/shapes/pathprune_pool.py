@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from harness.api import STATISTICS, PathpruneError
 from harness.imports.rows import ImportedPath, ImportedProblem, Probe
-from harness.imports.schema import SCHEMA, lists
+from harness.imports.schema import SCHEMA, lists, spans_in, with_given
 from harness.imports.watch import Watch
 from harness.store.blame import damaged, unreadable
+from harness.store.given import GIVEN
 
 NAME = "pathprune"
 METADATA = b"pathprune.pool"
@@ -91,6 +92,8 @@ class Reading:
 
     def _check(self, file: FilePath, schema: pa.Schema) -> None:
         for field in SCHEMA:
+            if field.name == GIVEN and GIVEN not in schema.names:  # an export of an earlier version
+                continue
             if field.name not in schema.names or schema.field(field.name).type != field.type:
                 raise damaged(file, f"its column {field.name} is missing or of another type", RESTORE)
 
@@ -99,7 +102,7 @@ class Reading:
         held: list[pa.Table] = []
         begun, row = 0, 0
         for group in range(stream.num_row_groups):
-            rows = stream.read_row_group(group)
+            rows = with_given(stream.read_row_group(group))
             about = stream.metadata.row_group(group)
             self.bytes_read += sum(about.column(i).total_compressed_size for i in range(about.num_columns))
             self.watch.at(min(self.bytes_read, self.bytes), self.bytes)
@@ -133,13 +136,13 @@ def _problem(rows: pa.Table, where: str) -> ImportedProblem:
         for n in (*STATISTICS, "tokens", "ends")
     }
     plain = {n: rows[n].to_pylist() for n in ("text", "length", "finish", "answer", "correct", "probes", "rewards")}
-    paths = []
+    paths, spans = [], spans_in(rows)
     for i in range(len(rows)):
         about = {n: values[i] for n, values in plain.items()}
         paths.append(
             ImportedPath(
                 text=about["text"], tokens=numbers["tokens"][i], length=about["length"], answer=about["answer"] or "",
-                correct=about["correct"], finish=about["finish"], ends=numbers["ends"][i],
+                correct=about["correct"], finish=about["finish"], ends=numbers["ends"][i], given=spans[i],
                 statistics={n: v for n in STATISTICS if (v := numbers[n][i]) is not None},
                 probes=tuple(Probe(**p) for p in about["probes"] or ()),
                 rewards={r["name"]: r["scores"] for r in about["rewards"] or ()},
