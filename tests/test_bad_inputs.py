@@ -250,7 +250,7 @@ CASES: list[tuple[str, str]] = [
     ("law show --law nowhere.json", "no law at"), ("law show --law file", "is damaged"), ("law show --law broken.json", "its pruner"),
     ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "has to end in"),
     *((f"law recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
-        ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "longer than"), ("4096", 0, 130, "1 or more"),
+        ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "larger than"), ("4096", 0, 130, "1 or more"),
         ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
     )),
     ("bench --task toy:x=1 --engine toy", "toy has no options"), ("bench --task lm_eval: --engine toy", "such as lm_eval:gsm8k"),

@@ -105,7 +105,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
         tensors(lambda t: t.pop("lm_head.weight")),
         "lacks the tensor lm_head.weight, which would be random",
     ),
-    "no finite logits": (tensors(lambda t: t["model.norm.weight"].fill_(NAN)), "not finite"),
+    "no finite logits": (tensors(lambda t: t["model.norm.weight"].fill_(NAN)), "contains non-finite values"),
     "layers dropped": (config(num_hidden_layers=1), "the weights have 2 layers and config.json names 1"),
     "layers invented": (config(num_hidden_layers=3), "and 8 others, which would be random"),
     "bias dropped": (tensors(lambda t: t.update({f"{QUERY}.bias": torch.zeros(32)})), f"has the tensor {QUERY}.bias"),
@@ -144,14 +144,14 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "cannot load model"),
     "template unparsable": (text("chat_template.jinja", "{% for x in %}"), "chat template"),
     "template raises": (text("chat_template.jinja", "{{ raise_exception('no') }}"), "chat template"),
-    "template of nothing": (text("chat_template.jinja", "{{ messages[3].content }}"), "with chat=false"),
+    "template of nothing": (text("chat_template.jinja", "{{ messages[3].content }}"), "use chat=false"),
     "template that reaches out": (text("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "is unsafe"),
     "template without text": (text("chat_template.jinja", "{{ '' }}"), "produces no tokens for the prompt"),
     "weights cut": (cut("model.safetensors", -100), "model.safetensors is missing or damaged"),
     "header cut": (cut("model.safetensors", 50), "model.safetensors is missing or damaged"),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors is missing or damaged"),
     "header of 2^64": (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "is missing or damaged"),
-    "no weights": (without("model.safetensors"), "holds no weights (model.safetensors)"),
+    "no weights": (without("model.safetensors"), "has no weights (model.safetensors)"),
     "pickle": (pickled, "is never read; convert the model to safetensors"),
     "shard missing": (indexed({"a": "model-2.safetensors"}), "lacks model-2.safetensors, which its index names"),
     "shard outside": (indexed({"a": "../outside.safetensors"}), "a shard lies in the model's folder"),
@@ -407,7 +407,7 @@ CHECKPOINTS: dict[str, tuple[Damage, str]] = {
     "head of infinity": (tensors(lambda t: t["bias"].fill_(INF), "head.safetensors"), "bias holds values that are not"),
     "head of bfloat16 not finite": (
         tensors(lambda t: t.update(weight=torch.full((1, 32), INF, dtype=torch.bfloat16)), "head.safetensors"),
-        "not finite",
+        "contains non-finite values",
     ),
     "head of another width": (
         tensors(lambda t: t.update(weight=torch.zeros(1, 16)), "head.safetensors"), "[1, 32] is expected",
@@ -513,13 +513,13 @@ OFFICIAL: dict[str, tuple[Damage, str]] = {
     "head empty": (cut(HEAD, 0), "cannot read"),
     "head cut": (cut(HEAD, 100), "cannot read"),
     "head no archive": (text(HEAD, "not a pickle"), HEAD),
-    "head not finite": (saved(HEAD, {"weight": torch.full((2, 32), NAN), "bias": torch.zeros(2)}), "not finite"),
+    "head not finite": (saved(HEAD, {"weight": torch.full((2, 32), NAN), "bias": torch.zeros(2)}), "contains non-finite values"),
     "head overflows": (
-        saved(HEAD, {"weight": torch.full((2, 32), 1e300, dtype=torch.float64), "bias": torch.zeros(2)}), "not finite",
+        saved(HEAD, {"weight": torch.full((2, 32), 1e300, dtype=torch.float64), "bias": torch.zeros(2)}), "contains non-finite values",
     ),
     "head of integers": (saved(HEAD, {"weight": torch.zeros(2, 32).int(), "bias": torch.zeros(2)}), "not a float tensor"),
     "vector a list": (saved(VECTOR, [1, 2]), "not a state dict"),
-    "vector not finite": (saved(VECTOR, {"input_embedding": torch.full((32,), INF)}), "not finite"),
+    "vector not finite": (saved(VECTOR, {"input_embedding": torch.full((32,), INF)}), "contains non-finite values"),
     "no LoRA": (lambda f: shutil.rmtree(f / "adapter"), "holds 0 PEFT adapters"),
     "LoRA of nothing": (saved("adapter/classifier/adapter_model.bin", {}), "holds no LoRA at all"),
     "LoRA of strangers": (saved("adapter/classifier/adapter_model.bin", {"a": torch.zeros(2)}), "no part of a LoRA"),
@@ -549,7 +549,7 @@ def test_adopt_touches_nothing_that_it_did_not_write(tiny_engine: Any, tmp_path:
     for out in ("zz", "taken", "official", "official/inside"):
         assert "choose" in refusal(lambda out=out: adopt(source, tiny_engine, tmp_path / out))
     toy = registry.engine("toy", "toy", Sampling())
-    assert "holds no weights" in refusal(lambda: adopt(source, toy, tmp_path / "other"))
+    assert "has no weights" in refusal(lambda: adopt(source, toy, tmp_path / "other"))
     assert not list(tmp_path.glob(".*"))
 
 

@@ -181,7 +181,7 @@ def test_a_missing_statistic_is_an_error_and_never_a_number() -> None:
     assert stats.cut(2).known == ("logprob", "margin") and len(stats.cut(2).margin) == 2
     joined = stats.join(pp.TokenStats(logprob=np.ones(2, np.float16)))
     assert joined.known == ("logprob",) and joined.logprob.tolist() == [0, 0, 0, 1, 1]
-    with pytest.raises(ValueError, match="unlike lengths"):
+    with pytest.raises(ValueError, match="differ in length"):
         pp.TokenStats(logprob=np.zeros(3), margin=np.zeros(2))
 
 
@@ -250,7 +250,7 @@ class Problems(Toy):
 
 @pytest.mark.parametrize(
     ("how", "says"),
-    [("none", "has no test problems"), ("more", "gave 50 problems"), ("twice", "uses an id for two problems")],
+    [("none", "has no test problems"), ("more", "returned 50 problems"), ("twice", "uses an id for two problems")],
 )
 def test_a_task_that_breaks_its_contract_is_named(how: str, says: str, tmp_path: FilePath) -> None:
     asked = ASKED | {"task": Problems(how), "engine": Dice()}

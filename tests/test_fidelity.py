@@ -85,7 +85,7 @@ def test_a_plug_in_may_type_a_label_or_declare_origins() -> None:
     assert traits_of(made("C")(), "c").fidelity == "not stated"
     with pytest.raises(PathpruneError, match="origins is 'exact'"):
         traits_of(made("D", origins="exact")(), "d")
-    with pytest.raises(PathpruneError, match="signal is one of code, paper, adapted, ours"):
+    with pytest.raises(PathpruneError, match="signal must be one of code, paper, adapted, ours"):
         Origins("exactly")  # type: ignore[arg-type]
     with pytest.raises(PathpruneError, match="ranked_by"):
         traits_of(made("E", ranked_by="vote")(), "e")

@@ -256,9 +256,9 @@ def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) 
         ([1], "True", "not a dictionary from options to values"),
         ({"lead": 3}, "True", "not a dictionary from options to values"),
         ({"led": [3]}, "True", "did you mean lead"),
-        ({"lead": range(10**9)}, "True", "1,000 at most"),
+        ({"lead": range(10**9)}, "True", "at most 1,000"),
         ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),
-        ({}, "7", "gave 7, not True or False"),
+        ({}, "7", "returned 7, not True or False"),
     ],
 )
 def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any, tmp_path: FilePath) -> None:
@@ -272,8 +272,8 @@ def test_a_broken_rule_is_one_line(grid: Any, stops: str, told: str, table: Any,
     ("wanted", "told"),
     [
         ({"scorers": "logprop"}, "did you mean logprob"), ({"scorers": "asc"}, "is a stopping rule, not a scorer"), ({"scorers": 3}, "names of methods"),
-        ({"rules": "logprob"}, "no stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws must be an integer"),
-        ({"only": 3}, "only is terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
+        ({"rules": "logprob"}, "is not a stopping rule"), ({"rules": "esk"}, "unknown stopping rule 'esk'; did you mean esc"), ({"draws": 0}, "draws must be an integer"),
+        ({"only": 3}, "only must be terms"), ({"results": "nowhere"}, "no results folder"), ({"progress": 1}, "True or False"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", [session.frontier, partial(session.recommend, 0.5)])

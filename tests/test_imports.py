@@ -493,7 +493,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     "no paths": (lambda: [problem()], {}, "line p: the problem has 0 paths"),
     "nothing at all": (list, {}, "no problem with paths"),
     "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' is also at"),
-    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "names a file"),
+    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "has to name a file"),
     "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
     "given grades that are not there": (lambda: [problem(path())], {"grades": "given"}, "it has no grade"),
@@ -771,7 +771,7 @@ def test_a_bad_file_of_answers_is_one_line(text: str | None, says: str, here: Pa
 
 def test_answers_that_contradict_the_paths_file_are_refused(here: Path) -> None:
     Path("own.jsonl").write_text('{"problem": "1 + 1? (0)", "answer": "3"}\n')
-    with pytest.raises(PathpruneError, match=r"its gold answer is '2', and '3' in own\.jsonl, line 1"):
+    with pytest.raises(PathpruneError, match=r"its gold answer is '2', but '3' in own\.jsonl, line 1"):
         pp.import_pool("mine.jsonl", "mine", golds="own.jsonl", progress=False)
 
 
@@ -894,7 +894,7 @@ def test_what_is_in_flops_is_refused_where_nobody_knows_them(here: Path, run_cli
         assert run_cli("import", "mine.jsonl", "--name", name, *more)[0] == 0
         assert run_cli("bench", "--pool", name, "--pruner", "jaccard:units=words")[0] == 0
     code, said = run_cli("budgets", "--pool", "mine", "--cost", "flops")
-    assert code == 2 and "FLOPs are not known" in said
+    assert code == 2 and "FLOPs are unknown" in said
     assert "nothing to draw for taxonomy" in run_cli("plot", "--pool", "mine", "--kind", "taxonomy")[1]
     rows = pp.results("results/local", keep=1, only="task=sized")[0].rows
     assert all(row.flops == 2 * 7e9 * row.tokens.mean for row in rows[:1])

@@ -447,7 +447,7 @@ def test_labels_that_cover_a_problem_twice_are_refused() -> None:
     ("about", "says"),
     [
         ({"format": '"pathprune-labels/2"'}, "upgrade"), ({"cost": "nonsense"}, "not JSON"), ({"cost": "[]"}, "its cost"), ({"cost": '{"kept": -1}'}, "its cost"),
-        ({"cost": '{"kept": 1.5}'}, "its cost"), ({"cost": '{"new": 1}'}, "its cost"), ({"cost": '{"launched_seconds": NaN}'}, "its cost"), ({}, "what it cost"),
+        ({"cost": '{"kept": 1.5}'}, "its cost"), ({"cost": '{"new": 1}'}, "its cost"), ({"cost": '{"launched_seconds": NaN}'}, "its cost"), ({}, "does not state its cost"),
     ],
 )  # fmt: skip
 def test_what_labels_say_of_themselves_is_checked(about: dict[str, str], says: str, tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def test_a_rule_of_ones_own_is_ten_lines(bench: Any, tmp_path: FilePath) -> None
 @pytest.mark.parametrize(
     ("returns", "says"),
     [
-        ("3", "stops.. gave 3, not True or False"), ("None", "gave None, not True or False"), ("1 / 0", "ZeroDivisionError"), ("exit()", "SystemExit"),
+        ("3", "stops.. returned 3, not True or False"), ("None", "returned None, not True or False"), ("1 / 0", "ZeroDivisionError"), ("exit()", "SystemExit"),
         ("tally.paths[0].problem.answer == tally.leader", "'Tally' object has no attribute 'paths'"), ("self.lengths", "no attribute 'lengths'"),
     ],
 )  # fmt: skip

@@ -497,7 +497,7 @@ def test_a_template_tells_of_the_tool_and_shows_its_answers(tiny_model: str) -> 
         (QWEN.replace("tools", "x"), {"tool_format": "hermes"}, "does not describe tools"),
         (QWEN, {"tool_format": "harmony"}, "does not describe tools"),
         (QWEN, {"tool_format": "herms"}, "did you mean hermes"),
-        (QWEN.replace("m.role == 'tool'", "false").replace("{{ m.content }}<|im_end|>", "{{ '' if m.role == 'tool' else m.content }}"), {}, "shows no answers"),
+        (QWEN.replace("m.role == 'tool'", "false").replace("{{ m.content }}<|im_end|>", "{{ '' if m.role == 'tool' else m.content }}"), {}, "does not support tool output"),
     ],
 )  # fmt: skip
 def test_a_template_without_tools_is_refused_in_one_line(

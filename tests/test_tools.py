@@ -186,7 +186,9 @@ def test_paths_share_nothing_and_no_more_interpreters_live_than_are_allowed() ->
 def test_an_interpreter_that_was_killed_while_it_waited_is_made_again(sandbox: Sandbox) -> None:
     """Memory may run out at any time: the next call does not notice."""
     sandbox.run([Call("killed", 1, "x = 41")])
-    os.kill(sandbox._sessions["killed"].interpreter.first, 9)
+    interpreter = sandbox._sessions["killed"].interpreter
+    os.kill(interpreter.first, 9)
+    interpreter.process.wait(10)
     assert sandbox.run([Call("killed", 2, "x + 1", ((1, "x = 41"),))]) == [Ran("42\n")]
 
 

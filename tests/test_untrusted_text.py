@@ -302,10 +302,10 @@ GOOD = {"problem": "a", "answer": "1"}
 DEEP = '{"problem": ' + "[" * 100_000 + "]" * 100_000 + ', "answer": "1"}'
 LINES: dict[str, tuple[str | bytes, str]] = {
     "NUL byte": (b'{"problem": "a\x00", "answer": "1"}', "line 1 is not JSON"),
-    "NUL escape": (r'{"problem": "a\u0000", "answer": "1"}', r"line 1: problem holds '\\x00'"),
-    "surrogate": (r'{"problem": "a\ud800", "answer": "1"}', r"line 1: problem holds '\\ud800'"),
-    "surrogate in gold": (r'{"problem": "a", "answer": "\udfff"}', "line 1: answer holds"),
-    "surrogate in id": (r'{"id": "\udfff", "problem": "a", "answer": "1"}', "line 1: id holds"),
+    "NUL escape": (r'{"problem": "a\u0000", "answer": "1"}', r"line 1: problem contains '\\x00'"),
+    "surrogate": (r'{"problem": "a\ud800", "answer": "1"}', r"line 1: problem contains '\\ud800'"),
+    "surrogate in gold": (r'{"problem": "a", "answer": "\udfff"}', "line 1: answer contains"),
+    "surrogate in id": (r'{"id": "\udfff", "problem": "a", "answer": "1"}', "line 1: id contains"),
     "deep": (DEEP, "line 1 is nested too deeply"),
     "5,000 digits": ('{"problem": "a", "answer": ' + "9" * 5000 + "}", "line 1 has an integer with thousands of digits"),
     "field twice": ('{"problem": "a", "problem": "b", "answer": "1"}', "line 1 .* field 'problem' appears twice"),

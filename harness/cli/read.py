@@ -518,7 +518,6 @@ def plot(results: Path, out: Path, only: str, kind: str, venue: str) -> None:
     show_default=True,
     help="characters shown from a prefix's end; 0: the whole prefix",
 )
-@click.option("--chars", type=Whole(0), default=160, show_default=True, help="of a prefix, at its end; 0: all of it")
 @click.option("--bank", default="results/bank", show_default=True, type=FOLDER, help="sampled paths, for their texts")
 @click.option("--out", type=out_file(".html"), help="a page of its own in place of the terminal")
 def show(
