@@ -108,6 +108,8 @@ def test_every_option_has_a_help_text_and_the_reference_has_its_default() -> Non
         if isinstance(option, click.Option) and not option.hidden and not option.help
     ]
     assert not silent and len(verbs) > 20
+    for verb in verbs.values():
+        assert len({p.name for p in verb.params}) == len(verb.params), verb.name
     assert "results/budgets.md; of records that are not the published ones" in commands._options(
         verbs["pathprune budgets"]
     )
