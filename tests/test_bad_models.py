@@ -105,7 +105,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
         tensors(lambda t: t.pop("lm_head.weight")),
         "lacks the tensor lm_head.weight, which would be random",
     ),
-    "no finite logits": (tensors(lambda t: t["model.norm.weight"].fill_(NAN)), "contains non-finite values"),
+    "no finite logits": (tensors(lambda t: t["model.norm.weight"].fill_(NAN)), "not finite"),
     "layers dropped": (config(num_hidden_layers=1), "the weights have 2 layers and config.json names 1"),
     "layers invented": (config(num_hidden_layers=3), "and 8 others, which would be random"),
     "bias dropped": (tensors(lambda t: t.update({f"{QUERY}.bias": torch.zeros(32)})), f"has the tensor {QUERY}.bias"),
@@ -151,7 +151,7 @@ FOLDERS: dict[str, tuple[Damage, str]] = {
     "header cut": (cut("model.safetensors", 50), "model.safetensors is missing or damaged"),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors is missing or damaged"),
     "header of 2^64": (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "is missing or damaged"),
-    "no weights": (without("model.safetensors"), "has no weights (model.safetensors)"),
+    "no weights": (without("model.safetensors"), "holds no weights (model.safetensors)"),
     "pickle": (pickled, "is never read; convert the model to safetensors"),
     "shard missing": (indexed({"a": "model-2.safetensors"}), "lacks model-2.safetensors, which its index names"),
     "shard outside": (indexed({"a": "../outside.safetensors"}), "a shard lies in the model's folder"),
@@ -407,7 +407,7 @@ CHECKPOINTS: dict[str, tuple[Damage, str]] = {
     "head of infinity": (tensors(lambda t: t["bias"].fill_(INF), "head.safetensors"), "bias holds values that are not"),
     "head of bfloat16 not finite": (
         tensors(lambda t: t.update(weight=torch.full((1, 32), INF, dtype=torch.bfloat16)), "head.safetensors"),
-        "contains non-finite values",
+        "not finite",
     ),
     "head of another width": (
         tensors(lambda t: t.update(weight=torch.zeros(1, 16)), "head.safetensors"), "[1, 32] is expected",
