@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import STATISTICS, Sampling
+from harness.engines import sampling as rows
 from harness.engines.sampling import choose, statistics
 from harness.rng import derive, uniforms
 
@@ -101,3 +102,18 @@ def test_a_large_vocabulary_is_searched_by_blocks_to_the_same_token(
     at = chosen.unsqueeze(-1)
     upper, lower = cdf.gather(-1, at), cdf.gather(-1, at) - weights.double().gather(-1, at)
     assert (uniform.unsqueeze(-1) <= upper + 1e-6).all() and (uniform.unsqueeze(-1) >= lower - 1e-6).all()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.7, 0.95, 40), Sampling(1.0), Sampling(0.0)])
+def test_rows_computed_a_few_at_a_time_draw_and_measure_the_same(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, uniform = torch.randn(7, 1500, generator=generator) * 3, torch.rand(7, generator=generator)
+    whole = choose(logits, uniform, sampling)
+    monkeypatch.setattr(rows, "CACHED", 2 * 4 * 1500)  # two rows at a time, and one at the end
+    parts = choose(logits, uniform, sampling)
+    assert torch.equal(parts, whole)
+    few = statistics(logits, whole)
+    monkeypatch.undo()
+    assert torch.equal(few, statistics(logits, whole))

@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-from harness.engines.sampling import statistics
+from harness.engines.sampling import CACHED, statistics
 
-AT_ONCE = {"cpu": 8 << 20}  # bytes of logits per computation, so that they fit the CPU's caches
+AT_ONCE = {"cpu": CACHED}  # bytes of logits per computation, so that they fit the CPU's caches
 AT_ONCE_BESIDE = 256 << 20  # on other devices, where each operation has a launch cost
 Key = TypeVar("Key")
 

@@ -1,7 +1,6 @@
 """Launches of ``hf`` on a CPU with ``packed=true`` against those without, on a model of yours.
 
-``make perf NAME=packed ARGS='--model FOLDER'``. The C library's memory is kept by a whole process, so every turn is one of its own. Sides
-alternate; a rate is of tokens behind those that paths of one problem may share, which are computed once.
+``make perf NAME=packed ARGS='--model FOLDER'``. Every turn is a process of its own. Sides alternate; a rate is of tokens behind those that paths of one problem may share, which are computed once.
 """
 
 from __future__ import annotations

@@ -1,23 +1,16 @@
-"""Optimisations for hundreds of paths of a real model on a CPU: packed weights, and reuse of freed memory.
+"""Linear layers of a CPU that keep their weights packed in the order that oneDNN's matrix product reads.
 
-Torch reorders a weight for oneDNN's matrix product in every call. With weights packed once, a linear layer of a 0.5B model
-takes half to two thirds of the time. The packed copy doubles the memory of the weights, and sums may differ in the last digit.
-
-The logits of 256 paths over 150,000 tokens take 150 MB. The C library allocates new pages for every such tensor, which the
-system clears first, and returns them when it is freed; that takes a third of a decode step.
+Torch reorders a weight in every call. Packed once, the weights of hundreds of paths' decode steps are read as they are. The packed copy doubles
+the memory of the weights, and sums round differently in the last digit.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
 
 from harness.api import PathpruneError
-
-GIB = 1 << 30
-KEPT = {-4: 0, -1: 2 * GIB - 1, -2: GIB // 2}  # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD (an int, in bytes), M_TOP_PAD
 
 
 class Packed:
@@ -44,7 +37,7 @@ class PackedLinear(torch.nn.Linear):
 
 
 def pack(model: torch.nn.Module, rows: int) -> None:
-    """Make every plain linear layer of ``model`` a ``PackedLinear``, for products of about ``rows`` rows; keep freed memory.
+    """Make every plain linear layer of ``model`` a ``PackedLinear``, for products of about ``rows`` rows.
 
     Raises:
         PathpruneError: for a model that is not in float32 on a CPU with oneDNN.
@@ -58,11 +51,3 @@ def pack(model: torch.nn.Module, rows: int) -> None:
         if type(module) is torch.nn.Linear:
             module.__class__ = PackedLinear
             vars(module)["packed"] = Packed(module.weight, rows)
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library take large tensors from its heap, and leave there what is freed. Others than glibc stay as they are."""
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        for option, value in KEPT.items():
-            mallopt(option, value)
