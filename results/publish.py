@@ -86,13 +86,16 @@ class Real:
             )
         )
         ship = f"pathprune export-pool --ship --results {PUBLISHED} {self.where} --prefix {self.prefixes[0]} {size} --licence {self.licence}"
+        pool = f"results/pools/{self.pool}"
+        restored = (f"pathprune restore {pool}",) if (ROOT / pool / "pool.json").is_file() else ()
         return (
             self.get,
+            *restored,
             f"{rows} {self.untrained}",
             *scheduled,
             *trainings,
             PACK,
-            f"{ship} --out results/pools/{self.pool}",
+            f"{ship} --out {pool}",
         )
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import pathprune as pp
 from harness.api import STATISTICS, PathpruneError
-from harness.imports import packing, shipping
+from harness.imports import packing, restoring, shipping
 from harness.imports.pool import Pool
 from harness.imports.schema import StoredPath, table
 from harness.report import groups_of
@@ -74,6 +75,48 @@ def test_a_shipped_pool_gives_the_very_rows_without_its_model(
     one, other = numbers(frame(first)), numbers(frame(again))
     assert set(one.index) == set(other.index)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_restored_bank_goes_on_where_the_sampling_stopped(
+    native: tuple[Path, Any], pool: Path, tmp_path: Path
+) -> None:
+    folder, _ = native
+    bank = restoring.restore(Pool.open(pool), tmp_path / "bank")
+    for file in sorted((folder / "bank" / bank.folder.name).glob("*.parquet")):
+        assert pq.read_table(file).equals(pq.read_table(bank.folder / file.name), check_metadata=True)
+    options: dict[str, Any] = WHERE | {"bank": tmp_path / "bank", "results": tmp_path / "r"}
+    assert pp.bench("logprob", "toy", **options).sampled == 0
+    longer = pp.bench("logprob", "toy", **options | {"n": 10, "problems": 6})
+    fresh = pp.bench(
+        "logprob", "toy", **options | {"n": 10, "problems": 6, "bank": tmp_path / "fresh", "results": tmp_path / "s"}
+    )
+    assert 0 < longer.sampled < fresh.sampled
+    pd.testing.assert_frame_equal(numbers(frame(longer)), numbers(frame(fresh)), check_exact=True)
+
+
+def test_a_pool_that_does_not_hold_a_bank_is_not_restored(
+    native: tuple[Path, Any], pool: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    less = ship_pool(run_in(native[0]), tmp_path / "less", statistics=["logprob"], progress=False)
+    code, told = run_cli("restore", str(less.folder), "--bank", str(tmp_path / "bank"))
+    assert code == 2 and "ships without confidence" in told and not (tmp_path / "bank").exists()
+    about = json.loads((pool / "pool.json").read_text())
+    (pool / "pool.json").write_text(json.dumps(about | {"sampled": None}))
+    code, told = run_cli("restore", str(pool), "--bank", str(tmp_path / "bank"))
+    assert code == 2 and "how its paths were sampled" in told
+
+
+def test_paths_that_are_there_and_differ_are_left(pool: Path, tmp_path: Path, run_cli: Cli) -> None:
+    bank = restoring.restore(Pool.open(pool), tmp_path / "bank")
+    file = next(bank.folder.glob("*.parquet"))
+    rows = pq.read_table(file)
+    tokens = [[1, *ids[1:]] if ids[0] != 1 else [2, *ids[1:]] for ids in rows["tokens"].to_pylist()]
+    changed = rows.set_column(
+        rows.column_names.index("tokens"), rows.schema.field("tokens"), pa.array(tokens, rows["tokens"].type)
+    )
+    pq.write_table(changed, file)
+    code, told = run_cli("restore", str(pool), "--bank", str(tmp_path / "bank"))
+    assert code == 2 and "contains a different path 0" in told and pq.read_table(file).equals(changed)
 
 
 def test_no_score_is_taken_from_the_store_that_can_be_made_here(pool: Path, tmp_path: Path) -> None:

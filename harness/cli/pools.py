@@ -158,3 +158,18 @@ def _ship(
     if not pool.about["prefixes"]:
         console.print(f"no scores are included: {results} has none for these paths", style="yellow")
     console.print(f"wrote {out}: {size / 1e6:.1f} MB, with {there}; bench it: {advice.command('bench', pool=out)}")
+
+
+@cli.command("restore")
+@click.argument("pool", type=TEXT)
+@click.option("--pools", default="results/pools", show_default=True, type=FOLDER, help="where pools lie")
+@click.option("--bank", default="results/bank", show_default=True, type=OUT_FOLDER, help="sampled paths")
+def restore(pool: str, pools: Path, bank: Path) -> None:
+    """Put the paths of a shipped pool into the bank: runs with its model go on from them."""
+    from harness.imports import restoring
+    from harness.session import open_pool
+
+    opened = open_pool(pool, pools)
+    with steps(f"restore {opened.name}") as progress:
+        folder = restoring.restore(opened, bank, progress).folder
+    console.print(f"{opened.about['paths']:,} paths of {opened.about['problems']:,} problems are in {folder}")
