@@ -271,6 +271,17 @@ class PrefixStore:
         """The last in order of the tokens stored behind this prompt; () where none are."""
         return self._sorted.get(prompt, [()])[-1]
 
+    def drop(self, prompt: Any) -> None:
+        """Forget what is stored behind a prompt. A block goes with the last of its prefixes."""
+        touched = set()
+        for tokens in self._sorted.pop(prompt, []):
+            touched.add(self._locations.pop((prompt, tokens))[0])
+        for name in touched:
+            block, keys = self._blocks[name]
+            if not any(self._locations.get(key, (None, 0))[0] == name for key in keys):
+                del self._blocks[name]
+                self.bytes -= block.bytes
+
     def clear(self) -> None:
         """Forget everything."""
         self._blocks.clear()
