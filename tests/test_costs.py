@@ -375,6 +375,7 @@ def test_dropping_a_prompt_frees_its_blocks_and_no_others() -> None:
         assert store.last(prompt) == () and store.nearest((prompt, (1,))) is None
         assert {key: store.get(key) for key in held} == held
         assert store.bytes <= sum(size for prompts, size in blocks if prompts & left)
+        assert store.bytes == sum(block.bytes for block, _ in store._blocks.values())
     assert store.bytes == 0 and not store._blocks and not store._locations and not store._sorted
     store.drop("nobody")
 
