@@ -3,8 +3,8 @@
 ``make perf NAME=serve [ARGS="--clients 8 --requests 4"]``. In every round the clients ask one running server first, each the next problem when the
 last is answered; then, while the server rests, this process launches whole paths of the first of these problems on an engine of its own, as
 many at once as the server may, and takes the most frequent answer. Rounds alternate, so that what else the machine does meets both sides, and
-the ratio is the median of the rounds'. Seconds of a processor per request are those of the server and of this process, whatever else ran. Afterwards a live bench computes the first problems again, and its paths and answers are held to the
-server's. Every line is what was measured.
+the ratio is the median of the rounds'. Seconds of a processor are those of the server and of this process, whatever else ran. Afterwards a live
+bench computes the first problems again, and its paths and answers are held to the server's. Every line is what was measured.
 """
 
 from __future__ import annotations
