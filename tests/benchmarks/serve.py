@@ -54,13 +54,18 @@ class Side:
         self.tokens.append(tokens)
         self.right.append(TASK.correct(answer, problem))
 
+    @property
+    def each(self) -> float:
+        """Seconds of a processor per answered request."""
+        return self.processor / len(self.tokens)
+
     def told(self) -> dict[str, Any]:
         """For people."""
         about: dict[str, Any] = {
             "side": self.name,
             "requests": len(self.tokens),
             "requests_per_second": round(float(np.median(self.rates)), 3),
-            "processor_seconds_per_request": round(self.processor / len(self.tokens), 3),
+            "processor_seconds_per_request": round(self.each, 3),
             "rounds": [round(rate, 3) for rate in self.rates],
             "tokens_per_request": round(float(np.mean(self.tokens)), 1),
             "right": round(float(np.mean(self.right)), 3),
@@ -198,7 +203,8 @@ def _measure(given: Any, clients: Clients, server: psutil.Process) -> None:
     print(json.dumps({
         "clients": given.clients, "asked": each * given.rounds, "answered": len(pruned.tokens), "lost": clients.lost,
         "as_live_bench": [same, checked], "memory_mib": memory, "rate_over_by_hand": round(float(np.median(ratios)), 2),
-        "ratios": [round(ratio, 2) for ratio in ratios], "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
+        "ratios": [round(ratio, 2) for ratio in ratios], "processor_by_hand_over_served": round(whole.each / pruned.each, 2),
+        "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
     }))  # fmt: skip
 
 
