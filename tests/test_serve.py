@@ -743,7 +743,7 @@ def alive() -> Counter[str]:
     """Objects of each kind that requests are made of."""
     gc.collect()
     kinds = (Job, Answered, Path, RunSpec, Reading, ChatRequest, asyncio.Future, asyncio.Task, asyncio.Queue, Future)
-    return Counter(type(o).__name__ for o in gc.get_objects() if isinstance(o, kinds))
+    return Counter(type(o).__name__ for o in gc.get_objects() if issubclass(type(o), kinds))
 
 
 def test_nothing_of_an_answered_request_stays() -> None:
@@ -762,12 +762,13 @@ def test_nothing_of_an_answered_request_stays() -> None:
             for i in range(3):
                 leaving(server, i % 2 == 0).close()
             until(lambda: (server.service.gate.running, server.service.gate.waiting, len(worker._asked)) == (0, 0, 0))
+            server.ask(PROMPT)  # the last batch, which the engine's thread still names, is of one request
 
         ask(0, 40)
         before = alive()
         ask(40, 200)
         grown = alive() - before
-        assert sum(grown.values()) <= 40, grown  # those of the last batch, which the engine's thread still names
+        assert sum(grown.values()) < 20, grown
         assert not server.service.gate._queues
 
 
