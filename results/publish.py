@@ -81,7 +81,7 @@ class Real:
             command
             for pruner in self.trained
             for command in (
-                f"pathprune train {pruner} {self.where} --prefix {self.prefixes[0]} --prefixes {lengths} {self.labels} --make-labels",
+                f"pathprune train {pruner} {self.where} --prefixes {lengths} {self.labels} --make-labels",
                 f"{rows} {pruner}",
             )
         )
@@ -115,7 +115,7 @@ REAL = (
         sampling="temperature=0.7,top_p=0.95,top_k=40",
         limit=256,
         prefixes=(26, 51),
-        problems=80,
+        problems=100,
         n=32,
         keep=8,
         labels="--problems 256 --n 4 --continuations 1",
