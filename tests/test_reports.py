@@ -200,6 +200,7 @@ def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
 
     assert chosen("task=toy,seed=0") == {(0, 5), (0, 9)} and chosen("seed=1,model=t*,engine=toy") == {(1, 5)}
     assert chosen("prefix=9") == chosen("toy-*-L9") == {(0, 9)} and chosen("n=4,temperature=1*") == chosen("*")
+    assert chosen("seed=1|seed=0,prefix=5") == chosen("seed=1") | chosen("seed=0,prefix=5")
     (one,) = selected(root, "seed=1")
     assert chosen(one.slug) == {(1, 5)}, "a table's own name, as before"
     for only, says in (

@@ -85,7 +85,7 @@ def _kinds_of_paths() -> list[str]:
 
 def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
     """Add ``--only`` and ``--pool``, which select tables. ``told`` describes a default that is computed."""
-    shown = "select tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
+    shown = "select tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names; A|B selects both"
     only = click.option("--only", type=TEXT, default=default, show_default=told or True, help=shown)
     return lambda command: only(_pool_option(command))
 

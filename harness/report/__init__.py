@@ -26,6 +26,7 @@ from harness.store.records import Record
 from harness.text import unknown
 
 # Terms by which ``--only`` selects tables.
+OR = "|"  # between several selections
 TERMS = (
     "task", "version", "model", "engine", "dtype", "fingerprint", "revision", "temperature", "top_p", "top_k", "seed", "max_tokens", "n",
     "prefix",
@@ -106,12 +107,15 @@ class Group:
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
     def matches(self, only: str) -> bool:
-        """Does ``only`` select it, by terms or by a glob over its slug?"""
+        """Does ``only`` select it, by terms or by a glob over its slug? See ``selected``."""
         about = facts(self.spec) | {"prefix": str(self.prefix)}
-        wanted = terms_of(only)
-        return all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
-            bool(wanted) or fnmatch(self.slug, only)
-        )
+        for one in only.split(OR):
+            wanted = terms_of(one)
+            if all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
+                wanted or fnmatch(self.slug, one)
+            ):
+                return True
+        return False
 
     @property
     def title(self) -> str:
@@ -142,17 +146,17 @@ def selected(root: Path, only: str = "*") -> list[Group]:
     Args:
         root: the results folder.
         only: terms such as ``task=hands,model=hands,engine=hf,prefix=22``, whose values may be globs, or a glob over
-            ``Group.slug``.
+            ``Group.slug``. Several selections are separated by ``|``.
 
     Raises:
         PathpruneError: no group matches.
     """
-    wanted = terms_of(only)
+    wanted = [terms_of(one) for one in only.split(OR)]
     chosen = []
     for folder in records.pools(root):
         about = facts(records.pool_of(folder).header["spec"])
         # Read methods' records only if the pool can match.
-        if all(fnmatch(about[key], value) for key, value in wanted.items() if key in about):
+        if any(all(fnmatch(about[key], value) for key, value in one.items() if key in about) for one in wanted):
             chosen += [g for g in groups_of(folder) if g.matches(only)]
     if not chosen:
         command = advice.command("bench", pruner="stop", results=root)
