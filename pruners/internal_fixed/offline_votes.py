@@ -10,14 +10,7 @@ from harness.api import Check, Decision, Origin, Origins, Path
 from pruners.internal_fixed.confidence import column, prefix_means
 from pruners.internal_fixed.deepconf import STATISTICS, WINDOW, hold_window, origin_of, tokens_of
 
-RELEASED = {
-    ("mean", 1.0),
-    ("tail", 1.0),
-    ("bottom", 1.0),
-    ("lowest", 1.0),
-    ("tail", 0.1),
-    ("bottom", 0.1),
-}  # in their code
+RELEASED = {("mean", 1.0), ("tail", 1.0), ("bottom", 1.0), ("lowest", 1.0), ("tail", 0.1), ("bottom", 0.1)}  # by them
 
 
 class DeepConfOffline:
