@@ -211,7 +211,7 @@ CASES: list[tuple[str, str]] = [
     (f"bench {' '.join(TOY)} --vote brda", "did you mean borda?"), (f"bench {' '.join(TOY)} --ended countt", "did you mean count?"),
     # lengths, and what contradicts itself
     *((f"bench {' '.join(TOY)} --pruner first --n 8 {more}", says) for more, says in (
-        ("--keep 9", "keep 9 is not between"), ("--prefix 48", "prefix 48 is not between"), ("--max-tokens 5", "prefix 5 is not between"),
+        ("--keep 9", "keep must be from 1"), ("--prefix 48", "below the token limit of 48, not 48"), ("--max-tokens 5", "below the token limit of 5, not 5"),
         ("--stages 16", "PREFIX:KEEP"), ("--stages 16:٣", "PREFIX:KEEP"), ("--stages ,", "at least one stage"), ("--stages 16:x", "PREFIX:KEEP"),
         ("--stages 16:4,8:2", "ascending"), ("--stages 8:4,16:5", "keeps"), (f"--stages {10**30}:4", "PREFIX:KEEP"),
         ("--stages 8:4 --keep 2", "leave out --keep"), ("--stages 8:4 --prefix 2", "leave out prefix"),
@@ -220,8 +220,8 @@ CASES: list[tuple[str, str]] = [
         ("--keep 2 --results file", "file is a file"), ("--keep 2 --bank file", "file is a file"), ("--keep 2 --results file/r", "inside"),
     )),
     *((f"label {' '.join(TOY)} {more}", says) for more, says in (
-        ("--prefixes 5,x", "whole numbers"), ("--prefixes 5,", "whole numbers"), ("--prefixes 5,5", "twice"), ("--prefixes 5 --prefix 6", "leave out"),
-        ("--prefixes ٣", "whole numbers"), ("--prefixes 48", "not between"), ("--bounds 0.9 0.1", "lower one first"), ("--bounds nan 1", "number"),
+        ("--prefixes 5,x", "must be a list of integers"), ("--prefixes 5,", "must be a list of integers"), ("--prefixes 5,5", "twice"), ("--prefixes 5 --prefix 6", "leave out"),
+        ("--prefixes ٣", "must be a list of integers"), ("--prefixes 48", "prefix lengths must be from 1"), ("--bounds 0.9 0.1", "ascending order"), ("--bounds nan 1", "number"),
         ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "continuations is 1"), ("--labels file", "is a file"),
     )),
     (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "has no trainable parameters"),
@@ -233,12 +233,12 @@ CASES: list[tuple[str, str]] = [
     (f"leaderboard {' '.join(READ)} --only task=", "term=value"), (f"leaderboard {' '.join(READ)} --only task=toy,task=hands", "twice"),
     ("leaderboard --results r --keep 9", "fewer than --keep 9"),
     *((f"leaderboard {' '.join(READ)} --out {out}", says) for out, says in (
-        ("x.pdf", "has to end in"), ("x", "has to end in"), ("folder.md", "is a folder"), ("file/x.md", "inside"),
+        ("x.pdf", "must end in"), ("x", "must end in"), ("folder.md", "is a folder"), ("file/x.md", "inside"),
         ("notes.md", "not utf-8 text"), ("x.md --out x.md", "twice"),
     )),
     (f"leaderboard {' '.join(READ)} --part a-->", "marker name"), (f"leaderboard {' '.join(READ)} --vote brda", "did you mean borda?"),
     ("budgets --results r --cost token", "did you mean tokens?"), ("budgets --results r --metric vote", "did you mean voted?"),
-    ("budgets --results r --out x.csv", "has to end in"),
+    ("budgets --results r --out x.csv", "must end in"),
     ("plot --results r --kind scalin", "did you mean scaling?"), ("plot --results r --kind scaling,", "kind of figure"),
     ("plot --results r --venue nerips", "did you mean neurips?"), ("plot --results r --out file", "is a file"),
     ("findings --results r --only *", "no record of stop"), ("findings --results nowhere", "no results folder"),
@@ -246,9 +246,9 @@ CASES: list[tuple[str, str]] = [
     ("record nowhere.jsonl", "nowhere.jsonl"), ("record nowhere.parquet", "nowhere.parquet"), ("record r", "is a folder"),
     ("record file", "is not a"), ("show pool.jsonl", "pathprune record"), ("show 0 --results r --pruner x", "unknown pruner of this table"),
     ("show nobody --results r", "a number from 0 to"),
-    ("law fit --results r", "unknown pruner with records under r"), ("law fit --results nowhere", "no results folder"), ("law fit --out x.csv", "has to end in"),
+    ("law fit --results r", "unknown pruner with records under r"), ("law fit --results nowhere", "no results folder"), ("law fit --out x.csv", "must end in"),
     ("law show --law nowhere.json", "no law at"), ("law show --law file", "is damaged"), ("law show --law broken.json", "its pruner"),
-    ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "has to end in"),
+    ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "must end in"),
     *((f"law recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
         ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "larger than"), ("4096", 0, 130, "1 or more"),
         ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),

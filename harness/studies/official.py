@@ -80,7 +80,9 @@ def _tokens(file: Path) -> int:
     """How many [STOP] tokens a checkpoint appends."""
     tokens = read_object(file).get("num_assess_tokens")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= MOST_TOKENS:
-        raise PathpruneError(f"{file}: num_assess_tokens is {str(tokens)[:40]}, not a number from 1 to {MOST_TOKENS}")
+        raise PathpruneError(
+            f"{file}: num_assess_tokens must be a number from 1 to {MOST_TOKENS}, not {str(tokens)[:40]}"
+        )
     return tokens
 
 

@@ -85,7 +85,7 @@ def _ours(out: Path) -> None:
     if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file():
-        raise PathpruneError(f"{out} exists and is no export; choose another folder")
+        raise PathpruneError(f"{out} exists and is not an export; choose another folder")
     files = read_object(out / MANIFEST).get("files")
     written = {*files, MANIFEST} if isinstance(files, list) else {MANIFEST}
     if others := sorted(f.name for f in out.iterdir() if f.name not in written):
