@@ -222,7 +222,7 @@ CASES: list[tuple[str, str]] = [
     *((f"label {' '.join(TOY)} {more}", says) for more, says in (
         ("--prefixes 5,x", "must be a list of integers"), ("--prefixes 5,", "must be a list of integers"), ("--prefixes 5,5", "twice"), ("--prefixes 5 --prefix 6", "leave out"),
         ("--prefixes ٣", "must be a list of integers"), ("--prefixes 48", "prefix lengths must be from 1"), ("--bounds 0.9 0.1", "ascending order"), ("--bounds nan 1", "number"),
-        ("--bounds 0 2", "between 0 and 1"), ("--harvest 0 --continuations 4", "continuations is 1"), ("--labels file", "is a file"),
+        ("--bounds 0 2", "from 0 to 1"), ("--harvest 0 --continuations 4", "continuations is 1"), ("--labels file", "is a file"),
     )),
     (f"train {' '.join(TOY)} linear-prob", "did you mean linear-probe?"), (f"train first {' '.join(TOY)}", "has no trainable parameters"),
     ("ablation rnk", "did you mean rank?"), (f"ablation transfer {' '.join(TOY)}", "--source"), (f"ablation rank --source toy {' '.join(TOY)}", "--source"),
@@ -251,7 +251,7 @@ CASES: list[tuple[str, str]] = [
     ("law show --law newer.json", "upgrade"), ("law show --law law.json --out x.json", "must end in"),
     *((f"law recommend --law law.json --budget {b} --prefix {p} --length {n}", says) for b, p, n, says in (
         ("nan", 22, 130, "valid number"), ("4096", 22, "inf", "valid number"), ("4096", 22, 22, "larger than"), ("4096", 0, 130, "1 or more"),
-        ("0", 22, 130, "between"), ("1e300", 22, 130, "between"), ("4096", 22, "1e300", "between"),
+        ("0", 22, 130, "must be from"), ("1e300", 22, 130, "must be from"), ("4096", 22, "1e300", "must be from"),
     )),
     ("bench --task toy:x=1 --engine toy", "toy has no options"), ("bench --task lm_eval: --engine toy", "such as lm_eval:gsm8k"),
     ("bench --task reasoning_gym --engine toy", "such as reasoning_gym:chain_sum"), ("bench --task lm_eval:shots=1 --engine toy", "needs a name"),

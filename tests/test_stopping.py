@@ -398,7 +398,7 @@ def test_a_rule_that_fails_or_peeks_is_an_error_row(returns: str, says: str, ben
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ("batch = 0", "batch is 0"), ("order = 'both'", "unknown order"), ("quadrant = None", "it has no quadrant"), ("batch = 1.5", "batch is 1.5"),
+        ("batch = 0", "batch must be a number of paths"), ("order = 'both'", "unknown order"), ("quadrant = None", "it has no quadrant"), ("batch = 1.5", "batch must be of type int, not 1.5"),
     ],
 )  # fmt: skip
 def test_what_a_rule_declares_is_checked(members: str, says: str, tmp_path: FilePath) -> None:
