@@ -225,7 +225,7 @@ def others(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("bert", "is no causal decoder: its tokens attend to later ones"),
+        ("bert", "is not a causal decoder: its tokens attend to later ones"),
         ("embedder", "lacks the tensor cls."),
         ("t5", "is an encoder-decoder model"),
         ("vit", "its configuration (vit) has no vocab_size"),
@@ -247,24 +247,24 @@ def test_a_model_that_does_not_write_is_refused(kind: str, says: str, tiny_model
         ("hf", {"device": 3}, "device is cpu"),
         ("hf", {"attention": ""}, "attention is a name"),
         ("hf", {"attention": True}, "attention is a name"),
-        ("hf", {"memory": 0}, "memory is a whole number"),
-        ("hf", {"memory": -5}, "memory is a whole number"),
-        ("hf", {"memory": INF}, "memory is a whole number"),
-        ("hf", {"memory": 1e9}, "memory is a whole number"),
-        ("hf", {"memory": 10**30}, "memory is a whole number"),
-        ("hf", {"rows": 0}, "rows is a whole number"),
-        ("hf", {"rows": True}, "rows is a whole number"),
-        ("hf", {"rows": "many"}, "rows is a whole number"),
-        ("hf", {"rows": NAN}, "rows is a whole number"),
+        ("hf", {"memory": 0}, "memory must be an integer"),
+        ("hf", {"memory": -5}, "memory must be an integer"),
+        ("hf", {"memory": INF}, "memory must be an integer"),
+        ("hf", {"memory": 1e9}, "memory must be an integer"),
+        ("hf", {"memory": 10**30}, "memory must be an integer"),
+        ("hf", {"rows": 0}, "rows must be an integer"),
+        ("hf", {"rows": True}, "rows must be an integer"),
+        ("hf", {"rows": "many"}, "rows must be an integer"),
+        ("hf", {"rows": NAN}, "rows must be an integer"),
         ("hf", {"row": 4}, "did you mean rows?"),
         ("hf", {"dtype": "float8"}, "dtype must be float32, float16 or bfloat16"),
         ("hf", {"dtype": 16}, "dtype must be float32"),
         ("hf", {"revision": 12}, "is read as a number"),
         ("vllm", {"memory": NAN}, "memory is GiB"),
         ("vllm", {"memory": -1}, "memory is GiB"),
-        ("vllm", {"context": 0}, "context is a whole number"),
+        ("vllm", {"context": 0}, "context must be an integer"),
         ("vllm", {"tensor_parallel": -2}, "tensor_parallel is"),
-        ("vllm", {"block": "x"}, "block is a whole number"),
+        ("vllm", {"block": "x"}, "block must be an integer"),
         ("vllm-http", {"url": "ftp://x"}, "url is a server's address"),
         ("vllm-http", {"url": 8000}, "url is a server's address"),
         ("vllm-http", {"url": "http://h", "timeout": 0}, "timeout is seconds"),
@@ -273,9 +273,9 @@ def test_a_model_that_does_not_write_is_refused(kind: str, says: str, tiny_model
         ("toy", {"skill": NAN}, "skill is a number from 0 to 1"),
         ("toy", {"skill": 7}, "skill is a number from 0 to 1"),
         ("toy", {"skill": "much"}, "skill is a number from 0 to 1"),
-        ("toy", {"spread": 0}, "spread is a whole number"),
-        ("toy", {"spread": 2.5}, "spread is a whole number"),
-        ("toy", {"spread": 10**12}, "spread is a whole number"),
+        ("toy", {"spread": 0}, "spread must be an integer"),
+        ("toy", {"spread": 2.5}, "spread must be an integer"),
+        ("toy", {"spread": 10**12}, "spread must be an integer"),
     ],
 )
 def test_an_engines_option_is_held_to_its_range_before_anything_is_opened(
@@ -335,16 +335,16 @@ def test_a_sampling_is_made_of_numbers_in_range(options: dict[str, Any]) -> None
     [
         ("stop:tokens=0", "tokens is 1 or more"),
         ("stop:rank=-2", "rank 0 or more"),
-        ("stop:tokens=nan", "'tokens=nan' is no finite number"),
-        ("stop:tokens=2.5", "tokens=2.5 is not a whole number"),
-        ("stop:tokens=true", "tokens=True is not a whole number"),
-        ("stop:alpha=inf", "'alpha=inf' is no finite number"),
+        ("stop:tokens=nan", "'tokens=nan' is not a finite number"),
+        ("stop:tokens=2.5", "tokens must be an integer, not 2.5"),
+        ("stop:tokens=true", "tokens must be an integer, not True"),
+        ("stop:alpha=inf", "'alpha=inf' is not a finite number"),
         ("stop:lr=fast", "lr=fast is not a number"),
-        ("stop:epochs=inf", "'epochs=inf' is no finite number"),
+        ("stop:epochs=inf", "'epochs=inf' is not a finite number"),
         ("stop:seed=-1", "seed=-1"),
         ("stop:seed=99999999999999999999", "seed="),
         ("linear-probe:hidden=-4", "hidden is 0"),
-        ("deepconf:window=1e400", "'window=1e400' is no finite number"),
+        ("deepconf:window=1e400", "'window=1e400' is not a finite number"),
     ],
 )
 def test_a_pruners_numbers_are_held_when_they_are_parsed(spec: str, says: str) -> None:
@@ -431,8 +431,8 @@ CHECKPOINTS: dict[str, tuple[Damage, str]] = {
         lora(lambda t: [t.pop(FIRST.replace("_A", x)) for x in ("_A", "_B")]), "lacks the LoRA of model.layers.0.mlp.up_proj",
     ),
     "LoRA lacks a half": (lora(lambda t: t.pop(FIRST)), "lacks lora_A of model.layers.0.mlp.up_proj"),
-    "LoRA of other ranks": (lora(lambda t: t.update({FIRST: torch.zeros(3, 32)})), "are no LoRA"),
-    "LoRA with a stranger": (lora(lambda t: t.update(weird=torch.zeros(1))), "weird, which is no part of a LoRA"),
+    "LoRA of other ranks": (lora(lambda t: t.update({FIRST: torch.zeros(3, 32)})), "are not a LoRA"),
+    "LoRA with a stranger": (lora(lambda t: t.update(weird=torch.zeros(1))), "weird, which is not part of a LoRA"),
     "settings a list": (text("adapter_config.json", "[]"), "adapter_config.json holds a list"),
     "settings empty": (text("adapter_config.json", ""), "cannot be read as JSON"),
     "settings missing": (without("adapter_config.json"), "has a LoRA's weights and no adapter_config.json"),
@@ -443,7 +443,7 @@ CHECKPOINTS: dict[str, tuple[Damage, str]] = {
     "another method": (adapter(peft_type="PREFIX_TUNING"), "only a LORA can be read"),
     "base weights changed": (adapter(init_lora_weights="pissa"), "whose base weights are changed"),
     "a module to import": (adapter(megatron_config={"x": 1}, megatron_core="os"), "uses megatron_config"),
-    "targets an expression": (adapter(target_modules="(a+)+$"), "has to be a list of names"),
+    "targets an expression": (adapter(target_modules="(a+)+$"), "must be a list of names"),
 }  # fmt: skip
 
 
@@ -678,7 +678,7 @@ def test_an_export_never_writes_where_something_else_lies(
         lambda: export(str(model), tiny_engine.fingerprint, [trained], out)
     )
     (out / MANIFEST).unlink()
-    assert "is no export" in refusal(lambda: export(str(model), tiny_engine.fingerprint, [trained], out))
+    assert "is not an export" in refusal(lambda: export(str(model), tiny_engine.fingerprint, [trained], out))
 
 
 def test_convert_replaces_only_what_it_wrote(gguf_file: Path, tmp_path: Path) -> None:

@@ -253,8 +253,8 @@ def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) 
 @pytest.mark.parametrize(
     ("grid", "stops", "told"),
     [
-        ([1], "True", "not a dictionary from options to values"),
-        ({"lead": 3}, "True", "not a dictionary from options to values"),
+        ([1], "True", "must be a dictionary from options to values"),
+        ({"lead": 3}, "True", "must be a dictionary from options to values"),
         ({"led": [3]}, "True", "did you mean lead"),
         ({"lead": range(10**9)}, "True", "at most 1,000"),
         ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),

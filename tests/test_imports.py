@@ -493,7 +493,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     "no paths": (lambda: [problem()], {}, "line p: the problem has 0 paths"),
     "nothing at all": (list, {}, "no problem with paths"),
     "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' is also at"),
-    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "has to name a file"),
+    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "id must name a file"),
     "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
     "given grades that are not there": (lambda: [problem(path())], {"grades": "given"}, "it has no grade"),

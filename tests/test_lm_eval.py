@@ -394,4 +394,4 @@ def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
         model.loglikelihood([])
     with pytest.raises(SystemExit) as stop:
         main(lambda: model.generate_until([request_of("guess test 0", 0, [])], disable_tqdm=True) and None)
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: prefix=48 is not between")
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: prefix must be from 1 to 47")

@@ -124,7 +124,7 @@ def test_every_report_of_a_small_bench(problems: int, n: int, keep: int, tmp_pat
     ("arguments", "says"),
     [
         (["leaderboard", "--results", "{empty}"], "no records under"),
-        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc has to end in .md or .tex or .csv or .html"),
+        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc must end in .md or .tex or .csv or .html"),
         (["budgets", "--results", "{empty}"], "no records under"),
         (["budgets", "--results", "nowhere"], "no results folder at nowhere"),
         (["plot", "--results", "nowhere"], "no results folder at nowhere"),

@@ -37,7 +37,7 @@ class Option:
 
 def count(says: str, most: float) -> Option:
     """An option that is an integer of 1 or more."""
-    return Option(int, f"a whole number from 1 to {most:,.0f}{says}", 1, most)
+    return Option(int, f"an integer from 1 to {most:,.0f}{says}", 1, most)
 
 
 ROWS = count(", paths side by side", 1 << 20)
@@ -102,7 +102,7 @@ def hold(engine: str, options: Mapping[str, Any], known: Mapping[str, Option]) -
             hint = f"did you mean {near[0]}?" if near else f"its options: {', '.join(sorted(known))}"
             raise PathpruneError(f"engine {engine} does not take {shown}; {hint}")
         if not known[name].takes(value):
-            raise PathpruneError(f"engine {engine} does not take {shown}; {name} is {known[name].says}")
+            raise PathpruneError(f"engine {engine} does not take {shown}; {name} must be {known[name].says}")
 
 
 def hold_weights(engine: str, dtype: Any, revision: Any) -> None:

@@ -431,5 +431,5 @@ def _json(file: FilePath) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise damaged(file, f"it is not JSON ({error})", AGAIN) from error
     if not isinstance(about, dict):
-        raise damaged(file, "it is no object", AGAIN)
+        raise damaged(file, "it is not an object", AGAIN)
     return about

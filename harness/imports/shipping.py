@@ -127,7 +127,7 @@ def is_shipped(folder: FilePath) -> bool:
 def _name_of(out: FilePath) -> str:
     name = out.resolve().name
     if not is_file_name(name) or name.startswith("."):
-        raise PathpruneError(f"a pool is named after its folder, which has to be one word, not {shown(name)}")
+        raise PathpruneError(f"a pool is named after its folder, which must be one word, not {shown(name)}")
     return name
 
 

@@ -201,7 +201,7 @@ def show(
     if group.stages:
         raise PathpruneError("paths are shown at one cut; bench each stage's prefix by itself to see them")
     if not 1 <= keep <= group.pool.n:
-        raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
+        raise PathpruneError(f"keep must be from 1 to n = {group.pool.n}, not {keep}")
     name = problem_of(group, problem)
     methods = methods_of(group, name, pruners, keep)
     row = group.pool.problems.index(name)

@@ -15,7 +15,7 @@ from harness.engines.served.client import KEY, HTTPClient
 from harness.engines.served.engine import ServedEngine
 from harness.rng import derive
 
-HINT = "it has to be a vllm serve of 0.10 or later, which returns token ids"
+HINT = "use vllm serve 0.10 or later, which returns token ids"
 
 
 class CompletionsEngine(ServedEngine):

@@ -1,4 +1,4 @@
-"""The frontier as a figure: cons against tokens, and against the serial tokens that the same settings take."""
+"""The frontier as a figure: cons against tokens, and against the serial tokens of the same settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.report.figures import style
 from harness.report.frontier import Frontier, crossfitted, ordered
 from harness.report.lanes import WHOLE, Lane
 
-BUDGETS = np.geomspace(0.03, 1.0, 16)  # shares of what finishing all paths takes
+BUDGETS = np.geomspace(0.03, 1.0, 16)  # fractions of the tokens that finishing all paths takes
 
 
 def frontier_data(found: Frontier, lanes: Sequence[Lane]) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def _ends(value: Any) -> tuple[float, float, float]:
 
 
 def shown_lanes(found: Frontier) -> list[Lane]:
-    """No pruning, every lane that is compared in pairs, and the best lane of each quadrant that these leave out."""
+    """No pruning, every lane with paired comparisons, and the best lane of each quadrant not among these."""
     paired = {name for pair in found.pairs for name in pair} | {WHOLE}
     by_value = ordered(found)
     chosen = [lane for lane in by_value if lane.name in paired]
@@ -50,7 +50,7 @@ def shown_lanes(found: Frontier) -> list[Lane]:
 
 
 def frontier_figure(found: Frontier, stem: Path, venue: str = "neurips") -> pd.DataFrame:
-    """``stem``.png, .pdf and .csv; intervals are drawn for no pruning and for the best lane."""
+    """Write ``stem``.png, .pdf and .csv. Intervals are drawn for no pruning and for the best lane."""
     lanes = shown_lanes(found)
     data = frontier_data(found, lanes)
     with style.canvas(venue, 1, 2, height=2.1, sharey=True) as (figure, axes):
@@ -78,7 +78,7 @@ def _draw(axis: Any, line: pd.DataFrame, lane: Lane, across: str, banded: bool) 
         axis.fill_between(line[across], line.low, line.high, color=mark.colour, alpha=0.12, lw=0)
 
 
-STYLES: dict[str, dict[str, Any]] = {  # beside the colour of its quadrant, what sets a lane apart
+STYLES: dict[str, dict[str, Any]] = {  # what distinguishes a lane besides the colour of its quadrant
     "two cuts": {"dashes": (4, 1.5), "marker": "s"},
     "three cuts": {"dashes": (1, 1), "marker": "D"},
     "cut, then stopping": {"dashes": (5, 1, 1, 1), "marker": "X"},
