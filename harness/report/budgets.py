@@ -14,7 +14,7 @@ from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
-from harness.report.tables import line, marked, notes, plain, shown, write_part
+from harness.report.tables import detects, line, marked, notes, plain, shown, span, write_part
 from harness.store.files import writable
 
 BEST = 8  # methods in a README's table
@@ -115,10 +115,17 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     lines += [
         "",
         f"Areas are means over log {table.cost} of the range that every method reaches ({'; '.join(spans)}).",
+        *filter(None, [power(table)]),
         *notes(table.group)[1:],
         "",
     ]
     return "\n".join(lines)
+
+
+def power(table: Budgets) -> str:
+    """A note on the smallest detectable gain over random at each budget; "" if none is known."""
+    told = [span(f"at {share:.0%}", [w.detectable for w in rows]) for share, rows in table.within.items()]
+    return detects(len(table.group.pool.problems), "gain in cons over random", told)
 
 
 def _middle(table: Budgets) -> float:
@@ -161,9 +168,13 @@ def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
             for w in rows:
                 lines.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
                 if w.gain is not None:
-                    lines.append(
-                        about | {"quantity": "gain over random", "share": share, "pruner": w.name} | _spread(w.gain)
-                    )
+                    gain = {
+                        "quantity": "gain over random",
+                        "share": share,
+                        "pruner": w.name,
+                        "detectable": w.detectable,
+                    }
+                    lines.append(about | gain | _spread(w.gain))
         for gamma, areas in table.areas.items():
             for name, (value, gain) in areas.items():
                 lines.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))

@@ -111,19 +111,33 @@ DETECTABLE = ("detectable", "detectable_voted")  # of a row
 
 def power_text(keep: int, problems: int, gains: Sequence[float | None], voted: Sequence[float | None]) -> str:
     """The same note, from the methods' detectable gains in avg and in cons."""
-    told = [_span(f"avg@{keep}", [g for g in gains if g]), _span(f"cons@{keep}", [v for v in voted if v])]
-    if not any(told):
+    told = [span(f"in avg@{keep}", gains), span(f"in cons@{keep}", voted)]
+    return detects(problems, "gain over random", told)
+
+
+def detects(problems: int, what: str, told: Sequence[str], whose: str = "method") -> str:
+    """A note on the smallest detectable differences; "" if none is known.
+
+    Args:
+        problems: their number.
+        what: the difference, such as "gain over random".
+        told: texts of ``span``; empty ones are left out.
+        whose: the spans run over the paired differences of these.
+    """
+    *first, last = [text for text in told if text] or [""]
+    if not last:
         return ""
+    each = f"{', of '.join(first)} and of {last}" if first else last
     return (
-        f"Power: {problems} problems detect a true gain over random of {' and of '.join(filter(None, told))}, or more, with a probability of "
-        "80 % (two-sided 5 %, one comparison; the median method's paired differences, and those of least and most spread)."
+        f"Power: {problems} problems detect a true {what} of {each}, or more, with a probability of "
+        f"80 % (two-sided 5 %, one comparison; the median {whose}'s paired differences, and those of least and most spread)."
     )
 
 
-def _span(unit: str, values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) in {unit}"
+def span(where: str, values: Sequence[float | None]) -> str:
+    """Median and range of the known detectable differences, followed by ``where`` they hold; "" if none is known."""
+    known = [value for value in values if value]
+    return f"{np.median(known):.3f} ({min(known):.3f} to {max(known):.3f}) {where}" if known else ""
 
 
 def _of_import(group: Group) -> list[str]:
