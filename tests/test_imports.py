@@ -22,7 +22,9 @@ import pytest
 import pathprune as pp
 from harness import grading, loop, registry
 from harness.api import Check, Cost, FlopModel, PathpruneError, UnavailableError
-from harness.imports import exporting, opening
+from harness.cli.pools import summary
+from harness.imports import exporting, opening, shipping
+from harness.imports.checking import flaws
 from harness.imports.engine import ImportedEngine
 from harness.imports.importing import import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
@@ -33,6 +35,7 @@ from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
 from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
+from harness.report.tables import _of_import
 from harness.session import run_of
 from harness.spec import Stage
 from harness.store import locks
@@ -196,6 +199,53 @@ def test_rows_of_paths_without_tools_have_the_digest_that_they_always_had(given:
     assert rows[GIVEN].null_count == 2 and not pool.has_outputs and GIVEN not in pool.signals
     before = dataclasses.replace(pool.entries["p"], sha256=content_digest(with_given(rows.drop_columns([GIVEN]))))
     assert before == pool.entries["p"]
+
+
+EXTREME = {
+    "floats": np.array([-1e6, -0.5, -np.inf]),
+    "halves": np.array([-np.inf, -0.5, -np.inf], np.float16),
+    "single": np.array([np.inf, -0.5, -65_505], np.float32),
+}
+
+
+@pytest.mark.parametrize("values", EXTREME.values(), ids=EXTREME)
+def test_numbers_beyond_float16_are_counted_and_shown(
+    values: np.ndarray, tmp_path: Path, given: Callable[..., Pool]
+) -> None:
+    """They stand at the end of its range, whichever type they come in, and the pool says how many there are wherever it goes."""
+    fits = np.array([-65_504.0, 0.5, 3.0])  # the last numbers of float16 are no others
+    two = path(length=3, statistics={"logprob": values, "confidence": -fits}), path(length=3, statistics={"logprob": fits, "confidence": fits})  # fmt: skip
+    pool = given([problem(*two)])
+    stored = pool.rows("p")["logprob"].to_pylist()
+    assert stored == [np.clip(values.astype(float), -65_504, 65_504).tolist(), fits.tolist()]
+    assert pool.about["clipped"] == {"logprob": 2}
+    assert "numbers beyond the range of float16, stored as 65,504 or -65,504: 2 of logprob" in summary(pool)
+    assert not list(flaws(pool))
+    exporting.export_pool(pool, tmp_path / "out")
+    again = pp.import_pool(tmp_path / "out", "again", pools=tmp_path / "pools", progress=False)
+    assert again.about["clipped"] == {"logprob": 2} and again.digest == pool.digest
+    note = _of_import(bench(pool, tmp_path, "logprob", n=2, keep=1, prefix=1).group)[-1]
+    assert note == "Beyond the range of float16, and stored at its end: 2 of logprob."
+    card = pool.folder / "pool.json"
+    card.write_text(card.read_text().replace('"logprob": 2\n }', '"logprob": 4\n }'))
+    (flaw,) = flaws(Pool.open(pool.folder))
+    assert "it states 4 numbers of logprob beyond float16, but 3 stand at its ends" in flaw
+    shipped = shipping.ship(pool, tmp_path / "shipped", None, shipping.About(), ["confidence"])
+    assert "clipped" not in shipped.about
+    assert shipping.ship(pool, tmp_path / "other", None, shipping.About(), ["logprob"]).about["clipped"] == {
+        "logprob": 2
+    }
+
+
+def test_a_pool_whose_numbers_fit_says_nothing_of_them(given: Callable[..., Pool]) -> None:
+    pool = given([problem(path(length=1, statistics={"logprob": np.array([-65_504.0])}))])
+    assert "clipped" not in pool.about and not any("float16" in line for line in summary(pool))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_what_is_not_a_number_is_refused(kind: Any, given: Callable[..., Pool]) -> None:
+    with pytest.raises(PathpruneError, match="line p, path 0: its logprob is not one number per token"):
+        given([problem(path(length=2, statistics={"logprob": np.array([-1, np.nan], kind)}))])
 
 
 # -- round trips -------------------------------------------------------------------------------------------------------

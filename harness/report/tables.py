@@ -163,6 +163,9 @@ def _of_import(group: Group) -> list[str]:
         lines.append(
             f"Of {origin['unknown_finish']:,} paths it is not recorded how they ended: they count as complete."
         )
+    if clipped := origin.get("clipped"):
+        told = ", ".join(f"{count:,} of {name}" for name, count in clipped.items())
+        lines.append(f"Beyond the range of float16, and stored at its end: {told}.")
     if few:
         names = ", ".join(sorted(few)[:NAMED]) + ", ..." * (len(few) > NAMED)
         lines.append(f"Left out: {len(few)} problems that have fewer than {group.pool.n} paths ({names}).")
