@@ -63,14 +63,14 @@ class Recommendation:
         from rich.table import Table
         from rich.text import Text
 
-        shown = Table(title=Text(self.title), title_justify="left")
+        shown = Table()
         for head in ("", "kind", "policy", "cons, held out", "tokens", "of all", "serial tokens"):
             shown.add_column(head)
         for plan in self.by_kind:
             mark = "recommended" if plan is self.best else ""
             spent = f"{plan.tokens:,.0f}", f"{plan.tokens / self.full:.1%}", f"{plan.serial:,.0f}"
             shown.add_row(*map(Text, (mark, plan.kind, str(plan), str(plan.expected), *spent)))
-        return Group(shown, *map(Text, self.notes))
+        return Group(Text(self.title, "table.title"), shown, *map(Text, self.notes))
 
 
 def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:

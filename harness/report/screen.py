@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.report import Group
 from harness.report.rows import Row
 from harness.report.tables import cells, columns
-from harness.text import one_line
+from harness.text import folded, one_line
 
 NAME, AVERAGE, NOTE = 0, 3, 22
 # Columns by importance, as indices of ``tables.columns``: gain, cons, tokens, saved, p, AUROC within, serial tokens, ...
@@ -118,7 +118,7 @@ def _broken(name: str) -> list[str]:
         if len(lines[-1]) + len(piece) > WIDEST and lines[-1]:
             lines.append("  ")
         lines[-1] += piece
-    return [line[start : start + WIDEST] for line in lines for start in range(0, max(1, len(line)), WIDEST)]
+    return [part for line in lines for part in folded(line, WIDEST)]
 
 
 def _width(shown: dict[int, list[str]], heads: Sequence[str]) -> int:
