@@ -35,6 +35,13 @@ from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
 from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
+from harness.report import budgets, latex, tables
+from harness.report import page as page_package
+from harness.report.figures import style
+from harness.report.figures.scaling import scaling_figure
+from harness.report.page import write_page
+from harness.report.rows import rows
+from harness.report.sheet import sheet
 from harness.report.tables import _of_import
 from harness.session import run_of
 from harness.spec import Stage
@@ -319,6 +326,52 @@ def _pieces(text: str, ends: Sequence[int]) -> list[str]:
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_in_words_is_reported_in_words(
+    tmp_path: Path, given: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every head, axis and note: only what is named after its field, such as a CSV's columns, says tokens."""
+    pool = given(
+        [problem(*(path(t, i % 2 == 0) for i, t in enumerate(TEXTS * 4)), id=f"p{k}") for k in range(8)], grades="given"
+    )
+    table = bench(pool, tmp_path, "jaccard:units=words", n=4, keep=2, prefix="3words")
+    group, ours = table.group, rows(table.group, 2)
+    assert group.unit == "words"
+    heads = {"words", "cold words", "serial words"}
+    assert heads <= set(tables.columns(4, 2, group.unit)) and not heads & set(tables.columns(4, 2))
+    found = table.show("p1")
+    labels: list[str] = []
+    monkeypatch.setattr(style, "save", lambda figure, data, stem: labels.extend(a.get_xlabel() for a in figure.axes))
+    curves = scaling_figure(group, tmp_path / "scaling")
+    (front,) = pp.frontier(tmp_path / "results", only="*", scorers=["jaccard:units=words"], draws=2, progress=False)
+    front.plot(tmp_path / "front")
+    matched = budgets.budgets(group, draws=4)
+    page = tmp_path / "page.html"
+    write_page([(group, ours)], {group.slug: curves}, 2, page, examples=[found.data()])
+    data = json.loads(re.search(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[1])  # type: ignore[index]
+    assert data["tables"][0]["unit"] == data["examples"][0]["unit"] == "words"
+    assert heads <= set(data["heads"][0])
+    assert {*filter(None, labels)} == {"words per problem", "serial words per problem"}
+    told = [
+        repr(table),
+        tables.markdown(group, 2, ours),
+        latex.table(group, ours, 2),
+        repr(found),
+        budgets.markdown(matched),
+        repr(front),
+    ]
+    for text in told:
+        assert "words" in text.lower() and "tokens" not in text.replace("label tokens", "").lower(), text
+    for frame in (sheet([(group, ours)], 2), budgets.sheet([matched]), front.frame(), curves):
+        assert set(frame.unit) == {"words"}
+
+
+def test_the_page_names_no_unit_of_its_own() -> None:
+    """What page.js shows beside a number is the table's unit: tokens is a key there and no word."""
+    script = (Path(page_package.__file__).parent / "page.js").read_text()
+    words = [text for text in re.findall(r"[`\"']([^`\"'\n]*)[`\"']", script) if re.search(r"\btokens\b", text)]
+    assert set(words) <= {"tokens"} and not re.search(r"\[\"tokens\", (number|spot)", script)
 
 
 def test_text_alone_is_counted_in_words_and_no_flops_are_made_up(tmp_path: Path, given: Callable[..., Pool]) -> None:

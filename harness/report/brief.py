@@ -23,7 +23,13 @@ from harness.report.rows import Replayed, chance, judge, power_of
 from harness.report.tables import DETECTABLE, line, plain, power_text, shown, write_part
 
 STOPPING = "asc"  # the stopping rule shown
-HEADS = ["method", "type", "accuracy of the kept paths", "gain over random", "majority vote", "tokens saved"]
+HEADS = [
+    "method",
+    "type",
+    "accuracy of the kept paths",
+    "gain over random",
+    "majority vote",
+]  # and the share of tokens saved
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def markdown(group: Group, keep: int) -> str:
         "method of each type is chosen on other problems than those it is shown on: such a line is named after the method that was chosen "
         "most often, holds another's numbers where that was chosen, and so differs a little from the method's own row in the full table. "
     ) + _power(group, keep)
-    body = [line(HEADS), "|" + "---|" * len(HEADS), *(line(one.cells()) for one in lines(group, keep))]
+    heads = [*HEADS, f"{group.unit} saved"]
+    body = [line(heads), "|" + "---|" * len(heads), *(line(one.cells()) for one in lines(group, keep))]
     return "\n".join([f"**{plain(group.title)}**", "", *body, "", note.rstrip(), ""])
 
 

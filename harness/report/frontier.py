@@ -21,6 +21,7 @@ from harness.plugins.declared import Plugin
 from harness.replay.stats import Interval, bootstrap, detectable, holm
 from harness.report import Group
 from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
+from harness.report.sheet import in_units
 from harness.report.table import DRAWINGS, Drawing, stem_of
 from harness.report.tables import detects, line, notes, plain, shown, span, write_part
 from harness.rng import generator
@@ -251,7 +252,7 @@ def markdown(one: Frontier) -> str:
     """The table as Markdown, sorted by accuracy at a quarter of the tokens, and the paired differences."""
     lines = [
         f"#### {plain(one.title)}", "",
-        f"cons within a budget of tokens, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
+        f"cons within a budget of {one.group.unit}, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
         f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.", "",
         line(_heads(one)), "|" + "---|" * len(_heads(one)), *(line(_escaped(_cells(one, lane))) for lane in ordered(one)), "",
         *_warnings(one), *_differences(one), "", *notes(one.group)[1:], "",
@@ -273,7 +274,7 @@ def ordered(one: Frontier) -> list[Lane]:
 def _heads(one: Frontier) -> list[str]:
     told = f"spent at {100 * _middle(one):g}%, 10 to 90 % of problems"
     budgets = (f"cons at {100 * share:g}%" for share in one.reached)
-    return ["lane", "kind", "settings tried", *budgets, told, "serial tokens", "settings"]
+    return ["lane", "kind", "settings tried", *budgets, told, f"serial {one.group.unit}", "settings"]
 
 
 def _cells(one: Frontier, lane: Lane) -> list[str]:
@@ -347,6 +348,7 @@ def _adjusted(one: Frontier, share: float) -> dict[tuple[str, str], float]:
 def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
     """Every number, one line per pool, budget and lane or pair."""
     lines: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for one in found:
         for share, within in one.reached.items():
             about = {"pool": one.group.folder.name, "task": one.group.spec["task"], "share": share}
@@ -370,7 +372,8 @@ def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
                 assert value_of is not None
                 pair = {"lane": f"{first} - {second}", "kind": "difference", "detectable": least}
                 lines.append(about | pair | _interval("cons", value_of))
-    return pd.DataFrame(lines).round(5)
+        groups += [one.group] * (len(lines) - len(groups))
+    return in_units(pd.DataFrame(lines).round(5), groups)
 
 
 def _spread(name: str, values: np.ndarray) -> dict[str, float]:

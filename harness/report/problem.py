@@ -173,6 +173,7 @@ class Shown:
             "problem": self.problem,
             "table": self.group.slug,
             "title": self.group.title,
+            "unit": self.group.unit,
             "question": self.question,
             "everyone": self.everyone(),
             "answers": list(self.answers),
@@ -377,7 +378,7 @@ def _grid(found: Shown) -> Grid:
         grid.add_column(Text("\n".join(folded(one_line(choice.name), NAME))), justify="right", max_width=NAME)
     grid.add_column("answer", max_width=10, no_wrap=True, overflow="ellipsis")
     grid.add_column("")
-    grid.add_column(str(found.group.spec["engine"].get("unit", "tokens")), justify="right")
+    grid.add_column(found.group.unit, justify="right")
     if found.prefixes:
         grid.add_column("prefix", ratio=1, overflow="fold")
     for at, i in enumerate(chosen):

@@ -24,12 +24,12 @@ MARKUP = re.compile(r"([\\`<\[\]*])")
 TITLE = "# Leaderboard\n\n"
 
 
-def columns(n: int, keep: int) -> list[str]:
-    """Heads of the columns, in order."""
+def columns(n: int, keep: int, unit: str = "tokens") -> list[str]:
+    """Heads of the columns, in order; ``unit``: what lengths and costs count."""
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
-        "of oracle", f"cons@{keep}", "own vote", "tokens", "cold tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
-        "truncated", "label tokens", "problems", "note", "gain, ended bypass", "serial tokens", "rounds",
+        "of oracle", f"cons@{keep}", "own vote", unit, f"cold {unit}", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "truncated", "label tokens", "problems", "note", "gain, ended bypass", f"serial {unit}", "rounds",
     ]  # fmt: skip
 
 
@@ -84,8 +84,8 @@ def notes(group: Group) -> list[str]:
     lines = [
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
-        "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem. A method that reads "
-        "text reads a problem's prompt once; cold tokens are those if nothing were shared between texts; serial tokens are those that must "
+        f"intervals are 95 % paired bootstrap over problems; {group.unit}, MFLOPs and length are means per problem. A method that reads "
+        f"text reads a problem's prompt once; cold {group.unit} are those if nothing were shared between texts; serial {group.unit} are those that must "
         "be generated one after another."
     ]
     if len(group.pool.problems) < FEW:
@@ -177,7 +177,7 @@ NAMED = 5  # files and problems that a note names
 
 def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:
     """A table with all columns, or with the ``wanted`` ones."""
-    heads = columns(group.pool.n, keep)
+    heads = columns(group.pool.n, keep, group.unit)
     indices = range(len(heads)) if wanted is None else wanted
     lines = [f"#### {plain(group.title)}", "", line([heads[i] for i in indices]), "|" + "---|" * len(indices)]
     for row in table_rows:
@@ -198,11 +198,11 @@ def plain(text: str) -> str:
     return text.replace("://", ":\\//").replace("www.", "www\\.")
 
 
-def _picture(figure: Path, file: Path) -> str:
+def _picture(figure: Path, file: Path, unit: str) -> str:
     if not figure.exists():
         return ""
     link = os.path.relpath(figure.resolve(), file.resolve().parent)
-    return f"\n![cons@N against tokens per problem]({Path(link).as_posix()})\n"
+    return f"\n![cons@N against {unit} per problem]({Path(link).as_posix()})\n"
 
 
 def write_leaderboard(
@@ -214,7 +214,8 @@ def write_leaderboard(
     """
     wanted = BRIEF if marked(file, part) else None
     text = "\n".join(
-        markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
+        markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file, group.unit)
+        for group, table in groups
     )
     if wanted is None:
         text += "".join(overhead(folder) for folder in dict.fromkeys(group.folder for group, _ in groups))
