@@ -335,16 +335,16 @@ def test_a_sampling_is_made_of_numbers_in_range(options: dict[str, Any]) -> None
     [
         ("stop:tokens=0", "tokens is 1 or more"),
         ("stop:rank=-2", "rank 0 or more"),
-        ("stop:tokens=nan", "'tokens=nan' is no finite number"),
+        ("stop:tokens=nan", "'tokens=nan' is not a finite number"),
         ("stop:tokens=2.5", "tokens=2.5 is not a whole number"),
         ("stop:tokens=true", "tokens=True is not a whole number"),
-        ("stop:alpha=inf", "'alpha=inf' is no finite number"),
+        ("stop:alpha=inf", "'alpha=inf' is not a finite number"),
         ("stop:lr=fast", "lr=fast is not a number"),
-        ("stop:epochs=inf", "'epochs=inf' is no finite number"),
+        ("stop:epochs=inf", "'epochs=inf' is not a finite number"),
         ("stop:seed=-1", "seed=-1"),
         ("stop:seed=99999999999999999999", "seed="),
         ("linear-probe:hidden=-4", "hidden is 0"),
-        ("deepconf:window=1e400", "'window=1e400' is no finite number"),
+        ("deepconf:window=1e400", "'window=1e400' is not a finite number"),
     ],
 )
 def test_a_pruners_numbers_are_held_when_they_are_parsed(spec: str, says: str) -> None:

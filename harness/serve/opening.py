@@ -132,7 +132,7 @@ def _methods(pruners: Sequence[str], rules: Sequence[str], engine: Any, reading:
     methods = {name: registry.method(name) for name in pruners}
     for rule in rules:
         if not registry.pruner(rule).traits.stops:
-            raise PathpruneError(f"{rule!r} is no stopping rule; leave it out, or give one such as asc")
+            raise PathpruneError(registry.no_rule(rule))
     scorers = [name for name, method in methods.items() if method.rule is None]
     methods |= {f"{name}+{rule}": registry.method(f"{name}+{rule}") for name in scorers for rule in rules}
     for method in methods.values():
