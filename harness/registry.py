@@ -159,10 +159,21 @@ def method(spec: str) -> Method:
             f"{spec!r}: {scorer.name} decides by a rule of its own; put a pruner that scores prefixes before the +, such as stop"
         )
     if not rule.traits.stops:
-        raise PathpruneError(
-            f"{spec!r}: {rule.name} is not a stopping rule; put a stopping rule after the +, such as asc"
-        )
+        raise PathpruneError(f"{spec!r}: {no_rule(rule.name)}")
     return Method(scorer, rule)
+
+
+def no_rule(name: str) -> str:
+    """The message for a pruner where a stopping rule is wanted, with those that there are."""
+    return f"{name} is not a stopping rule; known: {', '.join(filter(_stops, names('pruners')))}"
+
+
+def _stops(name: str) -> bool:
+    """Is this registered pruner a stopping rule? One that cannot be opened is none to choose."""
+    try:
+        return pruner(name).traits.stops
+    except PathpruneError:
+        return False
 
 
 def _rule_begins(spec: str) -> int | None:

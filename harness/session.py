@@ -500,7 +500,7 @@ def recommend(
     tokens = budget * full if budget <= 1 else budget
     with steps("lanes") if progress else nullcontext(_silent) as step:
         played = lanes(table, chosen[0], behind, draws, step)
-    advised = best_of(played, tokens, float("inf") if latency is None else latency)
+    advised = best_of(played, tokens, float("inf") if latency is None else latency, table.group.unit)
     notes = (*without_lane(table.left_out), *law_plans(_folder("law", law), table, tokens, draws))
     return replace(advised, full=full, title=table.group.title.partition(", L =")[0], notes=notes)
 

@@ -277,7 +277,7 @@ def test_rounds_follow_from_the_order_of_generation(order: Any, serial: int, rou
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("stop+logprob", "logprob is not a stopping rule"),
+        ("stop+logprob", "'stop+logprob': logprob is not a stopping rule; known: agreement, asc, "),
         ("asc+asc", "asc decides by a rule of its own"),
         ("deepconf-online+asc", "decides by a rule of its own"),
         ("stop+ascc", "stop+ascc"),

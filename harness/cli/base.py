@@ -36,7 +36,8 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, **more)
 
 
-console = Terminal(width=None if sys.stdout.isatty() else 200)
+UNBOUNDED = 1_000_000  # characters of a line where nothing bounds it: a pipe or a file
+console = Terminal(width=None if sys.stdout.isatty() else UNBOUNDED)
 PUBLISHED, LOCAL = "results/published", "results/local"
 
 

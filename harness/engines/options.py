@@ -41,6 +41,7 @@ def count(says: str, most: float) -> Option:
 
 
 ROWS = count(", paths side by side", 1 << 20)
+AT_ONCE = {"hf": 1024, "vllm": 256, "vllm-http": 64, "completions": 64}  # the default of rows, by engine
 CONTEXT = count(" of tokens", 1 << 30)
 CHAT = {  # part of the spec, because they change the prompt
     "chat": Option(bool, "true or false"),

@@ -106,6 +106,11 @@ class Group:
         where = "-".join(f"{s.keep}at{s.where.replace('@', '')}" for s in self.stages) or f"L{self.prefix}"
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
+    @property
+    def unit(self) -> str:
+        """What lengths and costs count: tokens, of whichever tokenizer, or words; the title says whose tokens."""
+        return str(self.spec["engine"].get("unit", "tokens")).partition(" ")[0]
+
     def matches(self, only: str) -> bool:
         """Does ``only`` select it, by terms or by a glob over its slug? See ``selected``."""
         about = facts(self.spec) | {"prefix": str(self.prefix)}

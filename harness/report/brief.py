@@ -25,7 +25,13 @@ from harness.report.tables import DETECTABLE, line, plain, power_text, shown, wr
 STOPPING = "asc"  # the stopping rule shown
 ALL, RANDOM, ORACLE = "no pruning", "random", "oracle"
 ORDER = [ALL, RANDOM, "control", *(q for q in get_args(Quadrant) if q != "control"), STOPPING, ORACLE]
-HEADS = ["method", "type", "accuracy of the kept paths", "gain over random", "majority vote", "tokens saved"]
+HEADS = [
+    "method",
+    "type",
+    "accuracy of the kept paths",
+    "gain over random",
+    "majority vote",
+]  # and the share of tokens saved
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ def _line(place: str, name: str, quadrant: str, group: Group, result: PerProblem
 
 def markdown(group: Group, keep: int) -> str:
     """The table as Markdown, with its title and a note on how methods were chosen."""
-    body = [line(HEADS), "|" + "---|" * len(HEADS), *(line(one.cells()) for one in lines(group, keep))]
+    heads = [*HEADS, f"{group.unit} saved"]
+    body = [line(heads), "|" + "---|" * len(heads), *(line(one.cells()) for one in lines(group, keep))]
     note = f"{_sizes(group, keep)}; {CHOSEN} {_power(group, keep)}"
     return "\n".join([f"**{plain(group.title)}**", "", *body, "", note.rstrip(), ""])
 
@@ -124,8 +131,8 @@ def markdown(group: Group, keep: int) -> str:
 def side_by_side(groups: Sequence[Group], keep: int) -> str:
     """One table of several models as Markdown: a line per kind of method, and of each model the best method of that kind."""
     every = [{one.place: one for one in lines(group, keep)} for group in groups]
-    heads = [f"{group.spec['engine']['model']}: method" for group in groups]
-    told = [line(["", *(cell for head in heads for cell in (head, *HEADS[-3:]))]), "|" + "---|" * (1 + 4 * len(groups))]
+    heads = [[f"{group.spec['engine']['model']}: method", *HEADS[-2:], f"{group.unit} saved"] for group in groups]
+    told = [line(["", *(cell for head in heads for cell in head)]), "|" + "---|" * (1 + 4 * len(groups))]
     for place in ORDER:
         found = [of_group.get(place) for of_group in every]
         if any(found):

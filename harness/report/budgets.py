@@ -14,7 +14,8 @@ from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
-from harness.report.tables import line, marked, notes, plain, shown, write_part
+from harness.report.sheet import in_units
+from harness.report.tables import detects, line, marked, notes, plain, shown, span, write_part
 from harness.store.files import writable
 
 BEST = 8  # methods in a README's table
@@ -101,7 +102,7 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     heads += [f"reaches cons@{table.group.pool.n} at, gamma 1/{g.denominator}" for g in table.equivalents]
     lines = [
         f"#### {plain(table.group.title)}", "",
-        f"cons within a budget of {table.cost}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
+        f"cons within a budget of {_unit(table)}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
         f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
         line(heads), "|" + "---|" * len(heads),
     ]  # fmt: skip
@@ -114,11 +115,23 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     ]
     lines += [
         "",
-        f"Areas are means over log {table.cost} of the range that every method reaches ({'; '.join(spans)}).",
+        f"Areas are means over log {_unit(table)} of the range that every method reaches ({'; '.join(spans)}).",
+        *filter(None, [power(table)]),
         *notes(table.group)[1:],
         "",
     ]
     return "\n".join(lines)
+
+
+def _unit(table: Budgets) -> str:
+    """What the budget counts: FLOPs, or the unit of the pool."""
+    return table.group.unit if table.cost == "tokens" else table.cost
+
+
+def power(table: Budgets) -> str:
+    """A note on the smallest detectable gain over random at each budget; "" if none is known."""
+    told = [span(f"at {share:.0%}", [w.detectable for w in rows]) for share, rows in table.within.items()]
+    return detects(len(table.group.pool.problems), "gain in cons over random", told)
 
 
 def _middle(table: Budgets) -> float:
@@ -155,15 +168,20 @@ def reach(value: Equivalent | None) -> str:
 def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
     """Every number of the tables, one line per table, method and quantity."""
     lines: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for table in tables:
         about = {"table": table.group.slug, "cost": table.cost}
         for share, rows in table.within.items():
             for w in rows:
                 lines.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
                 if w.gain is not None:
-                    lines.append(
-                        about | {"quantity": "gain over random", "share": share, "pruner": w.name} | _spread(w.gain)
-                    )
+                    gain = {
+                        "quantity": "gain over random",
+                        "share": share,
+                        "pruner": w.name,
+                        "detectable": w.detectable,
+                    }
+                    lines.append(about | gain | _spread(w.gain))
         for gamma, areas in table.areas.items():
             for name, (value, gain) in areas.items():
                 lines.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
@@ -177,7 +195,8 @@ def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
                 lines.append(
                     about | {"quantity": "cost of no pruning's accuracy", "gamma": str(gamma), "pruner": name} | numbers
                 )
-    return pd.DataFrame(lines).round(5)
+        groups += [table.group] * (len(lines) - len(groups))
+    return in_units(pd.DataFrame(lines).round(5), groups)
 
 
 def _spread(value: Interval) -> dict[str, float]:

@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 
 from harness.plugins.declared import Plugin
-from harness.replay.stats import Interval, bootstrap, holm
+from harness.replay.stats import Interval, bootstrap, detectable, holm
 from harness.report import Group
 from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
+from harness.report.sheet import in_units
 from harness.report.table import DRAWINGS, Drawing, stem_of
-from harness.report.tables import line, notes, plain, shown, write_part
+from harness.report.tables import detects, line, notes, plain, shown, span, write_part
 from harness.rng import generator
 from harness.store.files import writable
 
@@ -66,8 +67,13 @@ class Frontier:
 
     def difference(self, share: float, one: str, other: str) -> Interval | None:
         """Paired difference of two lanes in majority vote at a budget; None if one of them is over budget."""
+        values = self.differences(share, one, other)
+        return None if values is None else bootstrap(values)
+
+    def differences(self, share: float, one: str, other: str) -> np.ndarray | None:
+        """The same of each problem, float ``[Q]``."""
         here = self.reached[share]
-        return bootstrap(here[one].voted - here[other].voted) if one in here and other in here else None
+        return here[one].voted - here[other].voted if one in here and other in here else None
 
     def frame(self) -> pd.DataFrame:
         """One row per budget and lane, and per pair (``kind`` "difference"): cons with its interval, tokens, serial tokens."""
@@ -95,7 +101,8 @@ class Frontier:
 
     def _repr_html_(self) -> str:
         heads, *cells = [_heads(self), *(_cells(self, lane) for lane in ordered(self))]
-        return f"<p>{escape(self.title)}</p>{pd.DataFrame(cells, columns=heads).to_html(index=False)}"
+        shown_cells = pd.DataFrame(cells, columns=heads).to_html(index=False)
+        return f"<p>{escape(self.title)}</p>{shown_cells}<p>{escape(power(self))}</p>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +252,7 @@ def markdown(one: Frontier) -> str:
     """The table as Markdown, sorted by accuracy at a quarter of the tokens, and the paired differences."""
     lines = [
         f"#### {plain(one.title)}", "",
-        f"cons within a budget of tokens, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
+        f"cons within a budget of {one.group.unit}, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
         f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.", "",
         line(_heads(one)), "|" + "---|" * len(_heads(one)), *(line(_escaped(_cells(one, lane))) for lane in ordered(one)), "",
         *_warnings(one), *_differences(one), "", *notes(one.group)[1:], "",
@@ -267,7 +274,7 @@ def ordered(one: Frontier) -> list[Lane]:
 def _heads(one: Frontier) -> list[str]:
     told = f"spent at {100 * _middle(one):g}%, 10 to 90 % of problems"
     budgets = (f"cons at {100 * share:g}%" for share in one.reached)
-    return ["lane", "kind", "settings tried", *budgets, told, "serial tokens", "settings"]
+    return ["lane", "kind", "settings tried", *budgets, told, f"serial {one.group.unit}", "settings"]
 
 
 def _cells(one: Frontier, lane: Lane) -> list[str]:
@@ -317,9 +324,20 @@ def _differences(one: Frontier) -> list[str]:
             p = adjusted[share].get(pair)
             cells.append("-" if value is None else f"{shown(value, '+.3f')}" + ("" if p is None else f" (p {p:.3f})"))
         rows.append(line([plain(f"{pair[0]} - {pair[1]}"), *cells]))
-    return (
-        [line(heads), "|" + "---|" * len(heads), *rows, "", "p is Holm's over the pairs of a budget."] if rows else []
-    )
+    told = ["p is Holm's over the pairs of a budget.", *filter(None, [power(one)])]
+    return [line(heads), "|" + "---|" * len(heads), *rows, "", *told] if rows else []
+
+
+def power(one: Frontier) -> str:
+    """A note on the smallest detectable difference of a pair at each budget; "" if none is known."""
+    told = [span(f"at {100 * share:g}%", list(_detectable(one, share).values())) for share in one.reached]
+    return detects(len(one.group.pool.problems), "difference in cons", told, "pair")
+
+
+def _detectable(one: Frontier, share: float) -> dict[tuple[str, str], float | None]:
+    """The smallest detectable difference of each pair within a budget."""
+    known = {pair: one.differences(share, *pair) for pair in one.pairs}
+    return {pair: detectable(values) for pair, values in known.items() if values is not None}
 
 
 def _adjusted(one: Frontier, share: float) -> dict[tuple[str, str], float]:
@@ -330,6 +348,7 @@ def _adjusted(one: Frontier, share: float) -> dict[tuple[str, str], float]:
 def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
     """Every number, one line per pool, budget and lane or pair."""
     lines: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for one in found:
         for share, within in one.reached.items():
             about = {"pool": one.group.folder.name, "task": one.group.spec["task"], "share": share}
@@ -348,13 +367,13 @@ def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
                     "serial": value.serial.mean(),
                 }
                 lines.append(about | numbers)
-            for first, second in one.pairs:
+            for (first, second), least in _detectable(one, share).items():
                 value_of = one.difference(share, first, second)
-                if value_of is not None:
-                    lines.append(
-                        about | {"lane": f"{first} - {second}", "kind": "difference"} | _interval("cons", value_of)
-                    )
-    return pd.DataFrame(lines).round(5)
+                assert value_of is not None
+                pair = {"lane": f"{first} - {second}", "kind": "difference", "detectable": least}
+                lines.append(about | pair | _interval("cons", value_of))
+        groups += [one.group] * (len(lines) - len(groups))
+    return in_units(pd.DataFrame(lines).round(5), groups)
 
 
 def _spread(name: str, values: np.ndarray) -> dict[str, float]:

@@ -245,7 +245,7 @@ def rules_of(specs: Sequence[Any]) -> list[Plugin]:
     plugins = [_rule_of(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
     for plugin in plugins:
         if not plugin.traits.stops:
-            raise PathpruneError(f"{plugin.name} is not a stopping rule; a rule decides when to stop, as asc does")
+            raise PathpruneError(registry.no_rule(plugin.name))
     return plugins
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.api import Role
 from harness.replay.pool import Pool
-from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
+from harness.replay.stats import Interval, bootstrap, detectable, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
 from harness.report.parallel import each
@@ -127,7 +127,10 @@ def comparable(method: Method, group: Group) -> bool:
 
 @dataclass(frozen=True)
 class Within:
-    """A method at one budget. ``gain`` (over random) and ``behind`` (the best rival) are paired differences; p is Holm-corrected."""
+    """A method at one budget. ``gain`` (over random) and ``behind`` (the best rival) are paired differences; p is Holm-corrected.
+
+    ``detectable``: the smallest gain that so many problems detect with 80 % power; None for controls and where it is unknown.
+    """
 
     name: str
     quadrant: str
@@ -137,6 +140,7 @@ class Within:
     adjusted_p: float | None
     behind: Interval | None
     role: Role = "method"
+    detectable: float | None = None
 
 
 def at_budget(
@@ -172,6 +176,7 @@ def at_budget(
                 adjusted.get(curve.name),
                 bootstrap(value - values[best]) if rival and best else None,
                 curve.role,
+                detectable(value - chance) if paired and curve.role == "method" else None,
             )
         )
     return sorted(table, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)

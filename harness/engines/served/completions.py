@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import Sampling, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.sampling import TOP_CONFIDENCE
 from harness.engines.served.asking import Reply, Request, finish_of
 from harness.engines.served.client import KEY, HTTPClient
@@ -43,7 +44,7 @@ class CompletionsEngine(ServedEngine):
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, url: str, revision: str | None = None,
-        context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
+        context: int | None = None, rows: int = AT_ONCE["completions"], timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=HINT)

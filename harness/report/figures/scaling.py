@@ -10,6 +10,7 @@ import pandas as pd
 from harness.report import Group
 from harness.report.figures import style
 from harness.report.scaling import GAMMAS, scaling_data
+from harness.report.sheet import in_units
 
 
 def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
@@ -18,6 +19,7 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
     None for a pool of a single path, where N cannot vary.
     """
     data = scaling_data(group)
+    data = in_units(data, [group] * len(data))
     if not len(data) or data.N.max() < 2:
         return None
     order = ["no pruning", "random", *_best_of_quadrants(data)]  # intervals up to the best, where readers compare
@@ -32,7 +34,7 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
                 )
             axis.set(
                 xscale="log",
-                xlabel="tokens per problem",
+                xlabel=f"{group.unit} per problem",
                 title=f"best 1/{1 / gamma:g} of N finished, N = 2 to {group.pool.n}",
             )
         axes[0][0].set_ylabel("cons@N (majority vote)")
