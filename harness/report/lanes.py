@@ -23,9 +23,10 @@ from harness.plugins.guard import blamed, is_ours
 from harness.replay.policy import Played, Policy, play, play_keeps, play_sizes
 from harness.replay.pool import Pool, own_rule, weighted_vote
 from harness.replay.stages import Checks, from_rows
-from harness.report import Group, Method, judged_records
+from harness.report import Group, Method, groups_of, judged_records
 from harness.report.parallel import each_table
 from harness.spec import At, Cut, Ended, Stage
+from harness.store import records
 from harness.text import unknown
 
 Kind = Literal[
@@ -95,13 +96,14 @@ class Scorer:
 class Table:
     """All records of one pool: its scorers, and the methods with their own decision rule.
 
-    ``left_out``: for each recorded method without a lane, the reason.
+    ``left_out``: for each recorded method without a lane, the reason. ``fewer``: the ``rules`` on fewer of the same paths.
     """
 
     group: Group
     scorers: tuple[Scorer, ...]
     rules: tuple[Method, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    fewer: tuple[Method, ...] = ()
 
     @property
     def pool(self) -> Pool:
@@ -151,7 +153,22 @@ def _table(folder: Path, groups: Sequence[Group]) -> Table:
         places = {cut: check for cut, check in checks.items() if cut.at != "token"}
         scorers.append(Scorer(name, methods[0][1].quadrant, all(m.pointwise for _, m in methods), at_lengths, places))
     rules = [m for m in groups[0].judged if m.role == "own-rule" and m.name not in left_out]
-    return Table(groups[0], tuple(scorers), tuple(rules), {n: why for n, why in left_out.items() if n not in found})
+    lacking = {name: why for name, why in left_out.items() if name not in found}
+    return Table(groups[0], tuple(scorers), tuple(rules), lacking, tuple(_on_fewer(groups[0], rules)))
+
+
+def _on_fewer(group: Group, rules: Sequence[Method]) -> Iterator[Method]:
+    """Records of these rules on the first paths of a group's pool, benched with a smaller n into the same results folder."""
+    pool, names = group.pool, {m.name for m in rules}
+    for folder in records.pools(group.folder.parents[1]) if names else ():
+        spec = records.pool_of(folder).header["spec"]
+        if spec["n"] >= pool.n or spec | {"n": pool.n} != group.spec:
+            continue
+        for other in [*groups_of(folder, problems=pool.problems)][:1]:
+            same = [getattr(other.pool, f) for f in ("problems", "lengths", "correct")]
+            first = [getattr(pool.first(other.pool.n), f) for f in ("problems", "lengths", "correct")]
+            if all(map(np.array_equal, same, first)):
+                yield from (m for m in other.judged if m.name in names and not _lacks(m, other.pool))
 
 
 def _lacks(method: Method, pool: Pool) -> str:
@@ -410,6 +427,10 @@ def _own_rules(table: Table) -> Iterator[Lane]:
         head = method.name.partition(":")[0]
         named.setdefault(head, {}).update(_launches(method))
         quadrants[head] = method.quadrant
+    for method in table.fewer:
+        head, setting = method.name.partition(":")[0], str(Policy(method.pool.n, (), None, method.name))
+        if head in named and setting not in named[head] and method.batches is not None:
+            named[head][setting] = _launched(method, method.pool.n)
     for name, variants in named.items():
         yield Lane.of(name, "own rule", quadrants[name], variants)
 
