@@ -25,6 +25,7 @@ from harness.runners.run import Run
 from harness.spec import Stage, parse_stages
 from tests.test_frontier import a_lane
 from tests.test_places import steps_run as steps_run
+from tests.test_places import steps_run_in
 
 DYNAMIC = {*PLACED.values(), "dynamic cuts"}
 SCHEDULES = ("5:6,9:3", "step@5:6", "step@7:6,16:3", "forced@6:6", "4:6,forced@6:4,step@20:2")
@@ -33,8 +34,9 @@ METHODS = ("logprob", "jaccard", "shortest")
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes of a few paths are played faster than processes start."""
+    """Lanes of a few paths are played faster than processes start; those of all stopping rules are not asked about here."""
     monkeypatch.setattr("harness.report.parallel.MOST", 1)
+    monkeypatch.setattr("harness.report.lanes._stopping_rules", list)
 
 
 def benched(make: Callable[..., Run], schedules: tuple[str, ...], names: tuple[str, ...] = METHODS) -> Run:
@@ -42,6 +44,12 @@ def benched(make: Callable[..., Run], schedules: tuple[str, ...], names: tuple[s
         run = make(stages, n=12, problems=8)
         bench(run, [registry.pruner(name) for name in names], lambda done, note: None)
     return run
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Benched once for all tests that only read it."""
+    return benched(steps_run_in(tmp_path_factory.mktemp("dynamic")), SCHEDULES)
 
 
 def table_of(run: Run) -> Any:
@@ -66,10 +74,9 @@ def test_without_such_records_there_is_no_such_lane(steps_run: Callable[..., Run
     assert not DYNAMIC & {lane.kind for lane in found.values()} and "logprob, two cuts" in found
 
 
-def test_records_of_places_leave_every_other_lane_as_it_is(steps_run: Callable[..., Run]) -> None:
+def test_records_of_places_leave_every_other_lane_as_it_is(every: Run, steps_run: Callable[..., Run]) -> None:
     """Bit for bit, at every setting."""
-    before = played(benched(steps_run, SCHEDULES[:1]))
-    after = played(benched(steps_run, SCHEDULES))
+    before, after = played(benched(steps_run, SCHEDULES[:1])), played(every)
     assert {lane.kind for name, lane in after.items() if name not in before} >= DYNAMIC
     for name, lane in before.items():
         rows = [after[name].settings.index(s) for s in lane.settings]  # the length of 4 tokens is new beside them
@@ -77,11 +84,10 @@ def test_records_of_places_leave_every_other_lane_as_it_is(steps_run: Callable[.
             np.testing.assert_array_equal(getattr(lane, column), getattr(after[name], column)[rows])
 
 
-def test_each_setting_is_a_schedule_that_bench_has_scored(steps_run: Callable[..., Run]) -> None:
+def test_each_setting_is_a_schedule_that_bench_has_scored(every: Run, steps_run: Callable[..., Run]) -> None:
     """A setting names a run whose replay gives its numbers, from records that are there: nothing is scored for it."""
-    run = benched(steps_run, SCHEDULES)
-    checked = set()
-    for lane in played(run).values():
+    checked, pool = set(), table_of(every).pool
+    for lane in played(every).values():
         if lane.kind not in DYNAMIC or not lane.name.startswith("logprob"):
             continue
         for row, setting in enumerate(lane.settings):
@@ -89,10 +95,10 @@ def test_each_setting_is_a_schedule_that_bench_has_scored(steps_run: Callable[..
             if n < 12:
                 continue
             spec = steps_run(stages, n=n, problems=8).spec
-            group, _ = schedule_of(run.folder, spec, [p.id for p in run.chosen()])
+            group, _ = schedule_of(every.folder, spec, list(pool.problems))
             method = next(m for m in group.judged if m.name == "logprob")
             result, _ = replay_stages(method.pool, method.cuts, stages)
-            assert result.latency is not None and method.pool.problems == table_of(run).pool.problems
+            assert result.latency is not None and method.pool.problems == pool.problems
             np.testing.assert_allclose(lane.voted[row], result.voted)
             np.testing.assert_allclose(lane.tokens[row], result.tokens)
             np.testing.assert_allclose(lane.serial[row], result.latency.serial)
@@ -102,8 +108,8 @@ def test_each_setting_is_a_schedule_that_bench_has_scored(steps_run: Callable[..
     assert not any(where[-1] == "step@7" for where in checked)
 
 
-def test_lanes_are_of_the_places_that_they_name(steps_run: Callable[..., Run]) -> None:
-    found = played(benched(steps_run, SCHEDULES))
+def test_lanes_are_of_the_places_that_they_name(every: Run) -> None:
+    found = played(every)
     assert {stage.at for s in found["logprob, cut at a step"].settings for stage in cuts_of(s)[1]} == {"step"}
     assert {stage.at for s in found["logprob, cut at a forced answer"].settings for stage in cuts_of(s)[1]} == {
         "forced"
@@ -115,8 +121,8 @@ def test_lanes_are_of_the_places_that_they_name(steps_run: Callable[..., Run]) -
     assert "jaccard, dynamic cuts" not in found and "shortest, dynamic cuts" not in found, "nobody has asked for these"
 
 
-def test_a_method_of_sets_has_no_schedule_with_places(steps_run: Callable[..., Run]) -> None:
-    lane = played(benched(steps_run, SCHEDULES), ("jaccard",))["jaccard, dynamic cuts"]
+def test_a_method_of_sets_has_no_schedule_with_places(every: Run) -> None:
+    lane = played(every, ("jaccard",))["jaccard, dynamic cuts"]
     assert {len(cuts_of(s)[1]) for s in lane.settings} == {1}
 
 
@@ -125,9 +131,8 @@ def test_one_kind_of_place_alone_is_no_further_lane(steps_run: Callable[..., Run
     assert "logprob, cut at a step" in found and not {"logprob", "logprob+asc", "logprob, dynamic cuts"} & set(found)
 
 
-def test_the_frontier_compares_them_and_the_front_reads_them(steps_run: Callable[..., Run], tmp_path: FilePath) -> None:
-    run = benched(steps_run, SCHEDULES)
-    (found,) = session.frontier(run.results, scorers="logprob", draws=2, progress=False)
+def test_the_frontier_compares_them_and_the_front_reads_them(every: Run, tmp_path: FilePath) -> None:
+    (found,) = session.frontier(every.results, scorers="logprob", draws=2, progress=False)
     kinds = ("two cuts", "three cuts", "cut at a step", "cut at a forced answer", "dynamic cuts")
     assert {(f"logprob, {kind}", "logprob") for kind in kinds if kind != "three cuts"} <= set(found.pairs)
     text = frontiers.markdown(found)
@@ -135,7 +140,7 @@ def test_the_frontier_compares_them_and_the_front_reads_them(steps_run: Callable
     assert {"logprob, cut at a step", "logprob, dynamic cuts - logprob"} <= set(found.frame().lane)
     data = pd.read_csv(found.plot(tmp_path / "figure").stem.with_suffix(".csv"))
     assert {"logprob, cut at a step", "logprob, dynamic cuts"} <= set(data.lane)
-    advised = session.recommend(0.9, run.results, scorers="logprob", draws=2, progress=False).frame()
+    advised = session.recommend(0.9, every.results, scorers="logprob", draws=2, progress=False).frame()
     assert {"cut at a step", "dynamic cuts"} <= set(advised.kind)
 
 
