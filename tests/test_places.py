@@ -46,8 +46,9 @@ class Steps(Toy):
         return digit if digit in set("01234") else None
 
 
-@pytest.fixture
-def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
+def steps_run_in(folder: FilePath) -> Callable[..., Run]:
+    """Runs on the toy engine with stages of any places, whose records and bank lie in a folder."""
+
     def make(stages: Any, n: int = 8, task: Any = None, engine: Any = None, problems: int = 6, **rest: Any) -> Run:
         task, engine = task or Steps(), engine or registry.engine("toy", "toy", Sampling())
         stages = parse_stages(stages) if isinstance(stages, str) else stages
@@ -56,11 +57,16 @@ def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
             task,
             engine,
             problems,
-            tmp_path / "results",
-            tmp_path / "bank",
+            folder / "results",
+            folder / "bank",
         )
 
     return make
+
+
+@pytest.fixture
+def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
+    return steps_run_in(tmp_path)
 
 
 # -- places ------------------------------------------------------------------------------------------------------------

@@ -20,11 +20,12 @@ import pandas as pd
 from harness.plugins.declared import Plugin
 from harness.replay.stats import Interval, bootstrap, detectable, holm
 from harness.report import Group
-from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
+from harness.report.lanes import CUTS, PLACED, WHOLE, Kind, Lane, Table, lanes, name_of, without_lane
 from harness.report.sheet import in_units
 from harness.report.table import DRAWINGS, Drawing, stem_of
-from harness.report.tables import detects, line, notes, plain, shown, span, write_part
+from harness.report.tables import BESIDE, detects, line, notes, plain, shown, span, write_part
 from harness.rng import generator
+from harness.spec import Ended
 from harness.store.files import writable
 
 SHARES = (0.05, 0.125, 0.25, 0.5)
@@ -32,6 +33,7 @@ FOLDS = 5
 DIGITS = 9  # decimals; rounding makes mixtures of equal numbers equal
 SHOWN = 0.005  # smallest weight of a setting that a table names
 OVER = 0.02  # relative overspending on held-out problems above which a table warns
+MORE: tuple[Kind, ...] = (*(kind for cuts, kind in CUTS.items() if cuts > 1), *PLACED.values(), "dynamic cuts")
 Progress = Callable[[int, str], None]
 
 
@@ -59,11 +61,12 @@ class Frontier:
     reached: dict[float, dict[str, Reached]]
     pairs: tuple[tuple[str, str], ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
+    ended: Ended = "count"
 
     @property
     def title(self) -> str:
-        """Task, model, engine and sampling in one line."""
-        return self.group.title.partition(", L =")[0]
+        """Task, model, engine and sampling in one line, and the rule for paths that end inside a prefix if it is not the usual one."""
+        return self.group.title.partition(", L =")[0] + f", ended {self.ended}" * (self.ended != "count")
 
     def difference(self, share: float, one: str, other: str) -> Interval | None:
         """Paired difference of two lanes in majority vote at a budget; None if one of them is over budget."""
@@ -94,7 +97,8 @@ class Frontier:
     @property
     def slug(self) -> str:
         """The name of its figure."""
-        return f"{self.group.spec['task']}-{self.group.folder.name}-frontier"
+        other = f"-{self.ended}" * (self.ended != "count")
+        return f"{self.group.spec['task']}-{self.group.folder.name}-frontier{other}"
 
     def __repr__(self) -> str:
         return markdown(self)
@@ -138,13 +142,13 @@ class Frontiers(Sequence[Frontier]):
 
 def frontiers(
     tables: Sequence[Table], scorers: Sequence[Sequence[str]], rules: Sequence[Plugin], draws: int,
-    shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None,
+    shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None, ended: Ended = "count",
 ) -> Frontiers:  # fmt: skip
     """One frontier per table; ``scorers``: per table, the scorers with lanes of several cuts and of stopping rules."""
     out = list[Frontier]()
     for number, (table, here) in enumerate(zip(tables, scorers, strict=True)):
         at = partial(_share_of_pool, progress, number, len(tables))
-        out.append(frontier(table, here, rules, draws, shares, at))
+        out.append(frontier(table, here, rules, draws, shares, at, ended))
     return Frontiers(tuple(out))
 
 
@@ -155,17 +159,17 @@ def _share_of_pool(progress: Progress, number: int, count: int, done: int, total
 
 def frontier(
     table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, shares: Sequence[float] = SHARES,
-    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None, ended: Ended = "count",
 ) -> Frontier:  # fmt: skip
     """Replay every lane of a table, and choose its settings for every budget."""
-    played = lanes(table, scorers, rules, draws, progress)
+    played = lanes(table, scorers, rules, draws, progress, ended)
     full = float(table.pool.lengths.sum(1).mean())
     reached: dict[float, dict[str, Reached]] = {}
     for share in shares:
         within = {lane.name: crossfitted(lane, share * full) for lane in played}
         reached[share] = {name: one for name, one in within.items() if one is not None}
     pairs = tuple(_pairs(played, scorers, [rule.name for rule in rules]))
-    return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out)
+    return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out, ended)
 
 
 def folds_of(problems: int) -> np.ndarray:
@@ -234,7 +238,7 @@ def _pairs(played: Sequence[Lane], scorers: Sequence[str], rules: Sequence[str])
     known = {lane.name for lane in played}
     wanted = [(rule, WHOLE) for rule in rules]
     for scorer in scorers:
-        wanted += [(scorer, WHOLE), *((f"{scorer}, {cuts} cuts", scorer) for cuts in ("two", "three"))]
+        wanted += [(scorer, WHOLE), *((name_of(scorer, kind), scorer) for kind in MORE)]
         for rule in rules:
             both = f"{scorer}+{rule}"
             wanted += [(scorer, rule), (both, scorer), (both, rule)]
@@ -253,7 +257,7 @@ def markdown(one: Frontier) -> str:
     lines = [
         f"#### {plain(one.title)}", "",
         f"cons within a budget of {one.group.unit}, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
-        f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.", "",
+        f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.{BESIDE[one.ended]}", "",
         line(_heads(one)), "|" + "---|" * len(_heads(one)), *(line(_escaped(_cells(one, lane))) for lane in ordered(one)), "",
         *_warnings(one), *_differences(one), "", *notes(one.group)[1:], "",
     ]  # fmt: skip
@@ -352,6 +356,7 @@ def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
     for one in found:
         for share, within in one.reached.items():
             about = {"pool": one.group.folder.name, "task": one.group.spec["task"], "share": share}
+            about |= {} if one.ended == "count" else {"ended": one.ended}
             known = {lane.name: lane for lane in one.lanes}
             for name, value in within.items():
                 setting = "; ".join(f"{weight:.3f} {setting}" for setting, weight in value.settings)

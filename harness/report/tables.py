@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.replay.stats import FEW, Interval
 from harness.report import Group
 from harness.report import overhead as overhead_rows
 from harness.report.rows import Row
+from harness.spec import Ended
 from harness.store.blame import unreadable
 from harness.store.files import writable
 from harness.text import one_line
@@ -22,6 +23,10 @@ BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 24, 16, 22)  # columns of the READM
 WORDS = (0, 1, 2, 22)  # names and notes, which plug-ins and records bring along
 MARKUP = re.compile(r"([\\`<\[\]*])")
 TITLE = "# Leaderboard\n\n"
+BESIDE: Mapping[Ended, str] = {  # a sentence below the title of a table at equal cost
+    "count": "",
+    "bypass": " Paths that end inside a prefix vote in addition to those kept.",
+}
 
 
 def columns(n: int, keep: int, unit: str = "tokens") -> list[str]:

@@ -71,7 +71,12 @@ def check_live(plugin: Plugin, engine: Any) -> None:
         PathpruneError: states the reason.
     """
     check_signals(plugin, engine)
-    if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
+    if plugin.traits.stops and not plugin.traits.sequential:
+        raise PathpruneError(
+            f"{plugin.name} stops paths that run side by side, which can only be replayed; leave out live, or give a sequential "
+            "stopping rule, such as asc"
+        )
+    if plugin.traits.decides and not plugin.traits.stops:
         raise PathpruneError(
             f"{plugin.name} has a decision rule of its own, which can only be replayed; leave out live"
         )

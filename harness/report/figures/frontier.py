@@ -82,6 +82,9 @@ def _draw(axis: Any, line: pd.DataFrame, lane: Lane, across: str, banded: bool) 
 STYLES: dict[str, dict[str, Any]] = {  # what distinguishes a lane besides the colour of its quadrant
     "two cuts": {"dashes": (4, 1.5), "marker": "s"},
     "three cuts": {"dashes": (1, 1), "marker": "D"},
+    "cut at a step": {"dashes": (6, 2), "marker": "<"},
+    "cut at a forced answer": {"dashes": (2, 2), "marker": ">"},
+    "dynamic cuts": {"dashes": (7, 1, 1, 1, 1, 1), "marker": "P"},
     "cut, then stopping": {"dashes": (5, 1, 1, 1), "marker": "X"},
     "stopping": {"dashes": (3, 1, 1, 1), "marker": "v"},
 }
