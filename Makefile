@@ -172,8 +172,8 @@ docs: $(STAMP) .venv/.docs  ## this site, into site/; every broken link or ancho
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Benchmarks that need vLLM run in its environment.
-PERF_VENV = $(if $(filter vllm serve,$(NAME)),.venv-vllm,.venv)
-perf: $(if $(filter vllm serve,$(NAME)),.venv-vllm,.venv)/.installed  ## our speed, line by line: NAME=perf|methods|imports|sweep|tools|vllm [ARGS=]
+PERF_VENV = $(if $(filter vllm,$(NAME)),.venv-vllm,.venv)
+perf: $(if $(filter vllm,$(NAME)),.venv-vllm,.venv)/.installed  ## our speed, line by line: NAME=perf|methods|imports|sweep|tools|serve|vllm [ARGS=]
 	$(PERF_VENV)/bin/python -m tests.benchmarks '$(or $(NAME),perf)' $(ARGS)
 
 perf-%:

@@ -353,6 +353,33 @@ def test_the_store_finds_what_shares_most() -> None:
         assert nearest in alive and common(nearest) == max(map(common, alive))
 
 
+def test_dropping_a_prompt_frees_its_blocks_and_no_others() -> None:
+    """Blocks hold rows of several prompts; one goes when no prompt needs a row of it, and later blocks may name a key again."""
+    rng, store = np.random.default_rng(1), kv.PrefixStore(1 << 20)
+    blocks: list[tuple[set[str], int]] = []
+    for number in range(30):
+        keys: list[kv.Key] = [
+            (str(p), (int(p), number % 7)) for p in rng.choice(5, size=rng.integers(1, 4), replace=False)
+        ]
+        block = kv.Block(((torch.full((len(keys), 1, 2, 4), float(number)), torch.zeros(len(keys), 1, 2, 4)),))
+        store.put(keys, block)
+        blocks.append(({str(prompt) for prompt, _ in keys}, block.bytes))
+    left = {str(p) for p in range(5)}
+    while left:
+        prompt = min(left)
+        held = {
+            (other, (int(other), i)): store.get((other, (int(other), i))) for other in left - {prompt} for i in range(7)
+        }
+        store.drop(prompt)
+        left -= {prompt}
+        assert store.last(prompt) == () and store.nearest((prompt, (1,))) is None
+        assert {key: store.get(key) for key in held} == held
+        assert store.bytes <= sum(size for prompts, size in blocks if prompts & left)
+        assert store.bytes == sum(block.bytes for block, _ in store._blocks.values())
+    assert store.bytes == 0 and not store._blocks and not store._locations and not store._sorted
+    store.drop("nobody")
+
+
 def test_what_a_method_scores_with_is_loaded_before_the_clock_starts(
     engine: Any, readers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

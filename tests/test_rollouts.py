@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Any
@@ -146,6 +147,11 @@ def test_gains_are_paired_by_seed_and_read_at_equal_tokens() -> None:
     # 100 of the 200 tokens that it takes are half of its way: 0.4 + (0.1 + gain) / 2 against 0.5.
     assert stop["at_budget_gain"] == pytest.approx(np.mean([0.45 + g / 2 - 0.5 for g in (0.1, 0.2, 0.3)]))
     half = 4.302652729911275 * 0.1 / np.sqrt(3)  # Student's t, 2 degrees of freedom
+    assert base["before"] == stop["before"] == pytest.approx(0.4) and base["accuracy"] == pytest.approx(0.5)
+    assert (
+        "0.400 before training" in (said := markdown(Terms(), table(measured([0.1, 0.2, 0.3]))))
+        and "over 3 seeds" in said
+    )
     assert stop["accuracy_gain_high"] - stop["accuracy_gain"] == pytest.approx(half)
     alone = table(measured([0.1])).to_dict("records")[1]
     assert np.isnan(alone["accuracy_gain_low"]) and "[" not in markdown(Terms(), table(measured([0.1])))
@@ -159,6 +165,7 @@ def test_trl_trains_on_them_and_nothing_is_trained_twice(tmp_path: FilePath) -> 
     first = run(terms, arms, [0], tmp_path, lambda done, total, note: told.append(f"{done}/{total} {note}"))
     assert told[-1].startswith("2/2 stop, both ends") and set(first.arm) == set(arms) and set(first.step) == {0, 1}
     assert (first[first.step == 1].generated > 0).all() and (first[first.step == 0].generated == 0).all()
+    assert json.loads(next(tmp_path.iterdir()).read_text()).keys() >= {"terms", "commit", "dirty", "versions", "rows"}
     before = {f: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     assert run(terms, arms, [0], tmp_path, lambda *_: None).equals(first)
     assert before == {f: f.stat().st_mtime_ns for f in tmp_path.iterdir()}

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import logging
 import re
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
 
 import openai
-import psutil
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import session
-from harness.api import TURN, PathpruneError
+from harness.api import TURN, Path, PathpruneError
 from harness.engines.prompts import begun_of, turns_of
 from harness.serve.errors import APIError
 from harness.serve.gate import Gate
 from harness.serve.hosts import LOCAL, OPTION, allowed_hosts, called
+from harness.serve.jobs import Answered, Job
 from harness.serve.opening import Asked
+from harness.serve.own import OwnEngine
 from harness.serve.prompt import Reading, prompt_of
 from harness.serve.reader import ReaderProcess
-from harness.serve.schema import Message
+from harness.serve.schema import ChatRequest, Message
 from harness.serve.terms import Limits
+from harness.spec import RunSpec
 from tasks.embedded.hands import Hands
 from tasks.toy import Toy
 from tests.serving import Running, chat, gated, running, started, until
@@ -271,8 +276,32 @@ def test_what_is_malformed_is_refused_in_one_line(name: str, server: Running) ->
     refused(requests.post(f"{server.url}/v1/chat/completions", data=body, headers=headers, timeout=30))
 
 
-def test_there_are_a_hundred_kinds() -> None:
+def test_a_hundred_malformed_requests_leave_the_server_as_it_was(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No traceback in the log, no status of the server's own failures, nobody who waits, and the next answer as ever."""
     assert len(BAD) >= 100
+    before = server.ask(PROMPT)["choices"]
+    caplog.set_level(logging.DEBUG)
+    statuses = Counter[int]()
+    with requests.Session() as session:
+        for body in BAD.values():
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            answer = session.post(
+                f"{server.url}/v1/chat/completions", data=data, headers={"Content-Type": "application/json"}, timeout=30
+            )
+            refused(answer)
+            statuses[answer.status_code] += 1
+    assert statuses.total() == len(BAD) and statuses.keys() <= {400, 404, 413}
+    own = [
+        r
+        for r in caplog.records
+        if r.name.startswith(("pathprune", "uvicorn", "asyncio")) and r.levelno >= logging.WARNING
+    ]
+    assert not own and "Traceback" not in caplog.text
+    assert not re.search(r'pathprune_requests_total\{status="5', requests.get(f"{server.url}/metrics", timeout=30).text)
+    assert (server.service.gate.running, server.service.gate.waiting) == (0, 0)
+    assert server.ask(PROMPT)["choices"] == before
 
 
 @pytest.mark.parametrize(
@@ -468,11 +497,15 @@ def test_requests_are_bounded() -> None:
         until(lambda: server.service.gate.running == 0)
 
 
-def leaving(server: Running, stream: bool) -> socket.socket:
-    """A client that has sent its request."""
+def leaving(server: Running, stream: bool, buffer: int = 0) -> socket.socket:
+    """A client that has sent its request; ``buffer`` is the size of what it may leave unread, as far as the system lets it."""
     host, port = server.url.removeprefix("http://").split(":")
     body = json.dumps(chat(PROMPT, stream=stream)).encode()
-    connection = socket.create_connection((host, int(port)))
+    connection = socket.socket()
+    connection.settimeout(30)
+    if buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.connect((host, int(port)))
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return connection
@@ -492,6 +525,7 @@ def test_a_client_that_leaves_frees_its_paths(stream: bool) -> None:
         engine.gate.set()
         until(lambda: server.service.gate.running == 0)
         assert len(engine.calls) == 1, "paths of a client that has left were finished"
+        assert not server.service.worker._asked  # type: ignore[attr-defined]
         assert server.ask(PROMPT)["choices"]
 
 
@@ -501,6 +535,29 @@ def test_a_client_that_does_not_read_holds_nobody_up(server: Running) -> None:
     until(lambda: server.service.gate.running == 0)
     for connection in slow:
         connection.close()
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(server: Running) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        slow = [pool.submit(read_slowly, server) for _ in range(8)]
+        others = [server.ask(PROMPT)["choices"] for _ in range(5)]
+        texts = [one.result() for one in slow]
+    assert all(one == others[0] for one in others)
+    said = json.dumps(others[0][0]["message"]["content"]).encode()
+    assert all(text.rstrip().endswith(b"0") and said in text and b"data: [DONE]" in text for text in texts)
+
+
+def read_slowly(server: Running) -> bytes:
+    """What a client with the smallest buffer gets that reads some bytes at a time, and not at once."""
+    with leaving(server, True, buffer=1) as connection:
+        time.sleep(0.2)
+        text = b""
+        while not text.endswith(b"0\r\n\r\n"):
+            part = connection.recv(64)
+            assert part, "the server closed the connection"
+            text += part
+            time.sleep(0.002)
+        return text
 
 
 def test_a_client_that_does_not_finish_its_body_is_left(monkeypatch: pytest.MonkeyPatch, server: Running) -> None:
@@ -682,19 +739,60 @@ def test_a_signal_ends_it(number: int) -> None:
         assert process.stdout is not None and "Traceback" not in process.stdout.read()
 
 
-@pytest.mark.long
-def test_memory_is_flat() -> None:
-    with running(running=8) as server:
-        own = psutil.Process()
+def alive() -> Counter[str]:
+    """Objects of each kind that requests are made of."""
+    gc.collect()
+    kinds = (Job, Answered, Path, RunSpec, Reading, ChatRequest, asyncio.Future, asyncio.Task, asyncio.Queue, Future)
+    return Counter(type(o).__name__ for o in gc.get_objects() if isinstance(o, kinds))
 
-        def ask(count: int) -> int:
+
+def test_nothing_of_an_answered_request_stays() -> None:
+    """After any number of requests, answered, refused or left, a server holds the same objects as after the first ones."""
+    with running(running=8, waiting=100) as server:
+        worker: Any = server.service.worker
+
+        def ask(first: int, count: int) -> None:
             with ThreadPoolExecutor(8) as pool:
-                assert all(pool.map(lambda i: server.ask(f"guess {i}"), range(count)))
-            return own.memory_info().rss
+                bodies = [
+                    chat(f"guess {i}", stream=i % 3 == 0, **({"n": 2} if i % 5 == 0 else {}))
+                    for i in range(first, first + count)
+                ]
+                statuses = [response.status_code for response in pool.map(server.post, bodies)]
+            assert [s == 400 for s in statuses] == ["n" in body for body in bodies]
+            for i in range(3):
+                leaving(server, i % 2 == 0).close()
+            until(lambda: (server.service.gate.running, server.service.gate.waiting, len(worker._asked)) == (0, 0, 0))
 
-        ask(100)
-        before = ask(50)
-        assert ask(500) - before < 8 << 20
+        ask(0, 40)
+        before = alive()
+        ask(40, 200)
+        grown = alive() - before
+        assert sum(grown.values()) <= 40, grown  # those of the last batch, which the engine's thread still names
+        assert not server.service.gate._queues
+
+
+def test_keys_and_values_of_an_answered_request_are_freed(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while others are computed: a server that is never idle would fill its memory with the prefixes of old requests."""
+    monkeypatch.setattr(OwnEngine, "_forget", lambda self: None)
+    problems = hands.problems("dev", 12)
+    with (
+        running(Asked(pruners="logprob", n=6, keep=2, prefix=8, max_tokens=24)) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        worker: Any = server.service.worker
+        stored = worker.engine.store
+        most, put = [0], stored.put
+
+        def counted(keys: Any, block: Any) -> None:
+            put(keys, block)
+            most.append(len({prompt for prompt, _ in stored._locations}))
+
+        monkeypatch.setattr(stored, "put", counted)
+        asked = [(p.prompt, seed) for seed in (0, 1) for p in problems]  # each prompt twice
+        list(pool.map(lambda one: server.ask(one[0], "hands", seed=one[1]), asked))
+        until(lambda: not worker._asked)
+        assert 0 < max(most) <= 4  # prompts of the four requests at a time
+        assert stored.bytes == 0 and not stored._locations
 
 
 @pytest.mark.long

@@ -225,6 +225,19 @@ def test_an_upstream_that_was_not_there_at_the_start_is_used_when_it_is(
         fakes[0].start()
 
 
+def test_prompts_of_answered_requests_are_forgotten(
+    fakes: list[FakeServer], prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.serve.upstream.FORGET", 4)
+    with served(fakes[0]) as server, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda p: told(server, p), prompts))
+        engine, _ = server.service.worker.upstreams[0].open()  # type: ignore[attr-defined]
+        assert (
+            engine.ids.cache_info().currsize < 4 + 4 < len(prompts)
+        )  # since the last time, and those of requests at work then
+        assert [told(server, p) for p in prompts[:3]] == answers[:3]
+
+
 def test_keys_are_passed_on_and_never_logged(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], prompts: list[str]
 ) -> None:

@@ -378,7 +378,7 @@ def _arms() -> list[str]:
 @cli.command()
 @click.option("--arm", "arms", multiple=True, type=OneOf("arm", _arms), help="may be repeated  [default: all]")
 @click.option("--seeds", type=COUNT, default=3, show_default=True, help="trainings of each arm")
-@click.option("--steps", "count", type=COUNT, default=40, show_default=True, help="of each training")
+@click.option("--steps", "count", type=COUNT, default=20, show_default=True, help="of each training")
 @click.option("--rate", type=Amount(0, 1), default=3e-4, show_default=True, help="learning rate")
 @click.option(
     "--out",

@@ -7,7 +7,7 @@ them. The stage that has waited longest is next, together with all similar stage
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -56,6 +56,7 @@ class OwnEngine:
         self._bell = Condition()
         self._closing = False
         self._since_forgotten = 0
+        self._asked: Counter[str] = Counter()  # by prompt, the jobs that are being computed
         self._thread = Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -97,12 +98,14 @@ class OwnEngine:
                 self._generate(batch)
 
     def _begin(self, job: Job) -> None:
+        self._asked[job.problem.prompt] += 1
         try:
             job.hold()
             method = self.methods[job.method]
             steps = job.steps(self._drawing(job.sampling), method)
         except BaseException as error:
             job.fail(error)
+            self._release(job)
             return
         self._advance(job, steps, None)
 
@@ -156,6 +159,7 @@ class OwnEngine:
         else:
             self._waiting.append(_Running(job, steps, growth))
             return
+        self._release(job)
         self._since_forgotten += 1
         if self._since_forgotten >= FORGET:
             self._forget()
@@ -163,6 +167,18 @@ class OwnEngine:
     def _drop(self, one: _Running, error: BaseException) -> None:
         one.steps.close()
         one.job.fail(error)
+        self._release(one.job)
+
+    def _release(self, job: Job) -> None:
+        """Free the stored KV of a job's prompt when no other job has the same: else it would fill the engine's memory."""
+        prompt = job.problem.prompt
+        self._asked[prompt] -= 1
+        if self._asked[prompt]:
+            return
+        del self._asked[prompt]
+        release = getattr(self.engine, "release", None)
+        if release is not None:
+            release(prompt)
 
     def _forget(self) -> None:
         """Clear the engine's caches of answered prompts."""

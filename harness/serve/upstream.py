@@ -30,6 +30,7 @@ logger = logging.getLogger("pathprune.serve")
 QUICK = Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(502, 503), allowed_methods=None)
 KNOCK = 5.0  # timeout in seconds of an availability check
 SLICE = 512  # tokens per path and request; the upstream's prefix cache holds the earlier ones
+FORGET = 256  # jobs after which an upstream's cache of prompts is cleared
 LOOK = 1.0  # seconds between two availability checks of upstreams that are down
 Opened = tuple[Any, Mapping[str, Method]]
 
@@ -49,6 +50,7 @@ class Upstream:
         self._given, self._opening = url, opening
         self._opened: Opened | None = None
         self.is_up, self.busy, self.checking = False, 0, Lock()
+        self._since_forgotten = 0
 
     def open(self) -> Opened:
         """The engine and the methods, opened if necessary.
@@ -63,6 +65,13 @@ class Upstream:
                 client.retrying(QUICK)
                 client.pool = ThreadPoolExecutor(client.connections, thread_name_prefix="request")
         return self._opened
+
+    def release(self) -> None:
+        """Count a job that has ended; the prompts of such jobs are forgotten now and then. One caller at a time."""
+        self._since_forgotten += 1
+        if self._since_forgotten >= FORGET and self._opened is not None:
+            self._opened[0].forget()
+            self._since_forgotten = 0
 
     def looked(self, strict: bool = False) -> bool:
         """Check whether an upstream that was down is available now.
@@ -158,6 +167,7 @@ class Upstreams:
         finally:
             with self._lock:
                 chosen.busy -= 1
+                chosen.release()
 
     def _lost(self, upstream: Upstream, error: NoReplyError) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ from harness.api import PathpruneError, Task, UnavailableError
 from harness.engines import identity
 from harness.rollouts import Rollouts
 from harness.store.files import writable
+from harness.store.provenance import provenance
 
 ARMS: dict[str, dict[str, Any]] = {
     "no pruning": {},
@@ -43,12 +44,12 @@ class Terms:
     group: int = 8
     launch: int = 32
     prefix: int = 22
-    prompts: int = 16  # groups of a step
-    steps: int = 40
+    prompts: int = 8  # groups of a step
+    steps: int = 20
     rate: float = 3e-4
     every: int = 10  # steps between two measurements
     problems: int = 100  # held-out problems
-    paths: int = 8  # per held-out problem
+    paths: int = 4  # per held-out problem
 
 
 def run(terms: Terms, arms: Sequence[str], seeds: Sequence[int], folder: Path, told: Told) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def _stored(file: Path, terms: Terms) -> list[dict[str, Any]] | None:
 def _trained(terms: Terms, arm: str, seed: int, file: Path, step: Callable[[int], None]) -> list[dict[str, Any]]:
     rows = train(terms, arm, seed, step)
     with writable(file) as part:
-        part.write_text(json.dumps({"terms": asdict(terms), "versions": _versions(), "rows": rows}, indent=1))
+        part.write_text(json.dumps({"terms": asdict(terms), **_about(), "rows": rows}, indent=1) + "\n")
     return rows
 
 
@@ -186,18 +187,20 @@ def _quiet() -> Iterator[None]:
             os.environ["TRL_EXPERIMENTAL_SILENCE"] = before
 
 
-def _versions() -> dict[str, str]:
+def _about() -> dict[str, Any]:
+    """The provenance of a training, TRL's version included."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("trl", "transformers", "torch")}
+    about = provenance()
+    return about | {"versions": about["versions"] | {"trl": version("trl")}}
 
 
 def table(measured: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Per arm: final accuracy, its difference to no pruning, and both at the number of tokens of the cheapest arm.
+    """Per arm: accuracy before and after training, its difference to no pruning, and both at the tokens of the cheapest arm.
 
     Intervals are Student's t over seeds, for differences paired by seed; NaN with a single seed.
     """
-    last = measured.groupby(["arm", "seed"]).last()
+    before, last = (measured.groupby(["arm", "seed"]).nth(at).set_index(["arm", "seed"]) for at in (0, -1))
     budget = float(last.generated.min())
     at_budget = {
         key: float(np.interp(budget, run.generated, run.accuracy)) for key, run in measured.groupby(["arm", "seed"])
@@ -207,6 +210,7 @@ def table(measured: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     for arm in dict.fromkeys(measured.arm):
         of_arm, base = last.loc[arm], last.loc["no pruning"] if "no pruning" in measured.arm.values else None
         row: dict[str, Any] = {"arm": arm, "seeds": len(of_arm), "generated": of_arm.generated.mean()}
+        row["before"] = before.loc[arm].accuracy.mean()
         for column in ("accuracy", "at_budget"):
             row |= _interval(column, of_arm[column], level)
             if base is not None and arm != "no pruning":
@@ -226,8 +230,9 @@ def markdown(terms: Terms, rows: pd.DataFrame) -> str:
     """The table as Markdown, with the training settings."""
     head = (
         f"GRPO on `{terms.task}`: {terms.steps} steps of {terms.prompts} prompts, groups of {terms.group}; pruned arms launch "
-        f"{terms.launch} paths per group and cut them at {terms.prefix} tokens. Accuracy on {terms.problems} held-out problems; "
-        "intervals are 95 % over seeds, differences paired by seed. `at equal tokens`: at what the cheapest arm generated."
+        f"{terms.launch} paths per group and cut them at {terms.prefix} tokens. Accuracy on {terms.problems} held-out problems, "
+        f"{terms.paths} paths of each; {rows.before.iloc[0]:.3f} before training. Intervals are 95 % over {rows.seeds.min()} seeds, "
+        "differences paired by seed. `at equal tokens`: at what the cheapest arm generated."
     )
     lines = [
         "| arm | generated tokens | accuracy | gain | accuracy at equal tokens | gain at equal tokens |",

@@ -1,9 +1,10 @@
-"""Requests per second of a server that prunes, against one that finishes all n paths on the same engine and votes over them.
+"""Requests per second of a server that prunes, against calling its engine with n paths per problem and voting by hand.
 
-Both sides are asked of one running server, in turns, by as many clients at once, until each has sent its requests or the
-time is over. Every line is what was measured; what the machine did besides is not known to it.
-
-``python -m tests.benchmarks.serve [--clients 64] [--requests 20] [--n 64] [--keep 8] [--prefix 22] [--seconds 600] [--rounds 2]``
+``make perf NAME=serve [ARGS="--clients 8 --requests 4"]``. In every round the clients ask one running server first, each the next problem when the
+last is answered; then, while the server rests, this process launches whole paths of the first of these problems on an engine of its own, as
+many at once as the server may, and takes the most frequent answer. Rounds alternate, so that what else the machine does meets both sides, and
+the ratio is the median of the rounds'. Afterwards a live bench computes the first problems again, and its paths and answers are held to the
+server's. Every line is what was measured.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,97 +24,177 @@ import numpy as np
 import psutil
 import requests
 
+from harness import session
+from harness.api import Path, Problem
+from harness.where import Where
 from tasks.embedded.hands import Hands
+from tests.benchmarks.lines import noted
 from tests.serving import chat, started
 
-SIDES = {"pruned": "stop", "all paths": "all"}
+WARM = 1 << 20  # the first problem of those that nobody counts
+SIZES = {
+    "clients": 64, "requests": 20, "n": 64, "keep": 8, "prefix": 22, "rows": 512, "rounds": 4, "by-hand": 32, "checked": 200, "seconds": 1500,
+}  # fmt: skip
+TASK = Hands()
 
 
 @dataclass
 class Side:
-    """What one side has come to."""
+    """One side's requests: seconds of each round, and what was answered."""
 
-    seconds: float = 0.0
+    name: str
+    rates: list[float] = field(default_factory=list)  # requests per second, by round
     latencies: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    right: int = 0
-    lost: int = 0
+    right: list[bool] = field(default_factory=list)
 
-    @property
-    def rate(self) -> float:
-        """Requests that were answered per second."""
-        return len(self.latencies) / self.seconds
+    def add(self, problem: Problem, answer: str | None, tokens: int) -> None:
+        """Count an answered request."""
+        self.tokens.append(tokens)
+        self.right.append(TASK.correct(answer, problem))
 
     def told(self) -> dict[str, Any]:
         """For people."""
-        return {
-            "requests": len(self.latencies),
-            "lost": self.lost,
-            "seconds": round(self.seconds, 1),
-            "requests_per_second": round(self.rate, 3),
-            "median_latency": round(float(np.median(self.latencies)), 2),
-            "p99_latency": round(float(np.quantile(self.latencies, 0.99)), 2),
+        about: dict[str, Any] = {
+            "side": self.name,
+            "requests": len(self.tokens),
+            "requests_per_second": round(float(np.median(self.rates)), 3),
+            "rounds": [round(rate, 3) for rate in self.rates],
             "tokens_per_request": round(float(np.mean(self.tokens)), 1),
-            "right": round(self.right / len(self.latencies), 3),
+            "right": round(float(np.mean(self.right)), 3),
         }
+        if self.latencies:
+            about["median_latency"] = round(float(np.median(self.latencies)), 2)
+            about["p99_latency"] = round(float(np.quantile(self.latencies, 0.99)), 2)
+        return about
 
 
-def sent(url: str, pruner: str, clients: int, requests_each: int, first: int, ends: float, side: Side) -> None:
-    """Let all clients send their requests, each the next when the last is answered, until the time is over."""
-    problems = Hands().problems("test", 200)
+class Clients:
+    """Clients of a server, and what they were told: the paths that were kept and the answer, by problem."""
 
-    def client(number: int) -> None:
-        with requests.Session() as session:
-            for turn in range(requests_each):
+    def __init__(self, url: str, count: int) -> None:
+        self.url, self.count = url, count
+        self.told: dict[str, tuple[list[int], str | None]] = {}
+        self.lost = 0
+
+    def ask(self, problems: Sequence[Problem], ends: float, side: Side) -> None:
+        """Share the problems among all clients; none is begun when the time is over."""
+        before, began = len(side.tokens), time.perf_counter()
+        with ThreadPoolExecutor(self.count) as pool:
+            shares = [problems[number :: self.count] for number in range(self.count)]
+            list(pool.map(lambda share: self._one(share, ends, side), shares))
+        side.rates.append((len(side.tokens) - before) / (time.perf_counter() - began))
+
+    def _one(self, problems: Sequence[Problem], ends: float, side: Side) -> None:
+        with requests.Session() as connection:
+            for problem in problems:
                 if time.monotonic() >= ends:
                     return
-                problem = problems[(first + number * requests_each + turn) % len(problems)]
-                body = chat(problem.prompt, "hands", pathprune={"pruner": pruner, "problem": problem.id})
                 began = time.perf_counter()
-                response = session.post(f"{url}/chat/completions", json=body, timeout=3600)
-                if response.status_code != 200:
-                    side.lost += 1
+                told = self._asked(connection, problem)
+                if told is None:
+                    self.lost += 1
                     continue
-                told = response.json()["pathprune"]
                 side.latencies.append(time.perf_counter() - began)
-                side.tokens.append(told["tokens"]["generated"])
-                side.right += told["answer"] == problem.answer
+                self.told[problem.id] = (told["kept"], told["answer"])
+                side.add(problem, told["answer"], told["tokens"]["generated"])
 
-    began = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(client, range(clients)))
-    side.seconds += time.perf_counter() - began
+    def _asked(self, connection: requests.Session, problem: Problem) -> dict[str, Any] | None:
+        body = chat(problem.prompt, "hands", pathprune={"problem": problem.id})
+        try:
+            response = connection.post(f"{self.url}/chat/completions", json=body, timeout=3600)
+        except requests.RequestException as error:
+            noted(f"lost: {error}")
+            return None
+        if response.status_code != 200:
+            noted(f"lost: {response.status_code} {response.text[:200]}")
+            return None
+        told: dict[str, Any] = response.json()["pathprune"]
+        return told
+
+
+def by_hand(engine: Any, limit: int, problems: Sequence[Problem], given: Any, ends: float, side: Side) -> None:
+    """Finish all paths of every problem, as many at once as the server may, and take the most frequent answer."""
+    before, began, size = len(side.tokens), time.perf_counter(), max(1, given.rows // given.n)
+    for first in range(0, len(problems), size):
+        if time.monotonic() >= ends:
+            break
+        some = problems[first : first + size]
+        paths = engine.resume([Path(problem, i, 0) for problem in some for i in range(given.n)], limit)
+        for number, problem in enumerate(some):
+            own = paths[number * given.n : (number + 1) * given.n]
+            answers = Counter(answer for path in own if (answer := TASK.answer(path.text)) is not None)
+            side.add(problem, next((answer for answer, _ in answers.most_common(1)), None), sum(p.drawn for p in own))
+    side.rates.append((len(side.tokens) - before) / (time.perf_counter() - began))
+
+
+def equal(clients: Clients, given: Any) -> tuple[int, int]:
+    """How many of the first problems a live bench of the same seed answers as the server did, from the same paths; and of how many."""
+    with tempfile.TemporaryDirectory() as folder:
+        live = session.live(
+            "stop",
+            n=given.n,
+            keep=given.keep,
+            prefix=given.prefix,
+            problems=given.checked,
+            results=folder,
+            progress=False,
+        )
+    rows = {name: row for name, row in live.records[0].lines.items() if name in clients.told}
+    return sum(clients.told[name] == (row["kept"], row["voted"]) for name, row in rows.items()), len(rows)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("clients", 64), ("requests", 20), ("n", 64), ("keep", 8), ("prefix", 22), ("rounds", 2), ("seconds", 600)):  # fmt: skip
+    for name, default in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    counts = {"--n": given.n, "--keep": given.keep, "--prefix": given.prefix, "--running": given.clients}
-    options = [str(word) for pair in counts.items() for word in pair]
-    with started("--model", "hands", "--pruner", "stop,all", "--timeout", "3600", *options) as (process, url):
-        _measure(given, url, psutil.Process(process.pid))
+    names = {
+        "--n": given.n,
+        "--keep": given.keep,
+        "--prefix": given.prefix,
+        "--rows": given.rows,
+        "--running": given.clients,
+    }
+    options = [str(word) for pair in names.items() for word in pair]
+    with started("--model", "hands", "--pruner", "stop", "--timeout", "3600", *options) as (process, url):
+        _measure(given, Clients(url, given.clients), psutil.Process(process.pid))
 
 
-def _measure(given: argparse.Namespace, url: str, server: psutil.Process) -> None:
-    for pruner in SIDES.values():
-        sent(url, pruner, 2, 1, 0, time.monotonic() + 600, Side())  # warm
-    before, sides = server.memory_info().rss, {name: Side() for name in SIDES}
-    each = max(1, given.requests // given.rounds)
+def _measure(given: Any, clients: Clients, server: psutil.Process) -> None:
+    on = Where("hands", None, "hf", "", given.prefix, None, 0)
+    engine, ends = on.open(on.task), time.monotonic() + given.seconds
+    clients.ask(TASK.problems("test", given.clients, WARM), ends, Side("warm"))
+    by_hand(engine, on.limit, TASK.problems("test", 1, WARM), given, ends, Side("warm"))
+    pruned, whole, memory = (
+        Side(f"served, {given.n} -> {given.keep} at {given.prefix}"),
+        Side("by hand, all paths"),
+        [_mib(server)],
+    )
+    each = given.clients * given.requests // given.rounds
     for turn in range(given.rounds):
-        for name, pruner in SIDES.items():
-            ends = time.monotonic() + given.seconds / given.rounds / len(SIDES)
-            sent(url, pruner, given.clients, each, turn * given.clients * each, ends, sides[name])
-    for name, side in sides.items():
-        print(json.dumps({"side": name, **side.told()}))
-    ratio = sides["pruned"].rate / sides["all paths"].rate
+        problems = TASK.problems("test", each, turn * each)
+        clients.ask(problems, ends, pruned)
+        memory.append(_mib(server))
+        by_hand(engine, on.limit, problems[: given.by_hand], given, ends, whole)
+        noted(
+            f"round {turn + 1}: {pruned.rates[-1]:.3f} requests per second against {whole.rates[-1]:.3f}, {memory[-1]} MiB"
+        )
+    for side in (pruned, whole):
+        print(json.dumps(side.told()), flush=True)
+    ratios = [one / other for one, other in zip(pruned.rates, whole.rates, strict=True) if one and other]
+    same, checked = equal(clients, given)
     print(json.dumps({
-        "clients": given.clients, "schedule": f"{given.n} -> {given.keep} at {given.prefix}", "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1), "lost": sum(side.lost for side in sides.values()),
-        "memory_mib": [round(before / 2**20), round(server.memory_info().rss / 2**20)], "rate_over_all_paths": round(ratio, 2),
+        "clients": given.clients, "asked": each * given.rounds, "answered": len(pruned.tokens), "lost": clients.lost,
+        "as_live_bench": [same, checked], "memory_mib": memory, "rate_over_by_hand": round(float(np.median(ratios)), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios], "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
     }))  # fmt: skip
+
+
+def _mib(process: psutil.Process) -> int:
+    """Memory of a process, in MiB."""
+    return round(process.memory_info().rss / 2**20)
 
 
 if __name__ == "__main__":

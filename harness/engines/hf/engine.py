@@ -231,6 +231,10 @@ class HFEngine(Prompts, Engine):
         self.store.clear()
         self._heads, self._encoded = {}, None
 
+    def release(self, prompt: str) -> None:
+        """Free the stored KV of a prompt and its paths, which nobody will read again."""
+        self.store.drop(prompt)
+
     def describe(self) -> dict[str, str]:
         """Device and version of torch, for a record."""
         return described(self.device)

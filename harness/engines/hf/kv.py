@@ -235,7 +235,7 @@ class PrefixStore:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.bytes = 0
-        self._blocks: OrderedDict[int, tuple[Block, list[Key]]] = OrderedDict()
+        self._blocks: OrderedDict[int, tuple[Block, set[Key]]] = OrderedDict()  # with the keys that are found in it
         self._locations: dict[Key, tuple[int, int]] = {}  # key -> id of its block, row in it
         self._sorted: dict[Any, list[tuple[int, ...]]] = {}  # by prompt, the tokens that are stored behind it
 
@@ -244,12 +244,15 @@ class PrefixStore:
         size = block.bytes
         if size > self.budget:
             return
-        self._blocks[id(block)] = (block, keys)
-        for row, key in enumerate(keys):
-            if key not in self._locations:
-                insort(self._sorted.setdefault(key[0], []), key[1])
-            self._locations[key] = (id(block), row)
+        self._blocks[id(block)] = (block, set(keys))
         self.bytes += size
+        for row, key in enumerate(keys):
+            before = self._locations.get(key)
+            self._locations[key] = (id(block), row)
+            if before is None:
+                insort(self._sorted.setdefault(key[0], []), key[1])
+            elif before[0] != id(block):
+                self._leave(key, before[0])
         while self.bytes > self.budget:
             self._evict()
 
@@ -271,6 +274,12 @@ class PrefixStore:
         """The last in order of the tokens stored behind this prompt; () where none are."""
         return self._sorted.get(prompt, [()])[-1]
 
+    def drop(self, prompt: Any) -> None:
+        """Forget what is stored behind a prompt. A block goes with the last of its prefixes."""
+        for tokens in self._sorted.pop(prompt, []):
+            name, _ = self._locations.pop((prompt, tokens))
+            self._leave((prompt, tokens), name)
+
     def clear(self) -> None:
         """Forget everything."""
         self._blocks.clear()
@@ -278,13 +287,20 @@ class PrefixStore:
         self._sorted.clear()
         self.bytes = 0
 
+    def _leave(self, key: Key, name: int) -> None:
+        """Note that a prefix is no longer found in a block, which goes with the last of them."""
+        block, keys = self._blocks[name]
+        keys.discard(key)
+        if not keys:
+            del self._blocks[name]
+            self.bytes -= block.bytes
+
     def _evict(self) -> None:
-        name, (block, keys) = self._blocks.popitem(last=False)
+        _, (block, keys) = self._blocks.popitem(last=False)
         self.bytes -= block.bytes
         for key in keys:
-            if self._locations.get(key, (None, 0))[0] == name:  # else a later block holds the same prefix
-                del self._locations[key]
-                tokens = self._sorted[key[0]]
-                del tokens[bisect_left(tokens, key[1])]
-                if not tokens:
-                    del self._sorted[key[0]]
+            del self._locations[key]
+            tokens = self._sorted[key[0]]
+            del tokens[bisect_left(tokens, key[1])]
+            if not tokens:
+                del self._sorted[key[0]]
