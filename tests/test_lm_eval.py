@@ -383,7 +383,7 @@ def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
 
     toy = {"pretrained": "toy", "engine": "toy", "answers": "toy", "pruner": "shortest"}
     for options, says in (
-        ({"keep": 9, "n": 8}, "keep=9"),
+        ({"keep": 9, "n": 8}, "keep must be from 1 to n = 8, not 9"),
         ({"pruner": "deepconf-online"}, "its own decision rule"),
         ({"pruner": "shortst"}, "did you mean shortest"),
     ):

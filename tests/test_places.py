@@ -314,10 +314,10 @@ def test_rows_with_places_are_stored_and_found_again(steps_run: Callable[..., Ru
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"places": [1]}, "places is"),
-        ({"places": [48] * 8}, "places is"),
+        ({"places": [1]}, "places must be"),
+        ({"places": [48] * 8}, "places must be"),
         ({"reached": [0] * 8}, "cut behind its end"),
-        ({"reached": None}, "reached is"),
+        ({"reached": None}, "reached must be"),
     ],
 )
 def test_a_damaged_row_is_named(change: dict[str, Any], told: str, steps_run: Callable[..., Run]) -> None:
