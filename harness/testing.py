@@ -82,7 +82,7 @@ def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int,
     yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
     # Two futures of the same prefixes: nothing that the engine or the pruner remembers of either may affect the scores.
     futures = _futures(engine, groups[0], task, FUTURES)
-    alike = _alike(*futures, prefix)
+    alike = _alike(futures[0], futures[1], prefix)
     for number, future in enumerate(futures, 1):
         cuts = [p.cut(prefix, engine.decode) for p in future]
         yield (

@@ -175,13 +175,8 @@ def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
             for w in rows:
                 lines.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
                 if w.gain is not None:
-                    gain = {
-                        "quantity": "gain over random",
-                        "share": share,
-                        "pruner": w.name,
-                        "detectable": w.detectable,
-                    }
-                    lines.append(about | gain | _spread(w.gain))
+                    numbers = _spread(w.gain) | {"detectable": w.detectable}
+                    lines.append(about | {"quantity": "gain over random", "share": share, "pruner": w.name} | numbers)
         for gamma, areas in table.areas.items():
             for name, (value, gain) in areas.items():
                 lines.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
@@ -199,5 +194,5 @@ def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
     return in_units(pd.DataFrame(lines).round(5), groups)
 
 
-def _spread(value: Interval) -> dict[str, float]:
+def _spread(value: Interval) -> dict[str, float | None]:
     return {"mean": value.mean, "low": value.low, "high": value.high}
