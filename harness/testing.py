@@ -327,7 +327,6 @@ def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Fi
         yield "a second bench reads the same paths", f"those of {changed} problems differ" if changed else None
 
 
-SPLITS = ("test", "dev", "label")
 SEEN = 20  # problems of a split that are tried
 
 
@@ -337,9 +336,11 @@ def task_conformance(task: Task) -> Iterator[Finding]:
     yield "has test problems", None if problems else "there are none"
     yield "is the same every time", None if problems == task.problems("test", SEEN) else "two calls differ"
     yield "has distinct ids", None if len({p.id for p in problems}) == len(problems) else "an id repeats"
-    prompts = {split: {p.prompt for p in task.problems(split, SEEN)} for split in SPLITS}
-    shared = {a: b for a in SPLITS for b in SPLITS if a < b and prompts[a] & prompts[b]}
-    yield "keeps its splits apart", ", ".join(f"{a} and {b} share prompts" for a, b in shared.items()) or None
+    learned = _prompts(task, "label")
+    shared = [
+        split for split in ("test", "dev") if learned & _prompts(task, split)
+    ]  # a task may have no dev split but its test split
+    yield "keeps its splits apart", ", ".join(f"label and {split} share prompts" for split in shared) or None
     wrong = [p.id for p in problems if not task.correct(p.answer, p)]
     yield "grades its own answers right", f"not for {wrong[0]}" if wrong else None
     # One answer may be right for two problems, but not every answer for every problem.
@@ -347,3 +348,11 @@ def task_conformance(task: Task) -> Iterator[Finding]:
     lenient = bool(others) and all(task.correct(answer, p) for answer, p in others)
     yield "grades answers of other problems wrong", "all of them are right" if lenient else None
     yield "grades no answer wrong", "None is correct" if any(task.correct(None, p) for p in problems) else None
+
+
+def _prompts(task: Task, split: str) -> set[str]:
+    """The first prompts of a split; none of one that the task refuses because nobody gave it."""
+    try:
+        return {p.prompt for p in task.problems(split, SEEN)}
+    except PathpruneError:
+        return set()
