@@ -353,10 +353,10 @@ class Empty(Toy):
 
 
 class Leaks(Toy):
-    """Its dev split is that of the test."""
+    """Its label split is that of the test."""
 
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
-        return super().problems("test" if split == "dev" else split, n, start)
+        return super().problems("test" if split == "label" else split, n, start)
 
 
 class Grades(Toy):

@@ -138,14 +138,18 @@ def side_by_side(groups: Sequence[Group], keep: int) -> str:
         if any(found):
             cells = [[plain(one.name), *one.numbers()] if one else ["", "", "", ""] for one in found]
             told.append(line([place, *(cell for part in cells for cell in part)]))
-    titles = [f"* **{plain(group.title)}**: {_sizes(group, keep)}. {_power(group, keep)}".rstrip() for group in groups]
-    return "\n".join([*told, "", *titles, "", CHOSEN[0].upper() + CHOSEN[1:], ""])
+    titles = [f"* {plain(group.title)}: {_sizes(group, keep)}{_found(group, keep)}" for group in groups]
+    return "\n".join([*told, "", *titles, "", BRIEFLY, ""])
 
 
 CHOSEN = (
     "95 % paired bootstrap intervals. The best method of each type is chosen on other problems than those it is shown on: such a line is named "
     "after the method that was chosen most often, holds another's numbers where that was chosen, and so differs a little from the method's "
     "own row in the full table."
+)
+BRIEFLY = (
+    "95 % paired bootstrap intervals. The best method of a type is chosen on other problems than those it is shown on, so its line differs a "
+    "little from its row in the full table."
 )
 
 
@@ -155,10 +159,22 @@ def _sizes(group: Group, keep: int) -> str:
 
 def _power(group: Group, keep: int) -> str:
     """A note on the gains that this many problems can detect."""
+    return power_text(keep, len(group.pool.problems), *_detectable(group, keep))
+
+
+def _found(group: Group, keep: int) -> str:
+    """The same in a few words; "" if no detectable gain is known."""
+    known = [float(np.median([v for v in values if v])) for values in _detectable(group, keep) if any(values)]
+    columns = [f"{value:.3f} in {vote}@{keep}" for value, vote in zip(known, ("avg", "cons"), strict=False)]
+    return f"; 80 % power for gains of {' and '.join(columns)}" if columns else ""
+
+
+def _detectable(group: Group, keep: int) -> tuple[list[float | None], list[float | None]]:
+    """The detectable gains of the methods in avg and in cons."""
     drawn = chance(group, keep).voted
     told = [power_of(judge(m, group, keep), group, drawn) for m in group.judged if m.ranks and not m.stale]
     gains, voted = ([one.get(name) for one in told] for name in DETECTABLE)
-    return power_text(keep, len(group.pool.problems), gains, voted)
+    return gains, voted
 
 
 def write(groups: Sequence[Group], keep: int, file: Path) -> None:
