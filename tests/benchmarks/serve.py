@@ -3,8 +3,8 @@
 ``make perf NAME=serve [ARGS="--clients 8 --requests 4"]``. In every round the clients ask one running server first, each the next problem when the
 last is answered; then, while the server rests, this process launches whole paths of the first of these problems on an engine of its own, as
 many at once as the server may, and takes the most frequent answer. Rounds alternate, so that what else the machine does meets both sides, and
-the ratio is the median of the rounds'. Afterwards a live bench computes the first problems again, and its paths and answers are held to the
-server's. Every line is what was measured.
+the ratio is the median of the rounds'. Seconds of a processor are those of the server and of this process, whatever else ran. Afterwards a live
+bench computes the first problems again, and its paths and answers are held to the server's. Every line is what was measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.serving import chat, started
 
 WARM = 1 << 20  # the first problem of those that nobody counts
 SIZES = {
-    "clients": 64, "requests": 20, "n": 64, "keep": 8, "prefix": 22, "rows": 512, "rounds": 4, "by-hand": 32, "checked": 200, "seconds": 1500,
+    "clients": 64, "requests": 20, "n": 64, "keep": 8, "prefix": 22, "rows": 512, "rounds": 10, "by-hand": 16, "checked": 200, "seconds": 1500,
 }  # fmt: skip
 TASK = Hands()
 
@@ -44,6 +44,7 @@ class Side:
 
     name: str
     rates: list[float] = field(default_factory=list)  # requests per second, by round
+    processor: float = 0.0  # seconds
     latencies: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Side:
             "side": self.name,
             "requests": len(self.tokens),
             "requests_per_second": round(float(np.median(self.rates)), 3),
+            "processor_seconds_per_request": round(self.processor / len(self.tokens), 3),
             "rounds": [round(rate, 3) for rate in self.rates],
             "tokens_per_request": round(float(np.mean(self.tokens)), 1),
             "right": round(float(np.mean(self.right)), 3),
@@ -115,7 +117,12 @@ class Clients:
 
 def by_hand(engine: Any, limit: int, problems: Sequence[Problem], given: Any, ends: float, side: Side) -> None:
     """Finish all paths of every problem, as many at once as the server may, and take the most frequent answer."""
-    before, began, size = len(side.tokens), time.perf_counter(), max(1, given.rows // given.n)
+    before, began, spent, size = (
+        len(side.tokens),
+        time.perf_counter(),
+        time.process_time(),
+        max(1, given.rows // given.n),
+    )
     for first in range(0, len(problems), size):
         if time.monotonic() >= ends:
             break
@@ -125,6 +132,7 @@ def by_hand(engine: Any, limit: int, problems: Sequence[Problem], given: Any, en
             own = paths[number * given.n : (number + 1) * given.n]
             answers = Counter(answer for path in own if (answer := TASK.answer(path.text)) is not None)
             side.add(problem, next((answer for answer, _ in answers.most_common(1)), None), sum(p.drawn for p in own))
+    side.processor += time.process_time() - spent
     side.rates.append((len(side.tokens) - before) / (time.perf_counter() - began))
 
 
@@ -175,7 +183,9 @@ def _measure(given: Any, clients: Clients, server: psutil.Process) -> None:
     each = given.clients * given.requests // given.rounds
     for turn in range(given.rounds):
         problems = TASK.problems("test", each, turn * each)
+        spent = _processor(server)
         clients.ask(problems, ends, pruned)
+        pruned.processor += _processor(server) - spent
         memory.append(_mib(server))
         by_hand(engine, on.limit, problems[: given.by_hand], given, ends, whole)
         noted(
@@ -190,6 +200,12 @@ def _measure(given: Any, clients: Clients, server: psutil.Process) -> None:
         "as_live_bench": [same, checked], "memory_mib": memory, "rate_over_by_hand": round(float(np.median(ratios)), 2),
         "ratios": [round(ratio, 2) for ratio in ratios], "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
     }))  # fmt: skip
+
+
+def _processor(process: psutil.Process) -> float:
+    """Seconds of a processor that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _mib(process: psutil.Process) -> int:
