@@ -62,7 +62,7 @@ budgets: $(STAMP)  ## every method at matched cost [ONLY='task=hands,prefix=22' 
 	$(BIN)/pathprune budgets $(RESULTS_OF) --only '$(or $(ONLY),$(TABLES))'
 
 frontier: $(STAMP)  ## cons, tokens and latency of every policy [ONLY='task=hands' SCORER=stop RULE=asc RESULTS=]
-	$(BIN)/pathprune frontier $(RESULTS_OF) --only '$(or $(ONLY),task=*s,engine=hf)' $(if $(SCORER),--scorer '$(SCORER)') $(if $(RULE),--rule '$(RULE)')
+	$(BIN)/pathprune frontier $(RESULTS_OF) --only '$(or $(ONLY),engine=hf)' $(if $(SCORER),--scorer '$(SCORER)') $(if $(RULE),--rule '$(RULE)')
 
 plots: $(STAMP)  ## figures of every table: PNG, PDF and CSV [KIND=all VENUE=neurips|icml|acl|slides ONLY= RESULTS=]
 	$(BIN)/pathprune plot $(RESULTS_OF) $(if $(ONLY),--only '$(ONLY)') $(if $(KIND),--kind $(KIND)) $(if $(VENUE),--venue $(VENUE))

@@ -55,7 +55,7 @@ class Pathprune(LM):
     ) -> None:  # fmt: skip
         super().__init__()
         if not 1 <= keep <= n:
-            raise PathpruneError(f"keep={keep} is not between 1 and n={n}")
+            raise PathpruneError(f"keep must be from 1 to n = {n}, not {keep}")
         self._plugin = registry.pruner(pruner.replace(";", ","))
         if self._plugin.traits.decides:
             raise PathpruneError(
@@ -121,7 +121,9 @@ class Pathprune(LM):
         limit = self._limit or max_tokens(kwargs)
         prefix = self._prefix or max(1, limit // 8)
         if prefix >= limit:
-            raise PathpruneError(f"prefix={prefix} is not between 1 and the token limit {limit} - 1")
+            raise PathpruneError(
+                f"prefix must be from 1 to {limit - 1}, below the token limit of {limit}, not {prefix}"
+            )
         engine = self._open(replace(sampling(kwargs), **self._drawn))
         reader = _Reader(self._reader, kwargs, engine.spec["model"])
         spec = RunSpec.of(reader, engine, self._n, limit, [Stage(prefix, self._keep)], **self._rest)

@@ -524,7 +524,7 @@ def equip(ledger: Check, method: Any, engine: Any, task: Task) -> None:
     ledger.final = lambda path: grading.answer(task, path)
     ledger.decode = lambda tokens: str(engine.decode(tokens))
     ledger.closing, ledger.step = task.defaults.closing, task.defaults.step
-    if "forced" in method.needs:  # only then, because reading the engine's closing loads the model
+    if "forced" in method.needs:  # only then, because reading the engine's closing opens its tokenizer
         ledger.closing = closing_of(task, engine)
     ledger.reader = partial(open_reader, ledger)
 

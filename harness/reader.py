@@ -11,6 +11,7 @@ import numpy as np
 
 from harness import registry
 from harness.api import Check, Cost, Heads, Path, PathpruneError, Problem, Sampling
+from harness.engines import load_now
 from harness.engines.heads import shared
 from harness.plugins import asked
 from harness.plugins.sampled import without
@@ -52,7 +53,7 @@ class MeteredReader:
 
     def load(self) -> None:
         """Load the model now instead of at first use."""
-        self.engine.encode("")
+        load_now(self.engine)
 
     def generate(self, prompts: Sequence[str], max_tokens: int, n: int = 1, then_read: bool = False) -> list[list[str]]:
         call = "check.reader().generate()"

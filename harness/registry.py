@@ -159,8 +159,21 @@ def method(spec: str) -> Method:
             f"{spec!r}: {scorer.name} decides by a rule of its own; put a pruner that scores prefixes before the +, such as stop"
         )
     if not rule.traits.stops:
-        raise PathpruneError(f"{spec!r}: {rule.name} is no stopping rule; put a stopping rule after the +, such as asc")
+        raise PathpruneError(f"{spec!r}: {no_rule(rule.name)}")
     return Method(scorer, rule)
+
+
+def no_rule(name: str) -> str:
+    """The message for a pruner where a stopping rule is wanted, with those that there are."""
+    return f"{name} is not a stopping rule; known: {', '.join(filter(_stops, names('pruners')))}"
+
+
+def _stops(name: str) -> bool:
+    """Is this registered pruner a stopping rule? One that cannot be opened is none to choose."""
+    try:
+        return pruner(name).traits.stops
+    except PathpruneError:
+        return False
 
 
 def _rule_begins(spec: str) -> int | None:
@@ -273,14 +286,14 @@ def _options(spec: str, text: str) -> dict[str, Any]:
             raise PathpruneError(f"malformed spec {spec!r}: {name!r} is given twice")
         out[name] = literal(value)
         if isinstance(out[name], int | float) and not abs(out[name]) < LARGEST:
-            raise PathpruneError(f"malformed spec {spec!r}: {part!r} is no finite number below 2^63")
+            raise PathpruneError(f"malformed spec {spec!r}: {part!r} is not a finite number below 2^63")
     return out
 
 
 def _build(noun: str, name: str, factory: Any, by_position: list[str], options: dict[str, Any]) -> Any:
     """Call ``factory(*by_position, **options)``; unknown options are refused unless it takes arbitrary ones."""
     if not callable(factory):
-        raise PathpruneError(f"{noun} {name!r} is no class but {shown(factory)}")
+        raise PathpruneError(f"{noun} {name!r} must be a class, not {shown(factory)}")
     if inspect.isabstract(factory) or getattr(factory, "_is_protocol", False):
         raise PathpruneError(f"{name} is an abstract {noun}; give a class that implements all of it")
     parameters = _parameters(noun, name, factory)
@@ -332,7 +345,9 @@ def _parameters(noun: str, name: str, factory: Any) -> Mapping[str, inspect.Para
     try:
         return inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:  # classes written in C may have no signature
-        raise PathpruneError(f"{name} is no {noun}: {reason(error)}") from error
+        raise PathpruneError(
+            f"{noun} {name} has no readable signature ({reason(error)}); give a class written in Python"
+        ) from error
 
 
 def _needs_name(name: str, factory: Any, options: Mapping[str, Any]) -> bool:
@@ -358,10 +373,10 @@ def _hold(name: str, option: str, value: Any, parameter: inspect.Parameter | Non
     number = isinstance(value, int | float) and not isinstance(value, bool)
     taken = {"int": number and isinstance(value, int), "float": number, "bool": isinstance(value, bool)}
     if not taken.get(kind, True):
-        needed = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
-        raise PathpruneError(f"{name}: {option}={value} is not {needed}, as {option} must be")
+        needed = {"int": "an integer", "float": "a number", "bool": "true or false"}[kind]
+        raise PathpruneError(f"{name}: {option} must be {needed}, not {value}")
     if option == "seed" and number and not 0 <= value < 1 << 63:
-        raise PathpruneError(f"{name}: seed={value} is not a whole number from 0 to 2^63 - 1")
+        raise PathpruneError(f"{name}: seed must be an integer from 0 to 2^63 - 1, not {value}")
 
 
 def _from_file(head: str) -> tuple[Any, str]:
@@ -374,7 +389,7 @@ def _from_file(head: str) -> tuple[Any, str]:
     except (OSError, RuntimeError, ValueError):  # not there, no such user, no such name
         source = None
     if source is None:
-        raise PathpruneError(f"no pruner file at {name}: it has to be an existing .py file")
+        raise PathpruneError(f"no pruner file at {name}: give an existing .py file")
     module_spec = importlib.util.spec_from_file_location(f"pathprune_plugin_{file.stem}", file)
     assert module_spec and module_spec.loader
     module = importlib.util.module_from_spec(module_spec)
@@ -392,7 +407,9 @@ def _from_file(head: str) -> tuple[Any, str]:
         raise PathpruneError(unknown(f"class in {name}", attribute, classes))
     chosen = getattr(module, attribute)
     if not inspect.isclass(chosen):
-        raise PathpruneError(f"{attribute} in {name} is no class but {shown(chosen)}; classes: {', '.join(classes)}")
+        raise PathpruneError(
+            f"{attribute} in {name} must be a class, not {shown(chosen)}; classes: {', '.join(classes)}"
+        )
     if not (chosen.__module__.partition(".")[0] in OURS or is_beside(chosen, module.__name__, file.parent)):
         raise PathpruneError(
             f"{attribute} is not defined in {name} but in {chosen.__module__}; name the file that defines it, or give a class of "

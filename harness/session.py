@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness import advice, registry
 from harness.api import PathpruneError, Sampling, UnavailableError
@@ -427,6 +427,7 @@ def frontier(
     scorers: str | Sequence[str] | None = None,
     rules: Any = "asc",
     draws: int = 16,
+    ended: Ended = "count",
     progress: bool = True,
 ) -> Frontiers:
     """Compute accuracy, tokens and latency of every policy that the recorded scores allow. Samples nothing.
@@ -443,6 +444,8 @@ def frontier(
             specs, objects and classes. A rule without options is tried at every value of its ``grid``. Registered rules are
             always tried alone.
         draws: random launches per setting.
+        ended: whether a path that ended inside a prefix counts towards the number kept ("count") or is kept in addition
+            ("bypass", the official STOP code).
         progress: show a progress bar.
 
     Returns:
@@ -453,9 +456,10 @@ def frontier(
     """
     from harness.report.frontier import frontiers
 
+    _one_of("ended", ended, get_args(Ended))
     tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
     with bar("frontier", 1000) if progress else nullcontext(_silent) as step:
-        return frontiers(tables, chosen, behind, draws, progress=step)
+        return frontiers(tables, chosen, behind, draws, progress=step, ended=ended)
 
 
 def recommend(
@@ -467,6 +471,7 @@ def recommend(
     scorers: str | Sequence[str] | None = None,
     rules: Any = "asc",
     draws: int = 16,
+    ended: Ended = "count",
     law: str | FilePath = LAW,
     progress: bool = True,
 ) -> Recommendation:
@@ -491,6 +496,7 @@ def recommend(
 
     _above_zero("budget", budget)
     _above_zero("latency", 1.0 if latency is None else latency)
+    _one_of("ended", ended, get_args(Ended))
     tables, chosen, behind = _policies(results, only, scorers, rules, draws, progress)
     if len(tables) > 1:
         folders = ", ".join(table.group.folder.name for table in tables)
@@ -499,10 +505,11 @@ def recommend(
     full = float(table.pool.lengths.sum(1).mean())
     tokens = budget * full if budget <= 1 else budget
     with steps("lanes") if progress else nullcontext(_silent) as step:
-        played = lanes(table, chosen[0], behind, draws, step)
-    advised = best_of(played, tokens, float("inf") if latency is None else latency)
-    notes = (*without_lane(table.left_out), *law_plans(_folder("law", law), table, tokens, draws))
-    return replace(advised, full=full, title=table.group.title.partition(", L =")[0], notes=notes)
+        played = lanes(table, chosen[0], behind, draws, step, ended)
+    advised = best_of(played, tokens, float("inf") if latency is None else latency, table.group.unit)
+    notes = (*without_lane(table.left_out), *law_plans(_folder("law", law), table, tokens, draws, ended))
+    title = table.group.title.partition(", L =")[0] + f", ended {ended}" * (ended != "count")
+    return replace(advised, full=full, title=title, notes=notes)
 
 
 def _policies(
@@ -521,7 +528,7 @@ def _policies(
     listed = registry.split_specs(rules) if issubclass(type(rules), str) else rules
     listed = listed if issubclass(type(listed), Sequence) else [listed]
     behind = {plugin.name: plugin for plugin in rules_of(listed)}
-    tables = tables_of(selected(_folder("results", results), only))
+    tables = tables_of(selected(_folder("results", results), only, places=True))
     return tables, scorers_of(tables, names), list(behind.values())
 
 

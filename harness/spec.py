@@ -219,10 +219,12 @@ def _in_order(before: Stage, stage: Stage, n: int, limit: int) -> None:
     """Refuse a stage that does not follow the previous one: a longer prefix, and at most as many paths."""
     first = before.prefix == 0
     if not 1 <= stage.prefix < limit:
-        raise PathpruneError(f"prefix {stage.prefix} is not between 1 and the token limit {limit} - 1")
+        raise PathpruneError(
+            f"prefix must be from 1 to {limit - 1}, below the token limit of {limit}, not {stage.prefix}"
+        )
     if not 1 <= stage.keep <= before.keep:
         most = f"n = {n}" if first else f"the {before.keep} that the stage before it keeps"
-        raise PathpruneError(f"keep {stage.keep} is not between 1 and {most}")
+        raise PathpruneError(f"keep must be from 1 to {most}, not {stage.keep}")
     if stage.prefix <= before.prefix:
         raise PathpruneError(
             f"stage {stage.prefix}:{stage.keep} does not come after {before.prefix}: give prefixes in ascending order"

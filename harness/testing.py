@@ -6,8 +6,9 @@ command line; our tests run it on everything that is registered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isclose
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +19,16 @@ from harness import registry
 from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Stopping, Streaming, Task
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
-from harness.plugins.declared import Plugin
-from harness.runners.bench import bench
+from harness.plugins.declared import Plugin, identity_of
+from harness.runners.bench import Done, bench
 from harness.runners.run import Run
 from harness.spec import RunSpec, Stage
+from harness.store.records import Record
+from harness.text import shown
 
 TOLERANCE = 1e-4  # relative, between scores of one prefix in different batches, fp32
 PATHS = 8
+FUTURES = 2  # of each prefix
 
 Finding = tuple[str, str | None]
 
@@ -34,29 +38,37 @@ def conformance(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int 
 
     Its declarations were checked when it was loaded (``harness.plugins.declared.traits_of``).
     """
-    yield "identity() names the same every time", _disagrees(plugin)
+    named, flaw = _named(plugin)
+    yield "identity() names the same every time", flaw or _renamed(plugin, named)
     suite = _conformance_of_rule if plugin.traits.decides else _conformance_of_scores
     try:
         yield from suite(plugin, task, engine, prefix, seed)
     except ScoringError as error:  # the first call had succeeded
         yield "never fails on prefixes that it has scored", str(error)
+    yield "identity() names the same after its work", flaw or _renamed(plugin, named)
 
 
-def _disagrees(plugin: Plugin) -> str | None:
+def _named(plugin: Plugin) -> tuple[dict[str, Any], str | None]:
+    """(what ``identity()`` names, why it names nothing valid)."""
     try:
-        plugin.identity(), plugin.identity()
+        return identity_of(plugin.pruner, plugin.name), None
     except PathpruneError as error:
-        return str(error)
-    return None
+        return {}, str(error)
+
+
+def _renamed(plugin: Plugin, named: Mapping[str, Any]) -> str | None:
+    again, flaw = _named(plugin)
+    return flaw or (f"it names {shown(named)} and then {shown(again)}" if again != named else None)
 
 
 def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
     method, traits = plugin.pruner, plugin.traits
     groups = engine.launch(task.problems("dev", 2), PATHS, prefix, seed)
 
-    def score(paths: Sequence[Path], on: Any = engine) -> np.ndarray:
-        return check(method, paths, on, task, seed)[0]
+    def score(paths: Sequence[Path]) -> np.ndarray:
+        return check(method, paths, engine, task, seed)[0]
 
+    untouched = _continued(engine, groups[0], task) if traits.needs & ASKED else []  # before the pruner sees the engine
     try:
         scores = [score(paths) for paths in groups]
     except ScoringError as error:
@@ -69,20 +81,23 @@ def _conformance_of_scores(plugin: Plugin, task: Task, engine: Any, prefix: int,
         yield "reads no gold answer", _differs_blind(scores[0], method, groups[0], task, engine, seed)
     yield "permuting the prefixes permutes the scores", _differs(scores[0][order], score([groups[0][i] for i in order]))
     # Two futures of the same prefixes: nothing that the engine or the pruner remembers of either may affect the scores.
-    for number, future in enumerate(_futures(engine, groups[0], task, 2), 1):
+    futures = _futures(engine, groups[0], task, FUTURES)
+    alike = _alike(futures[0], futures[1], prefix)
+    for number, future in enumerate(futures, 1):
         cuts = [p.cut(prefix, engine.decode) for p in future]
-        yield f"text after the prefix changes nothing (continuation {number})", _differs(scores[0], score(cuts))
+        yield (
+            f"text after the prefix changes nothing (continuation {number})",
+            alike or _differs(scores[0], score(cuts)),
+        )
     if traits.pointwise:
         yield from _conformance_of_pointwise(method, groups[0], scores[0], task, engine, seed)
     if traits.needs & ASKED:
         counting = _Counting(engine)
         spent = check(method, groups[0], counting, task, seed)[1].cost
-        wrong = spent.probed != counting.read or not spent.flops
-        yield (
-            "its engine calls are all charged",
-            f"read {counting.read} tokens, was charged {spent.probed}" if wrong else None,
-        )
-        yield "probing leaves the continuation as it was", _disturbs(score, groups[0], engine, task)
+        yield "its engine calls are all charged", _uncharged(counting.read, spent)
+        changed = sum(a != b for a, b in zip(untouched, _continued(engine, groups[0], task), strict=True))
+        wrong = f"{changed} of {len(untouched)} continuations changed" if changed else None
+        yield "probing leaves the continuation as it was", wrong
 
 
 def _conformance_of_pointwise(
@@ -95,10 +110,12 @@ def _conformance_of_pointwise(
     together = check(method, paths, engine, task, seed)[1]
     rest = sum((c for i, p in enumerate(paths) if i not in some for c in [together.each.get(p.index, Cost())]), Cost())
     expected, paid = together.cost.tokens - rest.tokens, spent.cost.tokens
-    yield (
-        "some of the paths cost what is charged to each of them",
-        f"{paid} tokens, and {expected} by what all of them were charged" if paid != expected else None,
-    )
+    name = "some of the paths cost what is charged to each of them"
+    wrong = f"{paid} tokens, and {expected} by what all of them were charged" if paid != expected else None
+    flops = together.cost.flops - rest.flops
+    if not wrong and not isclose(flops, spent.cost.flops, rel_tol=TOLERANCE):
+        wrong = f"{spent.cost.flops:g} FLOPs, and {flops:g} by what all of them were charged"
+    yield name, wrong
 
 
 def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> list[list[Path]]:
@@ -106,6 +123,27 @@ def _futures(engine: Any, prefixes: Sequence[Path], task: Task, count: int) -> l
     reseeded = [[replace(p, seed=p.seed + 1 + k) for p in prefixes] for k in range(count)]
     finished = [engine.resume(paths, task.defaults.max_tokens) for paths in reseeded]
     return [[replace(p, seed=o.seed) for p, o in zip(paths, prefixes, strict=True)] for paths in finished]
+
+
+def _alike(one: Sequence[Path], other: Sequence[Path], prefix: int) -> str | None:
+    """Why nothing follows from two futures of the same prefixes: they are the same."""
+    if any(a.tokens != b.tokens for a, b in zip(one, other, strict=True)):
+        return None
+    return f"cannot be tried: no path goes on in two ways after {prefix} tokens; try a shorter prefix or a temperature above 0"
+
+
+def _continued(engine: Any, prefixes: Sequence[Path], task: Task) -> list[tuple[int, ...]]:
+    """The tokens of each path once it is finished."""
+    return [p.tokens for p in engine.resume(prefixes, task.defaults.max_tokens)]
+
+
+def _uncharged(read: int, spent: Cost) -> str | None:
+    """What is wrong with the charge for a pruner's calls that made the engine read so many tokens."""
+    if not read:
+        return "it asks the engine nothing, although it needs its states or answers; does it remember earlier calls?"
+    if spent.probed != read:
+        return f"read {read} tokens, was charged {spent.probed}"
+    return None if spent.flops else f"read {read} tokens, was charged no FLOPs"
 
 
 def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, seed: int) -> Iterator[Finding]:
@@ -117,8 +155,9 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     warmup = plugin.traits.warmup or 0
     n = warmup + 2 * PATHS
     prefixes = engine.launch(task.problems("dev", 1), n, prefix, seed)[0]
-    one, other = _futures(engine, prefixes, task, 2)
+    one, other = _futures(engine, prefixes, task, FUTURES)
     same_until = n - PATHS if plugin.traits.sequential else warmup
+    alike = _alike(one[same_until:], other[same_until:], prefix)
     other = one[:same_until] + other[same_until:]
     try:
         first, again, second = (decided(paths) for paths in (one, one, other))
@@ -135,13 +174,33 @@ def _conformance_of_rule(plugin: Plugin, task: Task, engine: Any, prefix: int, s
     if plugin.traits.sequential:
         differ = (first.spent != second.spent) | (first.weights != second.weights)
         wrong = int(differ[:same_until].sum())
-        yield "later paths change nothing of earlier ones", f"{wrong} earlier paths differ" if wrong else None
+        yield (
+            "later paths change nothing of earlier ones",
+            alike or (f"{wrong} earlier paths differ" if wrong else None),
+        )
+        yield "text after an abort changes nothing", _undone(decided, one, first, engine, task)
         return
     early = np.zeros(n, dtype=bool)
     for decision, paths in ((first, one), (second, other)):
         early |= (decision.spent <= prefix) & (decision.spent < [p.drawn for p in paths])
     wrong = int((first.spent != second.spent)[early].sum())
-    yield "text after an abort changes nothing before it", f"{wrong} aborted paths differ" if wrong else None
+    yield "text after an abort changes nothing before it", alike or (f"{wrong} aborted paths differ" if wrong else None)
+    yield "text after an abort changes nothing", _undone(decided, one, first, engine, task)
+
+
+def _undone(
+    decided: Callable[[Sequence[Path]], Decision], paths: Sequence[Path], first: Decision, engine: Any, task: Task
+) -> str | None:
+    """Let every aborted path go on in another way from where it was aborted: the rule did not see how it went on."""
+    aborted = [i for i, p in enumerate(paths) if first.spent[i] < p.drawn]
+    if not aborted:
+        return None
+    cut = [paths[i].cut(int(first.spent[i]), engine.decode) for i in aborted]
+    other = _futures(engine, [replace(p, seed=p.seed + FUTURES) for p in cut], task, 1)[0]
+    changed = {i: replace(p, seed=paths[i].seed) for i, p in zip(aborted, other, strict=True)}
+    again = decided([changed.get(i, p) for i, p in enumerate(paths)])
+    wrong = int((again.spent != first.spent).sum())
+    return f"{wrong} paths are aborted elsewhere" if wrong else None
 
 
 class _Blind(Task):
@@ -180,7 +239,7 @@ class _Counting:
     """An engine that counts the tokens fed by a pruner's calls."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine, self.read = engine, 0
+        self._engine, self.read, self._appended = engine, 0, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -205,60 +264,95 @@ class _Counting:
         return longer
 
 
-def _disturbs(score: Any, prefixes: Sequence[Path], engine: Any, task: Task) -> str | None:
-    before = [p.tokens for p in engine.resume(prefixes, task.defaults.max_tokens)]
-    score(prefixes)
-    after = [p.tokens for p in engine.resume(prefixes, task.defaults.max_tokens)]
-    changed = sum(a != b for a, b in zip(before, after, strict=True))
-    return f"{changed} of {len(before)} continuations changed" if changed else None
-
-
 def engine_conformance(engine: Engine, task: Task, cuts: Sequence[int], seed: int = 0) -> Iterator[Finding]:
     """Check an engine: interruption and batch composition change no token, all tokens are charged, and a bench runs on it."""
     problems = task.problems("dev", 3)
     max_tokens = task.defaults.max_tokens
     whole = engine.launch(problems, PATHS, max_tokens, seed)
-    tokens = [[p.tokens for p in group] for group in whole]
+    flat = [p.tokens for group in whole for p in group]
     for cut in cuts:
         launched = engine.launch(problems, PATHS, cut, seed)
         resumed = engine.resume([p for group in launched for p in group], max_tokens)
-        flat = [t for group in tokens for t in group]
-        changed = sum(p.tokens != t for p, t in zip(resumed, flat, strict=True))
-        yield f"launch to {cut} and resume is one uninterrupted sample", f"{changed} paths differ" if changed else None
+        yield (
+            f"launch to {cut} and resume is one uninterrupted sample",
+            _other([p.tokens for p in resumed], flat)
+            or (
+                None
+                if any(p.drawn > cut for group in whole for p in group)
+                else f"cannot be tried: no path is longer than {cut}"
+            ),
+        )
     alone = engine.launch(problems[1:2], PATHS // 2, max_tokens, seed)[0]
-    changed = sum(p.tokens != t for p, t in zip(alone, tokens[1], strict=False))
-    yield "a path does not depend on its batch", f"{changed} paths differ" if changed else None
+    some = [p.tokens for p in whole[1][: PATHS // 2]]
+    yield "a path does not depend on its batch", _other([p.tokens for p in alone], some)
     ledger = Check(np.random.default_rng(0))
-    Metered(engine, ledger).launch(problems, PATHS, max_tokens, seed)
+    metered = Metered(engine, ledger)
+    cut_paths = [p for group in metered.launch(problems, PATHS, cuts[0], seed) for p in group]
+    metered.resume(cut_paths, max_tokens)
     total = sum(p.drawn for group in whole for p in group)
     short = f"{ledger.cost.generated} of {total} tokens" if ledger.cost.generated != total else None
     yield "every generated token is in the ledger", short
     yield from _bench_on(engine, task, cuts[0], seed)
 
 
+def _other(tokens: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> str | None:
+    """How many paths have other tokens than expected."""
+    if len(tokens) != len(expected):
+        return f"{len(tokens)} paths instead of {len(expected)}"
+    changed = sum(a != b for a, b in zip(tokens, expected, strict=True))
+    return f"{changed} paths differ" if changed else None
+
+
 def _bench_on(engine: Engine, task: Task, prefix: int, seed: int) -> Iterator[Finding]:
     """A bench of the controls must store the engine's paths, read them back and score them, whatever signals it provides."""
     with TemporaryDirectory() as folder:
-        spec = RunSpec.of(task, engine, PATHS, task.defaults.max_tokens, [Stage(prefix, PATHS // 2)], seed=seed)
-        run = Run(spec, task, engine, 3, FilePath(folder) / "results", FilePath(folder) / "bank")
         plugins = [registry.pruner(name) for name in ("first", "random")]
+
+        def benched(results: str) -> tuple[Done, dict[str, Any]]:
+            """A bench whose records are new and whose bank is not."""
+            spec = RunSpec.of(task, engine, PATHS, task.defaults.max_tokens, [Stage(prefix, PATHS // 2)], seed=seed)
+            run = Run(spec, task, engine, 3, FilePath(folder) / results, FilePath(folder) / "bank")
+            done = bench(run, plugins, lambda done, note: None)
+            return done, {**Record.read(run.folder / "pool.jsonl").lines}
+
         try:
-            first, again = (bench(run, plugins, lambda done, note: None) for _ in range(2))
+            (first, rows), (again, same) = benched("one"), benched("two")
         except PathpruneError as error:
             yield "a bench runs on it", str(error)
             return
         yield "a bench runs on it", f"failed: {first.failures}" if first.failures else None
         sampled = f"{again.sampled} tokens were sampled again" if again.sampled else None
         yield "a second bench samples nothing", sampled
+        changed = sum(rows[name] != same.get(name) for name in rows)
+        yield "a second bench reads the same paths", f"those of {changed} problems differ" if changed else None
+
+
+SEEN = 20  # problems of a split that are tried
 
 
 def task_conformance(task: Task) -> Iterator[Finding]:
     """Check a task: its problems are stable and distinct, its splits disjoint, and its gold answers are graded right."""
-    problems = task.problems("test", 20)
-    yield "is the same every time", None if problems == task.problems("test", 20) else "two calls differ"
+    problems = task.problems("test", SEEN)
+    yield "has test problems", None if problems else "there are none"
+    yield "is the same every time", None if problems == task.problems("test", SEEN) else "two calls differ"
     yield "has distinct ids", None if len({p.id for p in problems}) == len(problems) else "an id repeats"
-    shared = {p.prompt for p in problems} & {p.prompt for p in task.problems("label", 20)}
-    yield "keeps its splits apart", f"{len(shared)} prompts shared" if shared else None
+    learned = _prompts(task, "label")
+    shared = [
+        split for split in ("test", "dev") if learned & _prompts(task, split)
+    ]  # a task may have no dev split but its test split
+    yield "keeps its splits apart", ", ".join(f"label and {split} share prompts" for split in shared) or None
     wrong = [p.id for p in problems if not task.correct(p.answer, p)]
     yield "grades its own answers right", f"not for {wrong[0]}" if wrong else None
+    # One answer may be right for two problems, but not every answer for every problem.
+    others = [(q.answer, p) for p in problems for q in problems if q.answer != p.answer]
+    lenient = bool(others) and all(task.correct(answer, p) for answer, p in others)
+    yield "grades answers of other problems wrong", "all of them are right" if lenient else None
     yield "grades no answer wrong", "None is correct" if any(task.correct(None, p) for p in problems) else None
+
+
+def _prompts(task: Task, split: str) -> set[str]:
+    """The first prompts of a split; none of one that the task refuses because nobody gave it."""
+    try:
+        return {p.prompt for p in task.problems(split, SEEN)}
+    except PathpruneError:
+        return set()

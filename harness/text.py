@@ -62,6 +62,18 @@ def shorten(text: str, most: int = LONGEST) -> str:
     return _cut(one_line(" ".join(text.split())), most)
 
 
+def folded(name: str, width: int) -> list[str]:
+    """A name in lines of at most ``width`` characters, broken behind separators; only a longer word is broken within."""
+    lines = [""]
+    for word in re.findall(r"[^-:,=+/@_ ]*[-:,=+/@_ ]?", name):
+        if len(lines[-1]) + len(word) > width and lines[-1]:
+            lines.append("")
+        parts = [word[start : start + width] for start in range(0, len(word), width)] or [""]
+        lines[-1] += parts[0]
+        lines += parts[1:]
+    return lines
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text can be encoded as UTF-8: it has no lone surrogates."""
     return str.isascii(text) or str.encode(text, errors="ignore").decode() == text

@@ -1,1 +1,2 @@
-"""Path pruners: one method, one file; the folders are the two axes of the taxonomy."""
+"""Path pruners, one method per file. The folders are the two axes of the taxonomy: internal or external, fixed or
+learned."""

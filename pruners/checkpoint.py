@@ -1,4 +1,4 @@
-"""Small tensors of learned pruners on disk, as safetensors."""
+"""Reads and writes the small tensors of learned pruners as safetensors files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from harness.api import PathpruneError
 
 
 def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write tensors by name; the folder is made where it is missing."""
+    """Write named tensors to ``file``, and create its folder if necessary."""
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
 
 
 def load_tensors(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The tensors of a file; PathpruneError where it is missing or damaged, or lacks one of ``names``."""
+    """Read the tensors of ``file``.
+
+    Raises:
+        PathpruneError: if the file is missing or damaged, or lacks one of ``names``.
+    """
     try:
         tensors: dict[str, np.ndarray] = load_file(file)
     except (OSError, SafetensorError) as error:

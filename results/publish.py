@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = "results/published"
 HANDS = "task=hands,model=hands,engine=hf"
 README_TABLE = f"{HANDS},prefix=22"
+BRIEF = f"{README_TABLE}|task=reasoning_gym-chain_sum,model=qwen2.5-coder-0.5b,prefix=26"
 
 # Every method that the embedded engine serves, and those whose published windows are too long for its paths.
 METHODS = ",".join(
@@ -81,7 +82,7 @@ class Real:
             command
             for pruner in self.trained
             for command in (
-                f"pathprune train {pruner} {self.where} --prefix {self.prefixes[0]} --prefixes {lengths} {self.labels} --make-labels",
+                f"pathprune train {pruner} {self.where} --prefixes {lengths} {self.labels} --make-labels",
                 f"{rows} {pruner}",
             )
         )
@@ -115,7 +116,7 @@ REAL = (
         sampling="temperature=0.7,top_p=0.95,top_k=40",
         limit=256,
         prefixes=(26, 51),
-        problems=80,
+        problems=100,
         n=32,
         keep=8,
         labels="--problems 256 --n 4 --continuations 1",
@@ -154,9 +155,9 @@ def readme(part: str, command: str) -> tuple[str, ...]:
 
 
 TABLES = (
-    *readme("brief", f"leaderboard --brief --only '{README_TABLE}'"),
+    *readme("brief", f"leaderboard --brief --only '{BRIEF}'"),
     f"pathprune budgets --only '{HANDS}'",
-    "pathprune frontier --only 'task=*s,engine=hf'",
+    "pathprune frontier --only 'engine=hf'",
     "pathprune findings",
     "pathprune leaderboard "
     + " ".join(

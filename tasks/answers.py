@@ -19,7 +19,7 @@ __all__ = ["canonical", "choice", "equivalent", "extract", "spoken", "usual"]
 LONGEST = 5000  # characters of a sentence's answer; the rest is not read
 MOST = 50  # answer sentences that are read, counted from the last
 
-# Patterns read whole paths and have to run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
+# Patterns read whole paths and must run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
 _BRACE = re.compile(
     r"""(?P<box>(?:\\(?:boxed|fbox)\s*\{|<\|begin_of_box\|>))|(?P<boxed><\|end_of_box\|>)
     |\\(?:boxed|fbox)\s*(?P<word>[-+]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?|\\pi(?![a-z])|(?<=\s)[A-Za-z](?=\s?(?:\$|\\\)|\.?$)))

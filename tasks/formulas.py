@@ -50,7 +50,7 @@ _HYPERBOLIC = ("sinh", "cosh", "tanh", "coth")
 _OF_ONE = {**{name: name for name in (*_TRIGONOMETRIC, *_HYPERBOLIC, "exp", "ln", "log", "lg")}, **_INVERSES}
 _OF_LISTS = ("gcd", "lcm", "max", "min")
 _ROUNDING = {"\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceiling")}
-_APPLIED = frozenset("fgh")  # letters that stand for functions where a bracket follows
+_APPLIED = frozenset("fgh")  # letters that denote functions before a bracket
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d*)?|\.\d+)|(?P<command>\\(?:[A-Za-z]+|[{}|]))|(?P<letter>[A-Za-z])|(?P<mark>[-+*/^_!'(){}\[\]|,])"
     r"|(?P<space>\s+)"
@@ -93,7 +93,7 @@ class Token(NamedTuple):
 
     kind: str
     text: str
-    spaced: bool  # white space stands before it
+    spaced: bool  # preceded by white space
 
 
 def _tokens(text: str) -> list[Token]:
@@ -186,7 +186,7 @@ class _Reader:
     def product(self) -> Node:
         """Factors side by side, times and over, from left to right."""
         factors = [self.factor()]
-        divided = False  # the last factor is a bare denominator: what stands behind it may be meant as part of it
+        divided = False  # the last factor is a bare denominator, and the text after it may belong to it
         while True:
             if self.peek() in ("*", "\\cdot", "\\times"):
                 self.take()
@@ -590,7 +590,7 @@ def rational(node: Node) -> Fraction | None:
 
 
 def _real(value: Any) -> Any:
-    """The value, which has to be real."""
+    """Check that the value is real."""
     import mpmath
 
     if isinstance(value, mpmath.mpc):

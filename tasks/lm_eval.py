@@ -90,7 +90,7 @@ class LMEval(Task):
         return None if extracted == self._none else str(extracted)
 
     def ended(self, text: str) -> bool:
-        """Whether the text contains a stop string, which ends it regardless of later tokens."""
+        """Does the text contain a stop string, which ends it regardless of later tokens?"""
         return ends(text, self._task.config.generation_kwargs)
 
     def correct(self, answer: str | None, problem: Problem) -> bool:
@@ -114,7 +114,7 @@ class LMEval(Task):
         return response.filtered_resps[self._pipeline.name]
 
     def _alone(self, text: str) -> Any:
-        """The same, but report a pipeline that fails on a single response."""
+        """As ``_pipe``, with an error if the pipeline fails on a single response."""
         try:
             return self._pipe(text)
         except Exception as error:
@@ -124,7 +124,7 @@ class LMEval(Task):
             ) from error
 
     def _split(self, asked: str) -> str:
-        """The task's split for a split of ours; the evaluated split cannot serve as a held-out one."""
+        """The lm-eval split for one of our splits. The evaluated split cannot serve as a held-out one."""
         config = self._task.config
         tested = config.test_split or config.validation_split
         if asked == "test" or (asked == "dev" and config.validation_split in (None, tested)):
@@ -203,9 +203,7 @@ def sampling(kwargs: Mapping[str, Any]) -> Sampling:
     if not samples or not float(given.get("temperature", 1)):
         return PAPER
     top_k = int(given.get("top_k", 0))
-    return Sampling(
-        float(given.get("temperature", 1)), float(given.get("top_p", 1)), max(top_k, 0)
-    )  # vLLM's -1 is none
+    return Sampling(float(given.get("temperature", 1)), float(given.get("top_p", 1)), max(top_k, 0))  # vLLM: -1
 
 
 def refuse_unknown_sampling(kwargs: Mapping[str, Any], whose: str) -> None:

@@ -39,7 +39,7 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
         UnavailableError: a missing package.
     """
     _typed(name, include, trust, shots)
-    file = None if include or name.endswith(YAML) else _file_of(name)  # before seconds of imports
+    file = None if include or name.endswith(YAML) else _file_of(name)  # done before the imports, which take seconds
     try:
         from lm_eval.api.task import Task as Theirs
         from lm_eval.tasks import TaskManager
@@ -57,7 +57,7 @@ def load(name: str, include: str, trust: bool, shots: int | None) -> Any:
         loaded = list(manager.load([where])["tasks"].values())
     except ImportError as error:
         raise UnavailableError(f"lm-eval task {name} needs a package that is missing ({error}); install it") from error
-    except Exception as error:  # errors in a YAML file, its Python or its data set are its author's to fix
+    except Exception as error:  # errors in a YAML file, its Python or its data set
         raise PathpruneError(f"lm-eval task {name} cannot be loaded: {' '.join(str(error).split())}") from error
     if len(loaded) != 1 or not isinstance(loaded[0], Theirs):
         raise _group(name)
@@ -96,7 +96,7 @@ def _defined() -> dict[str, dict[str, Path]]:
     known: dict[str, dict[str, Path]] = {"task": {}, "group": {}, "tag": {}}
     for file in sorted((Path(package.origin).parent / "tasks").rglob("*yaml"), key=Path.as_posix):
         text = file.read_text(encoding="utf-8", errors="replace")
-        included = file.suffix != ".yaml"  # by others, for which it gives tags alone
+        included = file.suffix != ".yaml"  # included by other files, for which it only defines tags
         for kind, _, defined in DEFINES.findall(text):
             known["tag" if included else kind].setdefault(defined.strip(), file)
         for tags in TAGS.findall(text):
@@ -121,7 +121,7 @@ def _typed(name: Any, include: Any, trust: Any, shots: Any) -> None:
             raise PathpruneError(f"lm_eval:{name}: include={shown(include)} is not a folder")
         if name.endswith(YAML) and not Path(name).is_file():
             raise PathpruneError(f"no lm-eval task file at {name}")
-    except (OSError, ValueError) as error:  # a name that no file has
+    except (OSError, ValueError) as error:  # not a valid file name
         raise PathpruneError(f"lm_eval:{shown(name)}: no such file ({type(error).__name__})") from error
 
 

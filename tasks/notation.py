@@ -1,4 +1,4 @@
-"""The text of an answer: LaTeX, Unicode and plain notation brought to one, without what is said around the answer."""
+"""The notation of answers: brings LaTeX, Unicode and plain text to one notation, without words around the answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNICODE = str.maketrans({sign: text for text, signs in _SIGNS.items() for sign 
 
 
 def _plain(text: str) -> str:
-    """A text in ASCII as far as its signs have names in LaTeX; letters of other alphabets than Greek stay."""
+    """A text in ASCII, as far as LaTeX has names for its signs. Letters of alphabets other than Greek stay."""
     if text.isascii():
         return text
     text = _RUN_RAISED.sub(lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
@@ -36,7 +36,7 @@ def _plain(text: str) -> str:
 
 
 def _letter(sign: str) -> str:
-    """One sign in ASCII, if it is a fraction, a Greek letter or another shape of an ASCII sign."""
+    """The ASCII form of one sign, if it is a fraction, a Greek letter or a variant of an ASCII sign."""
     if sign.isascii():
         return sign
     shape = unicodedata.normalize("NFKC", sign)
@@ -51,7 +51,7 @@ def _letter(sign: str) -> str:
 
 # -- commands --------------------------------------------------------------------------------------------------------
 
-_SAME = {  # what a command is written as here: for each of our names, LaTeX's
+_SAME = {  # our name of a command, and its names in LaTeX
     "": "left right middle big bigl bigr bigm Big Bigl Bigr bigg biggl biggr Bigg Biggl Biggr mleft mright displaystyle textstyle "
     "scriptstyle limits nolimits tiny small normalsize large Large LARGE huge Huge nonumber centering rm bf it tt sf cal hfill "
     "noindent par newline hline checkmark blacksquare square Box qed qedsymbol textdollar textsterling texteuro textyen pounds "
@@ -81,12 +81,12 @@ _THOUSANDS = re.compile(rf"(?<![\w.,\\}}^])[1-9]\d{{0,2}}(?:{_BETWEEN_THOUSANDS}
 
 
 def _commands(text: str) -> str:
-    """LaTeX with one name for each thing, without what only looks."""
+    """LaTeX with one name per command, without commands that only affect the layout."""
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
-    text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a comma without space that sets no thousands apart
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a comma without space that does not separate thousands
     text = _INVISIBLE.sub(" ", text).replace(r"\$", "").replace("$", "").replace("~", " ").replace("{,}", ",")
     if r"\begin" not in text:
-        text = re.sub(r"\\\\(?=[A-Za-z]{2})", r"\\", text)  # as JSON writes one
+        text = re.sub(r"\\\\(?=[A-Za-z]{2})", r"\\", text)  # as escaped in JSON
     text = _COMMAND.sub(lambda command: _COMMANDS.get(command[1], command[0]), text)
     for _ in range(3):  # fonts in fonts
         text = _VECTOR.sub(_letter_alone, _TEXT.sub(_words_alone, text))
@@ -98,7 +98,7 @@ _UNEQUAL = re.compile(r"\\not\s*=|(?:(?<=\s)|^)!=|=/=|<>")
 
 
 def _words_alone(match: re.Match[str]) -> str:
-    """What a font is put around: in ``\\text{}`` if it has letters, which may be words or a unit, else as it is."""
+    r"""The content of a font command: in ``\text{}`` if it has letters, which may be words or a unit, else unchanged."""
     inside = match[1] if match[1] is not None else match[2]
     if not re.search(r"[A-Za-z]", inside) or re.search(r"\\(?!%)", inside) or inside.strip() in ("e", "i"):
         return inside
@@ -106,18 +106,18 @@ def _words_alone(match: re.Match[str]) -> str:
 
 
 def _letter_alone(match: re.Match[str]) -> str:
-    """A bold, hatted or curly letter is the letter, except for unit vectors."""
+    """A bold, hatted or calligraphic letter becomes the plain letter, except for unit vectors."""
     inside = (match[1] or match[2] or "").strip()
     while whole := re.fullmatch(r"\{(.*)\}|\\hat\s*\{(.*)\}|\\text\s*\{(.*)\}", inside):
         inside = (whole[1] or whole[2] or whole[3] or "").strip()
     return rf"\hat{{{inside}}}" if inside in ("i", "j", "k") else f"{inside} "
 
 
-# -- what is said around an answer -----------------------------------------------------------------------------------
+# -- words around an answer --------------------------------------------------------------------------------------------
 
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _CONNECTIVES = "and|or|nor|if|when|where|unless|plus|minus|times|than|more|less|fewer|greater|to|through"
-_MEANING = (  # words behind a number that change what it says
+_MEANING = (  # words after a number that change its meaning
     rf"(?:{_CONNECTIVES}|mod|modulo|over|choose|squared|cubed|factorial|for|with|such|is|are|not|by|divided|pi|am|pm|noon|midnight|base|"
     rf"dozen|score|sqrt|as|{'|'.join(SCALES)})(?![A-Za-z])"
 )
@@ -166,10 +166,11 @@ _SAID = re.compile(  # "The area is 5", "Answer: 5", "Area: 5"
 
 
 def tidy(answer: str) -> str:
-    """An answer without decoration: dollar signs, spacing, fonts, sizes, units, percent sign, final stop, and what is said around it.
+    """An answer without decoration: dollar signs, spacing, fonts, sizes, units, percent sign, full stop, and words
+    around it.
 
     Args:
-        answer: what a model or a data set writes, at most a thousand characters or so.
+        answer: text by a model or a data set, of at most about a thousand characters.
     """
     if r"\begin" not in answer:
         answer = re.sub(r"(?<=[^\s,;])[^\S\n]*+\n[^\S\n]*+\n\s*+", ", ", answer.strip())
@@ -186,18 +187,18 @@ def tidy(answer: str) -> str:
 
 
 def _clean(answer: str) -> str:
-    """An answer in our notation, with what is said around it."""
+    """An answer in our notation, including the words around it."""
     return _stripped(" ".join(_commands(_plain(" ".join(answer.split()))).split()))
 
 
 def _stripped(text: str) -> str:
-    """Without white space, emphasis and punctuation around it."""
+    """A text without surrounding white space, emphasis and punctuation."""
     text = text.strip().strip("*").strip()
     return text if text.endswith("...") else text.rstrip(" .,;")
 
 
 def _bare(text: str) -> str:
-    """Without braces around all of it."""
+    """A text without braces around the whole."""
     text = _stripped(re.sub(r"\s+", " ", text))
     return text[1:-1].strip() if re.fullmatch(r"\{[^{}]*\}", text) else text
 
@@ -207,7 +208,7 @@ def _unfonted(text: str) -> str:
 
 
 def _unitless(text: str) -> str:
-    """A text without unit, ordinal ending, currency and remark behind what it says."""
+    """A text without unit, ordinal ending, currency and trailing remark."""
     for _ in range(3):
         before = text
         for pattern in (_ORDINAL, _GLOSS, _UNITS, _LETTER_UNITS, _WORDS):
@@ -221,7 +222,7 @@ def _unitless(text: str) -> str:
 
 
 def unit(answer: str) -> str:
-    """The unit behind a number, or ""."""
+    """The unit after a number, or ""."""
     text = _clean(answer)
     match = _UNITS.search(text)
     return re.sub(r"\\text|[\s{}.]", "", match[0]) if match and match.start() else ""
@@ -233,7 +234,7 @@ def percent(answer: str) -> bool:
 
 
 def flat(text: str) -> str:
-    """A text normalised for white space, and for case where it is nothing but words."""
+    """A text with normalised white space, and in lower case if it consists of words."""
     text = re.sub(r"\s+", " ", text).strip()
     if re.fullmatch(r"[A-Za-z][A-Za-z'’ .-]+", text) and (len(text) > 2 or text.lower() in ("no", "up")):
         return re.sub(r"^(?:an?|the) (?=[a-z]{3})", "", text.lower())
@@ -249,7 +250,7 @@ _FUNCTION = re.compile(
 
 
 def wordy(text: str) -> bool:
-    """Whether a text has words in it that are no LaTeX commands and no products of letters."""
+    """Does a text contain words, other than LaTeX commands and products of letters?"""
     plain = re.sub(r"\\(?:begin|end|text|operatorname)\s*\{\w+\}|\\[A-Za-z]+|[_^]\{\w+\}", " ", text)
     runs = [run for run in re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}", plain) if not _FUNCTION.fullmatch(run)]
     if plain.strip().lower() in ("no", "up"):
@@ -263,9 +264,9 @@ _DECIMAL = r"\d+\.?\d*|\.\d+"
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number in plain notation.
+    r"""The exact value of an integer, decimal, fraction or mixed number in plain notation.
 
-    Thousands may be set apart by commas or spaces, decimals repeat (``0.\\overline{3}``, ``0.(3)``, ``0.333...``) or have a
+    Commas or spaces may separate thousands. Decimals may repeat (``0.\overline{3}``, ``0.(3)``, ``0.333...``) or have a
     power of ten (1e5).
     """
     text = re.sub(r"^([-+])\s+", r"\1", text.strip())
@@ -296,7 +297,7 @@ def _mixed(sign: str, whole: str, part: Fraction, mixed: bool) -> Fraction | Non
 
 
 def _repeating(text: str) -> Fraction | None:
-    """0.1666... is (16 - 1)/90, in each of its notations."""
+    """The value of a repeating decimal in any of its notations: 0.1666... is (16 - 1)/90."""
     match = re.fullmatch(r"([-+]?)(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{(\d+)\}|\((\d+)\))", text)
     if match:
         sign, whole, once, again = match[1], match[2], match[3], match[4] or match[5]
@@ -314,12 +315,12 @@ _CUT = r"(?P<skip>(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,]*\d))|(?P<open>\\?[(
 
 
 def split(text: str, separator: str, thousands: bool = True) -> list[str]:
-    """The parts of a text at a separator (a pattern) outside all brackets.
+    """The parts of a text at a separator outside all brackets.
 
     Args:
         text: a tidy text.
         separator: a pattern.
-        thousands: whether ``1,000`` is one part, not two.
+        thousands: whether ``1,000`` is one part.
     """
     if thousands and number(text) is not None:
         return [text]
@@ -336,8 +337,9 @@ def split(text: str, separator: str, thousands: bool = True) -> list[str]:
 
 
 def opened(text: str) -> tuple[str, str, str] | None:
-    """(bracket, contents, bracket) of a text that one pair of brackets encloses; half-open intervals are a pair."""
-    if re.fullmatch(r"\{[^{}]*,[^{}]*\}", text):  # braces of a set without the backslashes of LaTeX
+    """(bracket, content, bracket) of a text that is enclosed in one pair of brackets. Half-open intervals count as a
+    pair."""
+    if re.fullmatch(r"\{[^{}]*,[^{}]*\}", text):  # a set in braces without LaTeX's backslashes
         text = rf"\{text[:-1]}\}}"
     match = re.fullmatch(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", text, re.DOTALL)
     if not match:
@@ -351,5 +353,5 @@ def opened(text: str) -> tuple[str, str, str] | None:
 
 
 def signs(text: str) -> list[str]:
-    """Both readings of a text with one plus-minus sign in it, else the text."""
+    """Both readings of a text with one plus-minus sign, else the text itself."""
     return [text.replace(r"\pm", sign) for sign in "+-"] if text.count(r"\pm") == 1 else [text]

@@ -25,7 +25,7 @@ Made = TypeVar("Made")
 
 SPLITS = ("train", "label", "dev", "test")
 SECONDS = 20  # CPU time for generating one problem
-MOST, TIMES = 10_000, 1000  # of an option, and times what the package takes where nothing is given
+MOST, TIMES = 10_000, 1000  # bounds of an option: absolute, and as a multiple of the package's default
 BLOCK = 64  # problems that share a generator, so that a late problem does not need all earlier ones
 ASK = "Please reason step by step, and put your final answer within \\boxed{}."
 NUMBER = re.compile(r"\$?[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\$?")  # 0110 is not a number
@@ -57,7 +57,8 @@ class ReasoningGym(Task):
         self.name = f"reasoning_gym-{dataset}"
         recipe = json.dumps([dataset, seed, config, self._package[1]], sort_keys=True)
         first = self._made("test", 0, 1)[0]  # detects invalid options early
-        grading = 1 if str(first["answer"]).lstrip("-").isdigit() else 2  # whole numbers are read as they always were
+        # Version 2 changed how answers other than whole numbers are read.
+        grading = 1 if str(first["answer"]).lstrip("-").isdigit() else 2
         self.version = f"{grading}.{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
         self.defaults = TaskDefaults(
             model="smollm2",
@@ -180,7 +181,8 @@ class ReasoningGym(Task):
             raise self._unfit(error) from error
 
     def _hold(self, name: str, value: Any, usual: Any) -> None:
-        """Refuse non-numbers, and numbers too large to generate problems in reasonable time; the package does not check them."""
+        """Check that an option is a number for which problems can be generated in reasonable time. The package does not
+        check this."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return
         if isinstance(value, float) and not math.isfinite(value):
@@ -202,7 +204,7 @@ class ReasoningGym(Task):
 
 
 def as_text(written: str) -> str:
-    """An answer without LaTeX around its words and rows, as scorers expect it: one line per row."""
+    """An answer without surrounding LaTeX and with one line per row, as scorers expect it."""
     text = _ROWS.sub(lambda rows: re.sub(r"[ \t]*&[ \t]*", " ", rows[2]), written)
     text = _ESCAPED.sub(r"\1", _TEXT.sub(r"\1", re.sub(r"[ \t]*\\\\[ \t]*\n?", "\n", text)))
     return "\n".join(line.rstrip() for line in text.strip().splitlines())

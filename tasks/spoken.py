@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Patterns read whole paths and have to run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
+# Patterns read whole paths and must run in linear time: repetitions are possessive (``++``) if backtracking cannot help.
 # Tokenizers drop gpt-oss's special tokens on decoding: "<|channel|>analysis<|message|>" becomes "analysis".
 _FINAL = re.compile(r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>\w*)?<\|message\|>")
 _CHANNEL = re.compile(r"<\|channel\|>|(?:analysis|commentary)(?![\s:;,.)*_]|[a-z]*\s+(?:of|is)\b)")

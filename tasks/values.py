@@ -12,11 +12,11 @@ from tasks.formulas import Node, UnreadError
 from tasks.notation import SCALES, flat, number, opened, signs, split, wordy
 
 MOST = 200  # items in a list; a longer list is a text
-LEVELS = 6  # of nested lists
+LEVELS = 6  # levels of nested lists
 _INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
 _GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|varphi|psi|tau|sigma)(?![A-Za-z])"
 _LETTER = rf"(?:[A-Za-z]|{_GREEK})'*{_INDEX}"
-NAME = re.compile(  # what stands before an equals sign and only says what the value is of
+NAME = re.compile(  # text before an equals sign that only names the value
     rf"""{_LETTER}(?:\s*(?:\^\s*\{{?-1\}}?)?\s*'*\s*\([^()=]*\))?  # x, a_n, f'(2), f^{{-1}}(x), P(A)
     |[A-Za-z]\^\{{(?:-1|\\?[A-Z'*])\}}  # of a matrix
     |[A-Z]{{2,4}}|\\bar\s*\{{[A-Z]+\}}|(?:m\s*)?\\(?:angle|triangle)\s*[A-Z]+  # AB, segments, angles

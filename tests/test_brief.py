@@ -50,6 +50,23 @@ def test_controls_and_a_stopping_rule_stand_beside_the_best(toy_run: Callable[..
     assert shown["logprob"].gain is not None and shown["asc: stop sampling in time"].gain is None
 
 
+def test_two_models_are_one_table(toy_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Side by side, with the numbers of each model's own table; what one of them lacks is empty, never zero."""
+    one = benched(toy_run(n=8, problems=6), "logprob", "asc", "shortest")
+    other = benched(toy_run(n=9, problems=5, results=tmp_path / "other"), "logprob", "jaccard")
+    other.spec["engine"]["model"] = "second"
+    brief.write([one, other], 3, tmp_path / "both.md")
+    cells = [
+        row.strip("|").split("|") for row in (tmp_path / "both.md").read_text().splitlines() if row.startswith("|")
+    ]
+    table = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in cells}
+    for at, group in ((0, one), (4, other)):
+        for line in brief.lines(group, 3):
+            assert table[line.place][at : at + 4] == [line.name, *line.numbers()]
+    assert table["asc"][4:] == [""] * 4 and table["external-fixed"][:4] == [""] * 4
+    assert {len(row) for row in table.values()} == {8} and len(table) == 2 + 6
+
+
 def test_what_has_no_such_table_is_one_line(toy_run: Callable[..., Run], run_cli: Any, tmp_path: Path) -> None:
     benched(toy_run(n=4, problems=1), "logprob")
     table = ("leaderboard", "--results", str(tmp_path / "results"), "--brief", "--out", str(tmp_path / "a.md"))

@@ -149,8 +149,8 @@ def test_check_verb_runs_the_suite(run_cli: Run, tmp_path: Path) -> None:
         (("--prefix", "0"), "0 is too small: give 1 or more"),
         (("--problems", "0"), "1 or more"),
         (("--pruner", ""), "the value is empty"),
-        (("--keep", "9"), "keep 9 is not between 1 and n = 8"),
-        (("--prefix", "48"), "prefix 48 is not between 1 and the token limit 48"),
+        (("--keep", "9"), "keep must be from 1 to n = 8, not 9"),
+        (("--prefix", "48"), "prefix must be from 1 to 47, below the token limit of 48, not 48"),
         (("--n", "x"), "'x' is not a valid integer"),
     ],
 )

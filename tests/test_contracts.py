@@ -133,14 +133,14 @@ class Fine:
         ("vote", "majorty", "did you mean majority"),
         ("vote", None, "unknown vote"),
         ("quadrant", "internal", "did you mean internal-"),
-        ("needs", "text", "needs is a set of signals"),
+        ("needs", "text", "needs must be a set of signals"),
         ("needs", None, "it has no needs"),
         ("needs", {"txt"}, "did you mean text"),
         ("needs", {1}, "unknown needs '1'"),
         ("cost_class", "cheap", "unknown cost_class"),
-        ("pointwise", "yes", "not of type bool"),
+        ("pointwise", "yes", "must be of type bool"),
         ("closed_form", "every", "unknown closed_form"),
-        ("fidelity", 1, "not of type str"),
+        ("fidelity", 1, "must be of type str"),
         ("score", None, "it has no score"),
         ("score", 3, "its score is not a method"),
     ],
@@ -291,8 +291,8 @@ def test_wrong_arguments_are_one_line_before_anything_is_sampled(
 @pytest.mark.parametrize(
     ("member", "value", "says"),
     [
-        ("provides", ["text"], "provides is a frozenset of signals"),
-        ("flops", 5, "flops is a FlopModel"),
+        ("provides", ["text"], "provides must be a frozenset of signals"),
+        ("flops", 5, "flops must be a FlopModel"),
         ("spec", {"engine": "dice", "model": "d", "fingerprint": object()}, "spec contains a value that JSON cannot"),
     ],
 )

@@ -37,7 +37,7 @@ REFUSED = {
     "deepseek_v32": "layers of the kind indexed_attention",
     "openai-gpt": "keeps no keys and values",
     "bart": "computes different states with stored keys and values",
-    "bert": "is no causal decoder",
+    "bert": "is not a causal decoder",
 }
 NOT_MADE = {  # no model at all: they lack a package, a part that sees or hears, or a model that they assist
     "gemma3n", "gemma4_assistant", "gemma4_unified_assistant", "musicgen", "musicgen_melody",

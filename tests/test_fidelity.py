@@ -83,7 +83,7 @@ def test_a_plug_in_may_type_a_label_or_declare_origins() -> None:
     assert traits_of(made("A", fidelity="mine")(), "a").fidelity == "mine"
     assert traits_of(made("B", origins=Origins("code"))(), "b").fidelity == "adapted (decision)"
     assert traits_of(made("C")(), "c").fidelity == "not stated"
-    with pytest.raises(PathpruneError, match="origins is 'exact'"):
+    with pytest.raises(PathpruneError, match=r"origins must be harness\.api\.Origins, not 'exact'"):
         traits_of(made("D", origins="exact")(), "d")
     with pytest.raises(PathpruneError, match="signal must be one of code, paper, adapted, ours"):
         Origins("exactly")  # type: ignore[arg-type]

@@ -279,7 +279,7 @@ def test_a_live_run_has_a_frame(here: FilePath) -> None:
     [
         ({"pruners": "logprop"}, "did you mean logprob"),
         ({"task": "toi"}, "did you mean toy"),
-        ({"keep": 9}, "keep 9 is not between 1 and n = 8"),
+        ({"keep": 9}, "keep must be from 1 to n = 8, not 9"),
         ({"stages": "5:4", "prefix": 5}, "leave out prefix"),
         ({"sampling": {"temp": 1.0}}, "unknown sampling option 'temp'"),
         ({"vote": "most"}, "unknown vote 'most'; known: majority"),

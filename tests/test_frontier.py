@@ -253,8 +253,8 @@ def test_a_rule_of_a_file_is_swept_and_compared(table: Any, tmp_path: FilePath) 
 @pytest.mark.parametrize(
     ("grid", "stops", "told"),
     [
-        ([1], "True", "not a dictionary from options to values"),
-        ({"lead": 3}, "True", "not a dictionary from options to values"),
+        ([1], "True", "must be a dictionary from options to values"),
+        ({"lead": 3}, "True", "must be a dictionary from options to values"),
         ({"led": [3]}, "True", "did you mean lead"),
         ({"lead": range(10**9)}, "True", "at most 1,000"),
         ({}, "1 / 0", "TwoAhead' raised ZeroDivisionError"),
@@ -318,3 +318,29 @@ def test_methods_without_a_lane_are_named(table: Any) -> None:
     with pytest.raises(PathpruneError, match=r"shortest has no lanes .* older code"):
         lanes(other, ["shortest"], [], 2)
     assert "Left out: shortest (scored by older code" in frontiers.markdown(frontiers.frontier(other, [], [], 2))
+
+
+@pytest.mark.parametrize("options", ["consensus=0,warmup=4,window=2", "warmup=4,window=2"])
+def test_a_rule_that_was_benched_with_fewer_paths_has_these_points_too(
+    options: str, toy_run: Callable[..., Run]
+) -> None:
+    """Of the same paths, as a bench of a smaller n leaves them in the results folder; other paths and problems add nothing."""
+    spec = f"deepconf-online:{options}"
+
+    def lane_on(n: int, **rest: Any) -> Lane:
+        run = toy_run(n=n, **rest)
+        bench(run, [registry.pruner(spec)], lambda done, note: None)
+        (table,) = tables_of([*report.groups_of(run.folder, prefix=5)])
+        (lane,) = _own_rules(table)
+        return lane
+
+    lane_on(12, seed=1)  # others
+    lane_on(12, limit=47)  # others
+    lane_on(14, problems=3)  # of some problems
+    small, large = lane_on(16), lane_on(24)
+    sizes = [setting.partition(",")[0] for setting in large.settings]
+    assert {"16", "24"} <= set(sizes) and len(sizes) == len(set(sizes))
+    assert "14" not in sizes and ("consensus" not in options or sizes == ["24", "16"])
+    here, there = large.settings.index(f"16, {spec}"), small.settings.index(f"16, {spec}")
+    for name in ("voted", "tokens", "serial"):
+        np.testing.assert_array_equal(getattr(large, name)[here], getattr(small, name)[there])

@@ -22,7 +22,9 @@ import pytest
 import pathprune as pp
 from harness import grading, loop, registry
 from harness.api import Check, Cost, FlopModel, PathpruneError, UnavailableError
-from harness.imports import exporting, opening
+from harness.cli.pools import summary
+from harness.imports import exporting, opening, shipping
+from harness.imports.checking import flaws
 from harness.imports.engine import ImportedEngine
 from harness.imports.importing import import_files
 from harness.imports.measure import ends_of_ids, ends_of_pieces
@@ -33,6 +35,14 @@ from harness.imports.tokens import Document, Tokens
 from harness.imports.units import view_of
 from harness.imports.wanted import Wanted
 from harness.ledger import MeteredProbe
+from harness.report import budgets, latex, tables
+from harness.report import page as page_package
+from harness.report.figures import style
+from harness.report.figures.scaling import scaling_figure
+from harness.report.page import write_page
+from harness.report.rows import rows
+from harness.report.sheet import sheet
+from harness.report.tables import _of_import
 from harness.session import run_of
 from harness.spec import Stage
 from harness.store import locks
@@ -198,6 +208,53 @@ def test_rows_of_paths_without_tools_have_the_digest_that_they_always_had(given:
     assert before == pool.entries["p"]
 
 
+EXTREME = {
+    "floats": np.array([-1e6, -0.5, -np.inf]),
+    "halves": np.array([-np.inf, -0.5, -np.inf], np.float16),
+    "single": np.array([np.inf, -0.5, -65_505], np.float32),
+}
+
+
+@pytest.mark.parametrize("values", EXTREME.values(), ids=EXTREME)
+def test_numbers_beyond_float16_are_counted_and_shown(
+    values: np.ndarray, tmp_path: Path, given: Callable[..., Pool]
+) -> None:
+    """They stand at the end of its range, whichever type they come in, and the pool says how many there are wherever it goes."""
+    fits = np.array([-65_504.0, 0.5, 3.0])  # the last numbers of float16 are no others
+    two = path(length=3, statistics={"logprob": values, "confidence": -fits}), path(length=3, statistics={"logprob": fits, "confidence": fits})  # fmt: skip
+    pool = given([problem(*two)])
+    stored = pool.rows("p")["logprob"].to_pylist()
+    assert stored == [np.clip(values.astype(float), -65_504, 65_504).tolist(), fits.tolist()]
+    assert pool.about["clipped"] == {"logprob": 2}
+    assert "numbers beyond the range of float16, stored as 65,504 or -65,504: 2 of logprob" in summary(pool)
+    assert not list(flaws(pool))
+    exporting.export_pool(pool, tmp_path / "out")
+    again = pp.import_pool(tmp_path / "out", "again", pools=tmp_path / "pools", progress=False)
+    assert again.about["clipped"] == {"logprob": 2} and again.digest == pool.digest
+    note = _of_import(bench(pool, tmp_path, "logprob", n=2, keep=1, prefix=1).group)[-1]
+    assert note == "Beyond the range of float16, and stored at its end: 2 of logprob."
+    card = pool.folder / "pool.json"
+    card.write_text(card.read_text().replace('"logprob": 2\n }', '"logprob": 4\n }'))
+    (flaw,) = flaws(Pool.open(pool.folder))
+    assert "it states 4 numbers of logprob beyond float16, but 3 stand at its ends" in flaw
+    shipped = shipping.ship(pool, tmp_path / "shipped", None, shipping.About(), ["confidence"])
+    assert "clipped" not in shipped.about
+    assert shipping.ship(pool, tmp_path / "other", None, shipping.About(), ["logprob"]).about["clipped"] == {
+        "logprob": 2
+    }
+
+
+def test_a_pool_whose_numbers_fit_says_nothing_of_them(given: Callable[..., Pool]) -> None:
+    pool = given([problem(path(length=1, statistics={"logprob": np.array([-65_504.0])}))])
+    assert "clipped" not in pool.about and not any("float16" in line for line in summary(pool))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_what_is_not_a_number_is_refused(kind: Any, given: Callable[..., Pool]) -> None:
+    with pytest.raises(PathpruneError, match="line p, path 0: its logprob is not one number per token"):
+        given([problem(path(length=2, statistics={"logprob": np.array([-1, np.nan], kind)}))])
+
+
 # -- round trips -------------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +326,52 @@ def _pieces(text: str, ends: Sequence[int]) -> list[str]:
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_in_words_is_reported_in_words(
+    tmp_path: Path, given: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every head, axis and note: only what is named after its field, such as a CSV's columns, says tokens."""
+    pool = given(
+        [problem(*(path(t, i % 2 == 0) for i, t in enumerate(TEXTS * 4)), id=f"p{k}") for k in range(8)], grades="given"
+    )
+    table = bench(pool, tmp_path, "jaccard:units=words", n=4, keep=2, prefix="3words")
+    group, ours = table.group, rows(table.group, 2)
+    assert group.unit == "words"
+    heads = {"words", "cold words", "serial words"}
+    assert heads <= set(tables.columns(4, 2, group.unit)) and not heads & set(tables.columns(4, 2))
+    found = table.show("p1")
+    labels: list[str] = []
+    monkeypatch.setattr(style, "save", lambda figure, data, stem: labels.extend(a.get_xlabel() for a in figure.axes))
+    curves = scaling_figure(group, tmp_path / "scaling")
+    (front,) = pp.frontier(tmp_path / "results", only="*", scorers=["jaccard:units=words"], draws=2, progress=False)
+    front.plot(tmp_path / "front")
+    matched = budgets.budgets(group, draws=4)
+    page = tmp_path / "page.html"
+    write_page([(group, ours)], {group.slug: curves}, 2, page, examples=[found.data()])
+    data = json.loads(re.search(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[1])  # type: ignore[index]
+    assert data["tables"][0]["unit"] == data["examples"][0]["unit"] == "words"
+    assert heads <= set(data["heads"][0])
+    assert {*filter(None, labels)} == {"words per problem", "serial words per problem"}
+    told = [
+        repr(table),
+        tables.markdown(group, 2, ours),
+        latex.table(group, ours, 2),
+        repr(found),
+        budgets.markdown(matched),
+        repr(front),
+    ]
+    for text in told:
+        assert "words" in text.lower() and "tokens" not in text.replace("label tokens", "").lower(), text
+    for frame in (sheet([(group, ours)], 2), budgets.sheet([matched]), front.frame(), curves):
+        assert set(frame.unit) == {"words"}
+
+
+def test_the_page_names_no_unit_of_its_own() -> None:
+    """What page.js shows beside a number is the table's unit: tokens is a key there and no word."""
+    script = (Path(page_package.__file__).parent / "page.js").read_text()
+    words = [text for text in re.findall(r"[`\"']([^`\"'\n]*)[`\"']", script) if re.search(r"\btokens\b", text)]
+    assert set(words) <= {"tokens"} and not re.search(r"\[\"tokens\", (number|spot)", script)
 
 
 def test_text_alone_is_counted_in_words_and_no_flops_are_made_up(tmp_path: Path, given: Callable[..., Pool]) -> None:
@@ -493,7 +596,7 @@ BAD: Mapping[str, tuple[Callable[[], list[ImportedProblem]], dict[str, Any], str
     "no paths": (lambda: [problem()], {}, "line p: the problem has 0 paths"),
     "nothing at all": (list, {}, "no problem with paths"),
     "an id twice": (lambda: [problem(path()), problem(path())], {}, "'p' is also at"),
-    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "has to name a file"),
+    "an id that is no name": (lambda: [problem(path(), id="..")], {}, "id must name a file"),
     "no text and no length": (lambda: [problem(ImportedPath(answer="2"))], {}, "path 0: it has neither text nor length"),
     "neither gold nor grade": (lambda: [problem(path(), golds=())], {}, "no gold answer"),
     "given grades that are not there": (lambda: [problem(path())], {"grades": "given"}, "it has no grade"),

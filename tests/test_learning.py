@@ -27,6 +27,7 @@ from harness.engines.prefix_reader import sharing
 from harness.learn import checkpoints
 from harness.learn import fitting as learning
 from harness.learn.labels import LabelRecipe, Labels, held_out
+from harness.learn.training import train_pruner
 from harness.pools.bank import Bank
 from harness.replay.stats import auroc, soft_auroc
 from harness.rng import derive
@@ -234,6 +235,17 @@ def test_missing_labels_are_one_line_that_says_what_they_take(open_labels: Any) 
     assert f"labels of 2 of 10 problems are missing in {labels.folder}; making them takes about {about:,.0f}" in str(
         error.value
     )
+
+
+def test_labels_of_no_use_are_one_line(open_labels: Any, hands_engine: Any, tmp_path: Path) -> None:
+    """Where every problem is too easy or too hard there is nothing to learn from."""
+    labels = open_labels(bounds=(1.0, 1.0))
+    labels.make(lambda done, tokens: None)
+    assert not labels.examples("single")
+    with pytest.raises(
+        PathpruneError, match=r"has no \S+ label of a problem with 100\.0% to 100\.0% right paths; label more problems"
+    ):
+        train_pruner(registry.pruner("linear-probe"), hands_engine, labels, tmp_path, print, lambda *_: None)
 
 
 def test_a_label_folder_of_any_name_is_read_and_another_recipes_is_refused(open_labels: Any, tmp_path: Path) -> None:

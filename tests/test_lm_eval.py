@@ -383,7 +383,7 @@ def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
 
     toy = {"pretrained": "toy", "engine": "toy", "answers": "toy", "pruner": "shortest"}
     for options, says in (
-        ({"keep": 9, "n": 8}, "keep=9"),
+        ({"keep": 9, "n": 8}, "keep must be from 1 to n = 8, not 9"),
         ({"pruner": "deepconf-online"}, "its own decision rule"),
         ({"pruner": "shortst"}, "did you mean shortest"),
     ):
@@ -394,4 +394,4 @@ def test_the_model_refuses_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
         model.loglikelihood([])
     with pytest.raises(SystemExit) as stop:
         main(lambda: model.generate_until([request_of("guess test 0", 0, [])], disable_tqdm=True) and None)
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: prefix=48 is not between")
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: prefix must be from 1 to 47")

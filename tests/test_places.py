@@ -46,8 +46,9 @@ class Steps(Toy):
         return digit if digit in set("01234") else None
 
 
-@pytest.fixture
-def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
+def steps_run_in(folder: FilePath) -> Callable[..., Run]:
+    """Runs on the toy engine with stages of any places, whose records and bank lie in a folder."""
+
     def make(stages: Any, n: int = 8, task: Any = None, engine: Any = None, problems: int = 6, **rest: Any) -> Run:
         task, engine = task or Steps(), engine or registry.engine("toy", "toy", Sampling())
         stages = parse_stages(stages) if isinstance(stages, str) else stages
@@ -56,11 +57,16 @@ def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
             task,
             engine,
             problems,
-            tmp_path / "results",
-            tmp_path / "bank",
+            folder / "results",
+            folder / "bank",
         )
 
     return make
+
+
+@pytest.fixture
+def steps_run(tmp_path: FilePath) -> Callable[..., Run]:
+    return steps_run_in(tmp_path)
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -308,10 +314,10 @@ def test_rows_with_places_are_stored_and_found_again(steps_run: Callable[..., Ru
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"places": [1]}, "places is"),
-        ({"places": [48] * 8}, "places is"),
+        ({"places": [1]}, "places must be"),
+        ({"places": [48] * 8}, "places must be"),
         ({"reached": [0] * 8}, "cut behind its end"),
-        ({"reached": None}, "reached is"),
+        ({"reached": None}, "reached must be"),
     ],
 )
 def test_a_damaged_row_is_named(change: dict[str, Any], told: str, steps_run: Callable[..., Run]) -> None:
@@ -394,9 +400,9 @@ def test_the_shares_of_a_scorer_along_places_have_a_line_with_a_rule(steps_run: 
         ("step:16:4", "is not PREFIX:KEEP"),
         ("step@16:4,forced@16:2", "does not come after"),
         ("step@16:4,9:2", "does not come after"),
-        ("step@16:4,forced@30:5", "keep 5 is not between"),
-        ("step@48:4", "prefix 48 is not between"),
-        ("forced@0:4", "prefix 0 is not between"),
+        ("step@16:4,forced@30:5", "keep must be from 1 to .*, not 5"),
+        ("step@48:4", "prefix must be from 1 to .*, not 48"),
+        ("forced@0:4", "prefix must be from 1 to .*, not 0"),
         ([(16, 4, "stepp")], "did you mean step"),
         ([(16, 4, 3)], "the place of a cut must be one of token, step, forced, not 3"),
         ([(16, 4, ["step"])], "the place of a cut must be one of"),

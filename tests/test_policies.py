@@ -277,7 +277,7 @@ def test_rounds_follow_from_the_order_of_generation(order: Any, serial: int, rou
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("stop+logprob", "logprob is no stopping rule"),
+        ("stop+logprob", "'stop+logprob': logprob is not a stopping rule; known: agreement, asc, "),
         ("asc+asc", "asc decides by a rule of its own"),
         ("deepconf-online+asc", "decides by a rule of its own"),
         ("stop+ascc", "stop+ascc"),
@@ -306,3 +306,20 @@ def test_a_scorer_without_scores_has_no_line(toy_run: Callable[..., Run]) -> Non
     bench(run, [registry.pruner("logprob"), registry.pruner("jaccard")], lambda done, note: None)
     group, left_out = schedule_of(run.folder, run.spec, [p.id for p in run.chosen()])
     assert left_out == ["jaccard"] and paired(registry.method("jaccard+asc"), group, run.spec) is None
+
+
+@pytest.mark.parametrize("spec", ["short", "logprob+asc:order=parallel"])
+def test_paths_that_a_rule_stops_side_by_side_are_replayed_and_refused_live(
+    spec: str, toy_run: Callable[..., Run]
+) -> None:
+    """The replay stands in the table; the refusal is one line that names what runs."""
+    from harness.runners.live import check_live
+
+    run, method = toy_run(n=10, stages=[(9, 6)]), registry.method(spec)
+    bench(run, [method.plugins[0]], lambda done, note: None)
+    pairs = [method] if len(method.plugins) > 1 else []
+    table = Table.of(run.folder, run.spec, [p.id for p in run.chosen()], None, run.bank, pairs)
+    assert next(m for m in table.group.judged if m.name == method.name).latency is not None
+    with pytest.raises(PathpruneError, match=r"stops paths that run side by side.*such as asc") as caught:
+        check_live(method.plugins[-1], run.engine)
+    assert "\n" not in str(caught.value)

@@ -11,9 +11,11 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from harness.replay.stats import detectable
-from harness.report import latex
+from harness.report import budgets, frontier, latex, matched
+from harness.report.frontier import Frontier, Reached
 from harness.report.rows import rows
-from harness.report.tables import markdown, power
+from harness.report.tables import detects, markdown, power, span
+from tests.test_frontier import a_lane
 from tests.test_reports import full
 
 
@@ -79,3 +81,54 @@ def test_a_method_that_changes_nothing_gives_no_number() -> None:
     pool = replace(group.pool, correct=np.ones_like(group.pool.correct))
     same = replace(group, pool=pool, judged=[replace(m, pool=pool) for m in group.judged])
     assert power(4, rows(same, 4)).count("avg@4") == 0
+
+
+def test_budget_tables_have_it_at_every_budget() -> None:
+    group = full(strong=2.0, weak=0.3)
+    table = budgets.budgets(group, draws=20)
+    compared = {curve.name: curve for curve in matched.curves(group, 20)}
+    (note,) = [line for line in budgets.markdown(table).splitlines() if line.startswith("Power:")]
+    assert f"Power: {len(group.pool.problems)} problems detect a true gain in cons over random of" in note
+    for share, within in table.within.items():
+        reached = [
+            compared[name].crossfitted(share * table.full, "tokens", "voted")
+            for name in compared
+            if name != "no pruning"
+        ]
+        chance, *methods = (values for values in reached)
+        told = [detectable(values - chance) for values in methods if np.isfinite(values - chance).all()]
+        known = [value for value in told if value]
+        by_name = [w.detectable for w in within if w.detectable is not None]
+        assert sorted(by_name) == pytest.approx(sorted(known))
+        assert not known or f"{np.median(known):.3f} ({min(known):.3f} to {max(known):.3f}) at {share:.0%}" in note
+    rows_told = budgets.sheet([table]).dropna(subset="detectable")
+    assert set(rows_told.quantity) == {"gain over random"} and set(rows_told.pruner) == {"strong", "weak"}
+    alone = budgets.budgets(replace(group, judged=[]), draws=20)
+    assert "Power:" not in budgets.markdown(alone)
+
+
+def test_frontiers_have_it_of_their_pairs() -> None:
+    group = full(strong=2.0)
+    q = len(group.pool.problems)
+    first, second, third = np.random.default_rng(0).normal(size=(3, q))
+    within = {name: Reached(v, np.ones(q), np.ones(q), ()) for name, v in (("a", first), ("b", second), ("c", third))}
+    reached = {0.25: within, 0.5: {name: within[name] for name in "ab"}, 0.05: {}}
+    lanes = tuple(a_lane(0, problems=q, name=name) for name in within)
+    one = Frontier(group, 1.0, lanes, reached, (("a", "b"), ("c", "b")))
+    pairs = [detectable(first - second) or 0.0, detectable(third - second) or 0.0]
+    note = frontier.power(one)
+    assert f"Power: {q} problems detect a true difference in cons of" in note and "median pair's" in note
+    assert f"{np.mean(pairs):.3f} ({min(pairs):.3f} to {max(pairs):.3f}) at 25%" in note
+    assert f"{pairs[0]:.3f} ({pairs[0]:.3f} to {pairs[0]:.3f}) at 50%" in note and "at 5%" not in note
+    assert note in frontier.markdown(one).splitlines() and "difference in cons" in one._repr_html_()
+    frame = one.frame()
+    assert frame[frame.kind == "difference"].detectable.tolist() == pytest.approx([*pairs, pairs[0]], abs=1e-5)
+    assert "Power:" not in frontier.markdown(replace(one, pairs=()))
+
+
+def test_several_spans_are_one_sentence() -> None:
+    told = [span("at 1%", [0.1]), span("at 2%", [None]), span("at 3%", [0.3, None]), span("at 4%", [0.4])]
+    assert "gain of 0.100 (0.100 to 0.100) at 1%, of 0.300 (0.300 to 0.300) at 3% and of 0.400 " in detects(
+        9, "gain", told
+    )
+    assert detects(9, "gain", ["", span("at 2%", [])]) == ""

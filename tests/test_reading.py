@@ -421,9 +421,9 @@ def labels(**changed: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"success": NAN}, "no share"), ({"success": -0.25}, "no share"), ({"success": 1.25}, "no share"), ({"success": 0.6}, "no number of right"),
+        ({"success": NAN}, "success rate must be from 0 to 1"), ({"success": -0.25}, "success rate must be from 0 to 1"), ({"success": 1.25}, "success rate must be from 0 to 1"), ({"success": 0.6}, "number of right continuations divided"),
         ({"continuations": 5}, "continuations"), ({"continuations": -1}, "continuations"), ({"index": 2}, "index"), ({"index": -1}, "index"),
-        ({"tokens": [1, -2, 3]}, "token"), ({"tokens": [1, 2]}, "prefixes of 2 tokens"), ({"kind": "guess"}, "kind"), ({"problem": "q"}, "none of the problems"),
+        ({"tokens": [1, -2, 3]}, "token"), ({"tokens": [1, 2]}, "prefixes of 2 tokens"), ({"kind": "guess"}, "kind"), ({"problem": "q"}, "not one of the problems"),
         ({"index": 1}, "twice"), ({"success": None}, "gaps"), ({"kind": "outcome", "continuations": 1, "success": 1.0}, "twice"),
     ],
 )  # fmt: skip

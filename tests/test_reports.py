@@ -24,6 +24,7 @@ from harness.report import Group, budgets, groups, groups_of, latex, selected
 from harness.report.rows import Row, rows
 from harness.report.sheet import sheet
 from harness.store.records import Record, names, pools, records
+from results.publish import BRIEF
 from tests.test_matched import group
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +125,7 @@ def test_every_report_of_a_small_bench(problems: int, n: int, keep: int, tmp_pat
     ("arguments", "says"),
     [
         (["leaderboard", "--results", "{empty}"], "no records under"),
-        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc has to end in .md or .tex or .csv or .html"),
+        (["leaderboard", "--results", "{empty}", "--out", "board.doc"], "board.doc must end in .md or .tex or .csv or .html"),
         (["budgets", "--results", "{empty}"], "no records under"),
         (["budgets", "--results", "nowhere"], "no results folder at nowhere"),
         (["plot", "--results", "nowhere"], "no results folder at nowhere"),
@@ -159,7 +160,7 @@ PUBLISHED = ("--results", str(ROOT / "results/published"))
 def test_the_readmes_table_is_what_the_command_writes(tmp_path: Path, run_cli: Any) -> None:
     copy = tmp_path / "README.md"
     copy.write_text((ROOT / "README.md").read_text())
-    code, out = run_cli("leaderboard", *PUBLISHED, "--brief", "--only", ONE, "--out", str(copy))
+    code, out = run_cli("leaderboard", *PUBLISHED, "--brief", "--only", BRIEF, "--out", str(copy))
     assert code == 0, out
     assert copy.read_text() == (ROOT / "README.md").read_text(), "make publish STEP=tables would write another table"
 
@@ -200,6 +201,7 @@ def test_only_takes_terms_or_a_glob(tmp_path: Path, run_cli: Any) -> None:
 
     assert chosen("task=toy,seed=0") == {(0, 5), (0, 9)} and chosen("seed=1,model=t*,engine=toy") == {(1, 5)}
     assert chosen("prefix=9") == chosen("toy-*-L9") == {(0, 9)} and chosen("n=4,temperature=1*") == chosen("*")
+    assert chosen("seed=1|seed=0,prefix=5") == chosen("seed=1") | chosen("seed=0,prefix=5")
     (one,) = selected(root, "seed=1")
     assert chosen(one.slug) == {(1, 5)}, "a table's own name, as before"
     for only, says in (

@@ -16,6 +16,7 @@ from urllib3.util import Retry
 
 from harness import registry
 from harness.api import PathpruneError, UnavailableError
+from harness.engines import load_now
 from harness.engines.served.names import base_name
 from harness.engines.vllm.ids import IdLayout
 from harness.testing import engine_conformance
@@ -28,7 +29,7 @@ OTV = FilePath("pruners/checkpoints/otv/3bfac10f82c4")
 
 def remote(url: str, hands: Hands, model: str = "hands", **options: Any) -> Any:
     engine = registry.engine("vllm-http", model, hands.defaults.sampling, url=url, **options)
-    engine.prompt_length(hands.problems("dev", 1)[0])  # opens it
+    load_now(engine)
     return engine
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.api import STATISTICS, PathpruneError
 from harness.imports import packing, restoring, shipping
 from harness.imports.pool import Pool
 from harness.imports.schema import StoredPath, table
+from harness.learn import training
 from harness.report import groups_of
 from harness.report.rows import rows
 from harness.report.sheet import sheet
@@ -27,7 +29,7 @@ from harness.session import run_of, ship_pool
 from harness.spec import Stage
 from harness.store.records import pool_of
 from harness.where import Where
-from results.publish import Real
+from results.publish import REAL, Real
 
 Cli = Callable[..., tuple[int, str]]
 WHERE = {"engine": "toy", "n": 8, "keep": 2, "problems": 5, "prefix": 5, "progress": False}
@@ -315,6 +317,29 @@ def test_the_published_commands_of_a_real_model_go_on_where_they_ended(
     assert pool.about["prefixes"] == [5, 9] and pp.check_pool(pool, progress=False) == []
     code, said = run_cli("bench", "--pool", "results/pools/small", "--pruner", "jaccard", "--prefix", "5,9")
     assert code == 0 and said.count("scores taken from the pool: ") == 2
+
+
+@pytest.mark.parametrize("real", REAL, ids=lambda real: real.pool)
+def test_the_published_trainings_start(
+    real: Real, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a small stand-in; what a training does with its labels is tested elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    trained: list[str] = []
+    monkeypatch.setattr(training, "train_pruner", lambda plugin, *given: trained.append(plugin.name) or tmp_path)
+    small = replace(
+        real,
+        task="hands",
+        model="hands",
+        engine="hf",
+        limit=max(real.prefixes) + 1,
+        labels="--problems 2 --n 2 --continuations 1",
+    )
+    for command in small.commands:
+        if command.startswith("pathprune train"):
+            code, said = run_cli(*command.split()[1:])
+            assert code == 0, (command, said)
+    assert trained == list(real.trained)
 
 
 # -- the pools of results/pools ----------------------------------------------------------------------------------------

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 import pathprune as pp
@@ -21,6 +25,7 @@ from harness.report.screen import Notes, Screen
 from harness.report.table import Table
 from harness.runners.bench import bench
 from harness.runners.run import Run
+from harness.text import folded
 
 Make = Callable[..., Run]
 Cli = Callable[..., tuple[int, str]]
@@ -171,6 +176,39 @@ def test_several_cuts_are_refused(table: Table) -> None:
 
 
 LONG = "slimsc-online:min_tokens=8,threshold=0.9"
+
+
+@given(st.text("abc-:,=+/@_ ", max_size=60), st.integers(1, 20))
+def test_a_name_is_folded_behind_its_separators(name: str, width: int) -> None:
+    lines = folded(name, width)
+    assert "".join(lines) == name and all(len(line) <= width for line in lines)
+    for line, after in pairwise(lines):
+        word = re.split(r"(?<=[-:,=+/@_ ])", line)[-1]
+        assert not word or len(word) == width, (line, after)  # within a word only where the word fills the line
+
+
+def test_a_method_heads_its_column_in_words() -> None:
+    assert folded("deepconf-bottom:window=8", 15) == ["deepconf-", "bottom:window=8"]
+    assert folded("", 9) == [""] and folded("self-certainty", 15) == ["self-certainty"]
+
+
+def test_what_is_piped_is_as_wide_as_it_needs(run_cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """Each row of a table and each note is one line of a file, and no line is filled with spaces."""
+    where = ("--task", "toy", "--engine", "toy", "--model", "toy", "--n", "6", "--keep", "3", "--problems", "4", "--max-tokens", "40", "--prefix", "5")  # fmt: skip
+    folders = ("--results", str(tmp_path / "results"), "--bank", str(tmp_path / "bank"))
+    code, text = run_cli("bench", *where, *folders, "--pruner", "logprob,deepconf-bottom:window=8")
+    assert code == 0, text
+    lines = text.splitlines()
+    assert "a wider terminal" not in text and max(map(len, lines)) < 3000
+    (note,) = [line for line in lines if line.startswith("The row `all`")]
+    assert note.rstrip().endswith(
+        "one comparison; the median method's paired differences, and those of least and most spread)."
+    )
+    code, text = run_cli("show", "toy-test-00001", *folders, "--pruner", "logprob,deepconf-bottom:window=8")
+    assert code == 0, text
+    assert max(map(len, text.splitlines())) < 500 and all(
+        len(line) - len(line.rstrip()) < 100 for line in text.splitlines()
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])

@@ -165,11 +165,11 @@ def test_random_survivors_have_the_expected_cost() -> None:
         ("16:a", "is not PREFIX:KEEP"),
         ("16:4,9:2", "does not come after"),
         ("16:4,16:2", "does not come after"),
-        ("16:4,30:5", "keep 5 is not between 1 and the 4"),
-        ("16:9", "keep 9 is not between 1 and n = 8"),
-        ("16:0", "keep 0 is not between"),
-        ("0:4", "prefix 0 is not between"),
-        ("48:4", "prefix 48 is not between 1 and the token limit 48 - 1"),
+        ("16:4,30:5", "keep must be from 1 to the 4"),
+        ("16:9", "keep must be from 1 to n = 8, not 9"),
+        ("16:0", "keep must be from 1 to n = 8, not 0"),
+        ("0:4", "prefix must be from 1 to 47"),
+        ("48:4", "prefix must be from 1 to 47, below the token limit of 48, not 48"),
     ],
 )
 def test_a_schedule_that_cannot_be_run_is_one_line(stages: str, says: str, toy_run: Callable[..., Run]) -> None:

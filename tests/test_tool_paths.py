@@ -511,10 +511,10 @@ def test_a_template_without_tools_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("engine", "options", "says"),
     [
-        ("toy", {"tools": "bash"}, "tools is python"),
+        ("toy", {"tools": "bash"}, "tools must be python"),
         ("toy", {"tool_format": "fenced"}, "requires tools=python"),
         ("toy", {"tools": "python", "tool_format": "fence"}, "did you mean fenced"),
-        ("toy", {"tools": "python", "tool_seconds": 0}, "seconds of a processor"),
+        ("toy", {"tools": "python", "tool_seconds": 0}, "CPU seconds per call"),
         ("toy", {"tools": "python", "unsafe_tool": True}, "does not take unsafe_tool=True"),
     ],
 )

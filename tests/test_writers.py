@@ -418,7 +418,7 @@ def test_a_pool_that_may_not_be_read_is_named_and_not_left_out(tmp_path: Path, m
 
 def test_a_pipe_in_place_of_a_record_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pool.jsonl")
-    with pytest.raises(PathpruneError, match="no regular file"):
+    with pytest.raises(PathpruneError, match="not a regular file"):
         Record.open(tmp_path / "pool.jsonl", SPEC)
 
 

@@ -19,29 +19,30 @@ QUADRANTS = {
 }
 COSTS = {
     "free": "nothing beyond sampling",
-    "probe": "a few tokens per prefix, over its cached KV",
-    "re-read": "every token of the text, read by another model",
-    "generate": "text that another model reads and writes",
+    "probe": "a few tokens per prefix, over its KV cache",
+    "re-read": "every token of the text, which another model reads",
+    "generate": "the tokens that another model reads and writes",
 }
 PARTS = {
-    "code": "as the authors' code does, held to its numbers by a test",
-    "paper": "as the paper says",
-    "adapted": "changed, or not verifiable",
+    "code": "as in the authors' code; a test compares the numbers",
+    "paper": "as described in the paper",
+    "adapted": "changed or not verifiable",
     "ours": "ours",
 }
+SECTION = re.compile(r"(?m)^(Args|Raises):$")
 RESULT = ("name", "prefix", "accuracy", "gain", "voted", "saved", "serial")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A registered pruner, with what its page says of it."""
+    """A registered pruner and the content of its page."""
 
     name: str
     plugin: Any
 
     @property
     def traits(self) -> Any:
-        """What it declares."""
+        """The declarations of its class."""
         return self.plugin.traits
 
     @property
@@ -51,17 +52,17 @@ class Method:
 
     @property
     def page(self) -> str:
-        """The page's address among the sources of the site."""
+        """The file of its page within the site."""
         return f"methods/{self.name}.md"
 
     @property
     def is_rule(self) -> bool:
-        """Does it say when to stop sampling, and nothing else?"""
+        """Is it a stopping rule?"""
         return hasattr(self.cls, "stops")
 
 
 def methods() -> list[Method]:
-    """All pruners of this distribution, by name."""
+    """All pruners of this distribution, sorted by name."""
     found = [Method(name, registry.pruner(name)) for name in registry.names("pruners")]
     return [m for m in found if m.cls.__module__.startswith("pruners.")]
 
@@ -70,18 +71,20 @@ def page(method: Method, known: set[str]) -> str:
     """The Markdown of a method's page."""
     module = inspect.getdoc(inspect.getmodule(method.cls)) or ""
     lead, _, more = module.partition("\n\n")
-    formula, _, details = (inspect.getdoc(method.cls) or "").partition("\n\n")
+    formula, _, details = _text(method.cls).partition("\n\n")
+    linked = known - {method.name} - {p.name for p in _parameters(method)}
     parts = [
         f"# {method.name}",
-        prose(lead, known - {method.name}),
-        _formula(formula, known - {method.name}),
-        prose(details, known - {method.name}),
-        f"## Background\n\n{prose(more, known - {method.name})}" if more else "",
+        prose(lead, linked),
+        _formula(formula, linked),
+        prose(details, linked),
+        f"## Background\n\n{prose(more, linked)}" if more else "",
         "## What it needs and costs",
         _facts(method),
         "## Run it",
         f"```sh\npathprune bench --pruner {_spec(method)}\n```",
-        _options(method),
+        _options(method, linked),
+        _errors(method),
         "## Results so far",
         _results(method),
     ]
@@ -92,13 +95,13 @@ def index(found: list[Method]) -> str:
     """The page that lists all methods by quadrant."""
     lines = [
         "# Methods",
-        "Each page is made from the method's docstring, its declaration and its published rows. "
-        "[The taxonomy](../explanation/taxonomy.md) explains the quadrants, and [fidelity](../explanation/rules.md#fidelity) the labels.",
+        "Each page is generated from the docstring, the declarations and the published rows of a method. "
+        "[The taxonomy](../explanation/taxonomy.md) explains the quadrants, and [the rules](../explanation/rules.md#fidelity) explain the fidelity labels.",
     ]
     for quadrant, title in QUADRANTS.items():
         lines += [f"## {title}", "| method | score or rule | needs | fidelity |\n|---|---|---|---|"]
         lines[-1] += "".join(
-            f"\n| [{m.name}]({m.name}.md) | {_cell(_first(m))} | {_needs(m)} | {m.traits.fidelity} |"
+            f"\n| [{m.name}]({m.name}.md) | {prose(_first(m), set())} | {_needs(m)} | {m.traits.fidelity} |"
             for m in found
             if m.traits.quadrant == quadrant
         )
@@ -106,13 +109,9 @@ def index(found: list[Method]) -> str:
 
 
 def _first(method: Method) -> str:
-    """The first sentence of what a method does, on one line."""
-    text = " ".join((inspect.getdoc(method.cls) or "").partition("\n\n")[0].split())
+    """The first paragraph of a method's docstring, on one line."""
+    text = " ".join(_text(method.cls).partition("\n\n")[0].split())
     return text if len(text) <= 110 else f"{text[:107].rsplit(' ', 1)[0]} ..."
-
-
-def _cell(text: str) -> str:
-    return prose(text, set()).replace("|", "\\|")
 
 
 def _needs(method: Method) -> str:
@@ -120,17 +119,17 @@ def _needs(method: Method) -> str:
 
 
 def _spec(method: Method) -> str:
-    """A command's word for it: with a model, where it has none by default."""
+    """The method as a command names it, with a model if it has no default one."""
     return f"{method.name}:model=DIR" if _reads_a_model_of_yours(method) else method.name
 
 
 def _reads_a_model_of_yours(method: Method) -> bool:
-    """Does it read with a model that nothing here ships or trains?"""
+    """Does it need a model that is neither distributed nor trained here?"""
     return "model" in inspect.signature(method.cls).parameters and not method.traits.learns
 
 
 def _formula(text: str, known: set[str]) -> str:
-    """A line of mathematics as it is; a sentence as prose."""
+    """A formula as a block of code, a sentence as prose."""
     if not re.match(r"(s_i|P\(\w+\)) = ", text):
         return prose(text, known)
     return f"```text\n{text.replace('``', '')}\n```"
@@ -142,12 +141,12 @@ def _facts(method: Method) -> str:
     facts = {
         "type": QUADRANTS[traits.quadrant],
         "reads": _needs(method),
-        "a Check costs": COSTS[traits.cost_class],
-        "decides": "its own rule" if traits.decides else "the top k at L",
-        "votes": traits.vote,
+        "cost of a Check": COSTS[traits.cost_class],
+        "decision": "a rule of the method" if traits.decides else "the top k at L",
+        "vote": traits.vote,
         "fidelity": traits.fidelity,
-        **({f"its {part}": PARTS[origin] for part, origin in origins.parts.items()} if origins else {}),
-        "learned": f"yes, on labels of kind {getattr(method.cls, 'labels', 'outcome')}" if traits.learns else "no",
+        **({f"origin of the {part}": PARTS[origin] for part, origin in origins.parts.items()} if origins else {}),
+        "training": f"on {getattr(method.cls, 'labels', 'outcome')} labels" if traits.learns else "none",
         "schedules of cuts": "replayed from its scores" if getattr(method.cls, "pointwise", False) else "",
         "source": f"``{method.cls.__module__.replace('.', '/')}.py``",
     }
@@ -155,19 +154,49 @@ def _facts(method: Method) -> str:
     return "\n".join(["| property | value |", "|---|---|", *lines])
 
 
-def _options(method: Method) -> str:
-    """Options with their defaults, from the constructor."""
-    given = [
-        p for p in inspect.signature(method.cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+def _parameters(method: Method) -> list[inspect.Parameter]:
+    """The options of a method: the parameters of its constructor."""
+    given = inspect.signature(method.cls).parameters.values()
+    return [p for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def _options(method: Method, known: set[str]) -> str:
+    """Options with their defaults, from the constructor, and their meaning, from the docstrings of the class and its bases."""
+    given = _parameters(method)
     if not given:
         return "It has no options."
-    lines = [f"| `{p.name}` | {'required' if p.default is p.empty else f'`{p.default!r}`'} |" for p in given]
-    return "\n".join(["| option | default |", "|---|---|", *lines])
+    meaning: dict[str, str] = {}
+    for cls in method.cls.__mro__:
+        meaning = dict(_section(cls, "Args")) | meaning
+    lines = [
+        f"| `{p.name}` | {'required' if p.default is p.empty else f'`{p.default!r}`'} | "
+        f"{prose(meaning.get(p.name, '').rstrip('.'), known)} |"
+        for p in given
+    ]
+    return "\n".join(["| option | default | meaning |", "|---|---|---|", *lines])
+
+
+def _errors(method: Method) -> str:
+    """What a method refuses, from the docstring of its class or of the nearest base that says so."""
+    found = next(filter(None, (_section(cls, "Raises") for cls in method.cls.__mro__)), [])
+    return "\n".join(["It raises\n", *(f"* `{name}` {prose(why, set())}" for name, why in found)]) if found else ""
+
+
+def _text(cls: type) -> str:
+    """The docstring of a class without its sections ``Args`` and ``Raises``."""
+    return SECTION.split(inspect.getdoc(cls) or "")[0].rstrip()
+
+
+def _section(cls: type, title: str) -> list[tuple[str, str]]:
+    """The entries of a section of a class's own docstring: name and description."""
+    parts = SECTION.split(inspect.cleandoc(cls.__doc__ or ""))
+    text = dict(zip(parts[1::2], parts[2::2], strict=True)).get(title, "")
+    entries = re.split(r"(?m)^    (\w+): ", text)
+    return [(name, " ".join(words.split())) for name, words in zip(entries[1::2], entries[2::2], strict=True)]
 
 
 def _results(method: Method) -> str:
-    """Published rows of the method and of its options, a table per task, model and engine."""
+    """The published rows of the method with all its options: a table per task, model and engine."""
     data = values.leaderboard()
     mine = data[[any(n.split(":")[0] == method.name for n in row.split(" = ")) for row in data.name]]
     shown = []
@@ -179,12 +208,12 @@ def _results(method: Method) -> str:
         return "\n\n".join([*shown, "[How to read the columns](../results/reading.md)"])
     why = getattr(method.cls, "on_request", "")
     if _reads_a_model_of_yours(method):
-        why = "it reads with a model that you name, and the embedded model is too small for one of its own kind"
+        why = "the method needs a model that you name, and the embedded model is too small to serve as one"
     return "No row is published" + (f": {prose(why, set())}." if why else ".")
 
 
 def prose(text: str, known: set[str]) -> str:
-    """A docstring as Markdown: code stays code, names of methods and papers become links, the rest is plain text."""
+    """A docstring as Markdown: code stays code, names of methods and papers become links, and all else is plain text."""
     pieces = re.split(r"(``[^`]+``)", text)
     return "".join(_code(piece[2:-2], known) if i % 2 else _words(piece) for i, piece in enumerate(pieces))
 
@@ -198,5 +227,5 @@ def _words(text: str) -> str:
     plain = (
         re.sub(r"([\\_*\[\]<>|{}])", r"\\\1", bullets).replace("\0", "*").replace("\\<", "&lt;").replace("\\>", "&gt;")
     )
-    plain = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", plain)
+    plain = re.sub(r"arXiv\s+(\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", plain)
     return re.sub(r"\bcode (\w[\w-]*/[\w-]+)", r"[code \1](https://github.com/\1)", plain)

@@ -36,7 +36,8 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, **more)
 
 
-console = Terminal(width=None if sys.stdout.isatty() else 200)
+UNBOUNDED = 1_000_000  # characters of a line where nothing bounds it: a pipe or a file
+console = Terminal(width=None if sys.stdout.isatty() else UNBOUNDED)
 PUBLISHED, LOCAL = "results/published", "results/local"
 
 
@@ -192,11 +193,13 @@ def comparison(command: Callable[..., Any]) -> Callable[..., Any]:
     rule = click.option(
         "--vote", type=OneOf("vote", lambda: list(VOTES)), help="second vote column  [default: each method's own]"
     )
-    ended = click.option(
-        "--ended",
-        type=OneOf("policy for ended paths", lambda: ["count", "bypass"]),
-        default="count",
-        show_default=True,
-        help="count: a path that ended within its prefix uses one of the k places; bypass: it votes in addition",
-    )
-    return rule(ended(command))
+    return rule(ENDED(command))
+
+
+ENDED = click.option(
+    "--ended",
+    type=OneOf("policy for ended paths", lambda: ["count", "bypass"]),
+    default="count",
+    show_default=True,
+    help="count: a path that ended within its prefix uses one of the k places; bypass: it votes in addition",
+)

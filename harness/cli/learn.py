@@ -83,7 +83,7 @@ def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
 def _labels(on: Where, root: str, group: int, prefixes: str | None, shape: dict[str, Any]) -> Labels:
     parts = prefixes.split(",") if prefixes else []
     if not all(WHOLE.fullmatch(part) and len(part) < 12 for part in parts):
-        raise PathpruneError(f"--prefixes {prefixes!r} is not a list of whole numbers such as 16,22,43")
+        raise PathpruneError(f"--prefixes must be a list of integers such as 16,22,43, not {prefixes!r}")
     if len(set(map(int, parts))) < len(parts):
         raise PathpruneError(f"--prefixes {prefixes!r} names a length twice")
     if parts and on.prefix_given is not None:

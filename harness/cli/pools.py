@@ -94,6 +94,9 @@ def summary(pool: Any) -> list[str]:
            "unanswered": "without an answer"}  # fmt: skip
     if counted := [f"{about[key]:,} {what}" for key, what in odd.items() if about.get(key)]:
         lines.append(f"paths: {', '.join(counted)}")
+    if clipped := about.get("clipped"):
+        told = ", ".join(f"{count:,} of {name}" for name, count in clipped.items())
+        lines.append(f"numbers beyond the range of float16, stored as 65,504 or -65,504: {told}")
     skipped = about.get("skipped", [])
     lines += [f"left out: {line}" for line in skipped[:SHOWN]] + [f"and {len(skipped) - SHOWN:,} more"] * (
         len(skipped) > SHOWN

@@ -15,7 +15,7 @@ import click
 
 from harness import advice
 from harness.api import PathpruneError
-from harness.cli.base import LOCAL, PUBLISHED, VENUE, asked, bar, cli, comparison, console, published
+from harness.cli.base import ENDED, LOCAL, PUBLISHED, VENUE, asked, bar, cli, comparison, console, published
 from harness.cli.values import COUNT, FILE, FOLDER, OUT_FOLDER, PATHS, TEXT, Amount, OneOf, Text, Whole, out_file
 
 HANDS = "task=hands,model=hands,engine=hf"
@@ -29,6 +29,11 @@ def report_file(given: Path | None, results: Path, name: str) -> Path:
     published = results.absolute() == Path(PUBLISHED).absolute() or not Path(PUBLISHED).is_dir()
     file: Path = REPORT.convert(str(Path("results" if published else results) / name), None, None)
     return file
+
+
+def _named(report: str, ended: str) -> str:
+    """The usual file of a report; one of the rule ``bypass`` has its own, so that it never replaces the published one."""
+    return f"{report}.md" if ended == "count" else f"{report}-{ended}.md"
 
 
 def usual_report(name: str) -> str:
@@ -85,7 +90,7 @@ def _kinds_of_paths() -> list[str]:
 
 def only_option(default: str | None = "*", told: str = "") -> Callable[[Any], Any]:
     """Add ``--only`` and ``--pool``, which select tables. ``told`` describes a default that is computed."""
-    shown = "select tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names"
+    shown = "select tables by terms, e.g. task=hands,model=hands,engine=hf,prefix=22, or by a glob over their names; A|B selects both"
     only = click.option("--only", type=TEXT, default=default, show_default=told or True, help=shown)
     return lambda command: only(_pool_option(command))
 
@@ -284,20 +289,21 @@ def _page(large: Any, keep: int, out: Path, figures: Path, findings: Path | None
 @click.option(
     "--draws", type=Whole(1, 10**6), default=100, show_default=True, help="random launches per setting for votes"
 )
+@ENDED
 @click.option(
     "--out", show_default=usual_report("budgets.md"), type=REPORT, help="Markdown; a .csv is written beside it"
 )
-def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: Path | None) -> None:
+def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, ended: Any, out: Path | None) -> None:
     """Every method at matched cost: within budgets, by area, and what no pruning's accuracy costs; .md and .csv."""
     from harness import report
     from harness.report import budgets as matched
 
-    out = report_file(out, results, "budgets.md")
+    out = report_file(out, results, _named("budgets", ended))
     chosen = report.selected(results, only)
     tables = []
     with bar("tables", len(chosen)) as progress:
         for number, group in enumerate(chosen, 1):
-            tables.append(matched.budgets(group, cost, metric, draws))
+            tables.append(matched.budgets(group, cost, metric, draws, ended))
             progress(number, group.slug)
     matched.write(tables, out)
     console.print(f"wrote {out}")
@@ -309,19 +315,21 @@ def budgets(results: Path, only: str, cost: Any, metric: Any, draws: int, out: P
 @SCORERS
 @RULES
 @DRAWS
+@ENDED
 @click.option(
     "--out", show_default=usual_report("frontier.md"), type=REPORT, help="Markdown; a .csv is written beside it"
 )
 @click.option("--figures", type=OUT_FOLDER, default="results/figures", show_default=True, help="folder of the figures")
 @VENUE
 def frontier(
-    results: Path, only: str, scorers: str | None, rules: str, draws: int, out: Path | None, figures: Path, venue: str
-) -> None:
+    results: Path, only: str, scorers: str | None, rules: str, draws: int, ended: Any, out: Path | None, figures: Path,
+    venue: str,
+) -> None:  # fmt: skip
     """Compare pruning, early stopping and both: majority vote, tokens and latency within budgets; .md, .csv, figure."""
     from harness import session
 
-    out = report_file(out, results, "frontier.md")
-    found = session.frontier(results, only=only, scorers=scorers, rules=rules, draws=draws)
+    out = report_file(out, results, _named("frontier", ended))
+    found = session.frontier(results, only=only, scorers=scorers, rules=rules, draws=draws, ended=ended)
     found.write(out)
     console.print(f"wrote {out}")
     for one in found:
@@ -443,6 +451,7 @@ def recommend_by_law(budget: float, prefix: int, length: float, file: Path) -> N
 @SCORERS
 @RULES
 @DRAWS
+@ENDED
 @click.option("--law", "file", default="results/law.json", show_default=True, type=FILE, help="what law fit wrote")
 def recommend(
     results: Path,
@@ -452,6 +461,7 @@ def recommend(
     scorers: str | None,
     rules: str,
     draws: int,
+    ended: Any,
     file: Path,
 ) -> None:
     """Recommend a policy for a budget: method, numbers of paths, cuts, stopping rule, and its expected accuracy."""
@@ -460,7 +470,15 @@ def recommend(
     only = only or (HANDS if results == Path(PUBLISHED) else "*")
     console.print(
         session.recommend(
-            budget, results, latency=latency, only=only, scorers=scorers, rules=rules, draws=draws, law=file
+            budget,
+            results,
+            latency=latency,
+            only=only,
+            scorers=scorers,
+            rules=rules,
+            draws=draws,
+            ended=ended,
+            law=file,
         )
     )
 

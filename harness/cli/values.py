@@ -68,7 +68,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         if not AMOUNT.fullmatch(text):
             self.fail(f"{shown(value)} is not a valid number", param, ctx)
         if not self.least <= float(text) <= self.most:
-            self.fail(f"{shown(text)} is not between {self.least:g} and {self.most:g}", param, ctx)
+            self.fail(f"the value must be from {self.least:g} to {self.most:g}, not {shown(text)}", param, ctx)
         return float(text)
 
 
@@ -128,7 +128,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]
 
     def _wrong(self, path: Path) -> str:
         if self.suffixes and path.suffix not in self.suffixes:
-            return f"{path} has to end in {' or '.join(self.suffixes)}"
+            return f"{path} must end in {' or '.join(self.suffixes)}"
         if self.folder and path.exists() and not path.is_dir():
             return f"{path} is a file, not a folder"
         if not self.folder and path.is_dir():

@@ -1,4 +1,4 @@
-"""Engines, which sample the paths. Opening an engine is cheap: the weights are loaded at the first call."""
+"""Engines, which sample the paths. Opening an engine is cheap: the weights are loaded when something is computed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 from harness import advice
 from harness.api import FlopModel, Heads, Path, PathpruneError, Problem, Sampling, Signal
 from harness.engines import memory
-from harness.engines.options import CHAT, HF, REMOTE, VLLM, Option, hold, hold_weights
+from harness.engines.options import AT_ONCE, CHAT, HF, REMOTE, VLLM, Option, hold, hold_weights
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+# Members that configuration and tokenizer answer.
+TEXT = frozenset(
+    {"decode", "encode", "spell", "prompt_length", "thinking", "closing", "chat", "tools", "tokenizer", "flops", "rows"}
+)
+
+
 class LazyEngine:
     """An engine whose spec is known without the weights, so a run whose paths are all stored never loads a model.
 
-    The members of ``harness.api.Engine`` and ``Probing`` are declared here; any other attribute, such as the tokenizer, is
-    forwarded to the engine. The first use of either loads the weights.
+    The members of ``harness.api.Engine`` and ``Probing`` are declared here; any other attribute, such as ``store``, is
+    forwarded to the engine. The first use of either loads the weights, except for members that ``text`` answers.
 
     Args:
         spec: everything that determines the engine's tokens.
@@ -30,6 +36,8 @@ class LazyEngine:
         load: opens the engine itself.
         device: the requested device, as torch names it; "" if the engine chooses.
         spared: signals that are worth leaving out if they are not needed.
+        text: opens what answers for the engine until its weights are loaded; None if nothing does.
+        told: the members that it answers. Those that it lacks are the engine's.
     """
 
     flops: FlopModel  # forwarded by ``__getattr__``, as is ``rows``
@@ -37,11 +45,13 @@ class LazyEngine:
 
     def __init__(
         self, spec: Mapping[str, Any], provides: frozenset[Signal], load: Callable[[], Any], device: str = "",
-        spared: frozenset[Signal] = frozenset(),
+        spared: frozenset[Signal] = frozenset(), text: Callable[[], Any] | None = None, told: frozenset[str] = TEXT,
     ) -> None:  # fmt: skip
         self.spec, self.provides, self._load, self._device, self.spared = spec, provides, load, device, spared
+        self._open_text, self._told = text, told
         self.fingerprint = str(spec["fingerprint"])
         self._engine: Any = None
+        self._text: Any = None
         self._loading = RLock()  # several threads may use it first
 
     def launch(self, problems: Sequence[Problem], n: int, max_tokens: int, seed: int) -> list[list[Path]]:
@@ -59,24 +69,25 @@ class LazyEngine:
         if not signals & self.spared:
             return self
         return LazyEngine(
-            self.spec, self.provides - signals, lambda: self._loaded().without(signals), self._device, self.spared - signals
+            self.spec, self.provides - signals, lambda: self._loaded().without(signals), self._device, self.spared - signals,
+            self._text_of_it, self._told,
         )  # fmt: skip
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``harness.api.Engine``."""
-        return self._loaded().decode(tokens)
+        return self._answering("decode").decode(tokens)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """See ``harness.api.Engine``."""
-        return self._loaded().encode(text)
+        return self._answering("encode").encode(text)
 
     def prompt_length(self, problem: Problem) -> int:
         """See ``harness.api.Engine``."""
-        return self._loaded().prompt_length(problem)
+        return self._answering("prompt_length").prompt_length(problem)
 
     def thinking(self, problem: Problem) -> int:
         """See ``harness.api.Engine``."""
-        return self._loaded().thinking(problem)
+        return self._answering("thinking").thinking(problem)
 
     def probe(self, paths: Sequence[Path], adapter: Any = None) -> np.ndarray:
         """See ``harness.api.Probing``."""
@@ -108,7 +119,11 @@ class LazyEngine:
 
     def describe(self) -> dict[str, str]:
         """Device and versions, for a record."""
-        return self._loaded().describe()
+        return self._answering("describe").describe()
+
+    def load_now(self) -> None:
+        """Load the weights now instead of at first use."""
+        self._loaded()
 
     def drawing(self, sampling: Sampling, key: str = "") -> LazyEngine:
         """The same engine with another sampling; it shares the weights and caches.
@@ -126,25 +141,44 @@ class LazyEngine:
                 other.client = other.client.with_key(key)
             return other
 
-        return LazyEngine(spec, self.provides, load, self._device)
+        return LazyEngine(spec, self.provides, load, self._device, text=self._text_of_it, told=self._told)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copying and pickling ask for such names; they must not load a model
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-        return getattr(self._loaded(), name)
+        return getattr(self._answering(name), name)
+
+    def _answering(self, name: str) -> Any:
+        """The object that has a member: the engine once it is loaded or if nothing else has it."""
+        if self._engine is None and name in self._told and hasattr(text := self._text_of_it(), name):
+            return text
+        return self._loaded()
+
+    def _text_of_it(self) -> Any:
+        if self._text is None and self._open_text is not None:
+            with self._loading:
+                self._text = self._text or self._opened(self._open_text)
+        return self._text
 
     def _loaded(self) -> Any:
         if self._engine is None:
             with self._loading:
-                self._engine = self._engine or self._opened()
+                self._engine = self._engine or self._opened(self._load)
         return self._engine
 
-    def _opened(self) -> Any:
+    def _opened(self, opening: Callable[[], Any]) -> Any:
         try:
-            return self._load()
+            return opening()
         except AttributeError as error:
             # If an AttributeError were passed on, ``hasattr`` would conclude that the engine lacks the attribute.
             raise RuntimeError(f"engine {self.spec['engine']} could not be opened: {error}") from error
+
+
+def load_now(engine: Any) -> None:
+    """Load an engine's weights, for example before something is timed. Engines without any are ready."""
+    load = getattr(engine, "load_now", None)
+    if load is not None:
+        load()
 
 
 EVERYTHING: frozenset[Signal] = frozenset({"text", "token_stats", "hidden", "trace", "forced"})
@@ -172,7 +206,14 @@ def open_hf(
 
         return HFEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, EVERYTHING, load, str(options.get("device") or ""))
+    def text() -> Any:
+        from harness.engines.hf.text import HFText
+
+        asked = {name: options[name] for name in ("device", "device_map", "rows") if name in options}
+        return HFText(where, spec, spec.get("revision"), **asked)
+
+    device = str(options.get("device") or "")
+    return LazyEngine(spec, EVERYTHING, load, device, text=text, told=TEXT | {"describe"})
 
 
 def open_vllm(
@@ -186,7 +227,12 @@ def open_vllm(
 
         return VLLMEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return _with_statistics(spec, options, load)
+    def text() -> Any:
+        from harness.engines.vllm.local import VLLMText
+
+        return VLLMText(where, spec, sampling, spec.get("revision"), None, options.get("rows", AT_ONCE["vllm"]))
+
+    return _with_statistics(spec, options, load, text, TEXT | {"describe"})
 
 
 def open_remote(
@@ -203,14 +249,34 @@ def open_remote(
 
         return RemoteEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return _with_statistics(spec, options, load)
+    return _with_statistics(spec, options, load, _served_text("vllm-http", where, spec, sampling, options), TEXT)
 
 
-def _with_statistics(spec: dict[str, Any], options: dict[str, Any], load: Callable[[], Any]) -> LazyEngine:
+def _served_text(
+    engine: str, where: str, spec: Mapping[str, Any], sampling: Sampling, options: Mapping[str, Any]
+) -> Callable[[], Any]:
+    """Opens what a served engine answers without its server."""
+
+    def text() -> Any:
+        from harness.engines.served.engine import ServedEngine
+
+        return ServedEngine(where, spec, sampling, spec.get("revision"), None, options.get("rows", AT_ONCE[engine]))
+
+    return text
+
+
+def _with_statistics(
+    spec: dict[str, Any],
+    options: dict[str, Any],
+    load: Callable[[], Any],
+    text: Callable[[], Any],
+    told: frozenset[str],
+) -> LazyEngine:
     """A vLLM engine; with ``statistics=false`` its paths have no token statistics and are stored in a separate bank."""
     statistics = options.pop("statistics", True)
-    told = spec | ({} if statistics else {"statistics": False})
-    engine = LazyEngine(told, EVERYTHING - {"trace"}, load, spared=frozenset({"token_stats"}))
+    full = spec | ({} if statistics else {"statistics": False})
+    provides, spared = EVERYTHING - {"trace"}, frozenset[Signal]({"token_stats"})
+    engine = LazyEngine(full, provides, load, spared=spared, text=text, told=told)
     return engine if statistics else engine.without(frozenset({"token_stats"}))
 
 
@@ -229,7 +295,8 @@ def open_completions(
 
         return CompletionsEngine(where, spec, sampling, revision=spec.get("revision"), **options)
 
-    return LazyEngine(spec, frozenset({"text", "token_stats", "forced"}), load)
+    text = _served_text("completions", where, spec, sampling, options)
+    return LazyEngine(spec, frozenset({"text", "token_stats", "forced"}), load, text=text)
 
 
 def open_toy(model: str, sampling: Sampling, **options: Any) -> Any:

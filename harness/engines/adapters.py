@@ -34,9 +34,7 @@ def examine(folder: Path) -> None:
     """
     shape = header(folder / EMBEDDINGS).get("embeddings")
     if shape is None or len(shape) != 2 or not 1 <= shape[0] <= MOST_TOKENS or shape[1] < 1:
-        raise PathpruneError(
-            f"{folder / EMBEDDINGS} has embeddings of shape {shape}, and has to have one row for each [STOP] token"
-        )
+        raise PathpruneError(f"{folder / EMBEDDINGS} must have one row per [STOP] token, not shape {shape}")
     if not (folder / CONFIG).exists():
         if (folder / WEIGHTS).exists():
             raise PathpruneError(f"{folder} has a LoRA's weights and no {CONFIG}; train it again")
@@ -57,17 +55,17 @@ def settings(folder: Path) -> dict[str, Any]:
         raise PathpruneError(f"{file}: peft_type is {config.get('peft_type')!r}, and only a LORA can be read")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        raise PathpruneError(f"{file}: r is {rank!r}, and has to be a whole number of 1 or more")
+        raise PathpruneError(f"{file}: r must be an integer of 1 or more, not {rank!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise PathpruneError(f"{file}: lora_alpha is {alpha!r}, and has to be a number")
+        raise PathpruneError(f"{file}: lora_alpha must be a number, not {alpha!r}")
     targets = config.get("target_modules")
     if targets != "all-linear" and not (
         isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)
     ):
-        raise PathpruneError(f"{file}: target_modules is {targets!r}, and has to be a list of names")
+        raise PathpruneError(f"{file}: target_modules must be a list of names, not {targets!r}")
     parameters = config.get("target_parameters")
     if parameters is not None and not (isinstance(parameters, list) and all(isinstance(p, str) for p in parameters)):
-        raise PathpruneError(f"{file}: target_parameters is {parameters!r}, and has to be a list of names")
+        raise PathpruneError(f"{file}: target_parameters must be a list of names, not {parameters!r}")
     if used := [name for name in REFUSED if config.get(name)]:
         raise PathpruneError(f"{file} uses {used[0]}, which is not supported; train a plain LoRA")
     if config.get("init_lora_weights", True) not in INITIAL:
@@ -86,7 +84,7 @@ def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, li
         if found and found[3] == "weight":
             pairs[found[1]][found[2]] = shape
         elif not found and not DORA.fullmatch(name):
-            raise PathpruneError(f"{file} has the tensor {name}, which is no part of a LoRA; train it again")
+            raise PathpruneError(f"{file} has the tensor {name}, which is not part of a LoRA; train it again")
     if not pairs:
         raise PathpruneError(f"{file} holds no LoRA at all; train it again")
     for module, pair in pairs.items():
@@ -95,7 +93,7 @@ def _every_module(file: Path, config: Mapping[str, Any], shapes: Mapping[str, li
             raise PathpruneError(f"{file} lacks lora_{lacking} of {module}; train it again")
         a, b = pair["A"], pair["B"]
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-            raise PathpruneError(f"{file}: A {a} and B {b} of {module} are no LoRA; train it again")
+            raise PathpruneError(f"{file}: A {a} and B {b} of {module} are not a LoRA; train it again")
         several = bool(config.get("target_parameters")) and a[0] % config["r"] == 0  # the experts' matrices, stacked
         if a[0] != config["r"] and not several and not config.get("rank_pattern"):
             raise PathpruneError(

@@ -109,12 +109,12 @@ class _Header:
     def walk(self) -> None:
         """From the magic to the last tensor's offset."""
         if self.stream.read(4) != MAGIC:
-            raise ValueError("it is no GGUF file: it does not start with GGUF")
+            raise ValueError("it is not a GGUF file: it does not start with GGUF")
         version = self.number("I")
         if version & 0xFFFF == 0:
             self.order, version = ">", int.from_bytes(version.to_bytes(4, "little"), "big")
         if version not in VERSIONS:
-            raise ValueError(f"it has version {version} of the format, and {VERSIONS[0]} and {VERSIONS[1]} can be read")
+            raise ValueError(f"its version of the format must be {VERSIONS[0]} or {VERSIONS[1]}, not {version}")
         tensors, fields = self.number("Q"), self.number("Q")
         self.room(tensors, 24)
         self.room(fields, 13)

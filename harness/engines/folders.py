@@ -99,14 +99,12 @@ def _known(folder: Path, config: Mapping[str, Any]) -> None:
     """Require a model type that transformers includes, because the folder's own Python is never run."""
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
-        raise PathpruneError(f"{folder / CONFIG}: model_type is {_kind(kind)}, and has to be a name")
+        raise PathpruneError(f"{folder / CONFIG}: model_type must be a name, not {_kind(kind)}")
     architectures = config.get("architectures")
     if architectures is not None and not (
         isinstance(architectures, list) and all(isinstance(a, str) for a in architectures)
     ):
-        raise PathpruneError(
-            f"{folder / CONFIG}: architectures is {_kind(architectures)}, and has to be a list of names"
-        )
+        raise PathpruneError(f"{folder / CONFIG}: architectures must be a list of names, not {_kind(architectures)}")
     if config.get("auto_map"):
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -125,7 +123,7 @@ def _sizes(file: Path, config: Mapping[str, Any]) -> None:
             if value is None or (isinstance(value, list) and name in ("intermediate_size", "num_key_value_heads")):
                 continue  # some families state one number per layer
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < LARGEST:
-                raise PathpruneError(f"{file}: {name} is {_shown(value)}, and has to be a whole number of 1 or more")
+                raise PathpruneError(f"{file}: {name} must be an integer of 1 or more, not {_shown(value)}")
     width, heads, shared = (size_of(config, size) for size in ("width", "heads", "kv_heads"))
     if width and heads and not size_of(config, "head_dim") and width % heads:
         raise PathpruneError(f"{file}: a width of {width} does not divide into {heads} heads")
@@ -158,7 +156,7 @@ def _indexed(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
     held: dict[str, set[str]] = {}
     for name in sorted(set(shards.values())):
         if Path(name).name != name or name in (".", ".."):
-            raise PathpruneError(f"{folder / INDEX} names {name!r}, and a shard lies in the model's folder")
+            raise PathpruneError(f"{folder / INDEX}: a shard must be in the model's folder, not at {name!r}")
         if not (folder / name).exists():
             raise PathpruneError(f"{folder} lacks {name}, which its index names; fetch it again")
         held[name] = set(header(folder / name))

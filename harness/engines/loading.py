@@ -282,7 +282,7 @@ def decoder(where: str, config: Any, tokenizer: Any) -> None:
     text = config.get_text_config()
     if absent := [name for name in NEEDED if not getattr(text, name, None)]:
         raise PathpruneError(
-            f"{where} is no transformer decoder: its configuration ({config.model_type}) has no {absent[0]}; give one that is"
+            f"{where} is not a transformer decoder: its configuration ({config.model_type}) has no {absent[0]}; give one that is"
         )
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= text.vocab_size:
@@ -307,7 +307,7 @@ def causal(where: str, model: Any) -> None:
     rounding = max(1e-4, 4 * torch.finfo(model.dtype).eps)
     if float((first[0] - first[1]).abs().max()) > rounding * (float(first.std()) or 1.0):
         raise PathpruneError(
-            f"{where} is no causal decoder: its tokens attend to later ones; give a model that generates text"
+            f"{where} is not a causal decoder: its tokens attend to later ones; give a model that generates text"
         )
 
 

@@ -37,11 +37,12 @@ class Option:
 
 def count(says: str, most: float) -> Option:
     """An option that is an integer of 1 or more."""
-    return Option(int, f"a whole number from 1 to {most:,.0f}{says}", 1, most)
+    return Option(int, f"an integer from 1 to {most:,.0f} ({says})", 1, most)
 
 
-ROWS = count(", paths side by side", 1 << 20)
-CONTEXT = count(" of tokens", 1 << 30)
+ROWS = count("concurrent paths", 1 << 20)
+AT_ONCE = {"hf": 1024, "vllm": 256, "vllm-http": 64, "completions": 64}  # the default of rows, by engine
+CONTEXT = count("tokens", 1 << 30)
 CHAT = {  # part of the spec, because they change the prompt
     "chat": Option(bool, "true or false"),
     "thinking": Option(bool, "true or false"),
@@ -50,29 +51,29 @@ CHAT = {  # part of the spec, because they change the prompt
 TOOLS = {  # part of the spec, because they change the tokens of a path
     "tools": Option(str, "python", form="python"),
     "tool_format": Option(str, "fenced, hermes or harmony", form=r"\w{1,40}"),
-    "tool_seconds": Option(float, "seconds of a processor for a call, from 0.1 to 3,600", 0.1, 3600),
-    "tool_output": count(" of characters that the model reads of a call", 1 << 20),
-    "tool_memory": count(" of MiB", 1 << 20),
-    "tool_paths": count(" of paths whose interpreters live at once", 4096),
-    "unsafe_tools": Option(bool, "true, which runs a model's code with all your rights, or false"),
+    "tool_seconds": Option(float, "a number of CPU seconds per call from 0.1 to 3,600", 0.1, 3600),
+    "tool_output": count("characters of a call's output that the model reads", 1 << 20),
+    "tool_memory": count("MiB", 1 << 20),
+    "tool_paths": count("paths with a live interpreter", 4096),
+    "unsafe_tools": Option(bool, "true or false; true runs a model's code with all your rights"),
 }
 CHAT |= {name: TOOLS[name] for name in ("tools", "tool_format")}
 HF = {
     "device": Option(str, "cpu, cuda or cuda:N", form=DEVICE),
     "device_map": Option(str, "auto, balanced or a device", form=NAME),
     "attention": Option(str, "a name of transformers such as sdpa or eager", form=NAME),
-    "memory": count(" of bytes for KV", 1 << 50),
+    "memory": count("bytes of KV cache", 1 << 50),
     "rows": ROWS,
-    "packed": Option(bool, "true, for weights packed for a CPU beside the plain ones, or false"),
+    "packed": Option(bool, "true or false; true adds a copy of the weights that is packed for a CPU"),
 }
-STATISTICS = Option(bool, "false, for paths without token statistics in a bank of their own, or true")
+STATISTICS = Option(bool, "true or false; false omits token statistics and uses a separate bank")
 VLLM = {
-    "memory": Option(float, "GiB of KV, more than 0", 1e-3, 1e6),
+    "memory": Option(float, "a number of GiB above 0", 1e-3, 1e6),
     "context": CONTEXT,
-    "block": count(" of tokens", 1 << 20),
-    "tensor_parallel": count(" of devices", 1024),
+    "block": count("tokens", 1 << 20),
+    "tensor_parallel": count("devices", 1024),
     "rows": ROWS,
-    "eager": Option(bool, "true, without captured graphs and compilation, or false"),
+    "eager": Option(bool, "true or false; true disables captured graphs and compilation"),
     "statistics": STATISTICS,
 }
 REMOTE = {
@@ -80,12 +81,12 @@ REMOTE = {
     "url": Option(str, "a server's address such as http://host:8000", form=r"https?://.+"),
     "context": CONTEXT,
     "rows": ROWS,
-    "timeout": Option(float, "seconds, from 0.1 to 1,000,000", 0.1, 1e6),
-    "key": Option(str, "a bearer token; better in the environment, as PATHPRUNE_API_KEY"),
+    "timeout": Option(float, "a number of seconds from 0.1 to 1,000,000", 0.1, 1e6),
+    "key": Option(str, "a bearer token; better set in the environment variable PATHPRUNE_API_KEY"),
 }
 TOY = {
     "skill": Option(float, "a number from 0 to 1", 0, 1),
-    "spread": count(" of tokens", 1 << 20),
+    "spread": count("tokens", 1 << 20),
 }
 
 
@@ -102,7 +103,7 @@ def hold(engine: str, options: Mapping[str, Any], known: Mapping[str, Option]) -
             hint = f"did you mean {near[0]}?" if near else f"its options: {', '.join(sorted(known))}"
             raise PathpruneError(f"engine {engine} does not take {shown}; {hint}")
         if not known[name].takes(value):
-            raise PathpruneError(f"engine {engine} does not take {shown}; {name} is {known[name].says}")
+            raise PathpruneError(f"engine {engine} does not take {shown}; {name} must be {known[name].says}")
 
 
 def hold_weights(engine: str, dtype: Any, revision: Any) -> None:

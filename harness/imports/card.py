@@ -9,12 +9,13 @@ from typing import Any
 
 from harness.api import STATISTICS, PathpruneError
 from harness.imports.held import MEASURED
-from harness.imports.pool import FORMAT, tokens_of
+from harness.imports.pool import CLIPPED, FORMAT, are_clipped, tokens_of
 from harness.imports.rows import Readable
 from harness.imports.wanted import Wanted
 from harness.store.given import GIVEN
 from harness.store.keys import digest
 from harness.store.provenance import provenance
+from harness.text import shown
 
 ODD = ("truncated", "unknown_finish", "unanswered", "duplicates", "empty")
 Entries = Sequence[Mapping[str, Any]]  # per problem, the facts from ``harness.imports.work``
@@ -53,6 +54,7 @@ def card_of(
         "flops": _flops(wanted, reading.about),
         "parameters": wanted.parameters,
         **{k: counts[k] for k in ODD},
+        **({CLIPPED: clipped} if (clipped := _clipped(reading.about, entries)) else {}),
         "provenance": provenance(),
     }  # fmt: skip
 
@@ -63,6 +65,19 @@ def counts_of(entries: Entries) -> Counter[str]:
     for entry in entries:
         counts.update(entry["counts"])
     return counts
+
+
+def _clipped(about: Mapping[str, Any], entries: Entries) -> dict[str, int]:
+    """By statistic, how many numbers stand at the end of float16's range because they are beyond it; also those of our own export."""
+    stated = about.get(CLIPPED, {})
+    if not are_clipped(stated):
+        raise PathpruneError(
+            f"the files state as {CLIPPED}: {shown(stated)}, not counts by statistic; export them again"
+        )
+    counts = Counter[str](stated)
+    for entry in entries:
+        counts.update(entry.get(CLIPPED, {}))  # entries of an import that an earlier version began have none
+    return {name: counts[name] for name in STATISTICS if counts[name]}
 
 
 def pool_digest(problems: Sequence[tuple[str, str]], grader: Mapping[str, Any]) -> str:

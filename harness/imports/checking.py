@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from harness.api import STATISTICS, PathpruneError
 from harness.imports.card import pool_digest
 from harness.imports.graders import Answers, grader_of, letters_of
+from harness.imports.held import LARGEST
 from harness.imports.judging import judged_here
-from harness.imports.pool import AGAIN, DISAGREEMENTS, PATHS, PROBLEMS, Entry, Pool
+from harness.imports.pool import AGAIN, CLIPPED, DISAGREEMENTS, PATHS, PROBLEMS, Entry, Pool
 from harness.imports.rows import ImportedPath
 from harness.imports.schema import content_digest, lists
 from harness.imports.shipping import RECORDS, other_paths
@@ -34,6 +35,7 @@ class Counted:
 
     counts: Counter[str] = field(default_factory=Counter)
     longest: int = 0
+    extreme: Counter[str] = field(default_factory=Counter)  # by statistic, numbers at the ends of float16's range
     digests: list[tuple[str, str]] = field(default_factory=list)
     differing: set[tuple[str, int]] = field(default_factory=set)  # paths whose given and own grades differ
 
@@ -123,6 +125,9 @@ def _of_values(rows: pa.Table) -> Iterator[str]:
 
 def _count(rows: pa.Table, counted: Counted) -> None:
     """Add the rows to the counts."""
+    for name in STATISTICS:
+        numbers = pc.list_flatten(rows[name]).to_numpy(zero_copy_only=False)
+        counted.extreme[name] += int((np.abs(numbers.astype(np.float64)) == LARGEST).sum())
     there = {name: len(rows) - rows[name].null_count for name in SIGNALS}
     finishes = Counter(rows["finish"].to_pylist())
     texts = [text for text in rows["text"].to_pylist() if text]
@@ -177,6 +182,10 @@ def _of_card(pool: Pool, counted: Counted, listed: set[tuple[str, int]]) -> Iter
             yield str(
                 damaged(pool.folder / "pool.json", f"it states {name} {stated}, but the rows have {there}", AGAIN)
             )
+    for name, stated in (about.get(CLIPPED) or {}).items():
+        if stated > counted.extreme[name]:
+            flaw = f"it states {stated} numbers of {name} beyond float16, but {counted.extreme[name]} stand at its ends"
+            yield str(damaged(pool.folder / "pool.json", flaw, AGAIN))
     mean = counts["length"] / counts["paths"]
     if abs(about["lengths"]["mean"] - mean) > CLOSE * max(1.0, mean):
         yield str(

@@ -110,7 +110,7 @@ class Draft:
             f"problem-{number:05d}" if problem.id is None else problem.id.strip().replace("/", "_").replace("\\", "_")
         )
         if why := unfit(name):
-            raise PathpruneError(f"{problem.where}: the problem's id {why}, but has to name a file; change the id")
+            raise PathpruneError(f"{problem.where}: the problem's id must name a file, but {why}; change the id")
         if name in self._places:
             raise PathpruneError(
                 f"{problem.where}: problem {shown(name)} is also at {self._places[name]}; give all of its paths the same id"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from harness import advice
 from harness.api import Cost, Engine, FlopModel, Path, PathpruneError, Problem, Reward, Signal, UnavailableError
 from harness.imports.placed import placed
-from harness.imports.pool import FEW_NAMES, View
+from harness.imports.pool import CLIPPED, FEW_NAMES, View
 from harness.imports.tokens import Tokens
 
 JOB = 4_000_000  # tokens of paths held in memory at once, unless a single problem has more
@@ -74,6 +74,7 @@ class ImportedEngine(Engine):
             "tokenizer",
             "text_by",
             "unknown_finish",
+            CLIPPED,
         )
         told = {key: about[key] for key in kept if about.get(key) is not None}
         return told | {"unit": self.view.unit, "ragged": self.view.pool.ragged()}

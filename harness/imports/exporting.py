@@ -19,7 +19,7 @@ from harness import grading, hub
 from harness.api import Path, PathpruneError, Problem
 from harness.imports.graders import NATIVE
 from harness.imports.measure import ends_of_ids
-from harness.imports.pool import Pool
+from harness.imports.pool import CLIPPED, Pool
 from harness.imports.schema import MEANINGS, SCHEMA, StoredPath, table
 from harness.imports.shapes.pathprune_pool import FORMAT, METADATA
 from harness.imports.watch import SILENT, Progress
@@ -40,6 +40,7 @@ def export_pool(pool: Pool, out: FilePath, progress: Progress = SILENT) -> FileP
         "flops": pool.about.get("flops"),
         "unit": pool.about["unit"],
     }
+    about |= {CLIPPED: pool.about[CLIPPED]} if pool.about.get(CLIPPED) else {}
     about |= {"imported": {key: pool.about[key] for key in kept if pool.about.get(key) is not None}}
     tables = ((name, pool.rows(name)) for name in pool.entries)
     return _write(out, pool.name, about, tables, len(pool.entries), progress)

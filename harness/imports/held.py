@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,17 @@ MEASURED = "measured"  # unit of texts counted by a tokenizer
 LARGEST = float(np.finfo(np.float16).max)
 
 
+class Held(NamedTuple):
+    """A path that was checked: its row, still without answer and grade, and the unit of its length.
+
+    ``clipped``: by statistic, how many of its numbers float16 cannot hold; they stand at the end of its range.
+    """
+
+    path: StoredPath
+    unit: str
+    clipped: Mapping[str, int]
+
+
 @dataclass(frozen=True)
 class Holder:
     """Checks paths for consistency; with a tokenizer it also counts and cuts texts, and decodes ids."""
@@ -28,11 +39,8 @@ class Holder:
     measure_text: Callable[[str], np.ndarray] | None = None
     decode: Callable[[Sequence[int]], str] | None = None
 
-    def held(self, path: ImportedPath, where: str) -> tuple[StoredPath, str]:
-        """Check a path.
-
-        Returns:
-            (the path with its length and token ends, still without answer and grade; the unit of its length).
+    def held(self, path: ImportedPath, where: str) -> Held:
+        """Check a path, and derive its length and where its tokens end.
 
         Raises:
             PathpruneError: contradictory numbers of tokens, or no data with a length.
@@ -43,7 +51,9 @@ class Holder:
         ids = _ids(path.tokens, where)
         if text is None and ids is not None and self.decode is not None:
             text = self.decode(ids.tolist())
-        statistics = {name: _numbers(name, values, where) for name, values in path.statistics.items()}
+        numbers = {name: _numbers(name, values, where) for name, values in path.statistics.items()}
+        statistics = {name: _halves(values) for name, values in numbers.items()}
+        beyond = {name: int((np.abs(values) > LARGEST).sum()) for name, values in numbers.items()}
         drawn = _drawn(path, ids, where)
         length = _length(path, {"token ids": drawn, "pieces": path.pieces, **statistics}, where)
         ends, unit = self._ends(path, text, ids, length)
@@ -57,7 +67,8 @@ class Holder:
             raise PathpruneError(f"{where}: its length is {length}, not an integer from 0 to {MOST:,}")
         rewards = _rewards(path, where)
         told = (ends, statistics, path.probes, rewards, path.given)
-        return StoredPath(text, ids, length, path.finish, None, False, *told), unit
+        row = StoredPath(text, ids, length, path.finish, None, False, *told)
+        return Held(row, unit, {name: count for name, count in beyond.items() if count})
 
     def _ends(
         self, path: ImportedPath, text: str | None, ids: np.ndarray | None, length: int | None
@@ -110,15 +121,18 @@ def _drawn(path: ImportedPath, ids: np.ndarray | None, where: str) -> np.ndarray
 
 
 def _numbers(name: str, values: Any, where: str) -> np.ndarray:
-    """A token statistic as float16, clipped to its range."""
+    """A token statistic, float64 ``[T]``; numbers may be infinite."""
     if name not in STATISTICS:
         raise PathpruneError(f"{where}: {unknown('token statistic', name, list(STATISTICS))}")
     array = np.asarray(values)
     if array.ndim != 1 or (len(array) and array.dtype.kind not in "fiu") or np.isnan(array.astype(np.float64)).any():
         raise PathpruneError(f"{where}: its {name} is not one number per token")
-    return (
-        array.astype(np.float16) if array.dtype == np.float16 else np.clip(array, -LARGEST, LARGEST).astype(np.float16)
-    )
+    return array.astype(np.float64)
+
+
+def _halves(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as float16, those beyond its range at its end."""
+    return np.clip(numbers, -LARGEST, LARGEST).astype(np.float16)
 
 
 def _rewards(path: ImportedPath, where: str) -> list[tuple[str, list[float]]]:

@@ -30,7 +30,7 @@ def import_files(wanted: Wanted, name: str, pools: FilePath, progress: Progress 
         PathpruneError: a file that cannot be read or graded, with its row; another pool with this name.
     """
     if not is_file_name(name) or name.startswith("."):
-        raise PathpruneError(f"a pool's name has to be one word that can name a folder, not {shown(name)}")
+        raise PathpruneError(f"a pool's name must be one word that can name a folder, not {shown(name)}")
     folder, key = pools / name, wanted.key
     with sole(folder, "importing"):
         if folder.exists():

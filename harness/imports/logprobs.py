@@ -143,7 +143,7 @@ class Statistics:
         try:
             table = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise Flaw(f"{name} is {shown(value)}, not numbers for each token") from error
+            raise Flaw(f"{name} must be numbers per token, not {shown(value)}") from error
         if not np.isfinite(table).all():
             position = int(np.argwhere(~np.isfinite(table))[0][0])
             raise Flaw(f"{name} holds {table[position].tolist()} at token {position + 1}, not log-probabilities")

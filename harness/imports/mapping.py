@@ -100,7 +100,7 @@ def check(mapping: Mapping[str, str], more: Sequence[str] = ()) -> None:
         if target not in (*TARGETS, *more):
             raise PathpruneError(f"a mapping is text=FIELD: {unknown('name', str(target), [*TARGETS, *more])}")
         if not isinstance(field, str):
-            raise PathpruneError(f"a mapping is {target}=FIELD, not {shown(field)}")
+            raise PathpruneError(f"a mapping must be {target}=FIELD, not {shown(field)}")
 
 
 def lookup(row: Row, field: str) -> Any:

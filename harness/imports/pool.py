@@ -35,6 +35,7 @@ POOLS = FilePath("results/pools")
 CARD, PROBLEMS, PATHS, DISAGREEMENTS = "pool.json", "problems.jsonl", "paths", "disagreements.jsonl"
 TOKENS, WORDS = "tokens", "words"
 WORD = re.compile(r"\S+")
+CLIPPED = "clipped"  # in a card: by statistic, how many numbers were beyond float16
 FEW_NAMES = 5  # names that a message lists
 AGAIN = "move it away and import it again"
 NUMBERS = (*STATISTICS, "tokens", "ends")
@@ -253,6 +254,11 @@ def _are_flops(value: Any) -> bool:
     )
 
 
+def are_clipped(value: Any) -> bool:
+    """Does it say, by statistic, how many numbers were beyond float16?"""
+    return isinstance(value, dict) and all(n in STATISTICS and _is_count(v) and v for n, v in value.items())
+
+
 def _is_source(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -278,6 +284,7 @@ REQUIRED: dict[str, Callable[[Any], bool]] = {
     "grades": _is_line,
     "grader": lambda v: isinstance(v, dict),
     "disagreements": _is_count,
+    CLIPPED: lambda v: v is None or are_clipped(v),
     "packed": lambda v: v in (None, packing.PACKED),
     "prefixes": lambda v: v is None or (isinstance(v, list) and all(type(n) is int and n > 0 for n in v)),
 }
@@ -431,5 +438,5 @@ def _json(file: FilePath) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise damaged(file, f"it is not JSON ({error})", AGAIN) from error
     if not isinstance(about, dict):
-        raise damaged(file, "it is no object", AGAIN)
+        raise damaged(file, "it is not an object", AGAIN)
     return about

@@ -21,7 +21,7 @@ from harness.api import STATISTICS, PathpruneError
 from harness.imports import exporting, packing
 from harness.imports.card import pool_digest
 from harness.imports.importing import import_files
-from harness.imports.pool import CARD, DISAGREEMENTS, PROBLEMS, Entry, Pool
+from harness.imports.pool import CARD, CLIPPED, DISAGREEMENTS, PROBLEMS, Entry, Pool
 from harness.imports.schema import MEANINGS, SCHEMA, content_digest, spans_in
 from harness.imports.wanted import Wanted
 from harness.imports.watch import SILENT, Progress
@@ -127,7 +127,7 @@ def is_shipped(folder: FilePath) -> bool:
 def _name_of(out: FilePath) -> str:
     name = out.resolve().name
     if not is_file_name(name) or name.startswith("."):
-        raise PathpruneError(f"a pool is named after its folder, which has to be one word, not {shown(name)}")
+        raise PathpruneError(f"a pool is named after its folder, which must be one word, not {shown(name)}")
     return name
 
 
@@ -170,12 +170,13 @@ def _write_about(
     entries = [_restated(pool, draft, number, entry, kept) for number, entry in enumerate(pool.entries.values())]
     source = {"file": packing.PACKED, "sha256": _sha256(draft / packing.PACKED), "rows": pool.about["paths"]}
     told = {
-        **pool.about,
+        **{key: value for key, value in pool.about.items() if key != CLIPPED},
         "name": name,
         "packed": packing.PACKED,
         "digest": pool_digest([(e["id"], e["sha256"]) for e in entries], pool.about["grader"]),
         "sources": [source] if about.sampled else pool.about["sources"],
         "signals": {k: 0 if k in STATISTICS and k not in kept else v for k, v in pool.signals.items()},
+        **_clipped(pool, kept),
         "prefixes": scores.prefixes if scores else [],
         "sampled": about.sampled,
         "licence": about.licence,
@@ -239,6 +240,12 @@ def other_paths(pool: Pool, folder: FilePath) -> Iterator[str]:
             if row[key] != value:
                 yield f"{key} of {name} differ"
                 break
+
+
+def _clipped(pool: Pool, kept: Sequence[str]) -> dict[str, Any]:
+    """The part of the card on numbers beyond float16, of the statistics that ship."""
+    counts = {name: count for name, count in pool.about.get(CLIPPED, {}).items() if name in kept}
+    return {CLIPPED: counts} if counts else {}
 
 
 def card(told: Mapping[str, Any], scores: Scores | None, about: About) -> str:

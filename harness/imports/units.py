@@ -25,7 +25,7 @@ def view_of(pool: Pool, prefix: Any) -> tuple[View, int | None]:
         return native(pool), None
     text = str(prefix).strip()
     if isinstance(prefix, bool) or not isinstance(prefix, int | float | str):
-        raise PathpruneError(f"a prefix is {FORMS}, not {shown(prefix)}")
+        raise PathpruneError(f"a prefix must be {FORMS}, not {shown(prefix)}")
     if WHOLE.fullmatch(text):
         return native(pool), int(text)
     if counted := COUNTED.fullmatch(text):
@@ -34,7 +34,7 @@ def view_of(pool: Pool, prefix: Any) -> tuple[View, int | None]:
     if portion := PORTION.fullmatch(text):
         share = float(portion[1]) / 100 if portion[1] else float(portion[2])
         if not 0 < share < 1:
-            raise PathpruneError(f"a fraction of the mean length has to be between 0 and 1, not {share:g}")
+            raise PathpruneError(f"a fraction of the mean length must be between 0 and 1, not {share:g}")
         view = native(pool)
         return view, max(1, round(share * view.mean))
-    raise PathpruneError(f"a prefix is {FORMS}, not {shown(text)}")
+    raise PathpruneError(f"a prefix must be {FORMS}, not {shown(text)}")

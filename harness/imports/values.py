@@ -36,7 +36,7 @@ def as_list(value: Any, name: str) -> list[Any]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = decoded(value, name)
     if not is_list(value):
-        raise Flaw(f"{name} is {shown(value)}, not a list")
+        raise Flaw(f"{name} must be a list, not {shown(value)}")
     return value.tolist() if isinstance(value, np.ndarray) else list(value)
 
 
@@ -45,14 +45,14 @@ def as_object(value: Any, name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise Flaw(f"{name} is {shown(value)}, not an object")
+        raise Flaw(f"{name} must be an object, not {shown(value)}")
     return value
 
 
 def text(value: Any, name: str) -> str:
     """A text, unchanged. NUL and lone surrogates are refused, since no model writes them."""
     if not isinstance(value, str):
-        raise Flaw(f"{name} is {shown(value)}, not a text")
+        raise Flaw(f"{name} must be a text, not {shown(value)}")
     if "\x00" in value or not is_utf8(value):
         raise Flaw(f"{name} contains NUL or a lone surrogate")
     return value
@@ -64,7 +64,7 @@ def word(value: Any, name: str) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise Flaw(f"{name} is {shown(value)}, not a text or a number")
+        raise Flaw(f"{name} must be a text or a number, not {shown(value)}")
     return text(str(value), name)
 
 
@@ -75,9 +75,9 @@ def whole(value: Any, name: str) -> int | None:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Flaw(f"{name} is {shown(value)}, not a whole number") from error
+        raise Flaw(f"{name} must be an integer, not {shown(value)}") from error
     if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= MOST:
-        raise Flaw(f"{name} is {shown(value)}, not a whole number from 0 to {MOST:,}")
+        raise Flaw(f"{name} must be an integer from 0 to {MOST:,}, not {shown(value)}")
     return int(number)
 
 
@@ -88,7 +88,7 @@ def grade(value: Any, name: str) -> bool | None:
         return None
     word = str(value).strip().lower()
     if is_list(value) or isinstance(value, dict) or word not in YES | NO:
-        raise Flaw(f"{name} is {shown(value)}, not right or wrong (true or false, 1 or 0)")
+        raise Flaw(f"{name} must be right or wrong (true or false, 1 or 0), not {shown(value)}")
     return (YES | NO)[word]
 
 
@@ -102,7 +102,7 @@ def finish(value: Any, name: str) -> Literal["stop", "length"] | None:
     if word in CUT:
         return "length"
     raise Flaw(
-        f"{name} is {shown(value)}, neither a stop (stop, eos, ...) nor a length limit (length, ...); skip the field: map finish="
+        f"{name} must be a stop (stop, eos, ...) or a length limit (length, ...), not {shown(value)}; skip the field: map finish="
     )
 
 
@@ -119,11 +119,11 @@ def token_ids(value: Any, name: str) -> tuple[int, ...]:
     try:
         array = np.asarray(value if isinstance(value, np.ndarray) else as_list(value, name))
     except ValueError as error:  # ragged nested lists
-        raise Flaw(f"{name} is {shown(value)}, not a list of token ids") from error
+        raise Flaw(f"{name} must be a list of token ids, not {shown(value)}") from error
     if array.size == 0:
         return ()
     if array.ndim != 1 or array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= 2**31:
-        raise Flaw(f"{name} is {shown(value)}, not a list of token ids")
+        raise Flaw(f"{name} must be a list of token ids, not {shown(value)}")
     return tuple(array.tolist())
 
 
@@ -135,7 +135,7 @@ def per_token(value: Any, name: str, each: str = "token") -> np.ndarray:
             raise TypeError
         array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Flaw(f"{name} is {shown(value)}, not one number per {each}") from error
+        raise Flaw(f"{name} must be one number per {each}, not {shown(value)}") from error
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array))[0])
         raise Flaw(f"{name} is {array[first]:g} at {each} {first + 1}, not a finite number")

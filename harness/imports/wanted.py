@@ -42,7 +42,7 @@ class Wanted:
         if self.parameters is not None and not (
             isinstance(self.parameters, int | float) and 1 <= self.parameters <= 1e15
         ):
-            raise PathpruneError(f"parameters has to be a number from 1 to 1e15, not {shown(self.parameters)}")
+            raise PathpruneError(f"parameters must be a number from 1 to 1e15, not {shown(self.parameters)}")
 
     @property
     def key(self) -> str:

@@ -13,7 +13,7 @@ from harness.imports.golds import Golds
 from harness.imports.graders import letters_of
 from harness.imports.held import Holder
 from harness.imports.judging import Judge
-from harness.imports.pool import word_ends
+from harness.imports.pool import CLIPPED, word_ends
 from harness.imports.rows import ImportedPath, ImportedProblem
 from harness.imports.schema import StoredPath, table
 from harness.imports.wanted import Wanted
@@ -50,11 +50,12 @@ class Work:
         letters = letters_of(golds)
         counts: Counter[str] = Counter(paths=len(problem.paths))
         judge = Judge.of(self.wanted.grades, self.about, problem, golds, letters)
-        stored, units, disagreements = [], set(), []
+        stored, units, disagreements, clipped = [], set(), [], Counter[str]()
         for index, path in enumerate(problem.paths):
             where = f"{problem.where}, path {index}"
-            held, unit = self.holder.held(path, where)
+            held, unit, beyond = self.holder.held(path, where)
             units.add(unit)
+            clipped.update(beyond)
             answer, right, other = judge(path, held.text, where)
             stored.append(replace(held, answer=answer, correct=right))
             _count(counts, path, stored[-1])
@@ -66,6 +67,7 @@ class Work:
         entry = {
             "id": name, "prompt": problem.prompt, "golds": golds, "prompt_tokens": problem.prompt_tokens,
             "units": sorted(units), "letters": letters, "grades": judge.mode, "disagreements": disagreements,
+            CLIPPED: dict(clipped),
         }  # fmt: skip
         return table(name, problem.prompt, golds, problem.prompt_tokens, stored), entry | _sizes(stored, counts)
 

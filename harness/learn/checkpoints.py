@@ -199,7 +199,7 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
         ) from error
     if wrong := [t for t in texts if not isinstance(t, str) or not t.isprintable() or len(t) > LONGEST]:
         raise PathpruneError(
-            f"checkpoint card {file} is damaged: {str(wrong[0])[:40]!r} is no name; train the pruner again"
+            f"checkpoint card {file} is damaged: {str(wrong[0])[:40]!r} is not a name; train the pruner again"
         )
     if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int) or cost < 0):
         raise PathpruneError(

@@ -104,7 +104,7 @@ def _check(table: pa.Table, schema: pa.Schema, ids: Sequence[str] | None, recipe
     if strange := set(kinds.tolist()) - {"monte-carlo", "outcome"}:
         raise ValueError(f"its kind {min(strange)!r} is neither 'monte-carlo' nor 'outcome'")
     if ids is not None and (strange := set(table["problem"].to_pylist()) - set(ids)):
-        raise ValueError(f"it has labels of {min(strange)!r}, which is none of the problems that its name says")
+        raise ValueError(f"it has labels of {min(strange)!r}, which is not one of the problems in its name")
     counted = np.where(kinds == "outcome", 1, recipe.continuations)
     _check_numbers(table, counted, recipe)
     lengths = _drawn(table)
@@ -140,20 +140,20 @@ def _drawn(table: pa.Table) -> np.ndarray:
 def _check_numbers(table: pa.Table, counted: np.ndarray, recipe: Any) -> None:
     success, continuations, index = (table[name].to_numpy() for name in ("success", "continuations", "index"))
     if not (np.isfinite(success) & (success >= 0) & (success <= 1)).all():
-        raise ValueError("a success rate is no share from 0 to 1")
+        raise ValueError("a success rate must be from 0 to 1")
     if not (continuations == counted).all():
         raise ValueError(
             f"its numbers of continuations are not those of the recipe, {recipe.continuations} of a prefix and 1 of a path"
         )
     right = success.astype(float) * counted
     if (np.abs(right - right.round()) > CLOSE * np.maximum(1, counted)).any():
-        raise ValueError("a success rate is no number of right continuations over all of them")
+        raise ValueError("a success rate must be a number of right continuations divided by their number")
     if index.min() < 0 or index.max() >= recipe.n:
         raise ValueError(f"the index of a path is not from 0 to {recipe.n - 1}")
     tokens = table["tokens"].combine_chunks()
     flat, lengths = pc.list_flatten(tokens), _drawn(table)
     if flat.null_count or (len(flat) and pc.min(flat).as_py() < 0):
-        raise ValueError("a token is no number of 0 or more")
+        raise ValueError("a token id must be 0 or more")
     if lengths.max() > recipe.max_tokens:
         raise ValueError(f"a path has {lengths.max()} tokens, more than the limit of {recipe.max_tokens}")
 

@@ -105,7 +105,7 @@ class LabelRecipe:
 
     def __post_init__(self) -> None:
         if not 0 <= self.bounds[0] <= self.bounds[1] <= 1:
-            raise PathpruneError(f"pass rates {self.bounds} are not two shares, the lower one first")
+            raise PathpruneError(f"pass rates must be two fractions in ascending order, not {self.bounds}")
         if self.harvest is not None and self.continuations != 1:
             raise PathpruneError(
                 "harvested labels come from finished paths only, so continuations is 1; leave out continuations"
@@ -113,7 +113,7 @@ class LabelRecipe:
         if min(self.problems, self.n, self.continuations, self.per_problem) < 1:
             raise PathpruneError("problems, paths, continuations and prefixes per problem must be 1 or more")
         if any(not 1 <= length < self.max_tokens for length in self.prefixes):
-            raise PathpruneError(f"prefix lengths {self.prefixes} are not between 1 and {self.max_tokens} - 1")
+            raise PathpruneError(f"prefix lengths must be from 1 to {self.max_tokens} - 1, not {self.prefixes}")
 
 
 class Labels:

@@ -62,6 +62,12 @@ def train_pruner(
     hold_recipe(pruner)
     kind = kind or pruner.labels
     examples = [e for e in labels.examples(kind) if not prefix or len(e.prefix.tokens) == prefix]
+    if not examples:
+        low, high = labels.recipe.bounds
+        raise PathpruneError(
+            f"{labels.folder} has no {kind} label{f' at {prefix} tokens' if prefix else ''} of a problem with {low:.1%} to {high:.1%} right paths; "
+            "label more problems or paths, or problems that are neither too easy nor too hard: --problems, --n, --bounds"
+        )
     began = time.monotonic()
     checkpoint = checkpoints.folder(out, plugin, engine.fingerprint)
     run = digest({"pruner": plugin.name, "code": plugin.code, "labels": labels.digest(kind), "prefix": prefix})

@@ -28,7 +28,7 @@ def count(call: str, name: str, value: Any, most: int) -> int:
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not 1 <= value <= most:
-        raise PathpruneError(f"{call}: {name} has to be an integer from 1 to {most:,}, not {shown(value)}")
+        raise PathpruneError(f"{call}: {name} must be an integer from 1 to {most:,}, not {shown(value)}")
     return int(value)
 
 
@@ -39,7 +39,7 @@ def text(call: str, name: str, value: Any) -> str:
         PathpruneError: any other value.
     """
     if not isinstance(value, str) or not is_utf8(value):
-        raise PathpruneError(f"{call}: {name} has to be a text, not {shown(value)}")
+        raise PathpruneError(f"{call}: {name} must be a text, not {shown(value)}")
     return value
 
 
@@ -50,7 +50,7 @@ def texts(call: str, name: str, values: Any) -> list[str]:
         PathpruneError: anything but a sequence of texts.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise PathpruneError(f"{call}: {name} has to be a list of texts, not {shown(values)}")
+        raise PathpruneError(f"{call}: {name} must be a list of texts, not {shown(values)}")
     return [text(call, f"each of {name}", value) for value in values]
 
 
@@ -61,5 +61,5 @@ def paths(call: str, values: Any) -> list[Path]:
         PathpruneError: anything but a sequence of paths.
     """
     if not isinstance(values, Sequence) or not all(isinstance(value, Path) for value in values):
-        raise PathpruneError(f"{call}: paths has to be a list of Path, not {shown(values)}")
+        raise PathpruneError(f"{call}: paths must be a list of Path, not {shown(values)}")
     return list(values)

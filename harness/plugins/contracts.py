@@ -40,7 +40,7 @@ def complete(opened: Any, name: str) -> Any:
     _require(opened, name, "engine", ENGINE)
     spec = member(opened, "spec", None, name)
     if not isinstance(spec, Mapping):
-        raise PathpruneError(f"engine {name!r}: spec is a dictionary, not {shown(spec)}")
+        raise PathpruneError(f"engine {name!r}: spec must be a dictionary, not {shown(spec)}")
     if missing := [f"spec[{key!r}]" for key in SPEC if key not in spec]:
         raise PathpruneError(f"{name!r} is not an engine: it has no {', '.join(missing)} (see harness.api.Engine)")
     try:
@@ -55,20 +55,20 @@ def complete(opened: Any, name: str) -> Any:
 def _check_engine(engine: Any, name: str) -> None:
     provides, flops, rows = engine.provides, engine.flops, engine.rows
     if not isinstance(provides, Set):
-        raise PathpruneError(f"engine {name!r}: provides is a frozenset of signals, not {shown(provides)}")
+        raise PathpruneError(f"engine {name!r}: provides must be a frozenset of signals, not {shown(provides)}")
     for signal in provides:
         if signal not in get_args(Signal):
             raise PathpruneError(f"engine {name!r} provides {unknown('signal', str(signal), list(get_args(Signal)))}")
     if not isinstance(flops, FlopModel):
-        raise PathpruneError(f"engine {name!r}: flops is a FlopModel, not {shown(flops)}")
+        raise PathpruneError(f"engine {name!r}: flops must be a FlopModel, not {shown(flops)}")
     if not all(isinstance(v, int | float) and 0 <= v <= MOST_FLOPS_EACH for v in vars(flops).values()):
         raise PathpruneError(
-            f"engine {name!r}: flops holds two finite numbers from 0 to {MOST_FLOPS_EACH:g}, not {shown(flops)}"
+            f"engine {name!r}: flops must have two finite numbers from 0 to {MOST_FLOPS_EACH:g}, not {shown(flops)}"
         )
     if not isinstance(rows, int) or rows < 1:
-        raise PathpruneError(f"engine {name!r}: rows is a whole number, 1 or more, not {shown(rows)}")
+        raise PathpruneError(f"engine {name!r}: rows must be an integer of 1 or more, not {shown(rows)}")
     if not isinstance(engine.fingerprint, str):
-        raise PathpruneError(f"engine {name!r}: fingerprint is a string, not {shown(engine.fingerprint)}")
+        raise PathpruneError(f"engine {name!r}: fingerprint must be a string, not {shown(engine.fingerprint)}")
 
 
 def complete_task(opened: Any, name: str) -> Any:
@@ -77,10 +77,10 @@ def complete_task(opened: Any, name: str) -> Any:
     for label in ("name", "version"):
         value = member(opened, label, None, name)
         if not isinstance(value, str) or not value:
-            raise PathpruneError(f"task {name!r}: {label} is a string, not {shown(value)}")
+            raise PathpruneError(f"task {name!r}: {label} must be a string, not {shown(value)}")
     defaults = member(opened, "defaults", None, name)
     if not isinstance(defaults, TaskDefaults):
-        raise PathpruneError(f"task {name!r}: defaults is a TaskDefaults, not {shown(defaults)}")
+        raise PathpruneError(f"task {name!r}: defaults must be a TaskDefaults, not {shown(defaults)}")
     _check_defaults(defaults, name)
     return opened if is_ours(opened) else GuardedTask(opened, f"task {name!r}", Task)
 
@@ -88,16 +88,18 @@ def complete_task(opened: Any, name: str) -> Any:
 def _check_defaults(defaults: TaskDefaults, name: str) -> None:
     for label in ("model", "closing", "step"):
         if not isinstance(value := getattr(defaults, label), str):
-            raise PathpruneError(f"task {name!r}: defaults.{label} is a string, not {shown(value)}")
+            raise PathpruneError(f"task {name!r}: defaults.{label} must be a string, not {shown(value)}")
     if not isinstance(defaults.sampling, Sampling):
-        raise PathpruneError(f"task {name!r}: defaults.sampling is a Sampling, not {shown(defaults.sampling)}")
+        raise PathpruneError(f"task {name!r}: defaults.sampling must be a Sampling, not {shown(defaults.sampling)}")
     if not isinstance(defaults.engine, Mapping) or not all(isinstance(option, str) for option in defaults.engine):
-        raise PathpruneError(f"task {name!r}: defaults.engine is options of an engine, not {shown(defaults.engine)}")
+        raise PathpruneError(
+            f"task {name!r}: defaults.engine must be options of an engine, not {shown(defaults.engine)}"
+        )
     prefixes = defaults.prefixes
     counts = (defaults.max_tokens, defaults.problems, *(prefixes if isinstance(prefixes, tuple | list) else (None,)))
     if not prefixes or not all(isinstance(count, int) and count > 0 for count in counts):
         raise PathpruneError(
-            f"task {name!r}: defaults has max_tokens, problems and one or more prefixes, all whole numbers above 0, not "
+            f"task {name!r}: defaults has max_tokens, problems and one or more prefixes, all integers above 0, not "
             f"{shown(counts)}"
         )
 
@@ -151,7 +153,7 @@ class GuardedEngine(Guarded):
     def prompt_length(self, problem: Problem) -> int:
         given = self.__getattr__("prompt_length")(problem)
         if not isinstance(given, int | np.integer) or not 0 <= given <= LONGEST_PROMPT:
-            raise self._broken("prompt_length", given, "a whole number of tokens, 0 or more")
+            raise self._broken("prompt_length", given, "an integer of tokens, 0 or more")
         return int(given)
 
     def describe(self) -> dict[str, str]:

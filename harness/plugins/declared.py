@@ -313,7 +313,7 @@ def _grid(name: str, grid: Any) -> dict[str, Sequence[Any]]:
 
     if not isinstance(grid, Mapping) or not all(isinstance(k, str) and is_values(v) for k, v in grid.items()):
         raise PathpruneError(
-            f"{name!r}: grid is {shown(grid)}, not a dictionary from options to values, such as {{'threshold': (0.8, 0.9)}}"
+            f"{name!r}: grid must be a dictionary from options to values, such as {{'threshold': (0.8, 0.9)}}, not {shown(grid)}"
         )
     if (settings := prod(map(len, grid.values()))) > MOST_SETTINGS:
         raise PathpruneError(f"{name!r}: grid has {settings:,} settings; at most {MOST_SETTINGS:,} are allowed")
@@ -326,13 +326,15 @@ def _fidelity(pruner: Any, name: str, typed: Any) -> Any:
     if origins is None or typed != Pruner.fidelity:
         return typed
     if not isinstance(origins, Origins):
-        raise PathpruneError(f"{name!r}: origins is {shown(origins)}, not harness.api.Origins")
+        raise PathpruneError(f"{name!r}: origins must be harness.api.Origins, not {shown(origins)}")
     return origins.fidelity
 
 
 def _signals(name: str, needs: Any) -> frozenset[Signal]:
     if isinstance(needs, str) or not isinstance(needs, Collection):
-        raise PathpruneError(f"{name!r}: needs is a set of signals, such as frozenset({{'text'}}), not {shown(needs)}")
+        raise PathpruneError(
+            f"{name!r}: needs must be a set of signals, such as frozenset({{'text'}}), not {shown(needs)}"
+        )
     for signal in needs:
         _one_of(name, "needs", signal, get_args(Signal))
     return frozenset(needs)
@@ -357,13 +359,13 @@ def _check(name: str, given: dict[str, Any]) -> None:
         kinds["warmup"] = int
     for trait, kind in kinds.items():
         if not isinstance(given[trait], kind):
-            raise PathpruneError(f"{name!r}: {trait} is {shown(given[trait])}, not of type {kind.__name__}")
+            raise PathpruneError(f"{name!r}: {trait} must be of type {kind.__name__}, not {shown(given[trait])}")
     if given["warmup"] is not None and (given["warmup"] < 0 or isinstance(given["warmup"], bool)):
-        raise PathpruneError(f"{name!r}: warmup is {shown(given['warmup'])}, not a number of paths, 0 or more")
+        raise PathpruneError(f"{name!r}: warmup must be a number of paths, 0 or more, not {shown(given['warmup'])}")
     if given["batch"] < 1 or isinstance(given["batch"], bool):
-        raise PathpruneError(f"{name!r}: batch is {shown(given['batch'])}, not a number of paths, 1 or more")
+        raise PathpruneError(f"{name!r}: batch must be a number of paths, 1 or more, not {shown(given['batch'])}")
     if not given["fidelity"].isprintable():
-        raise PathpruneError(f"{name!r}: fidelity is {shown(given['fidelity'])}, not one line of text")
+        raise PathpruneError(f"{name!r}: fidelity must be one line of text, not {shown(given['fidelity'])}")
 
 
 def _one_of(name: str, trait: str, value: Any, known: tuple[str, ...]) -> None:

@@ -80,7 +80,7 @@ def _is_path(engine: Any, path: Any) -> None:
         raise _broken(engine, f"it gave {shown(path)}, not a Path")
     for name in ("index", "seed"):
         if type(value := getattr(path, name)) is not int:
-            raise _broken(engine, f"a path's {name} is {shown(value)}, not an int")
+            raise _broken(engine, f"a path's {name} must be an int, not {shown(value)}")
     wrong = ""
     if type(path.tokens) is not tuple or not all(type(t) is int and 0 <= t < 1 << 31 for t in path.tokens):
         wrong = f"tokens {shown(path.tokens)}, not a tuple of ints from 0 on"

@@ -150,8 +150,8 @@ def _check(table: pa.Table, problem: Problem, limit: int) -> None:
 PROBLEM = b"pathprune.problem"  # metadata key for the problem's id; files of earlier versions lack it
 FINISHES = {"stop", "length"}
 COLUMNS: tuple[tuple[str, Callable[[pa.DataType], bool], str], ...] = (
-    ("index", pa.types.is_integer, "whole numbers"),
-    ("tokens", lambda t: pa.types.is_list(t) and pa.types.is_integer(t.value_type), "lists of whole numbers"),
+    ("index", pa.types.is_integer, "integers"),
+    ("tokens", lambda t: pa.types.is_list(t) and pa.types.is_integer(t.value_type), "lists of integers"),
     ("text", pa.types.is_string, "texts"),
     ("finish", pa.types.is_string, "texts"),
     *(

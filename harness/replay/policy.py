@@ -15,7 +15,7 @@ import numpy as np
 from harness.replay.pool import Pool, vote_correct, votes_right
 from harness.replay.stages import Checks
 from harness.replay.sweep import orders, ranks_of
-from harness.spec import Stage, schedule_text
+from harness.spec import Ended, Stage, schedule_text
 from harness.stopping import batch_of, enough, finishing, is_last, order_of
 
 DRAWS = 16
@@ -23,12 +23,16 @@ DRAWS = 16
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """``n`` launched paths, ``stages`` of cuts (empty: no cut), and a stopping ``rule`` for the survivors (None: all finish)."""
+    """``n`` launched paths, ``stages`` of cuts (empty: no cut), and a stopping ``rule`` for the survivors (None: all finish).
+
+    ``ended``: whether a path that ended inside a prefix counts towards the number kept, or is kept in addition.
+    """
 
     n: int
     stages: tuple[Stage, ...] = ()
     rule: Any = None
     rule_name: str = ""
+    ended: Ended = "count"
 
     def __str__(self) -> str:
         """``64 -> 8 at 22, asc:threshold=0.95``"""
@@ -47,7 +51,11 @@ class Played:
 
 @dataclass(eq=False)
 class _State:
-    """The surviving paths in R draws of Q problems, and the cost so far, ``[Q, R, ...]``."""
+    """The surviving paths in R draws of Q problems, and the cost so far, ``[Q, R, ...]``.
+
+    If numbers of survivors differ, the first ``count`` of a draw's m places are taken, and paths of the others are as if they had
+    nothing left to generate.
+    """
 
     pool: Pool
     paths: np.ndarray  # int [Q, R, m]
@@ -55,6 +63,12 @@ class _State:
     tokens: np.ndarray  # float [Q, R]
     serial: np.ndarray  # int [Q, R]
     rounds: np.ndarray  # int [Q, R]
+    count: np.ndarray  # int [Q, R]
+
+    @property
+    def taken(self) -> np.ndarray:
+        """Which places hold a survivor, bool ``[Q, R, m]``."""
+        return np.asarray(np.arange(self.paths.shape[2]) < self.count[:, :, None])
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Select the values of the surviving paths from ``[Q, N]``."""
@@ -73,7 +87,8 @@ class _State:
         return np.asarray(ends - self.reached + self.read(ends) - self.read(self.reached))
 
     def grow(self, ends: np.ndarray) -> None:
-        """Generate all surviving paths in parallel up to these lengths."""
+        """Generate all surviving paths in parallel up to these lengths; longer ones stay as they are."""
+        ends = np.maximum(ends, self.reached)
         longest = (ends - self.reached).max(2)
         self.tokens = self.tokens + self.spends(ends).sum(2)
         self.serial, self.rounds = self.serial + longest, self.rounds + (longest > 0)
@@ -81,8 +96,21 @@ class _State:
 
     def keep(self, ranks: np.ndarray, count: int) -> None:
         """Keep the ``count`` best paths, the best first; ``ranks`` ``[Q, N]``, 0 for the best."""
-        best = np.argsort(self.of(ranks), axis=2)[:, :, :count]
-        self.paths, self.reached = (np.take_along_axis(a, best, 2) for a in (self.paths, self.reached))
+        self._choose(np.argsort(self.of(ranks), axis=2)[:, :, :count])
+        self.count = np.full_like(self.count, self.paths.shape[2])
+
+    def keep_beside(self, ranks: np.ndarray, count: int, ended: np.ndarray) -> None:
+        """Keep the paths that have ``ended``, bool ``[Q, N]``, and the ``count`` best of the others, the best first."""
+        self._choose(np.argsort(np.where(self.taken, self.of(ranks), self.pool.n), axis=2))
+        free = self.of(ended)
+        on = self.taken & (free | ((self.taken & ~free).cumsum(2) <= count))
+        self.count = on.sum(2)
+        self._choose(np.argsort(~on, axis=2, kind="stable")[:, :, : self.count.max(initial=1)])
+        self.reached = np.where(self.taken, self.reached, self.of(self.pool.lengths))
+
+    def _choose(self, places: np.ndarray) -> None:
+        """Rearrange the paths by these places, ``[Q, R, k]``."""
+        self.paths, self.reached = (np.take_along_axis(a, places, 2) for a in (self.paths, self.reached))
 
 
 def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int = DRAWS) -> Played:
@@ -90,6 +118,8 @@ def play(pool: Pool, policy: Policy, checks: Sequence[Checks] = (), draws: int =
     state = _cut(pool, policy, checks, draws)
     if policy.rule is not None and order_of(policy.rule) == "parallel":
         return _side_by_side(state, policy.rule)
+    if policy.ended == "bypass":
+        return _as_many_as_are_left(state, policy.rule)
     return _in_order(state, [state.paths.shape[2]], policy.rule)[0]
 
 
@@ -98,11 +128,12 @@ def play_keeps(
 ) -> list[Played]:
     """``play`` for several numbers kept at the last stage, with one ranking and one set of draws.
 
-    A sequential rule is replayed once, because it sees the same paths in the same order however many are kept; a parallel
-    rule is replayed for each number.
+    A sequential rule is replayed once, because it sees the same paths in the same order however many are kept. A parallel
+    rule is replayed for each number, and so are all policies if ended paths are kept in addition, which moves the others.
     """
     *earlier, last = policy.stages
-    if policy.rule is not None and order_of(policy.rule) == "parallel":
+    is_parallel = policy.rule is not None and order_of(policy.rule) == "parallel"
+    if is_parallel or policy.ended == "bypass":
         each = (replace(policy, stages=(*earlier, last._replace(keep=keep))) for keep in keeps)
         return [play(pool, one, checks, draws) for one in each]
     most = replace(policy, stages=(*earlier, last._replace(keep=max(keeps))))
@@ -126,8 +157,12 @@ def _cut(pool: Pool, policy: Policy, checks: Sequence[Checks], draws: int) -> _S
         end = check.end(stage)
         state.grow(np.minimum(state.of(pool.lengths), end if isinstance(end, int) else state.of(end)))
         once = check.once_tokens if number else 0.0  # paid by the first check
-        state.tokens += state.of(check.path_tokens).sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
-        state.keep(_ranks(check), stage.keep)
+        spent = state.of(check.path_tokens) * state.taken
+        state.tokens += spent.sum(2) + np.reshape(check.shared_tokens - once, (-1, 1))
+        if policy.ended == "bypass":
+            state.keep_beside(_ranks(check), stage.keep, check.ended(pool, stage))
+        else:
+            state.keep(_ranks(check), stage.keep)
     return state
 
 
@@ -146,6 +181,14 @@ def _in_order(state: _State, keeps: Sequence[int], rule: Any) -> list[Played]:
     ]
 
 
+def _as_many_as_are_left(state: _State, rule: Any) -> Played:
+    """Finish all survivors, whose number differs between draws, in parallel or until a sequential rule stops."""
+    rest, width = state.of(state.pool.lengths) - state.reached, state.paths.shape[2]
+    if rule is None:
+        return _stopped(state, rest, state.count, width)
+    return _stopped(state, rest, _seen(state, rule, rest), batch_of(rule))
+
+
 def _means(*of_draws: np.ndarray) -> Played:
     """Means over draws of votes, tokens, serial tokens and rounds, ``[Q, R]`` each."""
     return Played(*(np.asarray(values, float).mean(1) for values in of_draws))
@@ -161,9 +204,12 @@ def _answers(codes: np.ndarray) -> list[list[list[Any]]]:
 
 def _seen(state: _State, rule: Any, rest: np.ndarray) -> np.ndarray:
     """Number of finished paths when a sequential rule stops, int ``[Q, R]``."""
-    ends = finishing(rule, rest[0, 0])[1]
+    ends = {int(count): finishing(rule, rest[0, 0, :count])[1] for count in np.unique(state.count)}
     answers = _answers(state.of(state.pool.answers))
-    return np.array([[enough(rule, draw, ends) for draw in problem] for problem in answers])
+    each = zip(answers, state.count.tolist(), strict=True)
+    return np.array(
+        [[enough(rule, a[:m], ends[m]) for a, m in zip(problem, counts, strict=True)] for problem, counts in each]
+    )
 
 
 def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int) -> Played:
@@ -180,16 +226,18 @@ def _stopped(state: _State, rest: np.ndarray, seen: np.ndarray, batch: int) -> P
 
 def _side_by_side(state: _State, rule: Any) -> Played:
     """Run all survivors in parallel until the rule stops the unfinished ones."""
-    rest = state.of(state.pool.lengths) - state.reached
-    order = np.argsort(rest, axis=2, kind="stable")
-    ends = np.take_along_axis(rest, order, 2)
+    rest, taken = state.of(state.pool.lengths) - state.reached, state.taken
+    until = np.where(taken, rest, np.iinfo(rest.dtype).max)
+    order = np.argsort(until, axis=2, kind="stable")
+    ends = np.take_along_axis(until, order, 2)
     answers = _answers(np.take_along_axis(state.of(state.pool.answers), order, 2))
     last = np.zeros(rest.shape[:2], dtype=int)  # the token at which the rule stops
     counts, asked_at = np.arange(1, rest.shape[2] + 1), is_last(ends)
     for q, r in np.ndindex(*last.shape):
-        last[q, r] = ends[q, r, enough(rule, answers[q][r], counts[asked_at[q, r]].tolist()) - 1]
+        m = state.count[q, r]
+        last[q, r] = ends[q, r, enough(rule, answers[q][r][:m], counts[:m][asked_at[q, r, :m]].tolist()) - 1]
     voting = np.zeros((*rest.shape[:2], state.pool.n), dtype=bool)
-    np.put_along_axis(voting, state.paths, rest <= last[:, :, None], 2)
+    np.put_along_axis(voting, state.paths, taken & (rest <= last[:, :, None]), 2)
     tokens = state.tokens + state.spends(state.reached + np.minimum(rest, last[:, :, None])).sum(2)
     return _means(vote_correct(state.pool, voting), tokens, state.serial + last, state.rounds + (last > 0))
 
@@ -202,7 +250,8 @@ def _launched(pool: Pool, policy: Policy, draws: int) -> _State:
     launched = orders(pool.n, draws)[:, : policy.n] if is_drawn else np.arange(pool.n)[None]
     paths = np.broadcast_to(launched, (len(pool.problems), *launched.shape))
     zeros = np.zeros(paths.shape[:2], dtype=int)
-    return _State(pool, paths, np.zeros(paths.shape, dtype=int), zeros.astype(float), zeros, zeros)
+    left = np.full(paths.shape[:2], policy.n)
+    return _State(pool, paths, np.zeros(paths.shape, dtype=int), zeros.astype(float), zeros, zeros, left)
 
 
 def _ranks(check: Checks) -> np.ndarray:

@@ -230,7 +230,12 @@ def vote_correct(pool: Pool, masks: np.ndarray) -> np.ndarray:
 
 
 def votes_right(
-    pool: Pool, problems: slice, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None = None
+    pool: Pool,
+    problems: slice,
+    kept: np.ndarray,
+    sizes: Sequence[int],
+    weights: np.ndarray | None = None,
+    more: np.ndarray | None = None,
 ) -> np.ndarray:
     """Whether the vote of the first k of the ``kept`` paths is right, for each k in ``sizes``.
 
@@ -240,6 +245,7 @@ def votes_right(
         kept: indices of paths, int ``[Q, R, k]`` for R subsets per problem; ``[1, R, k]`` if all problems share the subsets.
         sizes: numbers of voters.
         weights: ``[problems of the pool, N]``; None: one vote each.
+        more: voters in addition to each of ``sizes``, int ``[Q, R]``; None: none.
 
     Returns:
         bool ``[len(sizes), Q, R]``.
@@ -248,22 +254,34 @@ def votes_right(
     kept = np.broadcast_to(kept, (len(number), *kept.shape[1:]))
     step = max(1, CHUNK // max(1, kept.shape[1] * max(kept.shape[2], ballots.none + 1)))
     runs = [slice(start, start + step) for start in range(0, len(number), step)]
-    return np.concatenate([_votes_right(pool, ballots, number[run], kept[run], sizes, weights) for run in runs], 1)
+    return np.concatenate(
+        [
+            _votes_right(pool, ballots, number[run], kept[run], sizes, weights, None if more is None else more[run])
+            for run in runs
+        ],
+        1,
+    )
 
 
 def _votes_right(
-    pool: Pool, ballots: Ballots, number: np.ndarray, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None
-) -> np.ndarray:
+    pool: Pool, ballots: Ballots, number: np.ndarray, kept: np.ndarray, sizes: Sequence[int], weights: np.ndarray | None,
+    more: np.ndarray | None,
+) -> np.ndarray:  # fmt: skip
     """``votes_right`` for a chunk of problems."""
     path = np.ascontiguousarray(kept.reshape(-1, kept.shape[2]).T)  # [k, Q R]: contiguous per voter
     problem = number.repeat(kept.shape[1])
     flat = path + problem * np.int32(pool.n)
     column, path = small(ballots.column, ballots.none).take(flat), small(path, pool.n)
     weight = None if weights is None else weights.take(flat)
-    right = [
-        ballots.won(problem, leaders(column[:k], path[:k], ballots.none, None if weight is None else weight[:k]))
-        for k in sizes
-    ]
+    right = []
+    for k in sizes:
+        width, voting = k, column[:k]
+        if more is not None:
+            ends = k + more.ravel()
+            width = min(len(column), int(ends.max(initial=0)))
+            voting = np.where(np.arange(width)[:, None] < ends, column[:width], column.dtype.type(ballots.none))
+        leader = leaders(voting, path[:width], ballots.none, None if weight is None else weight[:width])
+        right.append(ballots.won(problem, leader))
     return np.stack(right).reshape(len(right), *kept.shape[:2])
 
 

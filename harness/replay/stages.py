@@ -40,6 +40,10 @@ class Checks:
         """Tokens up to which the stage generates paths: one number, or ``[Q, N]``."""
         return stage.prefix if self.reached is None else self.reached
 
+    def ended(self, pool: Pool, stage: Stage) -> np.ndarray:
+        """Which paths have ended where the stage cuts them, bool ``[Q, N]``."""
+        return np.asarray((pool.lengths <= (stage.prefix if self.places is None else self.places)) & pool.stopped)
+
 
 def from_rows(rows: Sequence[Mapping[str, Any]], n: int) -> Checks:
     """The checks of the first n paths of each problem, from rows of a record.
@@ -89,8 +93,7 @@ def survivors(
     alive = np.ones(pool.correct.shape, dtype=bool)
     masks = []
     for check, stage in zip(checks, stages, strict=True):
-        places = stage.prefix if check.places is None else check.places
-        stopped = (pool.lengths <= places) & pool.stopped
+        stopped = check.ended(pool, stage)
         on = np.zeros_like(alive)
         for q, here in enumerate(alive):
             paths = np.flatnonzero(here)

@@ -50,6 +50,7 @@ def sweep(
     draws: int = DRAWS,
     weighted: bool = False,
     shared: Sequence[Cost] | None = None,
+    free: np.ndarray | None = None,
 ) -> Sweep:
     """Accuracy and cost at each setting.
 
@@ -62,6 +63,7 @@ def sweep(
         draws: random launches for the vote; 0: no vote.
         weighted: paths vote with their scores, which must be 0 or more; else each path has one vote.
         shared: the part of ``checks`` that does not grow with n, such as a prompt that is read once.
+        free: paths that are finished in addition to k whenever they are launched, bool ``[Q, N]``; None: no path.
     """
     settings = tuple(settings)
     ranks = None if scores is None else ranks_of(scores)
@@ -69,17 +71,20 @@ def sweep(
     unexplained = pool.correct - of_like_length(pool)
     spent, fixed = _amounts(checks, pool), _amounts(shared, pool)
     for row, (n, k) in enumerate(settings):
-        kept = kept_probability(pool.n, n, k)
-        mask = np.full(pool.correct.shape, k / pool.n) if ranks is None else kept[ranks]
-        accuracy[row] = (pool.correct * mask).sum(1) / k
-        matched[row] = (unexplained * mask).sum(1) / k
+        if free is None:
+            kept = kept_probability(pool.n, n, k)
+            voice = mask = np.full(pool.correct.shape, k / pool.n) if ranks is None else kept[ranks]
+        else:
+            mask, voice = _beside(ranks, free, n, k)
+        accuracy[row] = (pool.correct * voice).sum(1) / k
+        matched[row] = (unexplained * voice).sum(1) / k
         tokens[row], flops[row] = generation_cost(pool, mask, prefix, launched=n / pool.n)
         tokens[row] += reading_cost(pool, mask, prefix, launched=n / pool.n)
         tokens[row] += fixed[0] + (spent[0] - fixed[0]) * n / pool.n
         flops[row] += fixed[1] + (spent[1] - fixed[1]) * n / pool.n
     voted = np.full(accuracy.shape, np.nan)
     if draws:
-        voted = votes(pool, ranks, settings, draws, scores if weighted else None)
+        voted = votes(pool, ranks, settings, draws, scores if weighted else None, free)
     return Sweep(settings, accuracy, matched, voted, tokens, flops)
 
 
@@ -106,14 +111,56 @@ def kept_probability(pool: int, n: int, k: int) -> np.ndarray:
     return np.asarray(out)
 
 
+def _beside(ranks: np.ndarray | None, free: np.ndarray, n: int, k: int) -> np.ndarray:
+    """``kept_beside`` of every path, ``[2, Q, N]``; ``ranks`` and ``free`` as in ``sweep``, None for random ranks."""
+    problems, size = free.shape
+    out = np.zeros((2, problems, size))
+    place = free * 0 if ranks is None else ranks_of(-(ranks + size * free))  # the rank among those that are not free
+    for count in np.unique(free.sum(1)):
+        rows = free.sum(1) == count
+        of_free, of_others = kept_beside(size, int(count), n, k)
+        if ranks is None and count < size:
+            of_others = of_others.mean(1, keepdims=True)
+        if count < size:
+            out[:, rows] = of_others[:, np.where(free[rows], 0, place[rows])]
+        out[:, rows] = np.where(free[rows], of_free[:, None, None], out[:, rows])
+    return out
+
+
+@lru_cache(maxsize=4096)
+def kept_beside(pool: int, free: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The case of ``kept_probability`` in which ``free`` of the paths are finished in addition to k whenever they are launched.
+
+    Returns:
+        Of a free path, ``[2]``, and of the others by rank among them, ``[2, pool - free]``: the probability of being finished,
+        and the expectation of k / (number of finished paths) where it is, 0 elsewhere.
+    """
+    others = pool - free
+    of_free, of_others = np.zeros(2), np.zeros((2, others))
+    for launched in range(max(0, n - others), min(free, n) + 1):
+        keep = min(k, n - launched)
+        scale = hypergeom.pmf(launched, pool, free, n) * np.array([1.0, k / (launched + keep)])
+        of_free += scale * (launched / free if free else 0.0)
+        if keep:
+            of_others += scale[:, None] * kept_probability(others, n - launched, keep)
+    return of_free, of_others
+
+
 def votes(
-    pool: Pool, ranks: np.ndarray | None, settings: Sequence[Setting], draws: int, weights: np.ndarray | None = None
+    pool: Pool,
+    ranks: np.ndarray | None,
+    settings: Sequence[Setting],
+    draws: int,
+    weights: np.ndarray | None = None,
+    free: np.ndarray | None = None,
 ) -> np.ndarray:
     """Share of draws whose vote is right, ``[S, Q]``; ties go to the answer seen first (lowest index), as in the loop.
 
     ``ranks`` int ``[Q, N]``, 0 for the best; None: random in every draw. ``weights`` float ``[Q, N]``, the paths' vote
-    weights; None: one vote each.
+    weights; None: one vote each. ``free`` bool ``[Q, N]``, the paths that vote in addition to the k best others; None: no path.
     """
+    if free is not None and ranks is not None:
+        ranks = ranks_of(pool.n * free - ranks)  # the free ones first
     out = np.zeros((len(settings), len(pool.problems)))
     by_n: dict[int, list[int]] = {}
     for row, (n, _) in enumerate(settings):
@@ -124,8 +171,11 @@ def votes(
             paths = launched[: 1 if alike else None, :n]
             ks = sorted({settings[row][1] for row in rows})
             for problems in _runs(len(pool.problems), paths.size):
-                kept = _best_random(order, paths, ks[-1]) if ranks is None else _best(ranks[problems], paths, ks[-1])
-                right = votes_right(pool, problems, kept, ks, weights).sum(2) * (len(launched) if alike else 1)
+                ahead = None if free is None else free[problems]
+                more = None if ahead is None else ahead[:, paths].sum(2)
+                most = min(n, ks[-1] + (0 if more is None else int(more.max(initial=0))))
+                kept = _best_random(order, paths, most, ahead) if ranks is None else _best(ranks[problems], paths, most)
+                right = votes_right(pool, problems, kept, ks, weights, more).sum(2) * (len(launched) if alike else 1)
                 for row in rows:
                     out[row, problems] += right[ks.index(settings[row][1])]
     return out / draws
@@ -166,10 +216,16 @@ def _best(ranks: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(drawn[:, :, :k] % size)
 
 
-def _best_random(order: np.ndarray, paths: np.ndarray, k: int) -> np.ndarray:
-    """The best k of each launch by ranks ``order`` ``[R, N]`` that differ between draws but not between problems."""
-    chosen = np.take_along_axis(order, paths, 1).argsort(1)[:, :k]
-    return np.take_along_axis(paths, chosen, 1)[None]
+def _best_random(order: np.ndarray, paths: np.ndarray, k: int, free: np.ndarray | None = None) -> np.ndarray:
+    """The best k of each launch by ranks ``order`` ``[R, N]`` that differ between draws but not between problems.
+
+    The paths that are ``free``, bool ``[Q, N]``, come first.
+    """
+    drawn = np.take_along_axis(order, paths, 1)[None]
+    if free is not None:
+        drawn = drawn - order.shape[1] * free[:, paths]
+    chosen = drawn.argsort(2)[:, :, :k]
+    return np.take_along_axis(np.broadcast_to(paths, (len(chosen), *paths.shape)), chosen, 2)
 
 
 def scaling(

@@ -19,13 +19,14 @@ from harness.replay.latency import Batches, Latency
 from harness.replay.pool import Pool
 from harness.replay.stages import Checks
 from harness.report.staleness import is_stale
-from harness.spec import Stage, schedule_text
+from harness.spec import Cut, Stage, schedule_text
 from harness.store import records
 from harness.store.blame import damaged
 from harness.store.records import Record
 from harness.text import unknown
 
 # Terms by which ``--only`` selects tables.
+OR = "|"  # between several selections
 TERMS = (
     "task", "version", "model", "engine", "dtype", "fingerprint", "revision", "temperature", "top_p", "top_k", "seed", "max_tokens", "n",
     "prefix",
@@ -89,6 +90,12 @@ class Group:
     reached: Mapping[int, Mapping[str, Sequence[int]]] = field(
         default_factory=dict
     )  # by prefix length and problem, how far each path was generated, of stages that do not cut all at one length
+    key: Mapping[str, Any] = field(default_factory=dict)  # ``Cut.key`` of its records; empty: cut at ``prefix`` tokens
+
+    @property
+    def cut(self) -> Cut:
+        """Where a group of one cut cuts paths."""
+        return Cut(self.prefix, self.key.get("at", "token"), self.key.get("until", self.prefix))
 
     def ends(self, pool: Pool) -> list[int | np.ndarray]:
         """The number of tokens to which each stage generates paths, on the problems of ``pool``: an int, or int ``[Q, N]``."""
@@ -102,16 +109,27 @@ class Group:
     @property
     def slug(self) -> str:
         """The name of its figure."""
-        where = "-".join(f"{s.keep}at{s.where.replace('@', '')}" for s in self.stages) or f"L{self.prefix}"
+        where = (
+            "-".join(f"{s.keep}at{s.where.replace('@', '')}" for s in self.stages)
+            or f"{self.key.get('at', 'L')}{self.prefix}"
+        )
         return f"{self.spec['task']}-{self.folder.name}-{where}"
 
+    @property
+    def unit(self) -> str:
+        """What lengths and costs count: tokens, of whichever tokenizer, or words; the title says whose tokens."""
+        return str(self.spec["engine"].get("unit", "tokens")).partition(" ")[0]
+
     def matches(self, only: str) -> bool:
-        """Does ``only`` select it, by terms or by a glob over its slug?"""
+        """Does ``only`` select it, by terms or by a glob over its slug? See ``selected``."""
         about = facts(self.spec) | {"prefix": str(self.prefix)}
-        wanted = terms_of(only)
-        return all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
-            bool(wanted) or fnmatch(self.slug, only)
-        )
+        for one in only.split(OR):
+            wanted = terms_of(one)
+            if all(fnmatch(about.get(key, ""), value) for key, value in wanted.items()) and (
+                wanted or fnmatch(self.slug, one)
+            ):
+                return True
+        return False
 
     @property
     def title(self) -> str:
@@ -136,24 +154,26 @@ class Group:
         )
 
 
-def selected(root: Path, only: str = "*") -> list[Group]:
+def selected(root: Path, only: str = "*", places: bool = False) -> list[Group]:
     """Select groups under a results folder, in a fixed order.
 
     Args:
         root: the results folder.
         only: terms such as ``task=hands,model=hands,engine=hf,prefix=22``, whose values may be globs, or a glob over
-            ``Group.slug``.
+            ``Group.slug``. Several selections are separated by ``|``.
+        places: also the groups of cuts at step boundaries and at forced answers, after the others of their pool.
 
     Raises:
         PathpruneError: no group matches.
     """
-    wanted = terms_of(only)
+    wanted = [terms_of(one) for one in only.split(OR)]
     chosen = []
     for folder in records.pools(root):
         about = facts(records.pool_of(folder).header["spec"])
         # Read methods' records only if the pool can match.
-        if all(fnmatch(about[key], value) for key, value in wanted.items() if key in about):
-            chosen += [g for g in groups_of(folder) if g.matches(only)]
+        if any(all(fnmatch(about[key], value) for key, value in one.items() if key in about) for one in wanted):
+            every = (*groups_of(folder), *(placed_groups(folder) if places else ()))
+            chosen += [g for g in every if g.matches(only)]
     if not chosen:
         command = advice.command("bench", pruner="stop", results=root)
         raise PathpruneError(f"no records under {root} for {only}; run: {command}")
@@ -225,7 +245,7 @@ def groups_of(
     for judged in judged_records(folder):
         _of_this_pool(judged, record)
         where = judged.header["spec"]
-        if where["prefix"] == 0 or {k: where[k] for k in CUT_KEYS if k in where} == key:
+        if where["prefix"] == 0 or _cut_key(where) == key:
             by_prefix.setdefault(where["prefix"], []).extend(_judged(judged, pool))
     if set(by_prefix) == {0}:  # nothing but rules of their own: any L has them
         by_prefix[prefix or 1] = []
@@ -234,8 +254,26 @@ def groups_of(
         by_prefix.setdefault(prefix, [])
     for length, methods in sorted(by_prefix.items()):
         yield Group(
-            folder, spec, pool, length, _distinct(methods + own_rules), origin=record.header.get("imported", {})
+            folder,
+            spec,
+            pool,
+            length,
+            _distinct(methods + own_rules),
+            origin=record.header.get("imported", {}),
+            key=key,
         )
+
+
+def placed_groups(folder: Path) -> Iterator[Group]:
+    """The groups of one pool folder whose cuts lie at step boundaries or at forced answers; none if it has no such records."""
+    keys = {tuple(_cut_key(record.header["spec"]).items()) for record in judged_records(folder)}
+    for key in sorted(keys - {()}):
+        yield from groups_of(folder, key=dict(key))
+
+
+def _cut_key(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """``harness.spec.Cut.key`` of a record, from its spec."""
+    return {key: spec[key] for key in CUT_KEYS if key in spec}
 
 
 def judged_records(folder: Path) -> Iterator[Record]:

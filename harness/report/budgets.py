@@ -14,7 +14,9 @@ from harness.api import PathpruneError
 from harness.replay.stats import Interval, bootstrap
 from harness.report import Group, matched
 from harness.report.matched import Curve, Equivalent, Within
-from harness.report.tables import line, marked, notes, plain, shown, write_part
+from harness.report.sheet import in_units
+from harness.report.tables import BESIDE, detects, line, marked, notes, plain, shown, span, write_part
+from harness.spec import Ended
 from harness.store.files import writable
 
 BEST = 8  # methods in a README's table
@@ -32,10 +34,20 @@ class Budgets:
     areas: dict[Fraction, dict[str, tuple[Interval, Interval | None]]]  # area and its gain over random
     spans: dict[Fraction, tuple[float, float] | None]
     equivalents: dict[Fraction, dict[str, Equivalent]]
+    ended: Ended = "count"
+
+    @property
+    def title(self) -> str:
+        """The group's title, with the rule for paths that end inside the prefix if it is not the usual one."""
+        return self.group.title + f", ended {self.ended}" * (self.ended != "count")
 
 
 def budgets(
-    group: Group, cost: matched.CostUnit = "tokens", metric: matched.Metric = "voted", draws: int = matched.DRAWS
+    group: Group,
+    cost: matched.CostUnit = "tokens",
+    metric: matched.Metric = "voted",
+    draws: int = matched.DRAWS,
+    ended: Ended = "count",
 ) -> Budgets:
     """One group's numbers at matched cost.
 
@@ -44,6 +56,7 @@ def budgets(
         cost: "tokens" or "flops".
         metric: "voted" (majority vote), "accuracy" of the kept paths, or "matched" (beyond what path lengths explain).
         draws: random launches per setting, for votes.
+        ended: "count" if paths that end inside the prefix use places among those kept, "bypass" if they vote in addition.
 
     Raises:
         PathpruneError: FLOPs of imported paths whose model has no stated number of parameters.
@@ -52,7 +65,7 @@ def budgets(
         raise PathpruneError(
             f"{group.slug}: FLOPs are unknown; give the number of parameters on import, or compare in tokens"
         )
-    compared = matched.curves(group, draws)
+    compared = matched.curves(group, draws, ended)
     everything = compared[0]
     full = float(everything.costs(cost).max())
     within = {share: matched.at_budget(compared, share * full, cost, metric) for share in matched.SHARES}
@@ -63,6 +76,7 @@ def budgets(
         {g: _areas(compared, span, g, cost, metric) for g, span in spans.items() if span},
         spans,
         {g: {c.name: matched.equivalent_cost(c, everything, g, cost, metric) for c in compared[1:]} for g in gammas},
+        ended,
     )  # fmt: skip
 
 
@@ -100,9 +114,9 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     heads += [f"area, gamma 1/{g.denominator}" for g in table.areas]
     heads += [f"reaches cons@{table.group.pool.n} at, gamma 1/{g.denominator}" for g in table.equivalents]
     lines = [
-        f"#### {plain(table.group.title)}", "",
-        f"cons within a budget of {table.cost}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
-        f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.", "",
+        f"#### {plain(table.title)}", "",
+        f"cons within a budget of {_unit(table)}, as a share of the {table.full:,.0f} that finishing all {table.group.pool.n} paths takes "
+        f"per problem; gamma cross-fitted over {matched.FOLDS} folds of problems.{BESIDE[table.ended]}", "",
         line(heads), "|" + "---|" * len(heads),
     ]  # fmt: skip
     rows = table.within[_middle(table)]
@@ -114,11 +128,23 @@ def markdown(table: Budgets, most: int | None = None) -> str:
     ]
     lines += [
         "",
-        f"Areas are means over log {table.cost} of the range that every method reaches ({'; '.join(spans)}).",
+        f"Areas are means over log {_unit(table)} of the range that every method reaches ({'; '.join(spans)}).",
+        *filter(None, [power(table)]),
         *notes(table.group)[1:],
         "",
     ]
     return "\n".join(lines)
+
+
+def _unit(table: Budgets) -> str:
+    """What the budget counts: FLOPs, or the unit of the pool."""
+    return table.group.unit if table.cost == "tokens" else table.cost
+
+
+def power(table: Budgets) -> str:
+    """A note on the smallest detectable gain over random at each budget; "" if none is known."""
+    told = [span(f"at {share:.0%}", [w.detectable for w in rows]) for share, rows in table.within.items()]
+    return detects(len(table.group.pool.problems), "gain in cons over random", told)
 
 
 def _middle(table: Budgets) -> float:
@@ -155,15 +181,16 @@ def reach(value: Equivalent | None) -> str:
 def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
     """Every number of the tables, one line per table, method and quantity."""
     lines: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for table in tables:
         about = {"table": table.group.slug, "cost": table.cost}
+        about |= {} if table.ended == "count" else {"ended": table.ended}
         for share, rows in table.within.items():
             for w in rows:
                 lines.append(about | {"quantity": "within", "share": share, "pruner": w.name} | _spread(w.value))
                 if w.gain is not None:
-                    lines.append(
-                        about | {"quantity": "gain over random", "share": share, "pruner": w.name} | _spread(w.gain)
-                    )
+                    compared = {"quantity": "gain over random", "share": share, "pruner": w.name}
+                    lines.append(about | compared | {"detectable": w.detectable} | _spread(w.gain))
         for gamma, areas in table.areas.items():
             for name, (value, gain) in areas.items():
                 lines.append(about | {"quantity": "area", "gamma": str(gamma), "pruner": name} | _spread(value))
@@ -177,7 +204,8 @@ def sheet(tables: Sequence[Budgets]) -> pd.DataFrame:
                 lines.append(
                     about | {"quantity": "cost of no pruning's accuracy", "gamma": str(gamma), "pruner": name} | numbers
                 )
-    return pd.DataFrame(lines).round(5)
+        groups += [table.group] * (len(lines) - len(groups))
+    return in_units(pd.DataFrame(lines).round(5), groups)
 
 
 def _spread(value: Interval) -> dict[str, float]:

@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 
 from harness.plugins.declared import Plugin
-from harness.replay.stats import Interval, bootstrap, holm
+from harness.replay.stats import Interval, bootstrap, detectable, holm
 from harness.report import Group
-from harness.report.lanes import WHOLE, Lane, Table, lanes, without_lane
+from harness.report.lanes import CUTS, PLACED, WHOLE, Kind, Lane, Table, lanes, name_of, without_lane
+from harness.report.sheet import in_units
 from harness.report.table import DRAWINGS, Drawing, stem_of
-from harness.report.tables import line, notes, plain, shown, write_part
+from harness.report.tables import BESIDE, detects, line, notes, plain, shown, span, write_part
 from harness.rng import generator
+from harness.spec import Ended
 from harness.store.files import writable
 
 SHARES = (0.05, 0.125, 0.25, 0.5)
@@ -31,6 +33,7 @@ FOLDS = 5
 DIGITS = 9  # decimals; rounding makes mixtures of equal numbers equal
 SHOWN = 0.005  # smallest weight of a setting that a table names
 OVER = 0.02  # relative overspending on held-out problems above which a table warns
+MORE: tuple[Kind, ...] = (*(kind for cuts, kind in CUTS.items() if cuts > 1), *PLACED.values(), "dynamic cuts")
 Progress = Callable[[int, str], None]
 
 
@@ -58,16 +61,22 @@ class Frontier:
     reached: dict[float, dict[str, Reached]]
     pairs: tuple[tuple[str, str], ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
+    ended: Ended = "count"
 
     @property
     def title(self) -> str:
-        """Task, model, engine and sampling in one line."""
-        return self.group.title.partition(", L =")[0]
+        """Task, model, engine and sampling in one line, and the rule for paths that end inside a prefix if it is not the usual one."""
+        return self.group.title.partition(", L =")[0] + f", ended {self.ended}" * (self.ended != "count")
 
     def difference(self, share: float, one: str, other: str) -> Interval | None:
         """Paired difference of two lanes in majority vote at a budget; None if one of them is over budget."""
+        values = self.differences(share, one, other)
+        return None if values is None else bootstrap(values)
+
+    def differences(self, share: float, one: str, other: str) -> np.ndarray | None:
+        """The same of each problem, float ``[Q]``."""
         here = self.reached[share]
-        return bootstrap(here[one].voted - here[other].voted) if one in here and other in here else None
+        return here[one].voted - here[other].voted if one in here and other in here else None
 
     def frame(self) -> pd.DataFrame:
         """One row per budget and lane, and per pair (``kind`` "difference"): cons with its interval, tokens, serial tokens."""
@@ -88,14 +97,16 @@ class Frontier:
     @property
     def slug(self) -> str:
         """The name of its figure."""
-        return f"{self.group.spec['task']}-{self.group.folder.name}-frontier"
+        other = f"-{self.ended}" * (self.ended != "count")
+        return f"{self.group.spec['task']}-{self.group.folder.name}-frontier{other}"
 
     def __repr__(self) -> str:
         return markdown(self)
 
     def _repr_html_(self) -> str:
         heads, *cells = [_heads(self), *(_cells(self, lane) for lane in ordered(self))]
-        return f"<p>{escape(self.title)}</p>{pd.DataFrame(cells, columns=heads).to_html(index=False)}"
+        shown_cells = pd.DataFrame(cells, columns=heads).to_html(index=False)
+        return f"<p>{escape(self.title)}</p>{shown_cells}<p>{escape(power(self))}</p>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +142,13 @@ class Frontiers(Sequence[Frontier]):
 
 def frontiers(
     tables: Sequence[Table], scorers: Sequence[Sequence[str]], rules: Sequence[Plugin], draws: int,
-    shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None,
+    shares: Sequence[float] = SHARES, progress: Progress = lambda done, note: None, ended: Ended = "count",
 ) -> Frontiers:  # fmt: skip
     """One frontier per table; ``scorers``: per table, the scorers with lanes of several cuts and of stopping rules."""
     out = list[Frontier]()
     for number, (table, here) in enumerate(zip(tables, scorers, strict=True)):
         at = partial(_share_of_pool, progress, number, len(tables))
-        out.append(frontier(table, here, rules, draws, shares, at))
+        out.append(frontier(table, here, rules, draws, shares, at, ended))
     return Frontiers(tuple(out))
 
 
@@ -148,17 +159,17 @@ def _share_of_pool(progress: Progress, number: int, count: int, done: int, total
 
 def frontier(
     table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, shares: Sequence[float] = SHARES,
-    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None, ended: Ended = "count",
 ) -> Frontier:  # fmt: skip
     """Replay every lane of a table, and choose its settings for every budget."""
-    played = lanes(table, scorers, rules, draws, progress)
+    played = lanes(table, scorers, rules, draws, progress, ended)
     full = float(table.pool.lengths.sum(1).mean())
     reached: dict[float, dict[str, Reached]] = {}
     for share in shares:
         within = {lane.name: crossfitted(lane, share * full) for lane in played}
         reached[share] = {name: one for name, one in within.items() if one is not None}
     pairs = tuple(_pairs(played, scorers, [rule.name for rule in rules]))
-    return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out)
+    return Frontier(table.group, full, tuple(played), reached, pairs, table.left_out, ended)
 
 
 def folds_of(problems: int) -> np.ndarray:
@@ -227,7 +238,7 @@ def _pairs(played: Sequence[Lane], scorers: Sequence[str], rules: Sequence[str])
     known = {lane.name for lane in played}
     wanted = [(rule, WHOLE) for rule in rules]
     for scorer in scorers:
-        wanted += [(scorer, WHOLE), *((f"{scorer}, {cuts} cuts", scorer) for cuts in ("two", "three"))]
+        wanted += [(scorer, WHOLE), *((name_of(scorer, kind), scorer) for kind in MORE)]
         for rule in rules:
             both = f"{scorer}+{rule}"
             wanted += [(scorer, rule), (both, scorer), (both, rule)]
@@ -245,8 +256,8 @@ def markdown(one: Frontier) -> str:
     """The table as Markdown, sorted by accuracy at a quarter of the tokens, and the paired differences."""
     lines = [
         f"#### {plain(one.title)}", "",
-        f"cons within a budget of tokens, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
-        f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.", "",
+        f"cons within a budget of {one.group.unit}, as a share of the {one.full:,.0f} that finishing all {one.group.pool.n} paths takes per problem; "
+        f"settings are chosen on the other {FOLDS - 1} of {FOLDS} folds of problems.{BESIDE[one.ended]}", "",
         line(_heads(one)), "|" + "---|" * len(_heads(one)), *(line(_escaped(_cells(one, lane))) for lane in ordered(one)), "",
         *_warnings(one), *_differences(one), "", *notes(one.group)[1:], "",
     ]  # fmt: skip
@@ -267,7 +278,7 @@ def ordered(one: Frontier) -> list[Lane]:
 def _heads(one: Frontier) -> list[str]:
     told = f"spent at {100 * _middle(one):g}%, 10 to 90 % of problems"
     budgets = (f"cons at {100 * share:g}%" for share in one.reached)
-    return ["lane", "kind", "settings tried", *budgets, told, "serial tokens", "settings"]
+    return ["lane", "kind", "settings tried", *budgets, told, f"serial {one.group.unit}", "settings"]
 
 
 def _cells(one: Frontier, lane: Lane) -> list[str]:
@@ -317,9 +328,20 @@ def _differences(one: Frontier) -> list[str]:
             p = adjusted[share].get(pair)
             cells.append("-" if value is None else f"{shown(value, '+.3f')}" + ("" if p is None else f" (p {p:.3f})"))
         rows.append(line([plain(f"{pair[0]} - {pair[1]}"), *cells]))
-    return (
-        [line(heads), "|" + "---|" * len(heads), *rows, "", "p is Holm's over the pairs of a budget."] if rows else []
-    )
+    told = ["p is Holm's over the pairs of a budget.", *filter(None, [power(one)])]
+    return [line(heads), "|" + "---|" * len(heads), *rows, "", *told] if rows else []
+
+
+def power(one: Frontier) -> str:
+    """A note on the smallest detectable difference of a pair at each budget; "" if none is known."""
+    told = [span(f"at {100 * share:g}%", list(_detectable(one, share).values())) for share in one.reached]
+    return detects(len(one.group.pool.problems), "difference in cons", told, "pair")
+
+
+def _detectable(one: Frontier, share: float) -> dict[tuple[str, str], float | None]:
+    """The smallest detectable difference of each pair within a budget."""
+    known = {pair: one.differences(share, *pair) for pair in one.pairs}
+    return {pair: detectable(values) for pair, values in known.items() if values is not None}
 
 
 def _adjusted(one: Frontier, share: float) -> dict[tuple[str, str], float]:
@@ -330,9 +352,11 @@ def _adjusted(one: Frontier, share: float) -> dict[tuple[str, str], float]:
 def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
     """Every number, one line per pool, budget and lane or pair."""
     lines: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for one in found:
         for share, within in one.reached.items():
             about = {"pool": one.group.folder.name, "task": one.group.spec["task"], "share": share}
+            about |= {} if one.ended == "count" else {"ended": one.ended}
             known = {lane.name: lane for lane in one.lanes}
             for name, value in within.items():
                 setting = "; ".join(f"{weight:.3f} {setting}" for setting, weight in value.settings)
@@ -348,13 +372,13 @@ def sheet(found: Sequence[Frontier]) -> pd.DataFrame:
                     "serial": value.serial.mean(),
                 }
                 lines.append(about | numbers)
-            for first, second in one.pairs:
+            for (first, second), least in _detectable(one, share).items():
                 value_of = one.difference(share, first, second)
-                if value_of is not None:
-                    lines.append(
-                        about | {"lane": f"{first} - {second}", "kind": "difference"} | _interval("cons", value_of)
-                    )
-    return pd.DataFrame(lines).round(5)
+                assert value_of is not None
+                pair = {"lane": f"{first} - {second}", "kind": "difference", "detectable": least}
+                lines.append(about | pair | _interval("cons", value_of))
+        groups += [one.group] * (len(lines) - len(groups))
+    return in_units(pd.DataFrame(lines).round(5), groups)
 
 
 def _spread(name: str, values: np.ndarray) -> dict[str, float]:

@@ -23,12 +23,20 @@ from harness.plugins.guard import blamed, is_ours
 from harness.replay.policy import Played, Policy, play, play_keeps, play_sizes
 from harness.replay.pool import Pool, own_rule, weighted_vote
 from harness.replay.stages import Checks, from_rows
-from harness.report import Group, Method, judged_records
+from harness.report import Group, Method, groups_of, judged_records
 from harness.report.parallel import each_table
-from harness.spec import Stage
+from harness.spec import At, Cut, Ended, Stage
+from harness.store import records
 from harness.text import unknown
 
-Kind = Literal["no pruning", "stopping", "one cut", "two cuts", "three cuts", "cut, then stopping", "own rule"]
+Kind = Literal[
+    "no pruning", "stopping", "one cut", "two cuts", "three cuts", "cut at a step", "cut at a forced answer", "dynamic cuts",
+    "cut, then stopping", "own rule",
+]  # fmt: skip
+PLACED: Mapping[At, Kind] = {"step": "cut at a step", "forced": "cut at a forced answer"}
+CUTS: Mapping[int, Kind] = {1: "one cut", 2: "two cuts", 3: "three cuts"}  # at token lengths
+MOST_CUTS = max(CUTS)
+Chain = tuple[Cut, ...]
 LAUNCHED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)  # numbers of paths that are tried
 LEAST = 8  # minimum number of paths for a stopping rule
 BEHIND = 4  # minimum number of paths for a stopping rule after a cut
@@ -57,30 +65,55 @@ class Lane:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A method's scores at each prefix length at which it scored all problems of a pool."""
+    """A method's scores at each prefix length, and at each kind of place, at which it scored all problems of a pool."""
 
     name: str
     quadrant: str
     pointwise: bool
     cuts: Mapping[int, Checks]
+    places: Mapping[Cut, Checks] = field(default_factory=dict)  # at step boundaries and forced answers
+
+    @property
+    def checks(self) -> dict[Cut, Checks]:
+        """All its scores, by where paths are cut."""
+        return {Cut(prefix, "token", prefix): checks for prefix, checks in self.cuts.items()} | dict(self.places)
+
+    def schedules(self, cuts: int, limit: int) -> Iterator[tuple[Cut, ...]]:
+        """All ways to cut ``cuts`` times.
+
+        A place depends on the token at which the search for it ends, so it fits only before the stage that it was recorded
+        before, or before the token limit.
+        """
+        for chain in combinations(sorted(self.checks), cuts):
+            ends = (*(cut.prefix for cut in chain[1:]), limit)
+            if all(
+                c.prefix < end and (c.at == "token" or c.cap == end - 1) for c, end in zip(chain, ends, strict=True)
+            ):
+                yield chain
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """All records of one pool: its scorers, and the methods with their own decision rule.
 
-    ``left_out``: for each recorded method without a lane, the reason.
+    ``left_out``: for each recorded method without a lane, the reason. ``fewer``: the ``rules`` on fewer of the same paths.
     """
 
     group: Group
     scorers: tuple[Scorer, ...]
     rules: tuple[Method, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    fewer: tuple[Method, ...] = ()
 
     @property
     def pool(self) -> Pool:
         """The paths."""
         return self.group.pool
+
+    @property
+    def limit(self) -> int:
+        """Maximum tokens per path."""
+        return int(self.group.spec["max_tokens"])
 
 
 def tables_of(groups: Sequence[Group]) -> list[Table]:
@@ -105,23 +138,37 @@ def tables_of(groups: Sequence[Group]) -> list[Table]:
 def _table(folder: Path, groups: Sequence[Group]) -> Table:
     pool = groups[0].pool
     lines = {(r.file.stem.rpartition("-")[2], r.header["spec"]["prefix"]): r.lines for r in judged_records(folder)}
-    found: dict[str, list[tuple[int, Method]]] = {}
+    found: dict[str, list[tuple[Cut, Method]]] = {}
     left_out: dict[str, str] = {}
     for group in groups:
         for method in group.judged:
-            if why := _lacks(method, pool):
+            if why := _lacks(method, pool) or _elsewhere(method, group):
                 left_out[method.name] = why
             elif method.ranks:
-                found.setdefault(method.name, []).append((group.prefix, method))
-    scorers = [
-        Scorer(
-            name, methods[0][1].quadrant, all(m.pointwise for _, m in methods),
-            {prefix: _checks(m, [lines[m.key, prefix][p] for p in pool.problems]) for prefix, m in methods},
-        )
-        for name, methods in found.items()
-    ]  # fmt: skip
+                found.setdefault(method.name, []).append((group.cut, method))
+    scorers = list[Scorer]()
+    for name, methods in found.items():
+        checks = {cut: _checks(m, [lines[m.key, cut.prefix][p] for p in pool.problems]) for cut, m in methods}
+        at_lengths = {cut.prefix: check for cut, check in checks.items() if cut.at == "token"}
+        places = {cut: check for cut, check in checks.items() if cut.at != "token"}
+        scorers.append(Scorer(name, methods[0][1].quadrant, all(m.pointwise for _, m in methods), at_lengths, places))
     rules = [m for m in groups[0].judged if m.role == "own-rule" and m.name not in left_out]
-    return Table(groups[0], tuple(scorers), tuple(rules), {n: why for n, why in left_out.items() if n not in found})
+    lacking = {name: why for name, why in left_out.items() if name not in found}
+    return Table(groups[0], tuple(scorers), tuple(rules), lacking, tuple(_on_fewer(groups[0], rules)))
+
+
+def _on_fewer(group: Group, rules: Sequence[Method]) -> Iterator[Method]:
+    """Records of these rules on the first paths of a group's pool, benched with a smaller n into the same results folder."""
+    pool, names = group.pool, {m.name for m in rules}
+    for folder in records.pools(group.folder.parents[1]) if names else ():
+        spec = records.pool_of(folder).header["spec"]
+        if spec["n"] >= pool.n or spec | {"n": pool.n} != group.spec:
+            continue
+        for other in [*groups_of(folder, problems=pool.problems)][:1]:
+            same = [getattr(other.pool, f) for f in ("problems", "lengths", "correct")]
+            first = [getattr(pool.first(other.pool.n), f) for f in ("problems", "lengths", "correct")]
+            if all(map(np.array_equal, same, first)):
+                yield from (m for m in other.judged if m.name in names and not _lacks(m, other.pool))
 
 
 def _lacks(method: Method, pool: Pool) -> str:
@@ -134,6 +181,11 @@ def _lacks(method: Method, pool: Pool) -> str:
     return f"scored on {judged} of {total} problems; bench it on all" if judged < total else ""
 
 
+def _elsewhere(method: Method, group: Group) -> str:
+    """Why a record's places are not those that paths are cut at now, "" where they are."""
+    return "cut by older rules for places; bench it again" if method.ranks and group.key != group.cut.key else ""
+
+
 def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
     """Scores and costs; if a row has no costs per path, its cost is split equally."""
     if all("each" in row for row in rows):
@@ -141,7 +193,11 @@ def _checks(method: Method, rows: Sequence[Mapping[str, Any]]) -> Checks:
     shape, n = method.values.shape, method.pool.n
     tokens, flops = (np.array([getattr(c, f) for c in method.checks], float)[:, None] / n for f in ("tokens", "flops"))
     zeros = np.zeros(shape[0])
-    return Checks(method.values, np.broadcast_to(tokens, shape), np.broadcast_to(flops, shape), zeros, zeros)
+    placed = from_rows([{**row, "each": {}} for row in rows], n)
+    return Checks(
+        method.values, np.broadcast_to(tokens, shape), np.broadcast_to(flops, shape), zeros, zeros,
+        places=placed.places, reached=placed.reached,
+    )  # fmt: skip
 
 
 def without_lane(left_out: Mapping[str, str]) -> list[str]:
@@ -158,6 +214,7 @@ def lanes(
     rules: Sequence[Plugin],
     draws: int,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+    ended: Ended = "count",
 ) -> list[Lane]:
     """Replay all lanes of a table, several in parallel.
 
@@ -167,11 +224,12 @@ def lanes(
         rules: stopping rules, replayed alone and after each scorer.
         draws: random launches per setting.
         progress: called with lanes done, number of lanes, and the name of the latest.
+        ended: "count" if paths that end inside a prefix use places among those kept, "bypass" if they vote in addition.
 
     Raises:
         PathpruneError: a scorer without scores in the table.
     """
-    wanted, played = list(_wanted(table, scorers, rules, draws)), list[Lane]()
+    wanted, played = list(_wanted(table, scorers, rules, draws, ended)), list[Lane]()
 
     def done(lane: Lane) -> None:
         played.append(lane)
@@ -185,20 +243,41 @@ def _made(make: Callable[[], Lane]) -> Lane:
     return make()
 
 
-def _wanted(table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int) -> Iterator[Callable[[], Lane]]:
+def _wanted(
+    table: Table, scorers: Sequence[str], rules: Sequence[Plugin], draws: int, ended: Ended
+) -> Iterator[Callable[[], Lane]]:
     """What makes each lane, the dearest first, so that no core is left with it at the end."""
     pool, chosen = table.pool, [_named(table, name) for name in scorers]
-    possible = [cuts for cuts in (3, 2) if next(_falling(pool.n, cuts), None)]  # not of a few paths
+    possible = [cuts for cuts in range(MOST_CUTS, 1, -1) if next(_falling(pool.n, cuts), None)]  # not of a few paths
     for scorer in chosen:
-        for rule in rules:
-            yield partial(_cut_then_stopped, pool, scorer, rule, draws)
+        if scorer.cuts:
+            yield from (partial(_cut_then_stopped, pool, scorer, rule, draws, ended) for rule in rules)
+        if dynamic := _dynamic(scorer, table.limit, possible):
+            yield partial(_cut_along, pool, scorer, "dynamic cuts", dynamic, draws, ended)
         for cuts in possible:
             if scorer.pointwise and len(scorer.cuts) >= cuts:
-                yield partial(_cut, pool, scorer, cuts, draws)
+                yield partial(_cut_along, pool, scorer, CUTS[cuts], _at_lengths(scorer, cuts), draws, ended)
     alone = {rule.name: rule for rule in (*rules, *_stopping_rules())}
     yield from (partial(_stopping, pool, rule, draws) for rule in alone.values())
-    yield from (partial(_cut, pool, scorer, 1, draws) for scorer in table.scorers)
+    for scorer in table.scorers:
+        if scorer.cuts:
+            yield partial(_cut_along, pool, scorer, CUTS[1], _at_lengths(scorer, 1), draws, ended)
+        for at, kind in PLACED.items():
+            if chains := [(cut,) for (cut,) in scorer.schedules(1, table.limit) if cut.at == at]:
+                yield partial(_cut_along, pool, scorer, kind, chains, draws, ended)
     yield partial(no_pruning, pool, draws)
+
+
+def _at_lengths(scorer: Scorer, cuts: int) -> list[Chain]:
+    """All ways to cut ``cuts`` times at token lengths."""
+    return list(combinations([Cut(prefix, "token", prefix) for prefix in sorted(scorer.cuts)], cuts))
+
+
+def _dynamic(scorer: Scorer, limit: int, possible: Sequence[int]) -> list[Chain]:
+    """All schedules with a cut at a place; empty if they are the settings of a lane of one cut at one kind of place."""
+    counts = (1, *reversed(possible)) if scorer.pointwise else (1,)
+    chains = [c for cuts in counts for c in scorer.schedules(cuts, limit) if any(cut.at != "token" for cut in c)]
+    return chains if len({tuple(cut.at for cut in chain) for chain in chains}) > 1 else []
 
 
 def scorers_of(tables: Sequence[Table], wanted: Sequence[str] | None) -> list[list[str]]:
@@ -245,7 +324,7 @@ def rules_of(specs: Sequence[Any]) -> list[Plugin]:
     plugins = [_rule_of(one) if isinstance(one, str) else registry.of_object(one) for one in specs]
     for plugin in plugins:
         if not plugin.traits.stops:
-            raise PathpruneError(f"{plugin.name} is not a stopping rule; a rule decides when to stop, as asc does")
+            raise PathpruneError(registry.no_rule(plugin.name))
     return plugins
 
 
@@ -285,20 +364,26 @@ def _stopping(pool: Pool, plugin: Plugin, draws: int) -> Lane:
     return Lane.of(plugin.name, "stopping", plugin.traits.quadrant, played)
 
 
-def _cut(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> Lane:
-    """A lane of a scorer with ``cuts`` cuts, at every choice of prefix lengths and numbers kept."""
-    kinds: dict[int, Kind] = {1: "one cut", 2: "two cuts", 3: "three cuts"}
-    name = scorer.name if cuts == 1 else f"{scorer.name}, {kinds[cuts]}"
-    return Lane.of(name, kinds[cuts], scorer.quadrant, _cuts_played(pool, scorer, cuts, draws))
+def name_of(scorer: str, kind: Kind) -> str:
+    """The name of a scorer's lane of a kind."""
+    return scorer if kind == "one cut" else f"{scorer}, {kind}"
 
 
-def _cuts_played(pool: Pool, scorer: Scorer, cuts: int, draws: int) -> dict[str, Played]:
-    played: dict[str, Played] = {}
-    for prefixes in combinations(sorted(scorer.cuts), cuts):
-        checks = [scorer.cuts[p] for p in prefixes]
-        for n, earlier, last in _falling(pool.n, cuts):
-            stages = [tuple(map(Stage, prefixes, (*earlier, keep))) for keep in last]
-            gave = play_keeps(pool, Policy(n, stages[0]), last, checks, draws)
+def _cut_along(pool: Pool, scorer: Scorer, kind: Kind, chains: Sequence[Chain], draws: int, ended: Ended) -> Lane:
+    """A lane of a scorer with cuts along each of some schedules, at every choice of numbers kept."""
+    played = _cuts_played(pool, scorer, chains, draws, ended)
+    return Lane.of(name_of(scorer.name, kind), kind, scorer.quadrant, played)
+
+
+def _cuts_played(pool: Pool, scorer: Scorer, chains: Sequence[Chain], draws: int, ended: Ended) -> dict[str, Played]:
+    played, known = dict[str, Played](), scorer.checks
+    for chain in chains:
+        checks = [known[cut] for cut in chain]
+        for n, earlier, last in _falling(pool.n, len(chain)):
+            stages = [
+                tuple(Stage(c.prefix, keep, c.at) for c, keep in zip(chain, (*earlier, k), strict=True)) for k in last
+            ]
+            gave = play_keeps(pool, Policy(n, stages[0], ended=ended), last, checks, draws)
             played |= {str(Policy(n, s)): one for s, one in zip(stages, gave, strict=True)}
     return played
 
@@ -313,12 +398,12 @@ def _falling(most: int, cuts: int) -> Iterator[tuple[int, tuple[int, ...], list[
                 yield n, earlier, last
 
 
-def _cut_then_stopped(pool: Pool, scorer: Scorer, plugin: Plugin, draws: int) -> Lane:
+def _cut_then_stopped(pool: Pool, scorer: Scorer, plugin: Plugin, draws: int, ended: Ended) -> Lane:
     """A lane of one cut followed by a rule at every threshold; omitting the rule is one more setting."""
-    played = _cuts_played(pool, scorer, 1, draws)
+    played = _cuts_played(pool, scorer, _at_lengths(scorer, 1), draws, ended)
     with _blamed(plugin):
         for rule, prefix, (n, _, kept) in product(_behind(plugin), sorted(scorer.cuts), _falling(pool.n, 1)):
-            policies = [Policy(n, (Stage(prefix, k),), rule.pruner, rule.name) for k in kept if k >= BEHIND]
+            policies = [Policy(n, (Stage(prefix, k),), rule.pruner, rule.name, ended) for k in kept if k >= BEHIND]
             if policies:
                 keeps = [policy.stages[0].keep for policy in policies]
                 gave = play_keeps(pool, policies[0], keeps, [scorer.cuts[prefix]], draws)
@@ -342,6 +427,10 @@ def _own_rules(table: Table) -> Iterator[Lane]:
         head = method.name.partition(":")[0]
         named.setdefault(head, {}).update(_launches(method))
         quadrants[head] = method.quadrant
+    for method in table.fewer:
+        head, setting = method.name.partition(":")[0], str(Policy(method.pool.n, (), None, method.name))
+        if head in named and setting not in named[head] and method.batches is not None:
+            named[head][setting] = _launched(method, method.pool.n)
     for name, variants in named.items():
         yield Lane.of(name, "own rule", quadrants[name], variants)
 

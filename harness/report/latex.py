@@ -20,9 +20,9 @@ HEADS = (
     r"avg@{keep}$\mid${n}",
     "Gain over random",
     "cons@{keep}",
-    r"Tokens saved (\%)",
-    "Cold tokens",
-    "Serial tokens",
+    r"{Unit} saved (\%)",
+    "Cold {unit}",
+    "Serial {unit}",
     "AUROC",
 )
 
@@ -39,7 +39,10 @@ def document(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> str:
 
 def table(group: Group, rows: Sequence[Row], keep: int) -> str:
     """One table with all its rows, as LaTeX."""
-    heads = " & ".join(h.replace("{keep}", str(keep)).replace("{n}", str(group.pool.n)) for h in HEADS)
+    known = {"{keep}": str(keep), "{n}": str(group.pool.n), "{unit}": group.unit, "{Unit}": group.unit.capitalize()}
+    heads = " & ".join(HEADS)
+    for name, value in known.items():
+        heads = heads.replace(name, escaped(value))
     marks = emphasis(rows)
     lines = [" & ".join(_cells(row, marks.get(id(row), "{}"))) + r" \\" for row in rows]
     exact = [r for r in rows if r.role == "closed-form"]

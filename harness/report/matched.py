@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 
 from harness.api import Role
-from harness.replay.pool import Pool
-from harness.replay.stats import Interval, bootstrap, holm, interval_of, resampled
+from harness.replay.pool import Pool, ended_inside
+from harness.replay.stats import Interval, bootstrap, detectable, holm, interval_of, resampled
 from harness.replay.sweep import Setting, Sweep, sweep
 from harness.report import Group, Method
 from harness.report.parallel import each
 from harness.rng import generator
+from harness.spec import Ended
 
 GAMMAS = tuple(Fraction(1, 2**i) for i in range(1, 6))  # 1/2 to 1/32, as in STOP's Figs. 5 and 6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # default budgets, as fractions of the cost of finishing all paths
@@ -98,19 +99,25 @@ def interpolated(budgets: np.ndarray, spent: np.ndarray, values: np.ndarray) -> 
     return np.where((budgets < spent[0] * (1 - 1e-9))[:, None], np.nan, out)
 
 
-def curves(group: Group, draws: int = DRAWS) -> list[Curve]:
-    """Curves of no pruning, of random, and of every top-k method of a group that has scored all problems."""
+def curves(group: Group, draws: int = DRAWS, ended: Ended = "count") -> list[Curve]:
+    """Curves of no pruning, of random, and of every top-k method of a group that has scored all problems.
+
+    ``ended``: as in ``harness.spec.RunSpec``; with "bypass", random also finishes the paths that ended inside the prefix.
+    """
+    free = ended_inside(group.pool, group.prefix) if ended == "bypass" else None
     whole = family(group.pool.n, WHOLE[0])
     pruned = [s for gamma in GAMMAS for s in family(group.pool.n, gamma)]
     everything = sweep(group.pool, None, int(group.pool.lengths.max()), whole, draws=draws)
-    chance = sweep(group.pool, None, group.prefix, pruned, draws=draws)
+    chance = sweep(group.pool, None, group.prefix, pruned, draws=draws, free=free)
     out = [
         Curve("no pruning", "control", group.pool, everything, WHOLE, "closed-form"),
         Curve("random", "control", group.pool, chance, _possible(group.pool.n), "closed-form"),
     ]
 
     def curve(method: Method) -> Curve:
-        swept = sweep(method.pool, method.values, group.prefix, pruned, method.checks, draws, shared=method.shared)
+        swept = sweep(
+            method.pool, method.values, group.prefix, pruned, method.checks, draws, shared=method.shared, free=free
+        )
         return Curve(method.name, method.quadrant, method.pool, swept, _possible(group.pool.n), method.role)
 
     return out + each(curve, [m for m in group.judged if comparable(m, group)])
@@ -127,7 +134,10 @@ def comparable(method: Method, group: Group) -> bool:
 
 @dataclass(frozen=True)
 class Within:
-    """A method at one budget. ``gain`` (over random) and ``behind`` (the best rival) are paired differences; p is Holm-corrected."""
+    """A method at one budget. ``gain`` (over random) and ``behind`` (the best rival) are paired differences; p is Holm-corrected.
+
+    ``detectable``: the smallest gain that so many problems detect with 80 % power; None for controls and where it is unknown.
+    """
 
     name: str
     quadrant: str
@@ -137,6 +147,7 @@ class Within:
     adjusted_p: float | None
     behind: Interval | None
     role: Role = "method"
+    detectable: float | None = None
 
 
 def at_budget(
@@ -172,6 +183,7 @@ def at_budget(
                 adjusted.get(curve.name),
                 bootstrap(value - values[best]) if rival and best else None,
                 curve.role,
+                detectable(value - chance) if paired and curve.role == "method" else None,
             )
         )
     return sorted(table, key=lambda w: -w.value.mean if w.value.mean == w.value.mean else np.inf)

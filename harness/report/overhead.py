@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
@@ -17,14 +18,14 @@ HEADS = ("pruner", *STAGES, "check / generation", "avg of kept", "vote", "tokens
 TITLE = "live: only kept paths are finished; seconds are sums over problems"
 
 
-def summary(records: Sequence[Record]) -> Table:
+def summary(records: Sequence[Record]) -> Lines:
     """Seconds per stage, Check as a fraction of generation, accuracy and tokens; one row per pruner."""
-    table = Table(title=TITLE, title_justify="left")
+    table = Table()
     for head in HEADS:
         table.add_column(head, justify="left" if head == "pruner" else "right")
     for record in records:
         table.add_row(*map(Text, _cells(record)))
-    return table
+    return Lines(Text(TITLE, "table.title"), table)
 
 
 def stored(folder: Path) -> list[tuple[str, list[list[str]]]]:

@@ -22,7 +22,7 @@ from harness.ledger import IMPORTED
 from harness.report import Group, Method
 from harness.report.rows import judge
 from harness.store.records import pool_of
-from harness.text import one_line, shorten, shown, unknown
+from harness.text import folded, one_line, shorten, shown, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WHICH = ("all", "kept", "dropped", "right", "wrong")
 CHARACTERS = 160  # characters shown in a terminal from the end of a prefix
 QUESTION = 1200  # characters shown in a terminal of a question
+NAME = 15  # characters of a line of a method's name in a terminal
 USUAL = "stop"  # method shown by default
 
 
@@ -172,6 +173,7 @@ class Shown:
             "problem": self.problem,
             "table": self.group.slug,
             "title": self.group.title,
+            "unit": self.group.unit,
             "question": self.question,
             "everyone": self.everyone(),
             "answers": list(self.answers),
@@ -201,7 +203,7 @@ def show(
     if group.stages:
         raise PathpruneError("paths are shown at one cut; bench each stage's prefix by itself to see them")
     if not 1 <= keep <= group.pool.n:
-        raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
+        raise PathpruneError(f"keep must be from 1 to n = {group.pool.n}, not {keep}")
     name = problem_of(group, problem)
     methods = methods_of(group, name, pruners, keep)
     row = group.pool.problems.index(name)
@@ -362,7 +364,7 @@ def _said(found: Shown) -> list[str]:
 def _terminal(found: Shown) -> Lines:
     """Lines and a table that fit into 80 columns."""
     title, *said = _said(found)
-    parts: list[Any] = [Text(title, "table.title"), *(Padding(Text(line), (0, 0, 0, 2)) for line in said)]
+    parts: list[Any] = [Text(title, "table.title"), *(Padding(Text(line), (0, 0, 0, 2), expand=False) for line in said)]
     parts += [_grid(found), *(Text(note, "yellow") for note in found.notes)]
     return Lines(*parts)
 
@@ -373,10 +375,10 @@ def _grid(found: Shown) -> Grid:
     grid = Grid(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     grid.add_column("path", justify="right")
     for choice in found.choices:
-        grid.add_column(Text(choice.name), justify="right", max_width=15, overflow="fold")
+        grid.add_column(Text("\n".join(folded(one_line(choice.name), NAME))), justify="right", max_width=NAME)
     grid.add_column("answer", max_width=10, no_wrap=True, overflow="ellipsis")
     grid.add_column("")
-    grid.add_column(str(found.group.spec["engine"].get("unit", "tokens")), justify="right")
+    grid.add_column(found.group.unit, justify="right")
     if found.prefixes:
         grid.add_column("prefix", ratio=1, overflow="fold")
     for at, i in enumerate(chosen):

@@ -46,6 +46,7 @@ class Recommendation:
     by_kind: tuple[Plan, ...]
     full: float = np.nan
     title: str = ""
+    unit: str = "tokens"
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
@@ -63,23 +64,24 @@ class Recommendation:
         from rich.table import Table
         from rich.text import Text
 
-        shown = Table(title=Text(self.title), title_justify="left")
-        for head in ("", "kind", "policy", "cons, held out", "tokens", "of all", "serial tokens"):
+        shown = Table()
+        for head in ("", "kind", "policy", "cons, held out", self.unit, "of all", f"serial {self.unit}"):
             shown.add_column(head)
         for plan in self.by_kind:
             mark = "recommended" if plan is self.best else ""
             spent = f"{plan.tokens:,.0f}", f"{plan.tokens / self.full:.1%}", f"{plan.serial:,.0f}"
             shown.add_row(*map(Text, (mark, plan.kind, str(plan), str(plan.expected), *spent)))
-        return Group(shown, *map(Text, self.notes))
+        return Group(Text(self.title, "table.title"), shown, *map(Text, self.notes))
 
 
-def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> Recommendation:
+def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf, unit: str = "tokens") -> Recommendation:
     """The plan with the most right votes within the budgets.
 
     Args:
         lanes: the replayed lanes of a table.
         budget: maximum mean tokens per problem.
         serial: maximum mean serial tokens per problem.
+        unit: what the lanes count; words where a pool is counted in words.
 
     Raises:
         PathpruneError: no setting stays within the budgets.
@@ -88,10 +90,10 @@ def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> R
     if best is None:
         cheapest = min(float(lane.tokens.mean(1).min()) for lane in lanes)
         fastest = min(float(lane.serial.mean(1).min()) for lane in lanes)
-        within = f"{budget:,.10g} tokens" + f" and {serial:,.10g} serial tokens" * bool(np.isfinite(serial))
+        within = f"{budget:,.10g} {unit}" + f" and {serial:,.10g} serial {unit}" * bool(np.isfinite(serial))
         raise PathpruneError(
             f"no policy in these records stays within {within} per problem on every fold of problems; the cheapest takes "
-            f"{cheapest:,.0f} tokens, the fastest {fastest:,.0f} serial tokens; raise the budget"
+            f"{cheapest:,.0f} {unit}, the fastest {fastest:,.0f} serial {unit}; raise the budget"
         )
     kinds: dict[Kind, list[Lane]] = {}
     for lane in lanes:
@@ -99,7 +101,8 @@ def recommend(lanes: Sequence[Lane], budget: float, serial: float = np.inf) -> R
     plans = [plan for same in kinds.values() if (plan := _best(same, budget, serial)) is not None]
     # The expected accuracy of the best plan accounts for choosing among all kinds, not only within its own.
     plans = [best if plan.kind == best.kind else plan for plan in plans]
-    return Recommendation(best, tuple(sorted(plans, key=lambda p: (p is not best, p.kind == WHOLE, -p.expected.mean))))
+    shown = sorted(plans, key=lambda p: (p is not best, p.kind == WHOLE, -p.expected.mean))
+    return Recommendation(best, tuple(shown), unit=unit)
 
 
 def _best(lanes: Sequence[Lane], budget: float, serial: float) -> Plan | None:

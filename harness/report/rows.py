@@ -115,7 +115,7 @@ def rows(group: Group, keep: int, ended: Ended = "count", vote: str | None = Non
         PathpruneError: ``keep`` is not between 1 and n.
     """
     if not 1 <= keep <= group.pool.n:
-        raise PathpruneError(f"keep {keep} is not between 1 and n = {group.pool.n}")
+        raise PathpruneError(f"keep must be from 1 to n = {group.pool.n}, not {keep}")
     everything, drawn = no_pruning(group.pool), chance(group, keep)
     few = "" if len(group.pool.problems) >= FEW else "few problems"
     exact = [

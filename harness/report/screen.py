@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.report import Group
 from harness.report.rows import Row
 from harness.report.tables import cells, columns
-from harness.text import one_line
+from harness.text import folded, one_line
 
 NAME, AVERAGE, NOTE = 0, 3, 22
 # Columns by importance, as indices of ``tables.columns``: gain, cons, tokens, saved, p, AUROC within, serial tokens, ...
@@ -41,7 +41,7 @@ class Screen:
         marks = [notes.mark(row) for row in self.rows]
         yield Text(self.group.title, "table.title")
         shown = self._fitting(marks, options.max_width)
-        heads = columns(self.group.pool.n, self.keep)
+        heads = columns(self.group.pool.n, self.keep, self.group.unit)
         yield _drawn(shown, heads)
         if hidden := [heads[index] for index in WANTED if index not in shown]:
             yield Text(f"a wider terminal, pathprune leaderboard and frame() also show: {', '.join(hidden)}", "dim")
@@ -50,7 +50,7 @@ class Screen:
 
     def _fitting(self, marks: Sequence[str], width: int) -> dict[int, list[str]]:
         """The cells of the columns that fit, in display order."""
-        heads, texts = columns(self.group.pool.n, self.keep), [cells(row) for row in self.rows]
+        heads, texts = columns(self.group.pool.n, self.keep, self.group.unit), [cells(row) for row in self.rows]
         named = [_broken(one_line(row[NAME].partition(" = ")[0])) for row in texts]
         shown: dict[int, list[str]] = {NAME: ["\n".join(lines) for lines in named], NOTE: list(marks)}
         for index in (AVERAGE, *WANTED):
@@ -118,7 +118,7 @@ def _broken(name: str) -> list[str]:
         if len(lines[-1]) + len(piece) > WIDEST and lines[-1]:
             lines.append("  ")
         lines[-1] += piece
-    return [line[start : start + WIDEST] for line in lines for start in range(0, max(1, len(line)), WIDEST)]
+    return [part for line in lines for part in folded(line, WIDEST)]
 
 
 def _width(shown: dict[int, list[str]], heads: Sequence[str]) -> int:

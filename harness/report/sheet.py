@@ -20,7 +20,14 @@ UNSHOWN = {"role"}  # evident from the type and position of a row
 
 def sheet(groups: Sequence[tuple[Group, Sequence[Row]]], keep: int) -> pd.DataFrame:
     """All tables in one frame; columns are those of ``harness.report.rows.Row``, with missing numbers empty."""
-    return defused(pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows]))
+    frame = pd.DataFrame([_where(group, keep) | _numbers(row) for group, rows in groups for row in rows])
+    return defused(in_units(frame, [group for group, rows in groups for _ in rows]))
+
+
+def in_units(frame: pd.DataFrame, groups: Sequence[Group]) -> pd.DataFrame:
+    """The same frame, with a last column ``unit`` where a table counts anything but tokens; ``groups``: one for each row."""
+    units = [group.unit for group in groups]
+    return frame if {*units} <= {"tokens"} else frame.assign(unit=units)
 
 
 def defused(data: pd.DataFrame) -> pd.DataFrame:

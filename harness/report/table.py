@@ -208,7 +208,7 @@ class Table:
 
         from harness.report import tables
 
-        heads = tables.columns(self.group.pool.n, self.keep)
+        heads = tables.columns(self.group.pool.n, self.keep, self.group.unit)
         cells = pd.DataFrame([tables.cells(row) for row in self.rows], columns=heads)
         shown = cells.iloc[:, list(tables.BRIEF)].to_html(index=False)
         return f"<p>{escape(self.title)}</p>{shown}<p>{escape(tables.power(self.keep, self.rows))}</p>"

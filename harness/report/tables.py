@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.replay.stats import FEW, Interval
 from harness.report import Group
 from harness.report import overhead as overhead_rows
 from harness.report.rows import Row
+from harness.spec import Ended
 from harness.store.blame import unreadable
 from harness.store.files import writable
 from harness.text import one_line
@@ -22,14 +23,18 @@ BRIEF = (0, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 24, 16, 22)  # columns of the READM
 WORDS = (0, 1, 2, 22)  # names and notes, which plug-ins and records bring along
 MARKUP = re.compile(r"([\\`<\[\]*])")
 TITLE = "# Leaderboard\n\n"
+BESIDE: Mapping[Ended, str] = {  # a sentence below the title of a table at equal cost
+    "count": "",
+    "bypass": " Paths that end inside a prefix vote in addition to those kept.",
+}
 
 
-def columns(n: int, keep: int) -> list[str]:
-    """Heads of the columns, in order."""
+def columns(n: int, keep: int, unit: str = "tokens") -> list[str]:
+    """Heads of the columns, in order; ``unit``: what lengths and costs count."""
     return [
         "pruner", "type", "fidelity", f"avg@{keep}|{n}", "gain over random", "p (Holm)", "gain, length-matched", "behind the best",
-        "of oracle", f"cons@{keep}", "own vote", "tokens", "cold tokens", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
-        "truncated", "label tokens", "problems", "note", "gain, ended bypass", "serial tokens", "rounds",
+        "of oracle", f"cons@{keep}", "own vote", unit, f"cold {unit}", "saved", "generated saved", "MFLOPs", "AUROC within", "pooled", "kept length",
+        "truncated", "label tokens", "problems", "note", "gain, ended bypass", f"serial {unit}", "rounds",
     ]  # fmt: skip
 
 
@@ -84,8 +89,8 @@ def notes(group: Group) -> list[str]:
     lines = [
         f"The row `all` is avg@{group.pool.n} and cons@{group.pool.n}. "
         f"{int(group.pool.mixed().sum())} of {len(group.pool.problems)} problems are mixed (pass rate 4/32 to 28/32); "
-        "intervals are 95 % paired bootstrap over problems; tokens, MFLOPs and length are means per problem. A method that reads "
-        "text reads a problem's prompt once; cold tokens are those if nothing were shared between texts; serial tokens are those that must "
+        f"intervals are 95 % paired bootstrap over problems; {group.unit}, MFLOPs and length are means per problem. A method that reads "
+        f"text reads a problem's prompt once; cold {group.unit} are those if nothing were shared between texts; serial {group.unit} are those that must "
         "be generated one after another."
     ]
     if len(group.pool.problems) < FEW:
@@ -111,19 +116,33 @@ DETECTABLE = ("detectable", "detectable_voted")  # of a row
 
 def power_text(keep: int, problems: int, gains: Sequence[float | None], voted: Sequence[float | None]) -> str:
     """The same note, from the methods' detectable gains in avg and in cons."""
-    told = [_span(f"avg@{keep}", [g for g in gains if g]), _span(f"cons@{keep}", [v for v in voted if v])]
-    if not any(told):
+    told = [span(f"in avg@{keep}", gains), span(f"in cons@{keep}", voted)]
+    return detects(problems, "gain over random", told)
+
+
+def detects(problems: int, what: str, told: Sequence[str], whose: str = "method") -> str:
+    """A note on the smallest detectable differences; "" if none is known.
+
+    Args:
+        problems: their number.
+        what: the difference, such as "gain over random".
+        told: texts of ``span``; empty ones are left out.
+        whose: the spans run over the paired differences of these.
+    """
+    *first, last = [text for text in told if text] or [""]
+    if not last:
         return ""
+    each = f"{', of '.join(first)} and of {last}" if first else last
     return (
-        f"Power: {problems} problems detect a true gain over random of {' and of '.join(filter(None, told))}, or more, with a probability of "
-        "80 % (two-sided 5 %, one comparison; the median method's paired differences, and those of least and most spread)."
+        f"Power: {problems} problems detect a true {what} of {each}, or more, with a probability of "
+        f"80 % (two-sided 5 %, one comparison; the median {whose}'s paired differences, and those of least and most spread)."
     )
 
 
-def _span(unit: str, values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) in {unit}"
+def span(where: str, values: Sequence[float | None]) -> str:
+    """Median and range of the known detectable differences, followed by ``where`` they hold; "" if none is known."""
+    known = [value for value in values if value]
+    return f"{np.median(known):.3f} ({min(known):.3f} to {max(known):.3f}) {where}" if known else ""
 
 
 def _of_import(group: Group) -> list[str]:
@@ -149,6 +168,9 @@ def _of_import(group: Group) -> list[str]:
         lines.append(
             f"Of {origin['unknown_finish']:,} paths it is not recorded how they ended: they count as complete."
         )
+    if clipped := origin.get("clipped"):
+        told = ", ".join(f"{count:,} of {name}" for name, count in clipped.items())
+        lines.append(f"Beyond the range of float16, and stored at its end: {told}.")
     if few:
         names = ", ".join(sorted(few)[:NAMED]) + ", ..." * (len(few) > NAMED)
         lines.append(f"Left out: {len(few)} problems that have fewer than {group.pool.n} paths ({names}).")
@@ -160,7 +182,7 @@ NAMED = 5  # files and problems that a note names
 
 def markdown(group: Group, keep: int, table_rows: Sequence[Row], wanted: Sequence[int] | None = None) -> str:
     """A table with all columns, or with the ``wanted`` ones."""
-    heads = columns(group.pool.n, keep)
+    heads = columns(group.pool.n, keep, group.unit)
     indices = range(len(heads)) if wanted is None else wanted
     lines = [f"#### {plain(group.title)}", "", line([heads[i] for i in indices]), "|" + "---|" * len(indices)]
     for row in table_rows:
@@ -181,11 +203,11 @@ def plain(text: str) -> str:
     return text.replace("://", ":\\//").replace("www.", "www\\.")
 
 
-def _picture(figure: Path, file: Path) -> str:
+def _picture(figure: Path, file: Path, unit: str) -> str:
     if not figure.exists():
         return ""
     link = os.path.relpath(figure.resolve(), file.resolve().parent)
-    return f"\n![cons@N against tokens per problem]({Path(link).as_posix()})\n"
+    return f"\n![cons@N against {unit} per problem]({Path(link).as_posix()})\n"
 
 
 def write_leaderboard(
@@ -197,7 +219,8 @@ def write_leaderboard(
     """
     wanted = BRIEF if marked(file, part) else None
     text = "\n".join(
-        markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file) for group, table in groups
+        markdown(group, keep, table, wanted) + _picture(figures / f"{group.slug}.png", file, group.unit)
+        for group, table in groups
     )
     if wanted is None:
         text += "".join(overhead(folder) for folder in dict.fromkeys(group.folder for group, _ in groups))

@@ -81,7 +81,7 @@ class Work:
     def jobs(self) -> Jobs:
         """Jobs of as many problems as the engine prefers; None while other processes work on all the rest."""
         if not self.waiting:
-            return  # reading the engine's preference would load it
+            return  # reading the engine's preference would open its tokenizer
         size, ours = self.run.engine.rows // self.run.spec.n or 1, {p.id: p for p in self.problems}
         while self.waiting:
             taken = [ours[name] for name in self.claims.take((p.id for p in self.waiting), size)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import grading
 from harness.api import PathpruneError, Problem
+from harness.engines import load_now
 from harness.learn import checkpoints
 from harness.loop import STAGES, Outcome, ScoringError, prune
 from harness.plugins.declared import Method, Plugin
@@ -49,6 +50,7 @@ def _run(run: Run, method: Method, record: Record, problems: Sequence[Problem], 
             record.refresh()
             problem = waiting.pop(claim)
             if lacks(record.lines, problem.id):
+                load_now(run.engine)  # outside the seconds of Launch
                 record.append([_row(run, method, problem)])
         claims.release(taken)
 
@@ -69,7 +71,12 @@ def check_live(plugin: Plugin, engine: Any) -> None:
         PathpruneError: states the reason.
     """
     check_signals(plugin, engine)
-    if plugin.traits.decides and not (plugin.traits.stops and plugin.traits.sequential):
+    if plugin.traits.stops and not plugin.traits.sequential:
+        raise PathpruneError(
+            f"{plugin.name} stops paths that run side by side, which can only be replayed; leave out live, or give a sequential "
+            "stopping rule, such as asc"
+        )
+    if plugin.traits.decides and not plugin.traits.stops:
         raise PathpruneError(
             f"{plugin.name} has a decision rule of its own, which can only be replayed; leave out live"
         )

@@ -48,7 +48,7 @@ def _named(name: str) -> str:
     host = called(stated)
     if host is None or re.search(r":[0-9]*$", stated):
         raise PathpruneError(
-            f"{OPTION} {shown(name)} is no host's name as requests send it, such as example.org or ::1; leave out scheme, port and path"
+            f"{OPTION} {shown(name)} is not a host's name as requests send it, such as example.org or ::1; leave out scheme, port and path"
         )
     return host
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import registry
-from harness.api import PathpruneError, Problem
-from harness.engines import open_completions
+from harness.api import PathpruneError
+from harness.engines import load_now, open_completions
 from harness.engines.served.client import KEY, HTTPClient
 from harness.learn import checkpoints
 from harness.loop import prepare
@@ -83,7 +83,7 @@ def open_service(asked: Asked) -> Service:
         worker = Upstreams(upstreams, asked.running)
     else:
         engine = on.open(on.task)
-        engine.prompt_length(Problem("first", "1 + 1", ""))  # loads the weights, in one thread
+        load_now(engine)  # in one thread
         methods = _methods(pruners, rules, engine, reading)
         worker = OwnEngine(engine, methods, asked.rows)
     terms = _terms(asked, on, reading, engine, tuple(pruners), tuple(rules), frozenset(methods))
@@ -132,7 +132,7 @@ def _methods(pruners: Sequence[str], rules: Sequence[str], engine: Any, reading:
     methods = {name: registry.method(name) for name in pruners}
     for rule in rules:
         if not registry.pruner(rule).traits.stops:
-            raise PathpruneError(f"{rule!r} is no stopping rule; leave it out, or give one such as asc")
+            raise PathpruneError(registry.no_rule(rule))
     scorers = [name for name, method in methods.items() if method.rule is None]
     methods |= {f"{name}+{rule}": registry.method(f"{name}+{rule}") for name in scorers for rule in rules}
     for method in methods.values():

@@ -37,7 +37,7 @@ def counted(table: pa.Table, lengths: pa.Array) -> pa.Array:
     """
     kind = table.schema.field(GIVEN).type
     if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):
-        raise ValueError(f"its column {GIVEN} is of type {kind}, and has to hold lists of whole numbers")
+        raise ValueError(f"its column {GIVEN} must have lists of integers, not type {kind}")
     counts = []
     for ends, length in zip(table[GIVEN].to_pylist(), lengths.to_pylist(), strict=True):
         if ends is None or len(ends) % 2 or None in ends or not are_spans(spans_of(ends), length):

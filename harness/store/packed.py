@@ -146,7 +146,7 @@ def _agree(about: Any, groups: list[int]) -> None:
     names = [record["name"] for record in about]
     for name in names:
         if not isinstance(name, str) or not is_file_name(name.removeprefix("live/")):
-            raise ValueError(f"it names a record {name!r}, which is no file of this folder")
+            raise ValueError(f"it names a record {name!r}, which is not a file of this folder")
     if len(set(names)) < len(names):
         raise ValueError("it names a record twice")
     if [record["rows"] for record in about if record["rows"]] != groups:
@@ -154,7 +154,7 @@ def _agree(about: Any, groups: list[int]) -> None:
     for record in about:
         header = record["header"]
         if not isinstance(header, dict) or not isinstance(header.get("spec", {}), dict):
-            raise ValueError(f"the header of {record['name']} is no object")
+            raise ValueError(f"the header of {record['name']} is not an object")
 
 
 def _sealed(raw: bytes) -> bytes:

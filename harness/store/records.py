@@ -350,7 +350,7 @@ def _has_line(file: Path) -> bool:
     """Whether a journal has at least one complete line; one without, left by a full disk, is started again."""
     try:
         if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
-            raise PathpruneError(f"{file} is no regular file; move it out of this folder")
+            raise PathpruneError(f"{file} is not a regular file; move it out of this folder")
         with file.open("rb") as stream:
             return stream.readline().endswith(b"\n")
     except (FileNotFoundError, NotADirectoryError):  # the second is said when it is written to

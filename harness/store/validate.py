@@ -29,7 +29,7 @@ MOST = 2**31 - 1  # of token and path counts, stored as 32-bit integers in snaps
 COUNTS = tuple(name for name in Cost.__dataclass_fields__ if name != "flops")
 COST = frozenset(Cost.__dataclass_fields__)
 STAGES = frozenset({"launch", "check", "resume"})
-AMOUNT_OF_TOKENS = "a whole number of 0 or more, below 2^53"
+AMOUNT_OF_TOKENS = "an integer of 0 or more, below 2^53"
 QUADRANTS = {*get_args(Quadrant), "reference"}
 
 
@@ -50,9 +50,9 @@ def header(about: Mapping[str, Any]) -> None:
     for name, holds, kind in ENGINE:
         if name in engine or name in REQUIRED:
             _need(engine, name, holds, kind, "engine.")
-    _need(spec, "seed", _is_whole, "a whole number")
-    _need(spec, "max_tokens", _count_from(2), "a whole number of 2 or more")
-    _need(spec, "n", _count_from(1), "a whole number of 1 or more")
+    _need(spec, "seed", _is_whole, "an integer")
+    _need(spec, "max_tokens", _count_from(2), "an integer of 2 or more")
+    _need(spec, "n", _count_from(1), "an integer of 1 or more")
     if "pruner" not in spec:
         _flops(about)
     else:
@@ -89,7 +89,7 @@ def pool_row(row: Row, spec: Row) -> None:
     if not (_is_list(row["answers"], n) and set(map(type, row["answers"])) <= {str, type(None)}):
         _flaw("answers", row["answers"], f"{n} texts or nulls")
     if not _are_whole(row["lengths"], n, limit):
-        _flaw("lengths", row["lengths"], f"{n} whole numbers from 0 to the limit of {limit} tokens")
+        _flaw("lengths", row["lengths"], f"{n} integers from 0 to the limit of {limit} tokens")
     for name in ("correct", "stopped"):
         if not _are_whole(row[name], n, 1):
             _flaw(name, row[name], f"{n} times 0 or 1")
@@ -112,7 +112,7 @@ def _given(given: Any, lengths: list[int]) -> None:
         _flaw(
             "given",
             given,
-            "a list for each path of pairs of whole numbers: a place before its end, and how many tokens",
+            "a list for each path of pairs of integers: a place before its end, and how many tokens",
         )
 
 
@@ -123,7 +123,7 @@ def judged_row(row: Row, spec: Row) -> None:
         if not (_are_numbers(row["weights"], n) and min(row["weights"]) >= 0):
             _flaw("weights", row["weights"], f"{n} finite numbers of 0 or more")
         if not _are_whole(row["spent"], n, spec["max_tokens"]):
-            _flaw("spent", row["spent"], f"{n} whole numbers from 0 to the limit of {spec['max_tokens']} tokens")
+            _flaw("spent", row["spent"], f"{n} integers from 0 to the limit of {spec['max_tokens']} tokens")
     elif not _are_numbers(row["scores"], n):
         _flaw("scores", row["scores"], f"{n} finite numbers")
     if "at" in spec:
@@ -141,7 +141,7 @@ def _places(row: Row, spec: Row) -> None:
     n, cap = spec["n"], spec["until"]
     for name in ("places", "reached"):
         if not _are_whole(row[name], n, cap):
-            _flaw(name, row[name], f"{n} whole numbers from 0 to {cap}")
+            _flaw(name, row[name], f"{n} integers from 0 to {cap}")
     if any(place > end for place, end in zip(row["places"], row["reached"], strict=True)):
         raise FlawError("a path is said to be cut behind its end (places, reached)")
 
@@ -160,7 +160,7 @@ def live_row(row: Row, spec: Row) -> None:
         _flaw("voted", row["voted"], "a text or null")
     for name, most in (("correct", 1), ("right", len(kept))):
         if not (type(row[name]) is int and 0 <= row[name] <= most):
-            _flaw(name, row[name], f"a whole number from 0 to {most}")
+            _flaw(name, row[name], f"an integer from 0 to {most}")
     _cost(row["cost"])
     seconds = row["seconds"]
     if not (_is_object(seconds) and seconds.keys() == STAGES and all(map(_is_amount, seconds.values()))):
@@ -206,7 +206,7 @@ def _schedule(spec: Row) -> None:
         _need(spec, "stages", _are_pairs, "pairs of a prefix length and a number kept")
         return
     for name in ("prefix", "keep"):
-        _need(spec, name, _count_from(1), "a whole number of 1 or more")
+        _need(spec, name, _count_from(1), "an integer of 1 or more")
     if "at" in spec:
         _need(spec, "at", _is_place, f"one of {', '.join(PLACES)}")
 
@@ -290,7 +290,7 @@ def _need(holder: Row, name: str, holds: Check, kind: str, inside: str = "") -> 
 
 
 def _flaw(name: str, value: Any, kind: str) -> NoReturn:
-    raise FlawError(f"{name} is {shown(value)}, and has to be {kind}")
+    raise FlawError(f"{name} must be {kind}, not {shown(value)}")
 
 
 def _is_list(value: Any, n: int | None) -> bool:

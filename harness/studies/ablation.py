@@ -131,8 +131,8 @@ def _transfer(study: Study) -> list[Variant]:
     return [Variant(f"labels of {study.labels.task.name}"), Variant(f"labels of {study.source}", source=study.source)]
 
 
-SHARES = (0.5, 0.75, 1.5, 3)  # of the bench's L
-MANY = (32, 8)  # continuations, the paper's and a number in between
+SHARES = (0.5, 0.75, 1.5, 3)  # fractions of the bench's L
+MANY = (32, 8)  # continuations: the paper's number and an intermediate one
 ABLATIONS = {
     "labels": Ablation("Do more continuations of a prefix buy more than more problems?", _labels),
     "tokens": Ablation("How many [STOP] tokens?", _stop("tokens", range(1, 10), 4)),

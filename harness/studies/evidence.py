@@ -204,7 +204,8 @@ def _against_stopping(group: Group, file: Path | None) -> Iterator[Cell]:
 
 
 def _ablated(group: Group, root: Path | None) -> Iterator[Cell]:
-    """What an ingredient of STOP buys, where the ablation was run on this task; the luck of trainings is in the intervals."""
+    """The effect of each ingredient of STOP, if its ablation was run on this task. Intervals include the variance over
+    training runs."""
     if root is None:
         return
     for claim, (name, one, other) in findings.ablated(root).items():

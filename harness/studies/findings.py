@@ -66,7 +66,7 @@ def claims(ablations: Path, group: Group, frontier: Path | None = None) -> list[
     return [*(replace(claim, testbed=on) for claim in _trade_off(group)), *stopped, *_ablated(ablations)]
 
 
-PAIRS = (  # of a frontier
+PAIRS = (  # pairs of lanes in a frontier
     ("Pruning beats stopping in time", "stop - asc"),
     ("Pruning still pays when sampling stops in time", "stop+asc - asc"),
     ("Stopping in time adds to pruning", "stop+asc - stop"),
@@ -74,8 +74,8 @@ PAIRS = (  # of a frontier
 )
 
 
-TOOLS = {24: "39 to 42 of 50 (AIMO3, one run)", 16: "39 to 43 of 50 (AIMO3, one run)"}  # by the paths that are launched
-FINISHED = 8  # of them, as there
+TOOLS = {24: "39 to 42 of 50 (AIMO3, one run)", 16: "39 to 43 of 50 (AIMO3, one run)"}  # by launched paths
+FINISHED = 8  # finished paths, as in the paper
 
 
 def with_tools(root: Path, scorer: str = "stop") -> Iterator[Claim]:
@@ -234,7 +234,7 @@ def _gains(file: Path) -> pd.DataFrame:
 
 
 def luck(root: Path) -> float:
-    """Half-width of the 95 % interval for the difference of two training runs due to their seeds alone (Student's t)."""
+    """Half-width of the 95 % interval for the difference of two training runs, from their seeds alone (Student's t)."""
     file = root / "seeds-gains.csv"
     if not file.exists():
         raise PathpruneError(f"no table at {file}; run: {advice.command('ablation', name='seeds')}")

@@ -222,7 +222,7 @@ def recommend(fitted: dict[str, Any], budget: float, prefix: int, length: float)
     """
     if not (0 < budget <= MOST and 1 <= prefix < length <= MOST):
         raise PathpruneError(
-            f"--budget has to be above 0, --prefix at least 1, and --length larger than --prefix; all at most {MOST:,} tokens"
+            f"--budget must be above 0, --prefix at least 1, and --length larger than --prefix; all at most {MOST:,} tokens"
         )
     raw = Law(**fitted["law"]).gamma(budget, prefix, length)
     gamma = min(1.0, max(1 / 2 ** len(GAMMAS), raw))

@@ -10,11 +10,11 @@ from harness.api import PathpruneError
 from harness.replay.policy import Policy, play
 from harness.replay.stats import bootstrap
 from harness.report.lanes import Table
-from harness.spec import Stage
+from harness.spec import Ended, Stage
 from harness.studies import law as laws
 
 
-def law_plans(file: Path, table: Table, budget: float, draws: int) -> list[str]:
+def law_plans(file: Path, table: Table, budget: float, draws: int, ended: Ended = "count") -> list[str]:
     """Lines with the law's plan, and its warnings, at each prefix length at which its method was benched.
 
     Empty without a law, or without scores of its method.
@@ -26,7 +26,9 @@ def law_plans(file: Path, table: Table, budget: float, draws: int) -> list[str]:
         return []
     fitted = laws.read(file)
     return [
-        line for prefix in _prefixes(table, fitted["pruner"]) for line in _planned(fitted, table, prefix, budget, draws)
+        line
+        for prefix in _prefixes(table, fitted["pruner"])
+        for line in _planned(fitted, table, prefix, budget, draws, ended)
     ]
 
 
@@ -34,7 +36,9 @@ def _prefixes(table: Table, pruner: str) -> list[int]:
     return sorted(prefix for scorer in table.scorers if scorer.name == pruner for prefix in scorer.cuts)
 
 
-def _planned(fitted: dict[str, Any], table: Table, prefix: int, budget: float, draws: int) -> Iterator[str]:
+def _planned(
+    fitted: dict[str, Any], table: Table, prefix: int, budget: float, draws: int, ended: Ended
+) -> Iterator[str]:
     scorer = next(scorer for scorer in table.scorers if scorer.name == fitted["pruner"])
     try:
         plan = laws.recommend(fitted, budget, prefix, float(table.pool.lengths.mean()))
@@ -43,7 +47,8 @@ def _planned(fitted: dict[str, Any], table: Table, prefix: int, budget: float, d
         return
     told = f"the retention law at L = {prefix}: launch {plan.n}, finish {plan.k}"
     if plan.n <= table.pool.n:
-        gave = play(table.pool, Policy(plan.n, (Stage(prefix, plan.k),)), [scorer.cuts[prefix]], draws)
+        policy = Policy(plan.n, (Stage(prefix, plan.k),), ended=ended)
+        gave = play(table.pool, policy, [scorer.cuts[prefix]], draws)
         told += f": {scorer.name}'s cons {bootstrap(gave.voted)} for {gave.tokens.mean():,.0f} tokens"
     yield told
     yield from (f"  warning: {warning}" for warning in (*_elsewhere(fitted, table), *plan.warnings))

@@ -64,7 +64,7 @@ def adopt(folder: Path, engine: Any, out: Path) -> Path:
         save_file({k: v.contiguous() for k, v in head.items()}, part / "head.safetensors")
         _adapter(folder / "adapter", part)
         weights.examine(part, None)
-        StopAdapter.load(model, part)  # a LoRA of other shapes is refused here
+        StopAdapter.load(model, part)  # refuses a LoRA of other shapes
         card = {
             "pruner": "stop",
             "digest": checkpoints.digest_of(part),
@@ -80,7 +80,9 @@ def _tokens(file: Path) -> int:
     """How many [STOP] tokens a checkpoint appends."""
     tokens = read_object(file).get("num_assess_tokens")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= MOST_TOKENS:
-        raise PathpruneError(f"{file}: num_assess_tokens is {str(tokens)[:40]}, not a number from 1 to {MOST_TOKENS}")
+        raise PathpruneError(
+            f"{file}: num_assess_tokens must be a number from 1 to {MOST_TOKENS}, not {str(tokens)[:40]}"
+        )
     return tokens
 
 
@@ -96,7 +98,7 @@ def _adapter(source: Path, target: Path) -> None:
     if not held:
         raise PathpruneError(f"{configs[0].parent} holds neither {' nor '.join(WEIGHTS)}")
     if held[0].suffix == ".safetensors":
-        header(held[0])  # refused here where it is damaged
+        header(held[0])  # refuses a damaged file
         tensors = load_file(held[0])
     else:
         tensors = _loaded(held[0])

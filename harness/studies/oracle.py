@@ -30,7 +30,7 @@ def score_oracle(run: Run, continuations: int, progress: Progress) -> int:
         PathpruneError: ``continuations`` is below 1.
     """
     if continuations < 1:
-        raise PathpruneError("continuations has to be 1 or more")
+        raise PathpruneError(f"continuations must be 1 or more, not {continuations}")
     prefix, limit = run.spec.prefixes[0], run.spec.limit
     spec = run.spec.scored_at(prefix) | {"pruner": NAME, "code": "", "continuations": continuations}
     file = run.folder / f"L{prefix}-{NAME}-{digest(spec, 8)}.jsonl"

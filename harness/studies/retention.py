@@ -28,7 +28,7 @@ LEVELS = 3
 BUDGETS = 7
 RESAMPLES = 1000
 LOGS = np.log([float(1 / g) for g in GAMMAS])  # ascending
-FLOOR = 0.05  # of a residual s.d. in log gamma
+FLOOR = 0.05  # smallest residual s.d. in log gamma
 DRAWS = 200
 PAPER = (1.17e4, 0.46, 0.40, 4.55)  # a, b, c, d as printed
 

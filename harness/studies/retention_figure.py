@@ -67,7 +67,7 @@ def _best(axis: Any, data: pd.DataFrame, law: Law) -> None:
     length = float(np.median(data.length.unique()))
     for prefix, colour, marker in zip(prefixes, _shades(len(prefixes)), "osD^vPX*<>"[: len(prefixes)], strict=True):
         seen = best[best.prefix == prefix]
-        # Levels of difficulty share budgets and gammas of the grid: a little aside, so that all are seen.
+        # Levels of difficulty share budgets and gammas. Small offsets keep all points visible.
         aside = 2 ** (0.09 * (seen.length.rank(method="dense") - 2))
         axis.plot(seen.budget, seen["1/gamma"] * aside, ls="", marker=marker, ms=3, color=colour, alpha=0.8)
         budgets = np.geomspace(seen.budget.min(), seen.budget.max(), 20)

@@ -48,7 +48,7 @@ class Terms:
     steps: int = 20
     rate: float = 3e-4
     every: int = 10  # steps between two measurements
-    problems: int = 100  # held out
+    problems: int = 100  # held-out problems
     paths: int = 4  # per held-out problem
 
 
@@ -77,7 +77,7 @@ def run(terms: Terms, arms: Sequence[str], seeds: Sequence[int], folder: Path, t
 
 
 def _stored(file: Path, terms: Terms) -> list[dict[str, Any]] | None:
-    """The measurements of a training that is done, on the same terms."""
+    """The measurements of a finished training with the same settings."""
     if not file.exists():
         return None
     held = json.loads(file.read_text())

@@ -1,9 +1,9 @@
 """The sandbox of model-written code: the command line of ``bwrap``.
 
-The code sees a separate read-only root with Python, the system's shared libraries and the requested packages, under neutral
-names. It has no network, ``/proc``, shell, home folder or environment; ``/tmp`` is private, size-limited and in memory. If
-started by root, the interpreter switches to an unnamed user, because the kernel does not limit root's processes; otherwise
-it runs in its own user namespace.
+The code sees a separate read-only root with Python, the system's shared libraries and the requested packages, under
+neutral names. It has no network, ``/proc``, shell, home folder or environment. ``/tmp`` is private, size-limited and in
+memory. If root starts the sandbox, the interpreter switches to an unnamed user, because the kernel does not limit the
+processes of root. Otherwise it runs in a separate user namespace.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ ENVIRONMENT = {
     "HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/python/bin", "PYTHONHASHSEED": "0", "PYTHONPATH": "/python/packages", "PYTHONUTF8": "1",
     "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
 }  # fmt: skip
-FLAGS = ("-s", "-S", "-P")  # no packages of the user, no site, no working folder
+FLAGS = ("-s", "-S", "-P")  # without user packages, site and working folder
 FOLDERS = ("/dev", "/etc", "/usr", "/python", "/python/bin", "/python/lib", "/python/packages")
-LOWEST, HIGHEST = 100_000, 1 << 31  # of the users without a name
+LOWEST, HIGHEST = 100_000, 1 << 31  # range of unnamed user ids
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bwrap() -> str:
     """The path of bubblewrap.
 
     Raises:
-        PathpruneError: it is not installed, or this is not Linux.
+        PathpruneError: if it is not installed, or this is not Linux.
     """
     if (missing := seccomp.unsupported()) is not None:
         raise PathpruneError(f"tools=python needs a Linux sandbox: {missing}; {UNSAFE}")
@@ -80,7 +80,7 @@ def sandboxed(limits: Limits, packages: Sequence[str] = PACKAGES) -> Launch:
     """How to start an interpreter in a sandbox.
 
     Raises:
-        PathpruneError: there is no bubblewrap here.
+        PathpruneError: if bubblewrap is not available.
     """
     if os.geteuid() == 0:
         return Launch(
@@ -91,7 +91,7 @@ def sandboxed(limits: Limits, packages: Sequence[str] = PACKAGES) -> Launch:
 
 
 def unsafe(packages: Sequence[str] = PACKAGES) -> Launch:
-    """The interpreter as a plain process: limits hold, nothing else does."""
+    """How to start the interpreter as a plain process, to which only the limits apply."""
     folders = {str(folder.parent) for folder in _packages(packages).values()}
     environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sorted(folders)), "PATH": os.environ.get("PATH", "")}
     return Launch((sys.executable, *FLAGS, str(DRIVER)), environment)
@@ -130,7 +130,7 @@ def _command(limits: Limits, packages: Sequence[str], rights: Sequence[str]) -> 
     arguments += ["--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL", *rights, "--clearenv"]
     environment = ENVIRONMENT | {"LD_LIBRARY_PATH": "/python/lib"}
     arguments += [part for name, value in environment.items() for part in ("--setenv", name, value)]
-    for folder in FOLDERS:  # else readable to root alone
+    for folder in FOLDERS:  # otherwise only root can read them
         arguments += ["--perms", "0755", "--dir", folder]
     arguments += [part for mount in (*_system(), *_python(), *_libraries(packages)) for part in mount]
     for device in ("null", "zero", "full", "random", "urandom"):
@@ -141,11 +141,11 @@ def _command(limits: Limits, packages: Sequence[str], rights: Sequence[str]) -> 
     return (*arguments, *_DESCRIPTORS, "--", "/python/bin/python3", *FLAGS, "/python/driver.py")
 
 
-_DESCRIPTORS = ("--seccomp", "{filter}", "--info-fd", "{info}")  # numbers are filled in at each start
+_DESCRIPTORS = ("--seccomp", "{filter}", "--info-fd", "{info}")  # filled in at each start
 
 
 def _system() -> Iterator[tuple[str, ...]]:
-    """The system's shared libraries, as links or folders, and what finds them."""
+    """The system's shared libraries and the loader's configuration, as links or folders."""
     for folder in map(Path, ("/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64")):
         if folder.is_symlink():
             yield "--symlink", str(folder.readlink()), str(folder)
@@ -159,7 +159,7 @@ def _system() -> Iterator[tuple[str, ...]]:
 
 
 def _python() -> Iterator[tuple[str, ...]]:
-    """The interpreter without anything that was installed into it."""
+    """The interpreter without the packages installed into it."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     stdlib = Path(sysconfig.get_path("stdlib"))
     yield "--ro-bind", str(stdlib.resolve()), f"/python/lib/{version}"
@@ -188,7 +188,7 @@ def _packages(names: Sequence[str]) -> dict[str, Path]:
 
 @cache
 def _folders(names: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
-    """Folders of the packages that are installed, by name."""
+    """Folders of the installed packages, by name."""
     specs = {name: importlib.util.find_spec(name) for name in names}
     places: dict[str, Any] = {name: spec.submodule_search_locations for name, spec in specs.items() if spec is not None}
     return tuple((name, Path(next(iter(place))).resolve()) for name, place in places.items() if place)

@@ -19,7 +19,7 @@ def drawn_alone(path: Path) -> Path:
 
 
 def _without_outputs(path: Path) -> tuple[int, ...]:
-    if not isinstance(path.tokens, tuple):  # imported ones, which know their text
+    if not isinstance(path.tokens, tuple):  # imported paths, which have their text
         imported: Any = path.tokens
         chosen: tuple[int, ...] = imported.chosen(_is_drawn(path))
         return chosen

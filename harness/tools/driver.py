@@ -24,7 +24,7 @@ import types
 from typing import Any
 
 LENGTH = struct.Struct(">I")
-RECEIVE, SEND = 3, 4  # the same in every process: descriptors that code opens have the same numbers
+RECEIVE, SEND = 3, 4  # equal in every process, so the code's own descriptors have equal numbers
 HIGHEST = 1 << 16
 
 
@@ -108,7 +108,7 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> None:
                 namespace["_"] = value
                 print(repr(value))
         sys.stdout.flush()
-    except BaseException as error:  # exit() and Ctrl-C, too: the interpreter lives on
+    except BaseException as error:  # includes exit() and Ctrl-C, which do not end the interpreter
         show(error)
 
 
@@ -118,7 +118,7 @@ def show(error: BaseException) -> None:
         told = traceback.TracebackException.from_exception(error, limit=None)
         shorten(told, set())
         text = "".join(told.format())
-    except BaseException as other:  # an exception whose text cannot be had
+    except BaseException as other:  # an exception whose text raises
         text = f"{type(error).__name__} (its text cannot be shown: {type(other).__name__})\n"
     try:
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from harness.tools.interpreter import UNDONE, Ran
 from harness.tools.limits import MIB, Limits
 from harness.tools.sandbox import PATHS, SPARES, Call, Sandbox
 
-STRIDE = 64  # tokens sampled between two looks for a call
+STRIDE = 64  # tokens sampled between two searches for a call
 
 
 class ToolEngine:
@@ -34,10 +34,10 @@ class ToolEngine:
         inner: samples the tokens; its limits count all tokens of a path.
         options: those of ``harness.engines.options.TOOLS``.
         sandbox: runs the calls; None for a new one with these options.
-        stride: tokens sampled between two looks for a call.
+        stride: tokens sampled between two searches for a call.
 
     Raises:
-        PathpruneError: the engine does not provide text, or no tool format is known.
+        PathpruneError: if the engine does not provide text, or no tool format is known.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class ToolEngine:
         inner = self.inner.without(signals) if hasattr(type(self.inner), "without") else self.inner
         if inner is self.inner:
             return self
-        lean = copy.copy(self)  # of the same sandbox
+        lean = copy.copy(self)  # shares the sandbox
         lean.inner, lean.provides = inner, inner.provides
         return lean
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights, which tools leave as they are."""
+        """The fingerprint of the weights, which tools do not change."""
         return str(self.inner.fingerprint)
 
     @property
     def rows(self) -> int:
-        """Paths that it likes to work on at once: those whose interpreters can all be kept."""
+        """Preferred number of concurrent paths: those whose interpreters can all stay alive."""
         return min(int(getattr(self.inner, "rows", self._at_once)), self._at_once)
 
     @property
@@ -113,26 +113,26 @@ class ToolEngine:
         return self._continue(paths, max_tokens, store=False)
 
     def _draw(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
-        """By the engine inside, whose limits count all tokens; ``store`` keeps what a later stride can use."""
+        """Sample with the inner engine, whose limits count all tokens. ``store`` keeps what a later stride can reuse."""
         if not hasattr(self.inner, "stride"):
             return list(self.inner.resume(paths, max_tokens))
         return list(self.inner.stride(paths, max_tokens, self._rests, store))
 
     @cached_property
     def _rests(self) -> tuple[int, ...]:
-        """Tokens that end a call wherever one token does. One that several tokens end is found at the end of a stride."""
+        """Tokens that end a call by themselves. A call that ends with several tokens is found at the end of a stride."""
         words = self.inner.tokenizer.get_vocab()
         return tuple(sorted(i for word, i in words.items() if self.format.closing in word))
 
     def _continue(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
-        """All paths, as many at a time as keep their interpreters."""
-        self.sandbox.open()  # report a sandbox that cannot start before sampling
+        """Continue all paths, in groups whose interpreters can all stay alive."""
+        self.sandbox.open()  # detects before sampling that a sandbox cannot start
         size = self.rows
         groups = [paths[i : i + size] for i in range(0, len(paths), size)]
         return [longer for group in groups for longer in self._together(group, max_tokens, store)]
 
     def _together(self, paths: Sequence[Path], max_tokens: int, store: bool) -> list[Path]:
-        """Draw, answer calls, and so on."""
+        """Sample and answer calls alternately until all paths have ended."""
         longer = dict(enumerate(paths))
         going = [i for i, p in longer.items() if p.finish == "length" and p.drawn < max_tokens]
         for i in going if hasattr(self.inner, "fits") else ():
@@ -140,7 +140,7 @@ class ToolEngine:
         going = self._answered(longer, going)
         while going:
             ends = {i: self._next_look(longer[i], max_tokens) for i in going}
-            first = min(ends.values())  # the shortest go first, until they stand beside the others
+            first = min(ends.values())  # the shortest paths go first, until they have caught up
             group = [i for i in going if ends[i] == first]
             drawn = self._draw([longer[i] for i in group], first, store)
             for i, path in zip(group, drawn, strict=True):
@@ -154,27 +154,27 @@ class ToolEngine:
         return self.inner.share(problems, known)
 
     def _next_look(self, path: Path, max_tokens: int) -> int:
-        """How many tokens, given ones included, a path may have when it is looked at again."""
+        """The length at which a path is next searched for calls, in tokens including given ones."""
         stride = (len(path.tokens) // self.stride + 1) * self.stride
         return min(stride, len(path.tokens) + max_tokens - path.drawn, self._room(path.problem))
 
     def _room(self, problem: Problem) -> int:
-        """Tokens that the model's context holds behind a prompt."""
+        """Tokens left in the model's context after the prompt."""
         context = getattr(self.inner, "context", None)
         return 1 << 40 if context is None else int(context) - int(self.inner.prompt_length(problem))
 
     def _cut(self, path: Path, before: int) -> Path:
-        """A path up to the first call that it completed behind its first ``before`` tokens; as it is where it completed none."""
+        """A path up to the first call completed after its first ``before`` tokens; the whole path if there is none."""
         found = self._call(path, before)
         if found is None:
             return path
         end = found[0]
         if end == len(path.tokens):
-            return replace(path, finish="length")  # of a token that ends calls and paths alike
+            return replace(path, finish="length")  # its last token may end both a call and a path
         return path.cut(path.drawn - (len(path.tokens) - end), self.inner.decode)
 
     def _call(self, path: Path, beyond: int) -> tuple[int, Written] | None:
-        """The first call that a token behind the first ``beyond`` completes, and where that token ends."""
+        """The first call completed by a token after the first ``beyond`` tokens, and the end of that token."""
         start = path.given[-1][1] if path.given else 0
         calls = list(self.format.calls(self._spelled(path.tokens[start:])))
         for number, call in enumerate(calls, 1):
@@ -188,12 +188,12 @@ class ToolEngine:
         return sum(1 for _ in self.format.calls(self._spelled(tokens)))
 
     def _spelled(self, tokens: Sequence[int]) -> str:
-        """Text with the special tokens that mark calls."""
+        """The text, including the special tokens that mark calls."""
         spell = getattr(self.inner, "spell", self.inner.decode)
         return str(spell(tokens))
 
     def _answered(self, longer: dict[int, Path], going: Sequence[int]) -> list[int]:
-        """Run the calls that paths wait for, all at once; returns those of the paths that can go on."""
+        """Run the calls that paths wait for, concurrently. Returns the calls' paths that can continue."""
         waiting = {i: call for i in going if (call := self._call(longer[i], len(longer[i].tokens) - 1)) is not None}
         asked = {
             i: self._asked(longer[i], call[1].code) for i, call in waiting.items() if isinstance(call[1].code, str)
@@ -208,7 +208,7 @@ class ToolEngine:
         return [i for i in going if i not in stuck and len(longer[i].tokens) < self._room(longer[i].problem)]
 
     def _asked(self, path: Path, code: str) -> Call:
-        """A call of a path, behind those that it has made: of their effects, only the recorded text says which were undone."""
+        """A call of a path with its earlier calls. Only the recorded outputs show which of their effects were undone."""
         earlier = tuple(
             (n, code) for n, code, output in self._made(path) if isinstance(code, str) and UNDONE not in output
         )
@@ -228,7 +228,7 @@ class ToolEngine:
             begin = stop
 
     def _given(self, path: Path, output: str) -> Path:
-        """A path with an output behind its call; as it was where the context has no room for it."""
+        """A path with an output after its call; unchanged if the context has no room for it."""
         text = self._spelled(path.tokens[path.given[-1][1] if path.given else 0 :])
         before, body, after = self.format.given(text, output)
         added = (*self.inner.encode(before), *self.inner.encode(self._plain(body)), *self.inner.encode(after))
@@ -239,7 +239,7 @@ class ToolEngine:
         return replace(path, tokens=tokens, text=self.inner.decode(tokens), given=given)
 
     def _plain(self, text: str) -> str:
-        """A text in which no special token stands: what code prints ends no turn and begins none."""
+        """A text without special tokens, so that printed text can neither end nor begin a turn."""
         tokenizer = getattr(self.inner, "tokenizer", None)
         for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
             if (content := str(token)).strip():
@@ -247,4 +247,4 @@ class ToolEngine:
         return text
 
 
-FIELDS = {"tool_seconds": "seconds", "tool_output": "output"}  # options that are limits by another name
+FIELDS = {"tool_seconds": "seconds", "tool_output": "output"}  # options that set a limit of another name

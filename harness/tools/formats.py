@@ -25,7 +25,7 @@ SCHEMA = {
         "parameters": {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
     },
 }
-TIR = (  # what Qwen2.5-Math was trained with
+TIR = (  # the prompt that Qwen2.5-Math was trained with
     "Please integrate natural language reasoning with programs to solve the problem above, and put your final answer within \\boxed{}."
 )
 MARK = "\x1dOUTPUT\x1d"
@@ -93,7 +93,7 @@ def hermes_calls(text: str) -> Iterator[Written]:
 
 def _of_json(text: str) -> str | Malformed:
     try:
-        said = json.loads(text, strict=False)  # code with newlines in it, as models write it
+        said = json.loads(text, strict=False)  # models write code with unescaped newlines
     except (ValueError, RecursionError) as error:
         return Malformed(f"SyntaxError: the call is no JSON ({error})")
     if not isinstance(said, dict) or "name" not in said:
@@ -160,7 +160,7 @@ def named(name: str) -> Format:
     """A format by its name.
 
     Raises:
-        PathpruneError: an unknown format, with a suggestion.
+        PathpruneError: if no format has this name, with a suggestion.
     """
     if name not in FORMATS:
         raise PathpruneError(unknown("tool_format", name, list(FORMATS)))
@@ -171,7 +171,7 @@ def of_template(template: str, model: str) -> Format:
     """The tool format of a model's chat template.
 
     Raises:
-        PathpruneError: the template has no known format.
+        PathpruneError: if the template has no known format.
     """
     if "<|channel|>" in template and "builtin_tools" in template:
         return HARMONY_FORMAT
@@ -185,7 +185,7 @@ def variables(format: Format, template: str, model: str) -> dict[str, Any]:
     """The template variables that describe the tool to the model.
 
     Raises:
-        PathpruneError: the template does not support tools.
+        PathpruneError: if the template does not support tools.
     """
     if format is HARMONY_FORMAT and re.search(r"\bbuiltin_tools\b", template):
         return {"builtin_tools": [NAME]}

@@ -1,7 +1,7 @@
 """One interpreter: a sandboxed process that runs the code of one path, call by call, under supervision.
 
-Its output is not trusted: it is size-limited and treated as text, an invalid frame ends the process, and remaining children
-and threads of a call are killed or stopped from outside.
+Its output is not trusted. It is size-limited and treated as text, an invalid frame ends the process, and remaining
+children and threads of a call are killed or stopped from outside.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from harness.tools.limits import LONGEST_CODE, Limits
 
 LENGTH = struct.Struct(">I")
 LONGEST_REPLY = 256
-STARTING = 60.0  # seconds that a start may take on a machine that is busy
-TICK = 0.05  # seconds between two looks at what a call uses
+STARTING = 60.0  # seconds that a start may take on a busy machine
+TICK = 0.05  # seconds between two measurements of a call's resources
 UNDONE = "[This call was undone: variables are as before it.]"
 FORGED = "InterpreterError: the code wrote into the interpreter's own channel"
-ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+(?=>)")  # in the text of an object; another one in each process
+ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+(?=>)")  # an object's address, which differs between processes
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -53,7 +53,7 @@ class Ran:
 
 
 class Output:
-    """The output of a process, of which the first and the last bytes are kept."""
+    """The output of a process, truncated in the middle."""
 
     def __init__(self, characters: int) -> None:
         self.most, self.half = characters, 4 * characters
@@ -68,7 +68,7 @@ class Output:
         del self.tail[: -self.half or None]
 
     def text(self) -> str:
-        """Plain text without control characters and addresses, the middle left out where it is too long."""
+        """Plain text without control characters and addresses. If it is too long, the middle is omitted."""
         left_out = self.total - len(self.head) - len(self.tail)
         if not left_out:
             whole = _plain(bytes(self.head + self.tail))
@@ -80,7 +80,7 @@ class Output:
         return f"{first}\n[... the middle of {self.total} bytes is left out ...]\n{last}"
 
     def beginning(self) -> str:
-        """The first half of the output of a killed call; the rest depends on timing."""
+        """The first half of the output of a killed call. The rest depends on timing."""
         whole = _plain(bytes(self.head))
         return whole if len(whole) <= self.most // 2 and not self.tail else f"{whole[: self.most // 2]}\n[...]"
 
@@ -91,19 +91,20 @@ def _plain(data: bytes) -> str:
 
 
 class Interpreter:
-    """A process and the pipes to it. Started at once, awaited at its first call.
+    """A process and the pipes to it. It is started at once and awaited at its first call.
 
-    The thread that creates one must outlive it, because the kernel ends a sandbox with the thread that started it.
+    The thread that creates an interpreter must outlive it, because the kernel ends a sandbox with the thread that
+    started it.
     """
 
     def __init__(self, launch: bubble.Launch, limits: Limits) -> None:
         self.limits, self.launch = limits, launch
-        self.first = self.driver = 0  # processes of the sandbox: its first one, and the one that runs code
-        self.handles: dict[int, int] = {}  # of these two, by number: a number alone may be another process by now
+        self.first = self.driver = 0  # the first process of the sandbox, and the one that runs code
+        self.handles: dict[int, int] = {}  # handles of both, since a process number may be reused
         self.namespace = ""
         self.started = time.monotonic()
         self.answered = self.closed = False
-        self.received = bytearray()  # of replies, not read yet
+        self.received = bytearray()  # unread bytes of replies
         self.folder = tempfile.mkdtemp(prefix="pathprune-tools-") if not launch.filtered else None
         receive, self.ask = os.pipe()
         self.replies, send = os.pipe()
@@ -142,8 +143,8 @@ class Interpreter:
         """Wait until it is running.
 
         Raises:
-            NotStartedError: it did not start; the message has its output.
-            EndedError: it has ended.
+            NotStartedError: if it did not start; the message contains its output.
+            EndedError: if it has ended.
         """
         if self.gone:
             raise EndedError("the interpreter has ended")
@@ -162,7 +163,7 @@ class Interpreter:
         """Run one call, numbered from 1, within its limits.
 
         Raises:
-            EndedError: the process was gone before the call began.
+            EndedError: if the process had ended before the call began.
         """
         self.ready()
         data = code.encode(errors="replace")
@@ -190,7 +191,7 @@ class Interpreter:
             return
         self.closed = True
         if self.launch.filtered:
-            self._signal(self.first, signal.SIGKILL)  # and with it, before it is gone, all that it is the first of
+            self._signal(self.first, signal.SIGKILL)  # the kernel ends all processes of the sandbox with its first one
         else:
             for pid in self._everybody():
                 self._signal(pid, signal.SIGKILL)
@@ -237,8 +238,8 @@ class Interpreter:
                         used.hold(self.limits)
 
     def _drain(self, output: Output) -> bool:
-        """Take what was printed so far; False at its end."""
-        for _ in range(64):  # then look at the limits again
+        """Read the available output; False at its end."""
+        for _ in range(64):  # then check the limits again
             try:
                 part = os.read(self.printed, 1 << 16)
             except BlockingIOError:
@@ -249,7 +250,7 @@ class Interpreter:
         return True
 
     def _replied(self, expected: dict[str, str]) -> bool:
-        """Has one whole frame come? It must be the expected one."""
+        """Has a complete frame arrived? It must be the expected one."""
         try:
             part = os.read(self.replies, LONGEST_REPLY)
         except BlockingIOError:
@@ -274,7 +275,7 @@ class Interpreter:
         return True
 
     def _cause(self) -> str:
-        """Why a process that ended by itself did."""
+        """The reason why a process ended by itself."""
         try:
             status = self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -285,7 +286,7 @@ class Interpreter:
         return f"InterpreterError: the code ended the interpreter with status {status}"
 
     def _find(self) -> None:
-        """Which processes these are, on this side."""
+        """Find the numbers of these processes outside the sandbox."""
         if self.launch.filtered:
             self.first = int(json.loads(os.read(self.info, 4096))["child-pid"])
             children = _children(self.first)
@@ -301,7 +302,7 @@ class Interpreter:
             raise EndedError(f"the kernel gives no handle of a process ({error})") from error
 
     def _signal(self, pid: int, what: int) -> None:
-        """Signal a process of the sandbox, and never one that has its number by now."""
+        """Signal a process of the sandbox, but never another one that has reused its number."""
         with suppress(OSError):
             if pid in self.handles:
                 signal.pidfd_send_signal(self.handles[pid], what)
@@ -314,7 +315,8 @@ class Interpreter:
                     os.close(handle)
 
     def _everybody(self) -> list[int]:
-        """Processes in the sandbox, the first one included; of too many, more than are allowed."""
+        """All processes in the sandbox, including the first. If there are too many, a number above the limit is
+        returned."""
         everybody: list[int] = []
         waiting = [self.first] if self.first else []
         while waiting and len(everybody) <= 2 * self.limits.processes:
@@ -324,7 +326,7 @@ class Interpreter:
         return everybody
 
     def _tidy(self) -> None:
-        """Stop the interpreter until its next call, and kill what this one left behind."""
+        """Stop the interpreter until its next call, and kill the processes left behind by this one."""
         self._signal(self.driver, signal.SIGSTOP)
         for _ in range(100):
             left = [pid for pid in self._everybody() if pid not in (self.first, self.driver) and not _is_zombie(pid)]
@@ -337,7 +339,7 @@ class Interpreter:
             raise EndedError("InterpreterError: the code leaves processes behind that cannot be ended")
         if self.process.poll() is not None:
             raise EndedError(self._cause())
-        self._drain(Output(0))  # what was printed after the end
+        self._drain(Output(0))  # output printed after the end of the call
 
 
 @dataclass(frozen=True)
@@ -375,7 +377,7 @@ class Used:
 
 
 def _stat(pid: int) -> _Stat | None:
-    """Of one process; None where it is gone. Children that it has waited for are counted with it."""
+    """Resource usage of a process, including children that it has waited for; None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -384,7 +386,7 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def _namespace(pid: int) -> str:
-    """Which namespace of processes a process lives in, as the kernel names it."""
+    """The process namespace of a process, by the kernel's name."""
     return str(Path(f"/proc/{pid}/ns/pid").readlink())
 
 
@@ -396,7 +398,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """Processes that a process started, or inherited."""
+    """Processes that a process started or inherited."""
     found: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -404,7 +406,7 @@ def _children(pid: int) -> list[int]:
     except FileNotFoundError:
         if not Path("/proc/self/task").is_dir() or Path(f"/proc/self/task/{os.getpid()}/children").exists():
             return found
-        with suppress(psutil.NoSuchProcess):  # a kernel that does not list children
+        with suppress(psutil.NoSuchProcess):  # kernels without a list of children
             return [child.pid for child in psutil.Process(pid).children()]
     except (ProcessLookupError, PermissionError):
         pass
@@ -412,7 +414,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _entries(pid: int) -> int:
-    """Files and folders in the sandbox's /tmp and /dev/shm."""
+    """Number of files and folders in the sandbox's /tmp and /dev/shm."""
     count = 0
     for folder in ("tmp", "dev/shm"):
         with suppress(OSError):
@@ -422,7 +424,7 @@ def _entries(pid: int) -> int:
 
 
 def _filter() -> int:
-    """A descriptor to read the system call filter from."""
+    """A descriptor from which the system call filter is read."""
     read, write = os.pipe()
     os.write(write, seccomp.program())
     os.close(write)

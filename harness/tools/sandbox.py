@@ -24,7 +24,7 @@ from harness.tools.limits import Limits
 
 PATHS = 64  # maximum paths with a live interpreter
 SPARES = 2  # interpreters started in advance
-MOST = PATHS + SPARES  # with more paths in turn, each would find its interpreter evicted
+MOST = PATHS + SPARES  # more paths in turn would evict each other's interpreters
 ATTEMPTS = 3
 
 
@@ -73,7 +73,7 @@ class Sandbox:
             0.0,
             0,
             0,
-        )  # spent in calls; how many; how many of them to restore a state
+        )  # seconds in calls, number of calls, number of calls that restored a state
         self._launch: bubble.Launch | None = None
         self._forget()
         _OPEN.add(self)
@@ -82,7 +82,7 @@ class Sandbox:
         """Run calls; returns their output in the same order."""
         if not calls:
             return []
-        if self._process != os.getpid():  # a forked copy: the interpreters are its parent's
+        if self._process != os.getpid():  # in a forked process, the interpreters belong to the parent
             self._forget()
         self.open()
         if len(calls) == 1:
@@ -90,10 +90,10 @@ class Sandbox:
         return list(self._workers.map(self._timed, calls))
 
     def open(self) -> None:
-        """Determine how to start an interpreter on this system, once.
+        """Determine, once, how to start an interpreter on this system.
 
         Raises:
-            PathpruneError: it is impossible; names the fix.
+            PathpruneError: if that is impossible; the message names the fix.
         """
         with self._lock:
             if self._launch is not None:
@@ -132,7 +132,7 @@ class Sandbox:
         self._spares: deque[Interpreter] = deque()
         self._busy = 0
         self._workers = ThreadPoolExecutor(self.workers, "tools")
-        # One thread starts all of them and lives as long: the kernel ends a sandbox with the thread that started it.
+        # One long-lived thread starts them, because the kernel ends a sandbox with the thread that started it.
         self._starter = ThreadPoolExecutor(1, "tools-start")
 
     def _timed(self, call: Call) -> Ran:
@@ -151,11 +151,11 @@ class Sandbox:
             for _ in range(ATTEMPTS):
                 try:
                     return self._attempt(call)
-                except EndedError as ended:  # killed while it waited; or it does not start, as without memory
+                except EndedError as ended:  # killed while idle, or not startable, for example for lack of memory
                     last = ended
             if isinstance(last, NotStartedError):
                 raise PathpruneError(f"tools=python: no interpreter starts any more ({last}); free some memory")
-            return Ran(f"{last}\n{UNDONE}", True)  # what earlier calls left there ends it again and again
+            return Ran(f"{last}\n{UNDONE}", True)  # the effects of earlier calls end it every time
         finally:
             with self._lock:
                 self._busy -= 1
@@ -181,7 +181,7 @@ class Sandbox:
         with self._lock:
             other = self._sessions.pop(call.path, None)
             self._sessions[call.path] = session
-        if other is not None:  # the same path at another length, beside this one
+        if other is not None:  # the same path, continued concurrently at another length
             other.interpreter.end()
         return ran
 

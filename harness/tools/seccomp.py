@@ -1,8 +1,9 @@
-"""A system call filter for code that a model wrote: what the namespaces around it do not need to be trusted with.
+"""A system call filter for model-written code, in addition to namespaces and limits.
 
-Namespaces and limits hold without it. It takes away what widens the kernel's surface (namespaces of one's own, mounts, tracing, bpf,
-io_uring, sockets but those within the sandbox: a virtual machine's vsock knows no network namespace) and memory that no limit
-counts (memfd, System V). ``bwrap`` installs it before the interpreter starts.
+Namespaces and limits do not depend on it. It removes calls that enlarge the attack surface of the kernel: new
+namespaces, mounts, tracing, bpf, io_uring, and sockets other than those within the sandbox (network namespaces do not
+cover the vsock of a virtual machine). It also removes memory that no limit counts (memfd, System V). ``bwrap`` installs
+it before the interpreter starts.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import struct
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF: ld [k], jeq, jge, jset, ret
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _MACHINE, _FIRST = 0, 4, 16  # offsets in struct seccomp_data; the first argument's lower half on little-endian
-_NEW_NAMESPACES = 0x7E020000  # of clone: CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET
+_NEW_NAMESPACES = 0x7E020000  # flags of clone: CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET
 _UNIX = 1  # AF_UNIX
-_X32 = 0x40000000  # numbers of a second table of calls on x86_64
+_X32 = 0x40000000  # numbers of the second call table on x86_64
 
 _MACHINES = {
     "x86_64": (0xC000003E, 0),
     "aarch64": (0xC00000B7, 1),
-}  # as the kernel's audit numbers them; a column of the tables
+}  # audit numbers of the kernel, and columns of the tables
 _CLONE, _SOCKET, _CLONE3 = (56, 220), (41, 198), (435, 435)
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
@@ -45,14 +46,14 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
 
 
 def unsupported() -> str | None:
-    """Why there is no filter for this machine, or None."""
+    """The reason why there is no filter for this machine, or None."""
     if platform.system() != "Linux" or platform.machine() not in _MACHINES:
         return f"that needs Linux on {' or '.join(_MACHINES)}, and this is {platform.system()} on {platform.machine()}"
     return None
 
 
 def program() -> bytes:
-    """The filter as bwrap reads it, for this machine."""
+    """The filter for this machine, in the format of bwrap."""
     machine, column = _MACHINES[platform.machine()]
     refused = [numbers[column] for numbers in _REFUSED.values()]
     return _assembled(machine, column, [number for number in refused if number is not None])
@@ -65,7 +66,8 @@ def _assembled(machine: int, column: int, refused: list[int]) -> bytes:
     refuse, missing = op(_RETURN, _ERROR | errno.EPERM), op(_RETURN, _ERROR | errno.ENOSYS)
     steps = [op(_LOAD, _MACHINE), op(_EQUAL, machine, 1, 0), op(_RETURN, _KILL), op(_LOAD, _NUMBER)]
     steps += [op(_AT_LEAST, _X32, 0, 1), refuse]
-    steps += [op(_EQUAL, _CLONE3[column], 0, 1), missing]  # its flags lie in memory; libraries fall back to clone
+    # The flags of clone3 are in memory, where the filter cannot read them. Libraries fall back to clone.
+    steps += [op(_EQUAL, _CLONE3[column], 0, 1), missing]
     steps += [op(_EQUAL, _CLONE[column], 0, 4), op(_LOAD, _FIRST), op(_ANY_BIT, _NEW_NAMESPACES, 0, 1), refuse]
     steps += [op(_RETURN, _ALLOW)]
     steps += [

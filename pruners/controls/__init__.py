@@ -1,1 +1,1 @@
-"""Controls: what every comparison needs, and surface features that a real signal has to beat."""
+"""Controls: reference points of every comparison, and surface features that a useful signal must outperform."""

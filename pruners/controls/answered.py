@@ -1,4 +1,4 @@
-"""Has the path stated an answer already?"""
+"""Early answers: does the prefix already state an answer?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.api import Check, Origins, Path
 
 
 class Answered:
-    """s_i = 1 if the task's own parser finds an answer in the prefix, else 0."""
+    """s_i = 1 if the task's parser finds an answer in the prefix, else 0."""
 
     quadrant = "control"
     needs = frozenset({"text"})

@@ -1,7 +1,7 @@
-"""Controls: every comparison needs them, so they ship first.
+"""Controls that every comparison needs: all paths, random paths, and the first paths.
 
-``all`` and ``random`` have exact values (every path; the hypergeometric mean over subsets), which the report computes
-from the pool. The classes here are what a live run executes.
+The report computes ``all`` and ``random`` exactly from the pool: ``all`` uses every path, and ``random`` is the
+hypergeometric mean over all subsets of size k. A live run executes the classes in this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class All:
 
 
 class Random:
-    """A uniformly random k of N; a path's draw depends on its index, so the order of the prefixes does not matter."""
+    """A uniformly random k of N paths.
+
+    The draw of a path depends on its index, so the order of the prefixes has no effect.
+    """
 
     quadrant = "control"
     needs: frozenset[str] = frozenset()
@@ -42,7 +45,11 @@ class Random:
 
 
 class First:
-    """The first k by index: on exchangeable paths another draw of random, and a check that nothing depends on order."""
+    """s_i = -index: keeps the first k paths.
+
+    If paths are exchangeable, this is another draw of ``random``. The row also checks that nothing depends on the order
+    of paths.
+    """
 
     quadrant = "control"
     needs: frozenset[str] = frozenset()

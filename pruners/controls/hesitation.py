@@ -1,4 +1,4 @@
-"""Hesitation-marker density, the signal of Funnel of Thoughts (arXiv 2608.15065)."""
+"""Hesitation markers: the signal of Funnel of Thoughts (arXiv 2608.15065)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ MARKERS = (
 
 
 class Hesitation:
-    """s_i = -markers per 1,000 characters of the prefix, whole words, case ignored.
+    """s_i = -1000 * (number of markers) / (number of characters), over the text of the prefix.
 
-    The paper counts 21 words and thins a funnel at checkpoints; its list could not be verified, so ``markers``
-    (joined with +) is a parameter and the decision is the harness's top-k at L.
+    Markers are counted as whole words, regardless of case. An empty prefix scores 0.
+
+    Adapted: the paper counts 21 words and prunes in several rounds. Its word list could not be verified, so ``markers``
+    is an option. The decision here is the top k at L.
+
+    Args:
+        markers: hesitation words, joined by ``+``.
+
+    Raises:
+        ValueError: if ``markers`` names no word.
     """
 
     quadrant = "control"

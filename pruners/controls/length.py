@@ -1,4 +1,4 @@
-"""Length of the prefix's text: at a fixed number of tokens, how wordy they are."""
+"""Length of the prefix in characters. At a fixed number of tokens, it measures how long the words are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from harness.api import Check, Origins, Path
 
 
 class Shortest:
-    """s_i = -characters of the prefix; a prefix that ended early is short."""
+    """s_i = -(number of characters in the prefix).
+
+    A prefix that ended before L tokens is short as well.
+    """
 
     quadrant = "control"
     needs = frozenset({"text"})
@@ -23,6 +26,6 @@ class Shortest:
 
 
 class Longest(Shortest):
-    """s_i = characters of the prefix."""
+    """s_i = number of characters in the prefix."""
 
     sign = 1.0

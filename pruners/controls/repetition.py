@@ -1,4 +1,4 @@
-"""Repetition as a general-purpose compressor sees it."""
+"""Repetition, measured with a general-purpose compressor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from harness.api import Check, Origins, Path
 
 
 class Repetition:
-    """s_i = compressed / raw bytes of the prefix (zlib, level 9): lower means more repetition. An empty text has 1."""
+    """s_i = (compressed bytes) / (raw bytes) of the prefix's text, with zlib at level 9.
+
+    A low ratio means much repetition. An empty text scores 1.
+    """
 
     quadrant = "control"
     needs = frozenset({"text"})

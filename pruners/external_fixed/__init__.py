@@ -1,1 +1,1 @@
-"""Signal outside the model, nothing learned."""
+"""External and fixed methods (Type I): the signal comes from outside the model, and nothing is trained."""

@@ -1,4 +1,4 @@
-"""Sentence embeddings by any encoder of ``transformers``, pooled as its sentence-transformers files say."""
+"""Sentence embeddings from any encoder of ``transformers``, pooled as its sentence-transformers files specify."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ POOLING = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cl
 
 
 def identity(where: str) -> dict[str, Any]:
-    """Names the weights: the content of a local folder, a hub id by its name."""
+    """What identifies an encoder in records: its name, its weights and its pooling.
+
+    A local folder is identified by the content of its weights, and a hub id by its name.
+    """
     folder = locate(where)
     pooling = {"pooling": recipe(FilePath(folder))[0]} if FilePath(folder).is_dir() else {}
     return {"encoder": where, "fingerprint": fingerprint(folder, None), **pooling}
 
 
 def recipe(folder: FilePath) -> tuple[str, int | None]:
-    """(pooling, longest input in tokens) of an encoder folder; mean and None where it has no sentence-transformers files."""
+    """The pooling of an encoder folder ("mean" or "cls") and its longest input in tokens.
+
+    A folder without sentence-transformers files has mean pooling and no such limit (None).
+
+    Raises:
+        PathpruneError: if the folder pools in another way, or has a layer after the encoder that is not supported.
+    """
     limit = _read(folder / "sentence_bert_config.json", {}).get("max_seq_length")
     pooling = "mean"
     for module in _read(folder / "modules.json", []):
@@ -46,10 +55,19 @@ def _read(file: FilePath, default: Any) -> Any:
 
 
 class Encoder:
-    """Mean of the last hidden states over a text's tokens (or the first token's, "cls"), divided by its L2 norm.
+    """A frozen sentence encoder: pooled last hidden states, divided by their L2 norm.
 
-    The recipe of all-mpnet-base-v2 and all-MiniLM-L6-v2, special tokens included in the mean. A text longer than
-    ``limit`` tokens is truncated to its beginning. float32, on ``device``, by default a GPU if there is one.
+    ``pooling`` "mean" averages the states of all tokens, special tokens included. "cls" takes the state of the first
+    token. This is how all-mpnet-base-v2 and all-MiniLM-L6-v2 embed a text. A text longer than ``limit`` tokens is
+    truncated at its end.
+
+    Args:
+        where: a local folder or hub id. The weights are loaded in float32.
+        device: where the encoder runs; by default a GPU if there is one.
+
+    Raises:
+        UnavailableError: if the encoder cannot be loaded.
+        PathpruneError: if it is an encoder-decoder model, or pools in a way that is not supported.
     """
 
     def __init__(self, where: str, device: str = "") -> None:
@@ -77,7 +95,7 @@ class Encoder:
         if getattr(config, "is_encoder_decoder", False):
             raise PathpruneError(f"{where} is an encoder-decoder model; pick an encoder such as BERT or MPNet")
         self.model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        # RoBERTa and MPNet number positions from behind the padding index.
+        # RoBERTa and MPNet number positions from the index after the padding index.
         table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
         unused = getattr(table, "padding_idx", None)
         positions = config.max_position_embeddings - (0 if unused is None else unused + 1)
@@ -86,10 +104,14 @@ class Encoder:
         self.per_token, self.attention = 2.0 * body, 4.0 * config.num_hidden_layers * config.hidden_size
 
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray, list[Cost]]:
-        """Unit rows ``[n, d]``, and the cost of each text: the tokens read of it, padding not counted.
+        """Embed texts and compute the cost of reading each.
 
-        FLOPs are 2 x parameters without the word table, and 4 x layers x width x T for attention in both directions,
-        per token. Equal texts are computed once, though each has its cost: batches depend on the set of texts, not on order.
+        A text of T tokens costs 2 T (parameters without the word embeddings) + 4 T^2 (layers) (width) FLOPs, the second
+        term for bidirectional attention. Equal texts are computed once, and each has its own cost. Batches depend on
+        the set of texts and not on their order.
+
+        Returns:
+            Unit-length rows ``[n, d]``, float64, and a cost per text. Padding is not counted.
         """
         import torch
 

@@ -12,12 +12,21 @@ from pruners.external_fixed.similarity import WordCounts, incidence, words
 
 
 class Jaccard:
-    """s_i = -mean over j != i of |A_i & A_j| / |A_i | A_j|; higher = less redundant.
+    """s_i = -(mean over j != i of |A_i & A_j| / |A_i | A_j|)
 
-    A_i is the set of the prefix's token ids, which every language has. With ``units="words"``, and of imported texts that came
-    without token ids, it is the set of its lower-cased words.
-    The paper gives neither tokenisation nor aggregation; this reading is the harness's. ``keep="central"`` turns the
-    sign and keeps the most typical prefixes, which nobody published. One sparse product, O(N^2) memory whatever the vocabulary.
+    A_i is the set of token ids of prefix i, or the set of its lower-cased words. A high score means little redundancy.
+    A single path scores 0. Imported texts without token ids are compared by words.
+
+    Adapted: the paper specifies neither the tokenisation nor the aggregation. Both are choices of this benchmark. The
+    scores of N paths take one sparse matrix product and O(N^2) memory, whatever the size of the vocabulary.
+
+    Args:
+        keep: "diverse" keeps the prefixes that overlap least. "central" changes the sign and keeps the most typical
+            ones; no paper publishes this variant.
+        units: "tokens" or "words".
+
+    Raises:
+        ValueError: if an option has none of these values.
     """
 
     quadrant = "external-fixed"
@@ -38,7 +47,7 @@ class Jaccard:
 
 
 def mean_similarity(sets: Sequence[Set[Any]]) -> np.ndarray:
-    """Mean Jaccard similarity of each set to the others, ``[n]``; two empty sets are identical."""
+    """Mean Jaccard similarity of each set to the others, float64 ``[n]``. Two empty sets have similarity 1."""
     everything = slice(0, len(sets))
     shared = WordCounts(incidence(sets)).shared(everything, everything).astype(np.float64)
     sizes = np.diag(shared)

@@ -1,4 +1,4 @@
-"""Set-wise selection by similarity: the most typical paths, or paths that are unlike each other."""
+"""Selection by pairwise similarity: the most typical paths, or paths that differ from each other."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from pruners.external_fixed.similarity import Space, centrality, farthest_first,
 
 
 class Central:
-    """s_i = mean over j != i of cos(v_i, v_j), in [-1, 1]; 0 for a single path.
+    """s_i = mean over j != i of cos(v_i, v_j), in [-1, 1]
 
-    v_i is the vector of the prefix's text: its set of lower-cased words (``encoder="words"``, free) or the embedding
-    by an encoder, which reads no more of it than its own maximum (see ``Space``). ``diverse`` is the opposite.
+    v_i represents the text of prefix i. A single path scores 0. ``diverse`` is the opposite rule.
+
+    Args:
+        encoder: "words" represents a text by its set of lower-cased words and costs nothing. Otherwise the folder or
+            hub id of a sentence encoder, which truncates a text to its maximum input length.
+
+    Raises:
+        ValueError: if ``encoder`` is not a string.
     """
 
     quadrant = "external-fixed"
@@ -36,19 +42,20 @@ class Central:
         return in_order(lambda paths: self.rank(self.space.paths(paths, check)), prefixes)
 
     def rank(self, similarity: np.ndarray) -> np.ndarray:
-        """Scores ``[n]`` from the similarities of all pairs ``[n, n]``."""
+        """Scores ``[n]`` from pairwise similarities ``[n, n]``."""
         return centrality(similarity)
 
 
 class Diverse(Central):
-    """s_i = -(place of path i in a greedy max-min selection): 0 for the first chosen, -(N - 1) for the last.
+    """s_i = -(place of path i in a greedy max-min selection)
 
-    First the most central path, then always the one whose most similar chosen path is least similar (farthest-point
-    traversal over 1 - cos); a tie goes to the lower path index. The top k are k paths that cover the pool, for any k.
+    The first chosen path scores 0, the last one -(N - 1). The selection starts with the most central path. It then
+    adds, one at a time, the path with the lowest similarity to its nearest chosen path (farthest-point traversal with
+    distance 1 - cos). A tie goes to the lower path index. For every k, the top k are a selection that covers the pool.
     """
 
     ranked_by = "votes"
 
     def rank(self, similarity: np.ndarray) -> np.ndarray:
-        """Scores ``[n]``: the earlier a path is chosen farthest-first, the higher."""
+        """Scores ``[n]``: a path scores higher the earlier the farthest-point traversal chooses it."""
         return -farthest_first(similarity)

@@ -1,4 +1,4 @@
-"""Slim-SC (arXiv 2509.13990; code hyscale-lab/slimsc): paths whose thoughts repeat another path's are redundant."""
+"""Slim-SC (arXiv 2509.13990; code hyscale-lab/slimsc): removes paths whose thoughts repeat those of another path."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ from harness.api import Check, Origins, Path
 from pruners.external_fixed.similarity import Space, comparable, in_order, mean_cosine
 from pruners.external_fixed.thoughts import Thought, thoughts
 
-PHRASES = "wait|alternatively|another way|double-check|make sure|verify|to confirm"  # those of arXiv 2504.05419
+PHRASES = "wait|alternatively|another way|double-check|make sure|verify|to confirm"  # from arXiv 2504.05419
 
-TOGETHER = 8  # paths whose cosines with all later ones are worked out at a time
+TOGETHER = 8  # paths per block: their cosines with all later paths are computed together
 
 
 class Redundancy:
-    """What both forms of Slim-SC share: options, thoughts, and which of two similar paths goes.
+    """The common part of both forms of Slim-SC: options, thoughts, and the choice between two similar paths.
 
-    ``rule`` "random" (RP) tosses a coin; "diversity" (DP) keeps the path whose own thoughts have the lower mean cosine
-    among themselves (1 for a single thought), then the one with more thoughts, then the lower index. A thought has at
-    least ``min_tokens`` tokens; the 25 are the method's own. Its list of ``phrases`` (separated by |) could not be
-    verified: the default is that of another paper. Its encoder is sentence-transformers/all-mpnet-base-v2: to use it or
-    any other, name it with ``encoder``; "words" compares sets of lower-cased words instead, and is free.
+    The default of 25 tokens for ``min_tokens`` is the paper's. The paper's list of phrases could not be verified, so
+    the default is that of arXiv 2504.05419. The paper's encoder is sentence-transformers/all-mpnet-base-v2.
+
+    Args:
+        rule: which of two similar paths is removed. "random" (RP in the paper) draws one. "diversity" (DP) keeps the
+            path whose thoughts have the lower mean cosine to each other (1 for a single thought). A tie goes to the
+            path with more thoughts, then to the lower index.
+        encoder: "words" compares sets of lower-cased words and costs nothing. Otherwise the folder or hub id of a
+            sentence encoder.
+        phrases: phrases that start a thought, separated by ``|``.
+        min_tokens: the shortest thought, in tokens.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "external-fixed"
@@ -51,11 +60,11 @@ class Redundancy:
         self.space.load(check.device)
 
     def split(self, path: Path, check: Check) -> list[Thought]:
-        """The thoughts of a path, in order; the last one is still running."""
+        """The thoughts of a path, in order. The last one is unfinished."""
         return thoughts(path.tokens, check.decode, self.phrases, self.min_tokens)
 
     def loser(self, pair: tuple[int, int], own: tuple[Any, Any], check: Check) -> int:
-        """Which of two paths goes, given the vectors of their thoughts; the lower index comes first."""
+        """The path of a pair that is removed, given the vectors of the thoughts of both; the lower index comes first."""
         if self.rule == "random":
             return pair[int(check.rng.integers(2))]
         first, second = ((mean_cosine(v), -v.shape[0]) for v in own)
@@ -63,13 +72,14 @@ class Redundancy:
 
 
 class SlimSC(Redundancy):
-    """s_i = how long path i stays when the pool is thinned out: 0 for the first removed, N - 1 for the last left.
+    """s_i = place of path i in the order of removal: 0 for the first removed, N - 1 for the last one left
 
-    The similarity of two paths is the largest cosine between a thought of one and a thought of the other. The most
-    similar pair of remaining paths loses one of the two, until one path is left; ties go by index.
+    The similarity of two paths is the largest cosine between a thought of one and a thought of the other. Of the most
+    similar pair of remaining paths, one is removed (``rule``), until one path is left. Ties go by index.
 
-    Adapted: Slim-SC aborts chains above a threshold while they stream (``slimsc-online``); here the order serves top-k
-    at the prefix. The thought still running there counts if it has ``min_tokens`` or the path has no other.
+    Adapted: Slim-SC aborts chains above a similarity threshold while they are generated, which is the row
+    ``slimsc-online``. Here the order of removal ranks paths for top k at L. The unfinished thought at L counts if it
+    has at least ``min_tokens`` tokens or is the only one of its path.
     """
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
@@ -96,9 +106,11 @@ class SlimSC(Redundancy):
 
 
 def nearest_thoughts(rows: Any, ends: np.ndarray) -> np.ndarray:
-    """Largest cosine between a thought of path i and one of path j, of every i < j in order, ``[n (n - 1) / 2]``.
+    """Largest cosine between a thought of path i and a thought of path j, for all i < j in order, ``[n (n - 1) / 2]``.
 
-    ``rows`` ``[thoughts, d]`` are path after path, those of path i from ``ends[i]`` to ``ends[i + 1]``.
+    Args:
+        rows: vectors of all thoughts, ``[thoughts, d]``, sorted by path.
+        ends: the thoughts of path i are ``rows[ends[i] : ends[i + 1]]``.
     """
     space, last, pairs = comparable(rows), int(ends[-1]), []
     for start in range(0, len(ends) - 2, TOGETHER):

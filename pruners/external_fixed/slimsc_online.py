@@ -1,4 +1,5 @@
-"""Slim-SC with its own decision rule: a chain is aborted while it streams, at the first repeated thought."""
+"""Slim-SC with its published decision rule (arXiv 2509.13990): a chain is aborted while it is generated, at its first
+repeated thought."""
 
 from __future__ import annotations
 
@@ -11,20 +12,35 @@ from harness.api import Check, Cost, Decision, Path
 from pruners.external_fixed.similarity import Space, by_index, comparable
 from pruners.external_fixed.slimsc import PHRASES, Redundancy
 
-BLOCK = 256  # thoughts whose cosines with all earlier ones are worked out at a time
+BLOCK = 256  # thoughts per block: their cosines with all earlier thoughts are computed together
 
 
 class SlimSCOnline(Redundancy):
     """Abort one of two live chains when a new thought of one has cosine > ``threshold`` with a thought of the other.
 
-    All chains generate one token per time step. A thought is complete when the phrase behind it is; it is then embedded
-    and compared with the completed thoughts of the other live chains (neither aborted nor ended), of which the most
-    similar decides. Which of the two goes is judged by their thoughts so far; one of a pair stays, so the last chain
-    does. Nothing is aborted over the first ``delay`` thoughts of a chain. Survivors vote with weight 1; reading is
-    charged for thoughts of chains that are live when they complete.
+    All chains generate one token per time step. A thought is complete when the phrase that starts the next one is
+    complete. It is then embedded and compared with the completed thoughts of all other live chains, that is, chains
+    that have neither ended nor been aborted. The chain with the most similar thought forms the pair, and ``rule``
+    decides which of the two is aborted from their thoughts so far. One chain of a pair always stays, so at least one
+    chain finishes.
 
-    arXiv 2509.13990. Its thresholds lie between 0.95 and 0.98; which one, the phrases and the delay could not be
-    verified. With ``encoder="words"`` a cosine means something else: set ``threshold`` on problems not reported on.
+    Surviving chains vote with weight 1. Reading is charged for every thought of a chain that is live when the thought
+    is complete.
+
+    Adapted: the paper uses thresholds from 0.95 to 0.98. Its choice among them, the phrases and the delay could not be
+    verified. Under ``encoder="words"`` cosines have another scale, so choose ``threshold`` on problems that you do not
+    report on.
+
+    Args:
+        threshold: the cosine above which two thoughts count as the same, from -1 to 1.
+        delay: thoughts at the start of each chain that never cause an abort.
+        rule: see ``slimsc``.
+        encoder: see ``slimsc``.
+        phrases: see ``slimsc``.
+        min_tokens: the shortest thought, in tokens.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     warmup = 0
@@ -50,7 +66,7 @@ class SlimSCOnline(Redundancy):
         return Decision(spent, (spent == [len(p.tokens) for p in paths]).astype(float))
 
     def _spent(self, chains: Sequence[Path], check: Check) -> np.ndarray:
-        done = [self.split(p, check)[:-1] for p in chains]  # the last one never completes
+        done = [self.split(p, check)[:-1] for p in chains]  # the last thought is unfinished
         stream = sorted((t.completed, c, n, t.text) for c, split in enumerate(done) for n, t in enumerate(split))
         self.space.load(check.device)
         texts = [text for *_, text in stream]
@@ -77,13 +93,13 @@ class SlimSCOnline(Redundancy):
 
 
 class Ahead:
-    """Vectors of all thoughts at once, which costs nothing: ``rows`` ``[thoughts, d]``."""
+    """Vectors of all thoughts, computed in advance because words cost nothing; ``rows`` ``[thoughts, d]``."""
 
     def __init__(self, rows: Any) -> None:
         self.rows, self._space, self._block, self._start = rows, comparable(rows), np.empty((0, 0)), 0
 
     def cosines(self, row: int) -> np.ndarray:
-        """Of one thought with those before it, ``[row]``."""
+        """Cosines of one thought with all earlier thoughts, ``[row]``."""
         if not self._start <= row < self._start + len(self._block):
             self._start = row - row % BLOCK
             self._block = self._space.cosines(slice(self._start, self._start + BLOCK), slice(0, self._start + BLOCK))
@@ -91,7 +107,10 @@ class Ahead:
 
 
 class AtNeed:
-    """Vectors of the thoughts that a chain lived to complete: each is read, and charged, when it is; ``rows`` ``[thoughts, d]``."""
+    """Vectors of thoughts, read and charged when the thought is complete; ``rows`` ``[thoughts, d]``.
+
+    Thoughts that a chain did not live to complete are never read.
+    """
 
     def __init__(self, space: Space, texts: Sequence[str], check: Check) -> None:
         self._space, self._texts, self._check = space, texts, check
@@ -99,7 +118,7 @@ class AtNeed:
         self.rows = np.empty((len(texts), 0))
 
     def cosines(self, row: int) -> np.ndarray:
-        """Of one thought with those before it, ``[row]``; 0 with those that were never read."""
+        """Cosines of one thought with all earlier thoughts, ``[row]``; 0 for thoughts that were never read."""
         text = self._texts[row]
         if text not in self._known:
             (vector,), (cost,) = self._space.embed([text])

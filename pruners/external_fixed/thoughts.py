@@ -1,4 +1,4 @@
-"""A path as a stream of text, and its thoughts: what lies between trigger phrases."""
+"""Splits a stream of tokens into thoughts: pieces of text that start with a trigger phrase."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 Decode = Callable[[Sequence[int]], str]
 
-STRIDE, CONTEXT = 64, 8  # tokens between anchors, and before one: enough for a character's bytes and a leading space
-PARTIAL = "\ufffd"  # how an unfinished character is decoded
+STRIDE, CONTEXT = 64, 8  # tokens between anchors, and of context before each (a character's bytes, a space)
+PARTIAL = "\ufffd"  # stands for an unfinished character in decoded text
 
 
 @dataclass(frozen=True)
 class Thought:
-    """``completed`` is how many tokens had been generated when the phrase that ends it was complete."""
+    """A piece of a path's text. ``completed`` is the number of generated tokens at which the phrase that ends it is
+    complete."""
 
     text: str
     tokens: int
@@ -23,9 +24,9 @@ class Thought:
 
 
 class Stream:
-    """The text that a reader has seen after each token, unfinished characters held back.
+    """The text after each generated token. Unfinished characters are held back.
 
-    Decoded piece by piece from the anchors, so that a long path costs time in proportion to its length.
+    The text is decoded piece by piece from anchors, so the time is linear in the length of the path.
     """
 
     def __init__(self, tokens: Sequence[int], decode: Decode) -> None:
@@ -43,31 +44,37 @@ class Stream:
         return self._decode(self._tokens[start:stop])[len(known) :].rstrip(PARTIAL)
 
     def length(self, count: int) -> int:
-        """Characters after ``count`` tokens."""
+        """Number of characters after ``count`` tokens."""
         anchor = min(count // STRIDE, len(self._ends) - 2)
         return self._ends[anchor] + len(self._piece(anchor, count))
 
     def tokens_before(self, character: int) -> int:
-        """Tokens that end at or before this character."""
+        """Number of tokens that end at or before this character."""
         return bisect_right(self._counts, character, *self._between(bisect_right, character), key=self.length) - 1
 
     def tokens_until(self, character: int) -> int:
-        """Tokens after which this many characters are there."""
+        """Smallest number of tokens whose text has this many characters."""
         return bisect_left(self._counts, character, *self._between(bisect_left, character), key=self.length)
 
     def _between(self, bisect: Callable[[list[int], int], int], character: int) -> tuple[int, int]:
-        """Where to search: between two anchors, whose lengths are known."""
+        """Range of the search: between two anchors, at which the length of the text is known."""
         anchor = bisect(self._ends, character)
         low, high = (min(a * STRIDE, len(self._tokens)) for a in (max(0, anchor - 1), anchor))
         return low, high + 1
 
 
 def thoughts(tokens: Sequence[int], decode: Decode, phrases: Sequence[str], minimum: int) -> list[Thought]:
-    """Thoughts in order; the last one is still running, ``completed`` at the path's last token.
+    """The thoughts of a path, in order. The last one is unfinished, and its ``completed`` is the length of the path.
 
-    A thought starts with a phrase (any case, at the beginning of a word) and ends before the next; one of fewer than
-    ``minimum`` tokens goes on to the phrase after it. Phrases count in the order in which they are complete in the
-    stream, so nothing that follows can move an earlier border.
+    A thought starts with a phrase at the beginning of a word, regardless of case, and ends before the next phrase. A
+    thought of fewer than ``minimum`` tokens continues to the phrase after that. Phrases take effect in the order in
+    which they are complete in the stream, so later text never moves an earlier border.
+
+    Args:
+        tokens: token ids of the path.
+        decode: token ids to text.
+        phrases: trigger phrases.
+        minimum: the shortest thought, in tokens.
     """
     stream = Stream(tokens, decode)
     spans = (m.span() for p in phrases for m in re.finditer(rf"(?<!\w){re.escape(p)}", stream.text, re.IGNORECASE))

@@ -1,1 +1,1 @@
-"""Signal outside the model, learned: reward models and verifiers."""
+"""External and learned methods (Type II): reward models and verifiers."""

@@ -1,4 +1,5 @@
-"""DeepPrune (arXiv 2510.08483; code THU-KEG/DeepPrune): paths that will end in the same answer are finished once."""
+"""DeepPrune (arXiv 2510.08483; code THU-KEG/DeepPrune): finishes only one of several paths that will give the same
+answer."""
 
 from __future__ import annotations
 
@@ -29,17 +30,34 @@ Will both arrive at the same final answer? Reply yes or no."""
 
 
 class DeepPrune:
-    """s_i = -r_i + g_i / (N + 1): r_i paths precede i in its group of g_i, of N paths; lower ``index`` comes first.
+    """s_i = -r_i + g_i / (N + 1), with r_i the rank of path i in its group of g_i paths
 
-    So the first of every group ranks before any second, larger groups first; equal scores fall to the lower index.
-    Groups are greedy and online: a path joins the oldest group whose first path it matches, P(same answer) >
-    ``threshold``, else it founds one. P = P(yes) / (P(yes) + P(no)) of a judge that reads problem and both prefixes,
-    the representative's first: O(N x groups) pairs, each charged in full, about 2 L tokens.
+    Paths are grouped by predicted answer. g_i is the size of the group of path i, and r_i the number of its members
+    with a lower index. The first member of each group therefore ranks before all second members, and larger groups rank
+    first. A tie goes to the lower index.
 
-    Adapted: published are stopping repeats while they are generated and a vote of the survivors; here the groups
-    become an order for top-k at L. Not verifiable, so parameters with defaults of ours: ``threshold``, the wording
-    (``prompt`` names a file with {problem}, {first} and {second}), the label words ``yes`` and ``no``, told apart by
-    their first token, and ``tokens`` read of each prefix (0: all). The number of groups is not capped.
+    Groups are formed greedily by index. A path joins the oldest group with P(same answer) > ``threshold`` for its first
+    member, or else starts a new group. A judge reads the problem and both prefixes, that of the first member first, and
+    P = P(yes) / (P(yes) + P(no)). N paths take O(N x groups) readings of about 2 L tokens, all of which are charged.
+
+    Adapted: the paper stops redundant paths while they are generated, and the survivors vote. Here the groups rank
+    paths for top k at L. The threshold, the wording, the label words and the number of tokens read could not be
+    verified, so they are options. The number of groups is not limited.
+
+    Args:
+        model: folder or hub id of the judge; by default the published one.
+        threshold: probability above which two paths belong to one group.
+        tokens: tokens of each prefix that the judge reads; 0 for all.
+        yes: word for the same answer; told apart from ``no`` by its first token.
+        no: word for different answers.
+        prompt: file with another wording, with ``{problem}``, ``{first}`` and ``{second}``.
+        engine: engine that runs the judge.
+        dtype: precision of the judge's weights.
+        device: device of the judge.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if ``prompt`` cannot be read or lacks a place, or if ``yes`` and ``no`` share their first token.
     """
 
     quadrant = "external-learned"
@@ -78,7 +96,11 @@ class DeepPrune:
         return rank_and_size[:, 1] / (len(prefixes) + 1) - rank_and_size[:, 0]
 
     def groups(self, paths: Sequence[Path], check: Check) -> list[list[Path]]:
-        """One representative at a time against all that no earlier one took: the same pairs as path by path."""
+        """The groups of ``paths``, which are sorted by index.
+
+        Each new representative is compared at once with all remaining paths. The pairs are the same as in a pass path
+        by path.
+        """
         reader = self.judge.open(check)
         texts = {p.index: check.decode(p.tokens[: self.tokens]) if self.tokens else p.text for p in paths}
         groups, rest = [], list(paths)

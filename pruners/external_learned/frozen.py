@@ -1,4 +1,4 @@
-"""Frozen reward models as weights: the two process-reward classes without code from a hub, and the reading of texts."""
+"""Frozen reward models: the two classes of process reward models without code from the hub, and how they read texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pruners.external_learned.text_model import flops_of, home, opened
 
 
 class QwenProcessReward(Qwen2PreTrainedModel):
-    """Qwen2.5-Math-PRM: Qwen2 under a two-layer head with two classes. State dict ``model.*``, ``score.{0,2}.*``."""
+    """Qwen2.5-Math-PRM: Qwen2 with a two-layer head of two classes. State dict ``model.*``, ``score.{0,2}.*``."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -26,7 +26,7 @@ class QwenProcessReward(Qwen2PreTrainedModel):
 
 
 class ValueHead(torch.nn.Module):
-    """TRL's layout, whose dropout is off in evaluation."""
+    """The value head as TRL stores it. Its dropout is inactive in evaluation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,7 +34,8 @@ class ValueHead(torch.nn.Module):
 
 
 class QwenValue(Qwen2PreTrainedModel):
-    """Skywork-o1-Open-PRM: Qwen2 under a value head. State dict ``model.*``, ``v_head.summary.*``, unused ``lm_head``."""
+    """Skywork-o1-Open-PRM: Qwen2 with a value head. State dict ``model.*``, ``v_head.summary.*``, and an unused
+    ``lm_head``."""
 
     _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)
 
@@ -54,14 +55,18 @@ CLASSES = {
 
 
 class Charged:
-    """What a reading model charges, and how much it can read."""
+    """The cost and the context length of a model that reads texts."""
 
     def __init__(self, where: str, tokenizer: Any, config: Any, flops: FlopModel) -> None:
         self.where, self.tokenizer, self.config, self.flops = where, tokenizer, config, flops
         self.context: int = config.max_position_embeddings
 
     def fits(self, rows: Sequence[Sequence[int]]) -> None:
-        """Refuse rows that are too long, before anything is read."""
+        """Check the length of all rows before any is read.
+
+        Raises:
+            PathpruneError: if a row exceeds the model's context.
+        """
         longest = max(map(len, rows))
         if longest > self.context:
             raise PathpruneError(
@@ -70,14 +75,20 @@ class Charged:
             )
 
     def charge(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> None:
-        """Every token of every row, to the path that it is of: where nothing is shared."""
+        """Charge every token of every row to its path, for models that share no KV between rows."""
         self.fits(rows)
         for row, path in zip(rows, paths, strict=True):
             check.charge(Cost(reread=len(row), flops=self.flops(0, len(row))), path, cold=len(row))
 
 
 class Frozen(Charged):
-    """Weights in the checkpoint's own precision, with their tokenizer, on ``device`` (by default CUDA where there is one)."""
+    """A frozen model with its tokenizer, in the precision of its checkpoint.
+
+    Args:
+        where: folder or hub id.
+        kind: the expected class, a key of ``CLASSES``.
+        device: where the model runs; by default CUDA if available.
+    """
 
     def __init__(self, where: str, kind: str, device: str = "") -> None:
         tokenizer, model = opened(where, CLASSES[kind], kind, dtype="auto")
@@ -94,6 +105,6 @@ class Frozen(Charged):
         check: Check,
         values: Values,
     ) -> list[np.ndarray]:
-        """See ``SharedReading.read``. Rows are batched by length and content: their order changes nothing."""
+        """See ``SharedReading.read``. Rows are batched by length and content, so their order has no effect."""
         self.fits([row.ids for row in rows])
         return self.reading.read(rows, heads, paths, batch, check, values)

@@ -1,4 +1,4 @@
-"""What methods share that put a question to another language model: which model, the wording, P(yes) of an answer."""
+"""The common part of methods that ask another language model: the model, the wording, and P(yes) of its answer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from harness.api import PREFILL, Check, PathpruneError, Reader, Sampling
 
 @dataclass(frozen=True)
 class Judge:
-    """``model`` is a folder or hub id; ``dtype`` and ``device``, where given, go to the engine that opens it.
+    """A language model and a question to it.
 
-    ``wording`` has ``{places}`` to fill in; ``prefill`` is what the model's answer begins with.
+    Args:
+        model: folder or hub id.
+        wording: the question, with ``{places}`` to fill in.
+        sampling: how the model generates.
+        engine: engine that runs the model.
+        dtype: precision of its weights, if not the engine's default.
+        device: its device, if not the engine's default.
+        prefill: the beginning of the model's answer.
     """
 
     model: str
@@ -29,12 +36,12 @@ class Judge:
     prefill: str = ""
 
     def open(self, check: Check) -> Reader:
-        """The reader that asks the model; every token it reads or writes is charged to ``check``."""
+        """The reader that asks the model. Every token it reads or writes is charged to ``check``."""
         options = {k: v for k, v in (("dtype", self.dtype), ("device", self.device)) if v}
         return check.reader(self.model, self.sampling, engine=self.engine, **options)
 
     def ask(self, **places: str) -> str:
-        """The wording filled in, in one pass: braces in a problem or a path stay as they are."""
+        """The wording with its places filled in, in a single pass: braces in a problem or path stay as they are."""
         asked = re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), self.wording)
         return asked.replace(PREFILL, " ") + (PREFILL + self.prefill if self.prefill else "")
 
@@ -46,7 +53,11 @@ class Judge:
 
 
 def wording(file: str, default: str) -> str:
-    """The text of ``file``, which has the same places as the default, or the default when no file is named."""
+    """The text of ``file``, or ``default`` if no file is named.
+
+    Raises:
+        PathpruneError: if the file cannot be read or lacks a place of the default wording.
+    """
     if not file:
         return default
     try:
@@ -60,9 +71,13 @@ def wording(file: str, default: str) -> str:
 
 
 def share(reader: Reader, prompts: Sequence[str], texts: Sequence[str], words: tuple[str, str]) -> np.ndarray:
-    """P(first word) / (P(first) + P(second)) behind each prompt and text, ``[n]``."""
+    """P(first word) / (P(first word) + P(second word)) after each prompt and text, ``[n]``.
+
+    Raises:
+        PathpruneError: if all of more than three rows tie, which means that both words begin with the same token.
+    """
     logs = reader.choices(prompts, texts, words)
-    # Low precision rounds one row to a tie now and then; that all of several rows tie has another reason.
+    # Rounding in low precision occasionally makes a single row tie. A tie in all of several rows has another cause.
     if len(logs) > 3 and (logs[:, 0] == logs[:, 1]).all():
         raise PathpruneError(
             f"{words[0]!r} and {words[1]!r} begin with the same token: name other words (yes=, no=) or another model"

@@ -1,4 +1,4 @@
-"""LaBoR's early pruning (arXiv 2506.22058; code BaohaoLiao/labor): a process reward model on the first 512 tokens."""
+"""Early pruning of LaBoR (arXiv 2506.22058; code BaohaoLiao/labor): a process reward model scores the first 512 tokens."""
 
 from __future__ import annotations
 
@@ -19,16 +19,26 @@ KINDS: dict[str, type[ProcessReward]] = {"qwen": QwenPRM, "skywork": SkyworkPRM,
 
 
 class LaBoR:
-    r"""s_i = mean step score of a process reward model (``kind``, its ``model``) on the path's first paragraphs.
+    """s_i = mean score that a process reward model gives to the steps in the first paragraphs of the path
 
-    The text is encoded again by a proxy ``tokenizer`` (a folder or hub id; by default the reward model's own), its
-    ids [1:``tokens``] are decoded and stripped, and the last "\n\n" paragraph, most likely cut, is dropped. The
-    published slice starts at 1 to leave out the beginning-of-sequence token; where a tokenizer adds none, the first
-    ``tokens`` - 1 ids are taken. Published code leaves nothing of a text of a single paragraph and scores the empty
-    string; here that paragraph stays, cut as it is.
+    A proxy tokenizer encodes the text again. Its ids [1:``tokens``] are decoded and stripped. The last paragraph
+    (separated by a blank line) is dropped, because it is probably incomplete. The published slice starts at 1 to omit
+    the beginning-of-sequence token. If the tokenizer adds no such token, the first ``tokens`` - 1 ids are taken.
 
-    Adapted by that guard, and because L may be shorter than ``tokens``: published paths are finished ones. Equal
-    scores fall to the lower index in this harness, to the higher in theirs.
+    Adapted: the published code drops the only paragraph of a text and scores the empty string. Here such a paragraph is
+    kept, even if it is incomplete. The published paths are finished, whereas L may be shorter than ``tokens``. A tie
+    goes to the lower index here, and to the higher one in the published code.
+
+    Args:
+        kind: process reward model: "qwen", "skywork" or "shepherd".
+        model: its folder or hub id; by default the published one.
+        tokens: end of the slice, in tokens of the proxy.
+        tokenizer: folder or hub id of the proxy tokenizer; by default the reward model's.
+        aggregation: how step scores are combined, see ``qwen-prm``.
+        batch: texts read at a time.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "external-learned"
@@ -65,7 +75,7 @@ class LaBoR:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The proxy's tokenizer, or the reward model's own."""
+        """The proxy tokenizer, or that of the reward model."""
         if not self.proxy:
             return self.prm.frozen.tokenizer
         from transformers import AutoTokenizer
@@ -77,7 +87,8 @@ class LaBoR:
             return AutoTokenizer.from_pretrained(locate(self.proxy))
 
     def first_reasoning(self, text: str) -> str:
-        """The whole paragraphs among a text's first ``tokens`` proxy tokens; the text where none is whole."""
+        """The complete paragraphs within the first ``tokens`` proxy tokens; the whole slice if no paragraph is
+        complete."""
         ids = self.tokenizer(text).input_ids
         start = int(self.tokenizer.bos_token_id is not None and ids[:1] == [self.tokenizer.bos_token_id])
         paragraphs = self.tokenizer.decode(ids[start : start + self.tokens - 1]).strip().split("\n\n")

@@ -1,4 +1,4 @@
-"""Math-Shepherd (arXiv 2312.08935) on prefixes: a language model asked for "+" or "-" behind every step."""
+"""Math-Shepherd (arXiv 2312.08935) on prefixes: a language model predicts "+" or "-" after every step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,26 @@ NUMBER = re.compile(r"\s*Step \d+\s*:")
 
 
 class MathShepherd(ProcessReward):
-    r"""P(step) = softmax over the logits of ``good`` and ``bad`` at the ``tag`` behind each step; see ``ProcessReward``.
+    """P(step) = softmax over the logits of ``good`` and ``bad`` at the ``tag`` after the step
 
-    The text is problem + " " + the steps, " ки" behind each, one a line; empty lines are no steps. Steps begin with "Step 1: " and so on
-    as those that it was trained on do, unless ``numbered`` is false or they do already. A solution's score is the minimum of
-    its steps', as published. Token ids come from the tokenizer (ки 12902, + 648 and - 387 in the published one). Tags are
-    found by where they stand in the text, not by id, since "ки" is also a syllable.
+    s_i is the minimum over the steps of the prefix, as published for solutions. The model reads the problem, a space
+    and the steps, one per line, each followed by " ки". Empty lines are not steps. Token ids come from the tokenizer
+    (in the published one, ки is 12902, + is 648 and - is 387). Tags are located by their position in the text, because
+    "ки" also occurs as a syllable.
+
+    Args:
+        model: folder or hub id; by default the published one.
+        aggregation: how step scores are combined: "mean", "min", "max", "prod" or "last".
+        batch: texts read at a time.
+        split: end of a step: "line" (default) or "paragraph".
+        tag: mark after each step.
+        good: word for a correct step.
+        bad: word for an incorrect step.
+        numbered: whether steps without a number get "Step 1: ", "Step 2: " and so on, as in the training data.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if the tokenizer splits ``tag``, ``good`` or ``bad``.
     """
 
     published = "peiyi9979/math-shepherd-mistral-7b-prm"

@@ -13,7 +13,7 @@ from pruners.external_learned.judge import Judge, share, wording
 
 MARKER = "FINAL VERIFICATION ANSWER:"
 WORDS = ("True", "False")
-ASPECTS = {  # the published names; what each asks for is in our words
+ASPECTS = {  # published names with our wordings
     "math_steps": "Take the steps one after the other and check the mathematics of each.",
     "logic_steps": "Take the steps one after the other and check that each follows from what precedes it.",
     "facts_steps": "Take the steps one after the other and check every fact that is stated.",
@@ -38,16 +38,30 @@ with the line '{MARKER}{WORDS[0]}'."""
 
 
 class MAV:
-    """s_i = share of the m ``aspects`` (``math_steps+general_direct``; all ten by default) whose verifier approves.
+    """s_i = share of the ``aspects`` whose verifier approves of prefix i
 
-    An aspect verifier is ``model``, prompted for one kind of check; it writes at most ``max_tokens`` tokens (a default
-    of ours: not published) at the published temperature 0 and approves if True comes first behind its last "FINAL
-    VERIFICATION ANSWER:". A reply without such a verdict, cut short or off the format, is never counted as one: that
-    line is begun for it, and the likelier of True and False is its answer, as a greedy reply to the published
-    follow-up question would be.
+    An aspect verifier is ``model``, prompted for one kind of check. It writes at most ``max_tokens`` tokens at the
+    published temperature 0. It approves if True is the first word after its last "FINAL VERIFICATION ANSWER:". A reply
+    without a verdict, because it is too long or has another format, does not count as an approval or a rejection.
+    Instead the marker is appended to it, and P(True) > P(False) decides, as it would in a greedy reply to the published follow-up question.
 
-    Adapted: prefixes instead of solutions; wording and checks in our words (``prompt`` names a file with {problem},
-    {solution} and {aspect}); one model for all aspects; the follow-up only where it is needed, not after every reply.
+    Adapted: the paper verifies complete solutions, here the verifiers read prefixes. The wording and the checks are
+    those of this benchmark, and one model serves all aspects. The follow-up question is asked only if a verdict is
+    missing, and not after every reply. The paper does not publish ``max_tokens``.
+
+    Args:
+        model: folder or hub id of the verifier; required.
+        aspects: "all" ten, or a selection such as ``math_steps+general_direct``.
+        temperature: sampling temperature of a verifier.
+        max_tokens: longest reply, in tokens.
+        prompt: file with another wording, with ``{problem}``, ``{solution}`` and ``{aspect}``.
+        engine: engine that runs the verifier.
+        dtype: precision of its weights.
+        device: its device.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if ``model`` is missing, or ``prompt`` cannot be read or lacks a place.
     """
 
     quadrant = "external-learned"
@@ -99,7 +113,7 @@ class MAV:
 
 
 def verdict(reply: str) -> bool | None:
-    """Whether True or False is the first word behind the last marker; None where neither is, or no marker."""
+    """Is True or False the first word after the last marker? None if neither is, or if there is no marker."""
     _, *behind = re.split(MARKER, reply, flags=re.IGNORECASE)
     word = re.match(r"[\W_]*(true|false)(?![^\W_])", behind[-1], re.IGNORECASE) if behind else None
     return word[1].lower() == "true" if word else None

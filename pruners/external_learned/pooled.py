@@ -1,4 +1,5 @@
-"""Frozen reward models in vLLM's pooling runner: the same numbers as ``frozen``, for models that deserve a GPU's batching."""
+"""Frozen reward models in vLLM's pooling runner: the same scores as ``frozen``, for models that need the batching of a
+GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from harness.engines.vllm.local import start
 from pruners.external_learned.frozen import CLASSES, Charged
 from pruners.external_learned.text_model import flops_of, loading
 
-MEMORY = 2 << 30  # bytes of KV: a 7B model's for some ten texts of 4,096 tokens
+MEMORY = 2 << 30  # bytes of KV cache: about ten texts of 4,096 tokens for a 7B model
 
 
 def _every_token() -> Any:
@@ -24,7 +25,13 @@ def _every_token() -> Any:
 
 
 class Pooled(Charged):
-    """Weights in the checkpoint's own precision. ``architecture`` is vLLM's class where the checkpoint names another."""
+    """A reward model in vLLM, in the precision of its checkpoint.
+
+    Args:
+        where: folder or hub id.
+        kind: the expected class, a key of ``CLASSES``.
+        architecture: vLLM's name of the class, if the checkpoint names another.
+    """
 
     def __init__(self, where: str, kind: str, architecture: str = "") -> None:
         with loading(where):
@@ -34,10 +41,10 @@ class Pooled(Charged):
                 opener: Any = CLASSES[kind]
                 model = opener.from_config(config) if hasattr(opener, "from_config") else opener(config)
         super().__init__(where, tokenizer, config, flops_of(model))
-        # Every token's classes, and not only those at a step tag that the configuration would have to name.
+        # Classes at every token. The configuration need not name a step tag.
         every = {"pooler_config": _every_token()} if architecture else {}
-        # vLLM's "auto" would round float32 weights to bfloat16. It keeps no prefix where every token is asked for, so none at all:
-        # each text is read, and charged, whole.
+        # vLLM's "auto" would round float32 weights to bfloat16. Prefix caching is off because vLLM does not use it where all
+        # tokens are requested: each text is read and charged in full.
         self.llm = start(
             where, beside=True, dtype=str(config.dtype or torch.float32).rpartition(".")[2], runner="pooling", max_model_len=self.context, enforce_eager=True, kv_cache_memory_bytes=MEMORY,
             enable_prefix_caching=False,
@@ -45,7 +52,7 @@ class Pooled(Charged):
         )  # fmt: skip
 
     def of_tokens(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> list[np.ndarray]:
-        """Class probabilities at every token, ``[T, classes]`` of each row."""
+        """Class probabilities at every token, ``[T, classes]`` per row."""
         return self._pooled(rows, paths, check, "token_classify", activation=True)
 
     def of_texts(self, rows: Sequence[Sequence[int]], paths: Sequence[Path], check: Check) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Process reward models on prefixes: a prefix becomes steps, a frozen model scores every step, one number is kept.
+"""Process reward models on prefixes: a frozen model scores every step of the prefix, and the step scores are combined.
 
-A published model scores whole solutions; applied to a prefix, its last step may be cut anywhere, hence "adapted".
+Published process reward models score complete solutions. The last step of a prefix may be cut at any token.
 """
 
 from __future__ import annotations
@@ -29,21 +29,29 @@ AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def steps_of(text: str, separator: str, stripped: bool = True) -> list[str]:
-    """At least one step, also of an empty text. A step between two separators in a row is empty and stays a step.
+    """Split a text into steps, at least one. An empty step between two separators is kept.
 
-    Not ``stripped``, a text that ends in a separator ends in an empty step, as one that is cut behind a line break does."""
+    If the text is not ``stripped``, a separator at its end is followed by an empty step, as after a cut at a line
+    break.
+    """
     return (text.strip() if stripped else text).split(separator)
 
 
 def aggregate(scores: np.ndarray, how: str) -> float:
-    """Step scores ``[steps]`` to one."""
+    """Combine step scores ``[steps]`` into one score."""
     return float(AGGREGATIONS[how](scores))
 
 
 class FrozenReward:
-    """A frozen reward model, opened at the first score. ``model`` is a folder, or a hub id that is then fetched.
+    """A frozen reward model, loaded when it first scores.
 
-    ``runner`` "vllm" reads with vLLM's pooling runner instead of transformers, where it knows the model.
+    Args:
+        model: local folder, or hub id to download; by default the published weights.
+        batch: texts read at a time.
+        runner: "transformers", or "vllm" for vLLM's pooling runner.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "external-learned"
@@ -51,10 +59,10 @@ class FrozenReward:
     origins = Origins("paper")
     pointwise = True
     cost_class: CostClass = "re-read"
-    published: ClassVar[str]  # hub id of the weights that are meant
-    kind: ClassVar[str]  # which weights a folder must hold, of ``frozen.CLASSES``
+    published: ClassVar[str]  # hub id of the published weights
+    kind: ClassVar[str]  # class that a folder must have, a key of ``frozen.CLASSES``
     runners: ClassVar[tuple[str, ...]] = ("transformers",)
-    architecture: ClassVar[str] = ""  # vLLM's class, where a checkpoint may name another
+    architecture: ClassVar[str] = ""  # vLLM's name of the class, if a checkpoint may name another
 
     def __init__(self, model: str = "", batch: int = 8, runner: str = "transformers") -> None:
         if batch < 1:
@@ -64,7 +72,7 @@ class FrozenReward:
         self.model, self.batch, self.runner = model or self.published, batch, runner
         local = FilePath(model).expanduser().is_dir() if model else False
         self.on_request = "" if local else f"reads with {self.model}: name this pruner, or a folder with model="
-        self.device = ""  # the engine's, from the first check on
+        self.device = ""  # set to the engine's device at the first check
 
     def prepare(self, check: Check) -> None:
         self.device = self.device or check.device
@@ -93,19 +101,29 @@ class FrozenReward:
 
     @property
     def tokenizer(self) -> Any:
-        """The model's tokenizer, by whichever runner reads."""
+        """The tokenizer of the model, in either runner."""
         return (self.pooled if self.runner == "vllm" else self.frozen).tokenizer
 
 
 class ProcessReward(FrozenReward):
-    """s_i = aggregation over steps of the model's P(step is right), each in [0, 1].
+    """s_i = aggregation over steps of the model's P(step is correct), in [0, 1]
 
-    ``aggregation`` is mean (LaBoR's), min, max, prod or last; the default is what the model's authors or users publish, if
-    for whole solutions. ``split``, where a step ends, is "paragraph" (a blank line) or "line"; by default the model's own.
+    The default aggregation and split are those that the model's authors or users publish, for complete solutions if
+    they publish nothing for prefixes.
+
+    Args:
+        model: local folder, or hub id to download; by default the published weights.
+        aggregation: how step scores are combined: "mean", "min", "max", "prod" or "last".
+        batch: texts read at a time.
+        split: end of a step: "paragraph" (a blank line) or "line"; by default the model's own.
+        runner: "transformers", or "vllm" for vLLM's pooling runner.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     split: ClassVar[str]
-    stripped: ClassVar[bool] = True  # is white space around a text taken off before it is split?
+    stripped: ClassVar[bool] = True  # is white space around a text removed before it is split?
 
     def __init__(
         self, model: str = "", aggregation: str = "mean", batch: int = 8, split: str = "", runner: str = "transformers"
@@ -118,24 +136,27 @@ class ProcessReward(FrozenReward):
         self.aggregation, self.separator = aggregation, SEPARATORS[split or self.split]
 
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Token ids of problem and steps, and the index of each step's mark among them."""
+        """Token ids of the problem and its steps, and the position of each step's mark among them."""
         raise NotImplementedError
 
     def probabilities(self, states: Any) -> Any:
-        """P(right), float32 ``[steps]``, of the last hidden states ``[steps, d]`` at the marks."""
+        """P(correct), float32 ``[steps]``, from the last hidden states at the marks ``[steps, d]``."""
         raise NotImplementedError
 
     def score(self, prefixes: Sequence[Path], check: Check) -> np.ndarray:
         return np.array([aggregate(steps, self.aggregation) for steps in self.step_scores(prefixes, check)])
 
     def step_scores(self, prefixes: Sequence[Path], check: Check) -> list[np.ndarray]:
-        """float64 ``[steps]`` of every prefix: picked by position, so a probability of exactly 0 is a step too."""
+        """Step scores of every prefix, float64 ``[steps]`` each.
+
+        Scores are selected by position, so a step with a probability of exactly 0 is kept.
+        """
         from pruners.external_learned.shared import Row
 
         self.prepare(check)
         encoded = [self.encode(p.problem.prompt, steps_of(p.text, self.separator, self.stripped)) for p in prefixes]
         if self.runner == "vllm":
-            # Every token's states are asked for, so its prefix cache has nothing to give.
+            # The prefix cache has no effect, because the states of all tokens are requested.
             read = self.pooled.of_tokens([ids for ids, _ in encoded], prefixes, check)
             return [values[marks, 1] for values, (_, marks) in zip(read, encoded, strict=True)]
 
@@ -150,11 +171,11 @@ class ProcessReward(FrozenReward):
         return self.frozen.read(rows, heads, prefixes, self.batch, check, at_marks)
 
     def _head(self, prompt: str) -> list[int]:
-        """What all texts of a problem begin with."""
+        """The token ids that all texts of a problem begin with."""
         from pruners.external_learned.shared import head_of
 
         return head_of(lambda text: self.encode(prompt, [text])[0])
 
     def lacks(self, what: str) -> PathpruneError:
-        """The error to raise where the tokenizer ``what``, such as "has no chat template"."""
+        """The error for a tokenizer that ``what``, for example "has no chat template"."""
         return PathpruneError(f"the tokenizer of {self.model} {what}; give a model made as {self.published} is")

@@ -1,4 +1,4 @@
-"""Qwen2.5-Math-PRM (arXiv 2501.07301) on prefixes: what STOP and LaBoR call the Type II baseline."""
+"""Qwen2.5-Math-PRM (arXiv 2501.07301) on prefixes: the Type II baseline of STOP and LaBoR."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ MARK = "<extra_0>"
 
 
 class QwenPRM(ProcessReward):
-    """P(step) = softmax(logits)[1], of two, at the ``<extra_0>`` behind each step; see ``ProcessReward``.
+    """P(step) = softmax(logits)[1] of two classes, at the ``<extra_0>`` token after the step
 
-    The chat is the published system prompt, the problem, and the steps, each followed by its mark. The 7B reads at
-    most 4,096 tokens. ``<extra_0>`` in a problem or a path would be taken for a mark and becomes a space.
+    s_i combines the steps of the prefix by ``aggregation``. The model reads a chat of the published system prompt, the
+    problem, and the steps, each followed by its mark. The 7B model reads at most 4,096 tokens. An ``<extra_0>`` in a
+    problem or path becomes a space, so that it is not taken for a mark.
     """
 
     published = "Qwen/Qwen2.5-Math-PRM-7B"
@@ -39,5 +40,5 @@ class QwenPRM(ProcessReward):
         return ids, [i for i, token in enumerate(ids) if token == mark]
 
     def probabilities(self, states: Any) -> Any:
-        """P(right) of each step, float32 ``[steps]``, from the states at the marks."""
+        """P(correct) of each step, float32 ``[steps]``, from the states at the marks."""
         return self.frozen.model.score(states).float().softmax(-1)[:, 1]

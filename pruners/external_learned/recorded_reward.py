@@ -1,4 +1,4 @@
-"""Rewards that were recorded with imported paths: what a reward model said is ranked by, and no model is loaded."""
+"""Rewards recorded with imported paths: recorded scores of a reward model rank the paths, and no model is loaded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
 
 
 class Recorded:
-    """Reads the scores of one reward model.
+    """Reads the recorded scores of one reward model.
 
-    ``reward`` names it where the paths have several; ``aggregation`` makes one number of those of its steps. ``parameters`` are the
-    reward model's, for FLOPs, which nobody recorded: with 0 its tokens are charged and no FLOPs.
+    Args:
+        reward: name of the reward, if the paths have several.
+        aggregation: how the scores of a path are combined: "last", "min", "mean" or "max".
+        parameters: number of parameters of the reward model, from which FLOPs follow. With 0, its tokens are charged
+            without FLOPs.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "external-learned"
@@ -36,7 +42,12 @@ class Recorded:
         self.reward, self.aggregation, self.parameters = str(reward), aggregation, float(parameters)
 
     def of(self, paths: Sequence[Path], check: Check) -> np.ndarray:
-        """One number per path, of what was scored of it; the tokens up to the last score are charged."""
+        """One score per path, ``[n]``. The tokens up to its last recorded score are charged.
+
+        Raises:
+            UnavailableError: if a path has no such reward, or ``reward`` is not named and the paths have none or
+                several in common.
+        """
         known = [check.rewards(path) for path in paths]
         name = self.reward or _only(known)
         scores = []
@@ -52,7 +63,7 @@ class Recorded:
 
 
 def _only(known: Sequence[Mapping[str, Sequence[Reward]]]) -> str:
-    """The one reward that all paths have: of prefixes those of whole paths are none."""
+    """The only reward that all paths have. Rewards of whole paths do not count as rewards of prefixes."""
     names = set(known[0]).intersection(*known[1:])
     if not names:
         raise UnavailableError("these paths have no reward in common")
@@ -62,10 +73,10 @@ def _only(known: Sequence[Mapping[str, Sequence[Reward]]]) -> str:
 
 
 class RecordedReward(Recorded):
-    """s_i = what the reward model said of the steps that lie within the prefix.
+    """s_i = recorded score of the steps that lie within the prefix
 
-    Only scores of steps, of a grid of positions or of tokens rank prefixes. A score of the whole path knows how it ends, so a
-    pool that has no other is refused; ``recorded-best-of-n`` votes with those.
+    Scores of steps, of a grid of positions or of tokens can rank prefixes. A score of the whole path depends on how the
+    path ends. A pool with only such scores is therefore refused, and ``recorded-best-of-n`` votes with them.
     """
 
     pointwise = True
@@ -75,9 +86,20 @@ class RecordedReward(Recorded):
 
 
 class RecordedBestOfN(Recorded):
-    """Every path finishes; the one of the highest recorded reward among those with an answer decides (best of n).
+    """Finish every path, and take the answer of the path with the highest recorded reward (best of n).
 
-    ``rule`` "weighted" sums the rewards of each answer's paths instead, which have to be 0 or more. Ties go to the lower index.
+    Only paths with an answer count. A tie goes to the lower index.
+
+    Args:
+        reward: name of the reward, if the paths have several.
+        aggregation: how the scores of a path are combined: "last", "min", "mean" or "max".
+        rule: "best", or "weighted" for a vote weighted by rewards, which must be 0 or more.
+        parameters: number of parameters of the reward model, from which FLOPs follow. With 0, its tokens are charged
+            without FLOPs.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if ``rule`` is "weighted" and a reward is negative.
     """
 
     needs = frozenset({"rewards", "text"})

@@ -1,7 +1,7 @@
-"""A frozen reward model: trained once on outcomes of finished paths, applied to prefixes as it is.
+"""A frozen reward model: trained on the outcomes of finished paths, and applied to prefixes without further training.
 
-The stand-in, on the embedded benchmark, for Qwen2.5-Math-PRM and its like (STOP's Type II): it never saw a prefix's
-success rate, only whether whole paths were right.
+On the embedded benchmark it takes the place of Qwen2.5-Math-PRM and similar models (Type II in the STOP paper). It was
+trained on whether whole paths were correct, and never on the success rate of a prefix.
 """
 
 from __future__ import annotations
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 
 class RewardModel(Verifier):
-    """s_i = sigma(logit at the prefix's last token) of any token-classification model with one label.
+    """s_i = sigma(logit at the last token of problem + prefix)
 
-    ``model`` is a folder or hub id; by default the one that ships for the generator. Training gives every token of a
-    finished path the path's outcome (Math-Shepherd's hard labels, arXiv 2312.08935, with one completion).
+    The model is a token-classification model with one label. Training assigns the outcome of a finished path to each of
+    its tokens: the hard labels of Math-Shepherd (arXiv 2312.08935) with one completion.
+
+    Args:
+        model: folder or hub id; by default the model that is distributed for the generator.
+        lr: learning rate.
+        epochs: passes over the examples.
+        batch: examples per step.
+        examples: largest number of training examples.
+        seed: random seed of the training.
     """
 
     origins = Origins("adapted", "ours", "ours")
@@ -35,7 +43,7 @@ class RewardModel(Verifier):
         self.where = model
 
     def identity(self) -> dict[str, Any]:
-        """The weights that ``model=`` names; those that ship are identified by their checkpoint."""
+        """The weights that ``model=`` names. Distributed weights are identified by their checkpoint."""
         from harness.engines.identity import fingerprint, locate
 
         return {"model": self.where, "fingerprint": fingerprint(locate(self.where), None)} if self.base else {}
@@ -43,7 +51,7 @@ class RewardModel(Verifier):
     def trained_on(
         self, model: TextModel, examples: Sequence[LabelledPrefix]
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        """A logit at a random position of each path: over the epochs, every step is trained on the outcome."""
+        """The logit at one random position of each path. Over the epochs, every position is trained on the outcome."""
         import torch
 
         ids = model.encode([e.prefix for e in examples])

@@ -1,4 +1,4 @@
-"""A frozen outcome reward model: one number for a whole answer, here for a prefix of one."""
+"""A frozen outcome reward model: one score for a complete answer, applied to a prefix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from pruners.external_learned.prm import FrozenReward
 
 
 class SequenceReward(FrozenReward):
-    """s_i = the raw reward, the only logit of any ``AutoModelForSequenceClassification`` with one label.
+    """s_i = raw reward: the only logit of a sequence-classification model with one label
 
-    ``model`` has no default: name a folder or hub id. Where the tokenizer has a chat template the problem is the
-    user's turn and the prefix the assistant's, closed as the template closes it; else problem, newline, prefix.
+    If the tokenizer has a chat template, the problem is the user's turn and the prefix is the assistant's turn, which
+    the template closes. Otherwise the model reads the problem, a newline and the prefix.
+
+    Args:
+        model: local folder, or hub id to download; required.
+        batch: texts read at a time.
+        runner: "transformers", or "vllm" for vLLM's pooling runner.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if ``model`` is missing or has several labels.
     """
 
     origins = Origins()
@@ -47,10 +56,10 @@ class SequenceReward(FrozenReward):
         def rewards(inputs: Any, members: list[int], left_out: list[int]) -> list[np.ndarray]:
             return list(self.frozen.model(**inputs).logits.double().cpu().numpy()[:, 0])
 
-        # Without a padding token these classes cannot tell where a padded text ends.
+        # Without a padding token, these classes cannot locate the end of a padded text.
         pad = config.pad_token_id
         batch = self.batch if pad is not None else 1
-        # They read off the last token that is no padding, which a chat's end may be.
+        # They read the last token that is not padding. The end-of-turn token of a chat may be the padding token.
         ends = [max((i for i, token in enumerate(ids) if token != pad), default=0) for ids in rows]
         problems = {p.problem.prompt: p for p in prefixes}
         heads = {prompt: self._head(p) for prompt, p in problems.items()}
@@ -58,7 +67,7 @@ class SequenceReward(FrozenReward):
         return np.array(self.frozen.read(read, heads, prefixes, batch, check, rewards))
 
     def _head(self, path: Path) -> list[int]:
-        """What all texts of a path's problem begin with."""
+        """The token ids that all texts of a path's problem begin with."""
         from pruners.external_learned.shared import head_of
 
         return head_of(lambda text: self.encode(replace(path, text=text)))
@@ -68,7 +77,7 @@ class SequenceReward(FrozenReward):
         super().prepare(check)
 
     def encode(self, path: Path) -> list[int]:
-        """Token ids of the chat of problem and path; of problem, newline and path where there is no template."""
+        """Token ids of the chat of problem and path. Without a chat template: problem, newline, path."""
         tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             plain: list[int] = tokenizer(f"{path.problem.prompt}\n{path.text}").input_ids

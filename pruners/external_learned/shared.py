@@ -1,4 +1,5 @@
-"""Reading N texts that begin alike: a problem's prompt goes through a model once, and each path's text over its KV."""
+"""Reads N texts with a common beginning: the problem's prompt is computed once, and the paths' texts reuse its KV
+cache."""
 
 from __future__ import annotations
 
@@ -16,36 +17,37 @@ from harness.engines.hf import kv, support
 from harness.engines.hf.batch import ragged_inputs
 
 Ids = Sequence[int]
-# Of a forward pass's arguments, the rows in it and how many of each one's tokens are left out of it: a value per row.
+# Arguments: those of a forward pass, its rows, and the number of tokens omitted from each. Returns a value per row.
 Values = Callable[[dict[str, Any], list[int], list[int]], Sequence[Any]]
 TRIAL = 6  # tokens
 
 
 def head_of(encode: Callable[[str], Ids]) -> list[int]:
-    """Token ids that every text of a problem begins with, found with two texts that share nothing."""
+    """Token ids that every text of a problem begins with, found by encoding two texts that differ in their first
+    letter."""
     one, other = encode("a"), encode("b")
     return list(one[: shared(one, other)])
 
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of one text, and the first of them whose state is wanted."""
+    """Token ids of one text, and the position of the first token whose state is needed."""
 
     ids: Ids
     first: int
 
 
 class SharedReading:
-    """Reads rows of token ids with one model, each over the KV of its problem's head where the model has such a thing.
+    """Reads rows of token ids with one model, each over the KV cache of its problem's head if the model supports this.
 
-    A row shares with its head what both begin with: a tokenizer may merge across the border. What later checks of a problem
-    need again is kept.
+    A row shares with its head the tokens that both begin with, since a tokenizer may merge text across the border. The
+    heads are kept for later checks of the same problem.
 
     Args:
-        where: the model's name, for errors.
-        model: transformers', whose ``base_model`` reads tokens.
-        flops: what a token costs.
-        device: where it is.
+        where: name of the model in errors.
+        model: a transformers model, whose ``base_model`` reads tokens.
+        flops: FLOPs per token.
+        device: device of the model.
     """
 
     def __init__(self, where: str, model: Any, flops: FlopModel, device: torch.device) -> None:
@@ -65,15 +67,16 @@ class SharedReading:
         check: Check,
         values: Values,
     ) -> list[Any]:
-        """``values`` of every row; every token that is fed is charged, to the path that it is of.
+        """Compute ``values`` of every row, and charge every token that is read to its path.
 
         Args:
-            rows: one for each path.
-            heads: by prompt, what its texts begin with.
-            paths: whose rows they are.
-            batch: rows that are read side by side.
-            check: what is charged.
-            values: called with the arguments of a forward pass, the rows in it, and how many tokens of each are left out.
+            rows: one row per path.
+            heads: by prompt, the token ids that its texts begin with.
+            paths: the paths of the rows.
+            batch: rows per forward pass.
+            check: the check that is charged.
+            values: called with the arguments of a forward pass, the rows in it, and the number of tokens omitted from
+                each.
         """
         shared_ids = {prompt: tuple(ids) if self.shares else () for prompt, ids in heads.items()}
         self.kept = {ids: block for ids, block in self.kept.items() if ids in shared_ids.values()}
@@ -93,7 +96,7 @@ class SharedReading:
         return [outputs[i] for i in range(len(rows))]
 
     def _read_head(self, head: tuple[int, ...], check: Check) -> None:
-        """Compute the KV of a head. A check of a problem whose earlier checks have paid for it finds it kept."""
+        """Compute the KV cache of a head, unless an earlier check of the problem has computed and paid for it."""
         paid = check.known.setdefault(("heads", self.where), set())
         if head in paid and head in self.kept:
             return
@@ -116,7 +119,7 @@ class SharedReading:
         return ragged_inputs(cache, used, rest, self.device, self.pad)
 
     def _whole(self, rows: Sequence[Ids]) -> dict[str, Any]:
-        """Right-padded under a real mask."""
+        """Inputs padded on the right, with an attention mask."""
         width = max(map(len, rows))
         ids = [[*row, *[self.pad] * (width - len(row))] for row in rows]
         mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
@@ -128,13 +131,16 @@ class SharedReading:
 
 @torch.no_grad()
 def shares(where: str, body: Any) -> bool:
-    """Can texts be read over the KV of what they begin with? Not by an encoder that looks ahead, nor where states are kept
-    otherwise; found out on a few tokens, as ``harness.engines.hf.support`` does for engines."""
+    """Can the model read texts over the KV cache of their beginning?
+
+    An encoder with bidirectional attention cannot, nor can a model that keeps another kind of state. As in
+    ``harness.engines.hf.support``, the answer is found by comparing both ways of reading a few tokens.
+    """
     if "past_key_values" not in inspect.signature(body.forward).parameters:
         return False
     try:
         support.token_bytes(where, body)
-    except PathpruneError:  # says that it keeps no KV of each token: the answer asked for
+    except PathpruneError:  # the model keeps no KV per token
         return False
     device = body.get_input_embeddings().weight.device
     ids = np.random.default_rng(0).integers(body.get_input_embeddings().weight.shape[0], size=TRIAL).tolist()

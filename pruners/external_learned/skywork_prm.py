@@ -9,11 +9,12 @@ from pruners.external_learned.prm import ProcessReward
 
 
 class SkyworkPRM(ProcessReward):
-    r"""P(step) = sigma(value) at the "\n" token behind each step; see ``ProcessReward``.
+    r"""P(step) = sigma(value) at the "\n" token after the step
 
-    Ids are those of bos + problem + "\n", then each step's and one "\n" token: a step is tokenised on its own. As in
-    the published code, an empty line is a step of nothing but its "\n", also the one behind a last line break. The 7B is
-    the other published size.
+    s_i combines the steps of the prefix by ``aggregation``. The ids are those of the beginning-of-sequence token, the
+    problem and "\n", followed by the ids of each step and one "\n" token. Each step is tokenised separately. As in the
+    published code, an empty line is a step that consists of its "\n", also after a final line break. The default model
+    has 1.5B parameters; a 7B model is published as well.
     """
 
     published = "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"
@@ -35,5 +36,5 @@ class SkyworkPRM(ProcessReward):
         return ids, marks
 
     def probabilities(self, states: Any) -> Any:
-        """P(right) of each step, float32 ``[steps]``, from the states at the marks."""
+        """P(correct) of each step, float32 ``[steps]``, from the states at the marks."""
         return self.frozen.model.v_head.summary(states).float().squeeze(-1).sigmoid()

@@ -1,4 +1,5 @@
-"""A transformer that re-reads a prefix as text and gives each token a logit: what verifiers and reward models share."""
+"""A transformer that re-reads a prefix as text and computes a logit per token: the basis of verifiers and reward
+models."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def loading(where: str) -> Iterator[None]:
-    """What keeps transformers from loading ``where`` is one line."""
+    """Convert errors of transformers while it loads ``where`` into one line.
+
+    Raises:
+        UnavailableError: if the model cannot be loaded.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -28,7 +33,12 @@ def loading(where: str) -> Iterator[None]:
 
 
 def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
-    """(tokenizer, model) of class ``made``; a folder that lacks weights of that class is no ``kind`` and refused."""
+    """The tokenizer and the model of class ``made``.
+
+    Raises:
+        UnavailableError: if the model cannot be loaded.
+        PathpruneError: if the folder lacks weights of that class, unless it gets a ``new_head``.
+    """
     with loading(where):
         tokenizer = AutoTokenizer.from_pretrained(where)
         model, info = made.from_pretrained(where, output_loading_info=True, **options)
@@ -38,12 +48,12 @@ def opened(where: str, made: Any, kind: str, new_head: bool = False, **options: 
 
 
 def home(device: str) -> torch.device:
-    """The device of this name; by default CUDA where there is one."""
+    """The device of this name; by default CUDA if available."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def flops_of(model: Any) -> FlopModel:
-    """A model's FLOPs: of each token twice its parameters without the embeddings, and of attention by its shape."""
+    """FLOPs of a model: per token 2 x (parameters without the embeddings), plus attention according to its shape."""
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     body = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
@@ -51,7 +61,13 @@ def flops_of(model: Any) -> FlopModel:
 
 
 class TextModel:
-    """A token-classification model with one label, and its own tokenizer. Texts are problem, newline, prefix."""
+    """A token-classification model with one label and its tokenizer. It reads the problem, a newline and the prefix.
+
+    Args:
+        where: folder or hub id.
+        new_head: whether the classification head may be initialised at random.
+        device: where the model runs; by default CUDA if available.
+    """
 
     def __init__(self, where: str, new_head: bool = False, device: str = "") -> None:
         needed = "token-classification model"
@@ -64,7 +80,7 @@ class TextModel:
 
     @property
     def reading(self) -> SharedReading:
-        """How texts are read when they are scored."""
+        """How texts are read for scoring."""
         from pruners.external_learned.shared import SharedReading
 
         if self._reading is None:
@@ -72,7 +88,11 @@ class TextModel:
         return self._reading
 
     def encode(self, prefixes: Sequence[Path]) -> list[list[int]]:
-        """Token ids of problem and prefix; PathpruneError where they exceed the model's context."""
+        """Token ids of each problem and prefix.
+
+        Raises:
+            PathpruneError: if a text exceeds the model's context.
+        """
         ids: list[list[int]] = self.tokenizer([self._text(p.problem.prompt, p.text) for p in prefixes]).input_ids
         longest = max(map(len, ids))
         if longest > self.context:
@@ -86,29 +106,29 @@ class TextModel:
         return f"{prompt}\n{text}"
 
     def _head(self, prompt: str) -> list[int]:
-        """What all texts of a problem begin with."""
+        """The token ids that all texts of a problem begin with."""
         from pruners.external_learned.shared import head_of
 
         return head_of(lambda text: self.tokenizer(self._text(prompt, text)).input_ids)
 
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Per-token logits ``[n, T]``, right-padded: under a causal mask no token sees the padding."""
+        """Logits of all tokens, ``[n, T]``, padded on the right. Under a causal mask, no token sees the padding."""
         width = max(map(len, ids))
         padded = torch.tensor([[*row, *([0] * (width - len(row)))] for row in ids], device=self.device)
-        # Where a processor has bfloat16 it halves the time of training, elsewhere it takes nine times as long. Scores are
-        # computed in the weights' own precision.
+        # bfloat16 halves the time of training on a CPU that supports it, and takes nine times as long on others. Scores are
+        # computed in the precision of the weights.
         half = self.model.training and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half and self.device.type == "cpu"):
             return self.model(input_ids=padded, attention_mask=torch.ones_like(padded)).logits.squeeze(-1).float()
 
     def last_logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """The logit at each text's last token, ``[n]``."""
+        """The logit at the last token of each text, ``[n]``."""
         ends = torch.tensor([len(row) - 1 for row in ids], device=self.device)
         return self.logits(ids).gather(1, ends.unsqueeze(-1)).squeeze(-1)
 
     @torch.no_grad()
     def score(self, prefixes: Sequence[Path], check: Check, batch: int = 64) -> np.ndarray:
-        """sigma(logit) at the last token, ``[n]``; every token read is charged, a problem's prompt once."""
+        """sigma(logit) at the last token, ``[n]``. Every token read is charged, and the prompt of a problem once."""
         from pruners.external_learned.shared import Row
 
         self.model.eval()
@@ -131,7 +151,7 @@ class TextModel:
 
 
 def trainable(engine: Any, base: str, device: str) -> TextModel:
-    """A text model to train: from ``base``, or initialised from the generator's weights when ``base`` is empty."""
+    """A text model to train, initialised from ``base``, or from the generator's weights if ``base`` is empty."""
     model = TextModel(base or engine.where, new_head=True, device=device)
     model.model.train()
     return model

@@ -1,4 +1,4 @@
-"""ThinkPRM (arXiv 2504.16828; code mukhal/ThinkPRM): a verifier that thinks before it says how sure it is."""
+"""ThinkPRM (arXiv 2504.16828; code mukhal/ThinkPRM): a verifier that reasons before it judges a solution."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.api import Check, CostClass, Origins, Path, Sampling
 from pruners.external_learned.judge import Judge, share, wording
 
 PUBLISHED = "launch/ThinkPRM-1.5B"
-BEGINNING = "\nLet's verify step by step:"  # what a verification begins with, in training and in the authors' inference
+BEGINNING = "\nLet's verify step by step:"  # start of a verification in training and in the authors' inference
 QUESTION = "\nIs the solution correct? "
-END = re.compile(r"Is the solution correct\?|</think>")  # where the official code stops a verification
+END = re.compile(r"Is the solution correct\?|</think>")  # end of a verification in the official code
 WORDING = """Here is a math problem, and a solution that is written step by step:
 
 [Math Problem]
@@ -30,16 +30,32 @@ verify only the steps that are there."""
 
 
 class ThinkPRM:
-    """s_i = mean over ``n`` verifications v of P(yes | v, question) / (P(yes | v, question) + P(no | v, question)).
+    """s_i = mean over ``n`` verifications v of P(yes | v, question) / (P(yes | v, question) + P(no | v, question))
 
-    v is what the verifier writes about problem and prefix, behind the published beginning of its answer ("Let's verify step by
-    step:"), at most ``max_tokens`` tokens, up to its own verdict;
-    the question is "Is the solution correct?". Defaults are the published best-of-n recipe, one greedy verification;
-    ``n=4,temperature=0.4`` is the published parallel scaling. ``yes`` and ``no`` are told apart by their first token.
+    A verification v is the verifier's text about the problem and the prefix. It starts with the published "Let's verify
+    step by step:" and ends before its own verdict, after at most ``max_tokens`` tokens. The question is "Is the
+    solution correct?". The defaults are the published best-of-n recipe, a single greedy verification.
+    ``n=4,temperature=0.4`` is the published parallel scaling.
 
-    Adapted: the verifier was trained on complete solutions and on step-numbered ones, and reads an unfinished prefix
-    as it is; the wording is ours (``prompt`` names a file with another, with {problem} and {solution}); no sequential
-    scaling. Every token read and written is charged, those behind the verdict included.
+    Adapted: the verifier was trained on complete solutions with numbered steps. Here it reads an unfinished prefix
+    without changes. The wording is that of this benchmark, and sequential scaling is omitted. Every token read or
+    written is charged, including tokens after the verdict.
+
+    Args:
+        model: folder or hub id of the verifier; by default the published one.
+        n: verifications per prefix.
+        temperature: sampling temperature of a verification.
+        max_tokens: longest verification, in tokens.
+        yes: word for a correct solution; told apart from ``no`` by its first token.
+        no: word for an incorrect solution.
+        prompt: file with another wording, with ``{problem}`` and ``{solution}``.
+        engine: engine that runs the verifier.
+        dtype: precision of its weights.
+        device: its device.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if ``prompt`` cannot be read or lacks a place, or if ``yes`` and ``no`` share their first token.
     """
 
     quadrant = "external-learned"

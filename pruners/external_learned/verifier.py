@@ -1,4 +1,4 @@
-"""A trained verifier: the "Type II-retrain" baseline of STOP (arXiv 2604.16029, App. D), on any small model."""
+"""A trained verifier: the "Type II-retrain" baseline of the STOP paper (arXiv 2604.16029, App. D), on any small model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 
 class Verifier:
-    """s_i = sigma(logit at the last token of problem + prefix), all weights trained on Monte-Carlo success.
+    """s_i = sigma(logit at the last token of problem + prefix)
 
-    External: it reads the text again with weights of its own, and every token it reads is charged. ``base`` is the
-    model it starts from, by default the generator's weights; ``examples`` bounds how many it is trained on.
+    All weights are trained on the Monte-Carlo success of prefixes. The method is external: it re-reads the text with
+    separate weights, and every token it reads is charged.
+
+    Args:
+        base: folder or hub id of the initial weights; by default those of the generator.
+        lr: learning rate.
+        epochs: passes over the examples.
+        batch: examples per step.
+        examples: largest number of training examples.
+        seed: random seed of the training.
     """
 
     quadrant = "external-learned"
@@ -42,7 +50,7 @@ class Verifier:
         _ = self.opened(check).reading
 
     def opened(self, check: Check) -> TextModel:
-        """The trained weights, on the engine's device."""
+        """The trained model, on the engine's device."""
         if self.text_model is None:
             from pruners.external_learned.text_model import TextModel
 
@@ -67,7 +75,7 @@ class Verifier:
     def trained_on(
         self, model: TextModel, examples: Sequence[LabelledPrefix]
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The logits ``[b]`` that a batch of examples is trained on: those at the prefixes' last tokens."""
+        """The logits ``[b]`` that a batch of examples is trained on: those at the last tokens of the prefixes."""
         ids = model.encode([e.prefix for e in examples])
         return lambda batch: model.last_logits([ids[i] for i in batch.tolist()])
 

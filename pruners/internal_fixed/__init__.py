@@ -1,1 +1,1 @@
-"""Signal inside the model, nothing learned: token confidence."""
+"""Internal and fixed methods (Type III): token confidence, hidden states and forced answers, without training."""

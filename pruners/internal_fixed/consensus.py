@@ -1,4 +1,4 @@
-"""Consensus of forced answers, the signal of Parallel-Probe (arXiv 2602.03845)."""
+"""Consensus of forced answers: the signal of Parallel-Probe (arXiv 2602.03845)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from harness.api import Check, Origins, Path, PathpruneError
 
 
 class Consensus:
-    """s_i = share of the other paths whose forced answer is path i's; 0 when it gives none.
+    """s_i = share of the other paths whose forced answer equals that of path i; 0 if path i gives none
 
-    Every path is made to answer at once: ``suffix`` (by default what ends the model's thinking and the task's words, such as
-    "</think> The final answer is") is put behind the prefix and up to ``max_tokens`` tokens are drawn, all charged. Where
-    no path answers there is nothing to compare, which is an error. The published rule is ``parallel-probe``, whose probe
-    tokens were not counted; here one probe at L keeps k.
+    Each path is forced to answer at L: ``suffix`` is appended to the prefix, and up to ``max_tokens`` tokens are
+    generated and charged. The answers are compared in canonical form.
+
+    The published decision rule is the row ``parallel-probe``. The paper does not count the tokens of the probes. Here a
+    single probe at L ranks paths for top k.
+
+    Args:
+        suffix: text that makes the model answer; by default the end of the model's thinking and the task's closing
+            words, such as "</think> The final answer is".
+        max_tokens: longest forced answer, in tokens.
+
+    Raises:
+        ValueError: if ``max_tokens`` is below 1.
+        PathpruneError: if no path of a problem gives an answer.
     """
 
     quadrant = "internal-fixed"

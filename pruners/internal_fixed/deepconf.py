@@ -1,10 +1,11 @@
-"""DeepConf's trace confidences (arXiv 2508.15260; code facebookresearch/deepconf), ranked at the prefix.
+"""Trace confidences of DeepConf (arXiv 2508.15260; code facebookresearch/deepconf), as scores of prefixes.
 
-Token confidence C_t = -(1/K) sum of the K = 20 largest log P_t(j), higher = more peaked; group confidence = mean of C_t
-over a sliding ``window``, stride 1. The published window is 2,048 tokens: on a prefix no longer than that there is one
-window and all four statistics are the mean. ``window`` is a number of tokens, or, below 1, a share of the path: 2,048
-tokens are about 0.15 of the published paths. The published decisions are in ``deepconf_online`` and ``offline_votes``; here
-it is the harness's top-k at L.
+The token confidence is C_t = -(1/K) times the sum of the K = 20 largest log P_t(j), in nats. A higher value means a
+more peaked distribution. A group confidence is the mean of C_t over a sliding window with stride 1.
+
+The published window is 2,048 tokens. A prefix of at most 2,048 tokens has a single such window, so all four statistics
+equal its mean. The published decision rules are the rows ``deepconf-online`` and ``deepconf-offline``. Here the scores
+rank paths for top k at L.
 """
 
 from __future__ import annotations
@@ -17,31 +18,36 @@ from harness.api import Check, Origin, Origins, Path
 from pruners.internal_fixed.confidence import column, lowest_mean
 
 WINDOW = 2048
-PUBLISHED = (1024, 2048)  # windows that the paper uses
+PUBLISHED = (1024, 2048)  # windows in the paper, in tokens
 
 
 def hold_window(window: float) -> None:
-    """Refuse a window that is neither a number of tokens nor a share."""
+    """Check an option ``window``.
+
+    Raises:
+        ValueError: if the window is neither a number of tokens nor a share of the path's length.
+    """
     if window <= 0 or (window >= 1 and window != int(window)):
         raise ValueError("window is a number of tokens, 1 or more, or a share of the path's length, below 1")
 
 
 def tokens_of(window: float, lengths: Sequence[int]) -> int:
-    """A window in tokens; a share is one of the mean of ``lengths``, rounded, and at least one token."""
+    """A window in tokens. A share is taken of the mean of ``lengths`` and rounded, to at least one token."""
     return int(window) if window >= 1 else max(1, round(window * float(np.mean(lengths))))
 
 
 def origin_of(window: float, statistic: str = "") -> Origin:
-    """Whose a signal with this window is; no window is part of a mean over the whole path."""
+    """The origin of a signal with this window. A mean over the whole path uses no window."""
     return "code" if window in PUBLISHED or statistic == "mean" else "adapted"
 
 
 def group_confidence(confidence: np.ndarray, window: int) -> np.ndarray:
-    """Means over every window of ``window`` tokens, float64; of a shorter trace, its one mean."""
+    """Means over all windows of ``window`` tokens, float64 ``[T - window + 1]``. A path of at most one window has one
+    mean."""
     values = confidence.astype(np.float64)
     if len(values) <= window:
         return np.array([values.mean()])
-    sums = np.concatenate([[0.0], np.cumsum(values)])  # work in T, not in T times the window
+    sums = np.concatenate([[0.0], np.cumsum(values)])  # time linear in T, whatever the window
     return (sums[window:] - sums[:-window]) / window
 
 
@@ -54,7 +60,17 @@ STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
 
 
 class DeepConf:
-    """s_i = mean of C_t over the prefix."""
+    """s_i = (1/L) sum_t C_t, with C_t the confidence of token t
+
+    The mean token confidence of the prefix, in nats.
+
+    Args:
+        window: length of a group in tokens; below 1, a share of the prefix. 2,048 tokens are about 0.15 of the paper's
+            paths.
+
+    Raises:
+        ValueError: if ``window`` is neither a number of tokens nor a share.
+    """
 
     quadrant = "internal-fixed"
     needs = frozenset({"token_stats"})
@@ -71,23 +87,23 @@ class DeepConf:
         return np.array([self.confidence(column(p, "confidence")) for p in prefixes])
 
     def confidence(self, values: np.ndarray) -> float:
-        """The statistic of one prefix; a window that is a share is one of this prefix."""
+        """The statistic of one prefix. A window given as a share is a share of this prefix."""
         return STATISTICS[self.statistic](values, tokens_of(self.window, [len(values)]))
 
 
 class DeepConfLowest(DeepConf):
-    """s_i = lowest group confidence."""
+    """s_i = lowest group confidence"""
 
     statistic = "lowest"
 
 
 class DeepConfBottom(DeepConf):
-    """s_i = mean of the lowest 10 % of group confidences, at least one."""
+    """s_i = mean of the lowest 10 % of group confidences, at least one"""
 
     statistic = "bottom"
 
 
 class DeepConfTail(DeepConf):
-    """s_i = mean of C_t over the last ``window`` tokens."""
+    """s_i = mean token confidence C_t of the last ``window`` tokens"""
 
     statistic = "tail"

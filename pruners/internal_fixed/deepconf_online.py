@@ -1,4 +1,5 @@
-"""DeepConf online (arXiv 2508.15260; code facebookresearch/deepconf): warm up, set a bar, abort, stop at consensus, vote."""
+"""DeepConf online (arXiv 2508.15260; code facebookresearch/deepconf): aborts unconfident paths and stops sampling at a
+consensus."""
 
 from __future__ import annotations
 
@@ -11,18 +12,32 @@ from harness.api import Check, Decision, Origin, Origins, Path
 from pruners.internal_fixed.confidence import column
 from pruners.internal_fixed.deepconf import WINDOW, group_confidence, hold_window, origin_of, tokens_of
 
-CONSENSUS = 0.95  # the paper's tau
+CONSENSUS = 0.95  # tau in the paper
 
 
 class DeepConfOnline:
-    """The first ``warmup`` paths finish; the bar is the percentile 100 - ``eta`` of their lowest group confidences; every
-    other path is aborted at the first token at which the mean of its last ``window`` confidences is below the bar.
+    """Abort a path when the mean of its last ``window`` token confidences falls below a threshold set by warm-up paths.
 
-    A finished path votes if it has an answer and its lowest group confidence, of a path shorter than the window its mean, is
-    not below the bar; it weighs that confidence. Paths are generated one after another: once the leading answer has
-    ``consensus`` of all weight, no more are launched. ``consensus=0`` is the released wrapper, which launches all at once.
-    ``eta`` = 10 is DeepConf-low, 90 DeepConf-high (the paper's meaning: the two branches of the official code disagree).
-    A ``window`` below 1 is a share of the warm-up paths' mean length. Tokens: warm-up, aborted and finished ones.
+    The first ``warmup`` paths always finish. The threshold is the (100 - ``eta``)-th percentile of their lowest group
+    confidences. Every later path is aborted at the first token at which its current group confidence is below the
+    threshold.
+
+    A finished path votes if it has an answer and its lowest group confidence reaches the threshold. That confidence is
+    the weight of its vote. For a path shorter than the window, it is the mean.
+
+    Paths are generated one after another. As soon as the leading answer has the share ``consensus`` of the total
+    weight, no further path is started. With ``consensus=0``, all paths start at once, as in the authors' released
+    wrapper. The cost includes warm-up, aborted and finished paths.
+
+    Args:
+        eta: percentage of warm-up paths that reach the threshold: 10 is DeepConf-low, 90 DeepConf-high. This follows
+            the paper, since the two branches of the official code disagree.
+        window: length of a group in tokens; below 1, a share of the warm-up paths' mean length.
+        warmup: number of warm-up paths.
+        consensus: share of the weight at which sampling stops; 0 to disable.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "internal-fixed"
@@ -69,6 +84,7 @@ class DeepConfOnline:
 
 
 def aborted_at(groups: np.ndarray, bar: float, window: int, length: int) -> int:
-    """Tokens that a path of ``length`` has when it is stopped: group g ends at token g + ``window``; ``length`` if it is not."""
+    """Number of tokens at which a path of ``length`` tokens is aborted; ``length`` if it is not. Group g ends at token
+    g + ``window``."""
     below = np.flatnonzero(groups < bar)
     return int(below[0]) + window if len(below) and length >= window else length

@@ -1,4 +1,5 @@
-"""MARS (arXiv 2606.12935; code Wenbo11/MARS): stop all paths once later changes of mind can hardly turn the vote."""
+"""MARS (arXiv 2606.12935; code Wenbo11/MARS): stops all paths once later changes of their answers are unlikely to
+change the majority."""
 
 from __future__ import annotations
 
@@ -13,29 +14,46 @@ from pruners.internal_fixed.confidence import column
 from pruners.internal_fixed.deepconf import WINDOW
 from pruners.internal_fixed.probing import settled
 
-GRID, Z, LEAST, FEWEST = np.arange(0, 11) / 10, 1.0, 0.5, 4  # of gamma's calibration, as the authors' runs have them
-PENALTY = 0.01  # on the squared weights of the logistic model
+GRID, Z, LEAST, FEWEST = np.arange(0, 11) / 10, 1.0, 0.5, 4  # calibration of gamma, values of the authors' runs
+PENALTY = 0.01  # L2 penalty of the logistic regression
 
 
 class MARS:
-    """Paths answer every ``step`` tokens; all are stopped when the leader is safe from every challenger k:
+    """Stop all paths when V_L - V_k > sum_j q_j c_j holds for the leading answer L and every challenger k.
 
-        V_L - V_k > sum over paths j of q_j c_j,   c_j = 2 gamma if j votes for L, -1 if for k, gamma if for another.
+    Every ``step`` tokens each path is forced to answer. V_a is the number of paths with answer a. q_j is the
+    probability that path j changes its answer before it ends. c_j is 2 gamma if path j votes for L, -1 if it votes for
+    k, and gamma otherwise. An answer without votes is a challenger as well. At the first probe, paths are stopped only
+    if the leader is also the majority answer of the warm-up paths.
 
-    A challenger without votes is one of them. q_j is the probability that path j changes its answer before its end:
-    logistic regression on token position, mean confidence C_t of the last ``window`` tokens and its change, number of
-    changes of the answer so far, and probes since the last one, then Platt scaling. Both are fitted for each problem, on
-    its first ``warmup`` paths, which finish first; nothing is trained before. ``gamma`` is fixed (1: the worst case) or, by
-    default, the lowest of 0, 0.1, ..., 1 down to which the warm-up paths, stopped with their true changes for q, keep their
-    final majority, plus 1 / sqrt(their votes), from 0.5 to 1. The first probe stops only at the warm-up's majority.
+    q_j comes from a logistic regression with Platt scaling. Its features are the token position, the mean confidence
+    C_t of the last ``window`` tokens and its change, the number of changes of the answer, and the number of probes
+    since the last change. Both are fitted for each problem on its first ``warmup`` paths, which always finish. Nothing
+    is trained in advance.
 
-    Adapted: the authors' simulator draws paths with a final answer only, leaves out what the warm-up costs, and reads one
-    token ahead for C_t. Here no path is chosen by its end, the warm-up is paid and votes, and so is every forced token. Who
-    gives the answer that was stopped at is said in ``parallel-probe``. The windows of 2,048 tokens are for long paths.
+    gamma, the weight of a change, is calibrated on the warm-up paths by default. The rule is applied to them with their
+    true changes in place of q. The calibrated value is the lowest of 0, 0.1, ..., 1 down to which the rule keeps the
+    answer that it has at 1, plus 1 / sqrt(number of votes), bounded to [0.5, 1].
+
+    Adapted: the authors' simulator uses only paths with a final answer, does not count the cost of the warm-up, and
+    reads C_t one token ahead. Here no path is selected by its end, warm-up paths are charged and vote, and every forced
+    token is charged. As in ``parallel-probe``, finished paths with the winning answer vote. If there is none, one
+    running path with that answer finishes and votes alone.
+
+    Args:
+        step: tokens between probes. The default is meant for long paths.
+        window: tokens over which confidence is averaged. The default is meant for long paths.
+        warmup: number of warm-up paths.
+        gamma: weight of a change, from 0 to 1 (the worst case); calibrated per problem if omitted.
+        suffix: text that makes the model answer, see ``consensus``.
+        max_tokens: longest forced answer, in tokens.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "internal-fixed"
-    ranked_by = "votes"  # only who holds the winning answer votes
+    ranked_by = "votes"  # only paths with the winning answer vote
     needs = frozenset({"text", "forced", "token_stats"})
     origins = Origins("adapted", "adapted")
     cost_class = "probe"
@@ -69,11 +87,11 @@ class MARS:
         return Decision(decision.spent[back], decision.weights[back])
 
     def _stopped(self, paths: Sequence[Path], check: Check) -> Track:
-        """All paths at the probe at which they are stopped, or at the first one at which all have ended."""
+        """All paths at the probe that stops them, or at the first probe at which all have ended."""
         pool, first = Track(paths, self, check), paths[: self.warmup]
         warm = Track([p for p in first if pool.final(p) >= 0], self, check, pool)
         finals = np.array([pool.final(p) for p in warm.paths], dtype=int)
-        if len(finals) < FEWEST:  # nothing to fit the changes on: nobody is made to answer, and all go on to their ends
+        if len(finals) < FEWEST:  # too few paths to fit the model: no answer is forced, and all paths finish
             pool.now = max(len(p.tokens) for p in paths)
             pool.probe()
             return pool
@@ -90,20 +108,20 @@ class MARS:
 
 
 class Track:
-    """Paths at the probes so far: their answers as numbers, and their confidence, both ``[n, probes]``."""
+    """Paths at the probes so far: their answers as integers, and their confidence, both ``[n, probes]``."""
 
     def __init__(self, paths: Sequence[Path], rule: MARS, check: Check, like: Track | None = None) -> None:
         self.paths, self.now = paths, 0
         self._rule, self._check = rule, check
         self._names: dict[str, int] = {} if like is None else like._names
-        self._drawn: dict[tuple[int, int], int] = {} if like is None else like._drawn  # by path and length, once
+        self._drawn: dict[tuple[int, int], int] = {} if like is None else like._drawn  # by (path, length)
         self._sums = [np.concatenate([[0.0], np.cumsum(column(p, "confidence"))]) for p in paths]
         self._answers: list[np.ndarray] = []
         self._confidence: list[list[float]] = []
 
     @property
     def ended(self) -> bool:
-        """Have all paths, at a probe?"""
+        """Had all paths ended at the latest probe?"""
         return self.now > 0 and all(len(p.tokens) <= self.now for p in self.paths)
 
     def final(self, path: Path) -> int:
@@ -111,7 +129,7 @@ class Track:
         return self._number(self._check.final(path))
 
     def probe(self) -> np.ndarray:
-        """Go on by one step; the answers there, ``[n]``."""
+        """Advance by one step, and return the answers at that length, int ``[n]``; -1 stands for no answer."""
         self.now += self._rule.step
         running = [p for p in self.paths if len(p.tokens) > self.now and (p.index, self.now) not in self._drawn]
         if running:
@@ -130,24 +148,25 @@ class Track:
         return -1 if answer is None else self._names.setdefault(answer, len(self._names))
 
     def _mean(self, sums: np.ndarray) -> float:
-        """C_t over the last window; of a path that has ended over all of it."""
+        """Mean C_t over the last window; over the whole path if it has ended."""
         length = len(sums) - 1
         start = max(0, self.now - self._rule.window) if length > self.now else 0
         end = min(self.now, length)
         return float((sums[end] - sums[start]) / max(1, end - start))
 
     def answers(self) -> np.ndarray:
-        """``[n, probes]``."""
+        """All answers so far, int ``[n, probes]``; -1 stands for no answer."""
         return np.stack(self._answers, axis=1)
 
     def features(self) -> np.ndarray:
-        """Of the switch model, ``[n, probes, 5]``."""
+        """Features of the switch model, ``[n, probes, 5]``."""
         positions = self._rule.step * np.arange(1, len(self._answers) + 1)
         return features(positions, np.array(self._confidence).T, self.answers())
 
 
 def features(positions: np.ndarray, confidence: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Position, confidence, changes of the answer, probes with the present one, change of confidence: ``[n, probes, 5]``."""
+    """Position, confidence, number of changes, probes with the current answer, and change of confidence, ``[n, probes,
+    5]``."""
     changed = np.diff(answers, axis=1, prepend=answers[:, :1]) != 0
     places = np.arange(answers.shape[1])
     streaks = 1 + places - np.maximum.accumulate(np.where(changed, places, 0), axis=1)
@@ -157,7 +176,15 @@ def features(positions: np.ndarray, confidence: np.ndarray, answers: np.ndarray)
 
 
 def switch_model(rows: np.ndarray, changed: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Probabilities of a later change: fitted on ``rows`` ``[..., 5]`` and whether it came, ``[...]``."""
+    """Fit the probability that a path changes its answer later.
+
+    Args:
+        rows: features, ``[..., 5]``.
+        changed: whether the answer changed later, ``[...]``.
+
+    Returns:
+        A function from features ``[..., 5]`` to probabilities ``[...]``.
+    """
     x, y = rows.reshape(-1, rows.shape[-1]), changed.ravel().astype(float)
     mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-10)
     weights = fitted((x - mean) / deviation, y, np.zeros(x.shape[1] + 1), PENALTY)
@@ -173,7 +200,7 @@ def switch_model(rows: np.ndarray, changed: np.ndarray) -> Callable[[np.ndarray]
 
 
 def fitted(x: np.ndarray, y: np.ndarray, start: np.ndarray, penalty: float) -> np.ndarray:
-    """Intercept and weights of a logistic regression, ``[1 + d]``."""
+    """Intercept and weights of a logistic regression with an L2 penalty, ``[1 + d]``."""
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         z = weights[0] + x @ weights[1:]
@@ -185,12 +212,18 @@ def fitted(x: np.ndarray, y: np.ndarray, start: np.ndarray, penalty: float) -> n
 
 
 def leader(ids: np.ndarray) -> int:
-    """The most frequent answer, a tie going to the one seen first."""
+    """The most frequent answer. A tie goes to the answer that was seen first."""
     return int(np.bincount(ids[ids >= 0]).argmax())
 
 
 def certified(ids: np.ndarray, changes: np.ndarray, gamma: float) -> bool:
-    """Is the leader of the answers ``ids`` ``[n]``, -1 for none, safe where path j changes with probability ``changes[j]``?"""
+    """Is the leader safe from every challenger?
+
+    Args:
+        ids: answers, int ``[n]``; -1 stands for no answer.
+        changes: probability that each path changes its answer, ``[n]``.
+        gamma: weight of a change.
+    """
     voting = ids >= 0
     if not voting.any():
         return False
@@ -203,7 +236,12 @@ def certified(ids: np.ndarray, changes: np.ndarray, gamma: float) -> bool:
 
 
 def calibrated(answers: np.ndarray, finals: np.ndarray) -> float:
-    """The gamma of a problem from its warm-up: answers ``[n, probes]`` and final ones ``[n]``."""
+    """Calibrate gamma for a problem on its warm-up paths.
+
+    Args:
+        answers: answers at each probe, int ``[n, probes]``.
+        finals: final answers, int ``[n]``.
+    """
     changed = (answers != finals[:, None]).astype(float)
 
     def stopped(gamma: float) -> tuple[int, int]:

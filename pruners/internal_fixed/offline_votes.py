@@ -1,4 +1,4 @@
-"""Confidence votes over finished paths: nothing is pruned, so they show what the vote alone buys."""
+"""Confidence-weighted votes of finished paths. No path is pruned, so these rows show the effect of the vote alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from harness.api import Check, Decision, Origin, Origins, Path
 from pruners.internal_fixed.confidence import column, prefix_means
 from pruners.internal_fixed.deepconf import STATISTICS, WINDOW, hold_window, origin_of, tokens_of
 
-RELEASED = {("mean", 1.0), ("tail", 1.0), ("bottom", 1.0), ("lowest", 1.0), ("tail", 0.1), ("bottom", 0.1)}  # voters
+RELEASED = {("mean", 1.0), ("tail", 1.0), ("bottom", 1.0), ("lowest", 1.0), ("tail", 0.1), ("bottom", 0.1)}  # by them
 
 
 class DeepConfOffline:
-    """Every path finishes; answer a gets V(a) = sum of trace confidences of the paths that give it (arXiv 2508.15260).
+    """V(a) = sum of the trace confidences of the paths with answer a; every path finishes
 
-    ``statistic`` is mean, tail, bottom (the lowest 10 % of windows) or lowest; with ``top`` < 1 only that share of the paths
-    that have an answer votes, by confidence. The authors' code has a vote by each of the four, and the top 10 % of tail
-    and of bottom. A ``window`` below 1 is a share of the paths' mean length.
+    Offline DeepConf (arXiv 2508.15260; code facebookresearch/deepconf). The authors' code votes with each of the four
+    statistics, and with the top 10 % of paths by tail and by bottom confidence.
+
+    Args:
+        statistic: trace confidence of a path: "mean", "tail", "bottom" (mean of the lowest 10 % of groups) or "lowest"
+            (see ``deepconf``).
+        top: share of the paths with an answer that vote, those of the highest confidence.
+        window: length of a group in tokens; below 1, a share of the paths' mean length.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "internal-fixed"
@@ -45,10 +53,15 @@ class DeepConfOffline:
 
 
 class SelfCertaintyBorda:
-    """Every path finishes; ranked by mean self-certainty, rank r = 0..N-1 votes with (N - r)^``power`` (arXiv 2502.18581).
+    """weight of the path at rank r = (N - r)^p, for ranks r = 0, ..., N - 1 by mean self-certainty; every path finishes
 
-    All N are ranked; those without an answer do not vote. The authors' signal reads the distribution one token late; here
-    it is the one that produced y_t.
+    Borda voting with self-certainty (arXiv 2502.18581). All N paths are ranked, and paths without an answer do not
+    vote. p is ``power``.
+
+    The authors' code reads the distribution one token late. Here it is the distribution from which y_t was sampled.
+
+    Args:
+        power: exponent of the weight; 0 is a majority vote.
     """
 
     quadrant = "internal-fixed"

@@ -1,4 +1,5 @@
-"""Parallel-Probe with its own decision rule (arXiv 2602.03845; code zhengkid/Parallel-Probe): 2D probing of paths and tokens."""
+"""Parallel-Probe with its published decision rule (arXiv 2602.03845; code zhengkid/Parallel-Probe): probes all paths at
+regular lengths."""
 
 from __future__ import annotations
 
@@ -10,12 +11,16 @@ from itertools import count
 from harness.api import Check, Decision, Origins, Path, PathpruneError
 from pruners.internal_fixed.probing import settled
 
-UNKNOWN = object()  # the leading answer before the first that counts
+UNKNOWN = object()  # the leading answer before the first probe
 
 
 @dataclass(eq=False)
 class Branch:
-    """A path as the controller sees it: its latest ``answer``, the ``final`` one or not, and probes in a row off the majority."""
+    """A path as the controller sees it.
+
+    ``answer`` is the latest answer, and ``final`` tells whether it is the answer of the finished path. ``strayed`` is
+    the number of consecutive probes at which the path differed from the majority.
+    """
 
     path: Path
     spent: int
@@ -25,30 +30,46 @@ class Branch:
     pruned: bool = False
 
     def ended(self, now: int) -> bool:
-        """Is it finished at token ``now``?"""
+        """Is the path finished at token ``now``?"""
         return len(self.path.tokens) <= now
 
 
 class ParallelProbe:
-    """All paths run at once, and every ``step`` tokens each running one is made to answer; a finished one keeps its answer.
+    """Every ``step`` tokens, force each running path to answer, drop paths that stay off the majority, and stop when it
+    is stable.
 
-    At each probe, from the second one on, with the majority taken over the paths that are not pruned:
+    All paths run at once. A finished path keeps its answer. At each probe from the second on, the majority is taken
+    over the paths that are not pruned:
 
-    * from probe ``delay`` + 2 on, a running path that has differed from the majority at ``patience`` probes in a row is pruned;
-    * once the majority was the same as one probe before ``stable`` times in a row, all running paths are stopped.
+    * From probe ``delay`` + 2 on, a running path is pruned if it differed from the majority at ``patience`` consecutive
+      probes.
+    * If the majority equals that of the previous probe ``stable`` times in a row, all running paths are stopped.
 
-    Defaults are those of the authors' main table, for paths of some 15,000 tokens (class
-    ParallelESTPruningBurstMajorityOnActiveBranches; their limit of 102 probes is left out). As there, "no answer" is an answer
-    that can lead, and a tie goes to the one of the lower index. The first probe's answers enter nothing, so none is drawn.
+    The defaults are those of the authors' main table (class ParallelESTPruningBurstMajorityOnActiveBranches), for paths
+    of about 15,000 tokens. Their limit of 102 probes is omitted. As in their code, "no answer" counts as an answer and
+    can lead, and a tie goes to the lower index. The rule never uses the answers of the first probe, so they are not
+    generated.
 
-    Adapted: published is the majority's answer, which running paths hold only if forced. Here finished paths that hold it vote;
-    where none does, the running one of the lowest index that holds it goes on to its end and votes alone. Every forced token is
-    charged, which the paper does not count. ``suffix`` and ``max_tokens`` are those of ``consensus``, which has this signal at
-    one L.
+    Adapted: the paper reports the majority answer, which running paths may have given only because they were forced.
+    Here the finished paths with that answer vote. If there is none, the running path of the lowest index with that
+    answer finishes and votes alone. Every forced token is charged, whereas the paper does not count them. ``consensus``
+    ranks paths by the same signal at one L.
+
+    Args:
+        step: tokens between probes.
+        stable: consecutive unchanged majorities that stop all paths.
+        patience: consecutive probes off the majority that prune a path.
+        delay: probes before a path can be pruned.
+        suffix: text that makes the model answer, see ``consensus``.
+        max_tokens: longest forced answer, in tokens.
+
+    Raises:
+        ValueError: if an option is outside its range.
+        PathpruneError: if no probe of a problem gives an answer.
     """
 
     quadrant = "internal-fixed"
-    ranked_by = "votes"  # only who holds the winning answer votes
+    ranked_by = "votes"  # only paths with the winning answer vote
     needs = frozenset({"text", "forced"})
     origins = Origins("paper", "adapted")
     cost_class = "probe"
@@ -81,7 +102,7 @@ class ParallelProbe:
         return settled(paths, spent, holders)
 
     def _controlled(self, branches: Sequence[Branch], check: Check) -> tuple[str | None, int]:
-        """The majority's answer and the token at which all has ended or is stopped."""
+        """The majority answer, and the token at which all paths have ended or are stopped."""
         drawn: list[str | None] = []
         leading: object = UNKNOWN
         same = 0
@@ -103,7 +124,7 @@ class ParallelProbe:
         return answer, now
 
     def _probe(self, branches: Sequence[Branch], now: int, check: Check) -> list[str | None]:
-        """Bring the answers of the paths that are not pruned up to token ``now``; those that had to be drawn."""
+        """Update the answers of all paths that are not pruned to token ``now``, and return the forced answers."""
         running = [b for b in branches if not (b.pruned or b.ended(now))]
         texts: list[str] = []
         if running:
@@ -120,7 +141,7 @@ class ParallelProbe:
         return self.suffix or check.closing
 
     def _prune(self, branches: Sequence[Branch], answer: str | None, now: int) -> None:
-        """Drop the running paths that have strayed from the majority for too long; who holds its answer stays."""
+        """Prune running paths that differed from the majority for too long."""
         for branch in branches:
             if branch.pruned or branch.ended(now):
                 continue
@@ -130,5 +151,5 @@ class ParallelProbe:
 
 
 def majority(branches: Sequence[Branch]) -> str | None:
-    """The most frequent answer of the paths that are not pruned, "none" being one; a tie goes to the lower index."""
+    """The most frequent answer of the paths that are not pruned, "no answer" included. A tie goes to the lower index."""
     return Counter(b.answer for b in branches if not b.pruned).most_common(1)[0][0]

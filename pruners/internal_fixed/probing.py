@@ -1,4 +1,5 @@
-"""What rules share that force answers of running paths: where the answer they stop at comes from."""
+"""The common end of rules that force answers from running paths: which paths vote for the answer at which the rule
+stops."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from harness.api import Decision, Path
 
 
 def settled(paths: Sequence[Path], spent: Sequence[int], holders: Sequence[int]) -> Decision:
-    """The decision of a rule that stops at an answer which running paths may hold only because they were forced.
+    """The decision of a rule that stops at an answer which running paths may have given only because they were forced.
 
-    Finished paths that hold it vote. Where none does, the first of the holders goes on to its end and votes alone: a path
-    that is aborted has no vote.
+    Finished paths with this answer vote. If there is none, the first holder finishes and votes alone, because an
+    aborted path has no vote.
 
     Args:
-        paths: of the problem, in the order of ``spent`` and of the decision.
-        spent: tokens at which each of them ended or was stopped.
-        holders: places of the paths that hold the answer, by index.
+        paths: the problem's paths, in the order of ``spent`` and of the decision.
+        spent: tokens at which each path ended or was stopped.
+        holders: positions of the paths with this answer, ordered by path index.
     """
     tokens, weights = np.array(spent, dtype=int), np.zeros(len(paths))
     voters = [i for i in holders if tokens[i] == len(paths[i].tokens)] or list(holders[:1])

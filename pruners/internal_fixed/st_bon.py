@@ -1,4 +1,4 @@
-"""ST-BoN (arXiv 2503.01422; code Alsace08/ST-BoN): which path's chain of embeddings is the most typical?"""
+"""ST-BoN (arXiv 2503.01422; code Alsace08/ST-BoN): prefers the path with the most typical chain of embeddings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from harness.api import Check, Decision, Origins, Path
 
 
 class StBoN:
-    """s_i = -mean over j != i of (F_i - F_j)^2, F the chain-of-embedding feature of the prefix; 0 for a single path.
+    """s_i = -(mean over j != i of (F_i - F_j)^2), with F the chain-of-embedding feature
 
-    With h_l the mean of layer l's states (l = 0..Y) over the tokens that produced the prefix, from the prompt's last to the
-    prefix's last but one: F = mean_l [ ||h_l - h_{l+1}|| / ||h_0 - h_Y|| - angle(h_l, h_{l+1}) / angle(h_0, h_Y) ]. The
-    published decision is ``st-bon-online``; here one read at L keeps k.
+    With h_l the mean state of layer l = 0, ..., Y:
+
+    ``F = mean_l [ ||h_l - h_{l+1}|| / ||h_0 - h_Y|| - angle(h_l, h_{l+1}) / angle(h_0, h_Y) ]``
+
+    The mean is over the positions that produced the prefix: from the last token of the prompt to the second to last
+    token of the prefix. A single path scores 0. The published decision is the row ``st-bon-online``. Here a single read
+    at L ranks paths for top k.
     """
 
     quadrant = "internal-fixed"
@@ -30,12 +34,20 @@ class StBoN:
 
 
 class StBoNOnline:
-    """One path of N is finished. All are generated up to c + tau tokens: c is the first length at which no two are equal or
-    at which one has ended, tau = ``tau`` c, whole and at least 1. At each of the last tau lengths the path with the lowest
-    mean distance (F_i - F_j)^2 gets a vote, F as in ``st-bon`` over the tokens so far; the path of most votes, the lower
-    index of several, goes on.
+    """Generate all paths up to c + tau tokens, finish the most typical one, and abort the others.
 
-    A path that has ended before c + tau keeps the F of its end; the authors' code goes on averaging over its padding.
+    c is the first length at which all paths differ or at which one has ended. tau is ``tau`` times c, rounded down, and
+    at least 1. At each of the last tau lengths, the path with the lowest mean distance (F_i - F_j)^2 gets one vote,
+    with F as in ``st-bon`` over the tokens so far. The path with the most votes finishes. A tie goes to the lower
+    index.
+
+    A path that ends before c + tau keeps the F of its end. The authors' code continues to average over its padding.
+
+    Args:
+        tau: length of the voting phase, as a multiple of c.
+
+    Raises:
+        ValueError: if ``tau`` is not positive.
     """
 
     quadrant = "internal-fixed"
@@ -65,20 +77,21 @@ class StBoNOnline:
 
 
 def first_split(paths: Sequence[Path]) -> int:
-    """The first length at which no two paths are equal, or at which one has ended."""
+    """The first length at which all paths differ, or at which one has ended."""
     most = min(len(p.tokens) for p in paths)
     different = (t for t in range(1, most) if len({p.tokens[:t] for p in paths}) == len(paths))
     return next(different, most)
 
 
 def most_votes(features: np.ndarray) -> int:
-    """The path that is the most typical at most lengths, the lower of several; ``features`` ``[N, lengths]``."""
+    """The path that is the most typical at the most lengths; a tie goes to the lower index. ``features`` ``[N,
+    lengths]``."""
     votes = Counter(int(distances(column).argmin()) for column in features.T)
     return min(votes, key=lambda i: (-votes[i], i))
 
 
 def distances(features: np.ndarray) -> np.ndarray:
-    """Mean squared distance of each feature to the others, ``[n]``; 0 for a single one."""
+    """Mean squared distance of each feature to the others, ``[n]``; 0 for a single feature."""
     return np.asarray(((features[:, None] - features[None, :]) ** 2).sum(1) / max(1, len(features) - 1))
 
 
@@ -87,18 +100,19 @@ def _feature(states: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _features(states: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """F after each of these numbers of tokens; ``states`` ``[layers + 1, 1 + T, d]`` from the prompt's last token on."""
+    """F after each of the given numbers of tokens. ``states`` ``[layers + 1, 1 + T, d]`` start at the last token of the
+    prompt."""
     sums = states[:, :-1].astype(np.float64).cumsum(1)
     ends = [min(length, sums.shape[1]) for length in lengths]
     return np.array([chain_feature(sums[:, end - 1] / end) for end in ends])
 
 
 def chain_feature(means: np.ndarray) -> np.ndarray:
-    """F of one path, a scalar array, from its layers' mean states ``[layers + 1, d]``."""
+    """F of one path, a scalar array, from the mean states of its layers ``[layers + 1, d]``."""
     h = means.astype(np.float64)
     steps, turns = np.linalg.norm(h[:-1] - h[1:], axis=-1), _angles(h[:-1], h[1:])
     whole, turn = np.linalg.norm(h[0] - h[-1]), _angles(h[0], h[-1])
-    # A chain that ends where it began has no scale: its terms count as nothing.
+    # A chain whose first and last states are equal has no scale, so its terms are 0.
     return np.asarray((steps.mean() / whole if whole else 0.0) - (turns.mean() / turn if turn else 0.0))
 
 

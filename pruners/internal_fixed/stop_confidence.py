@@ -1,4 +1,4 @@
-"""What the STOP paper calls DeepConf (arXiv 2604.16029, App. C.5): perplexity and entropy from the logits."""
+"""The baseline that the STOP paper calls DeepConf (arXiv 2604.16029, App. C.5): perplexity and entropy of the prefix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from pruners.internal_fixed.confidence import prefix_means
 
 
 class StopConfidence:
-    """s_i = -(PPL_i + H_i): PPL = exp(-mean log P_t(y_t)), H = mean entropy in nats, full vocabulary.
+    """s_i = -(PPL_i + H_i), with perplexity PPL_i and mean entropy H_i
 
-    The paper does not say how the two are combined: ``combine`` is sum, perplexity or entropy. Not DeepConf as
-    published, which is the row ``deepconf``.
+    PPL_i = exp(-mean_t log P_t(y_t)), and H_i is the mean entropy over the full vocabulary, in nats. The
+    paper does not state how the two are combined. DeepConf as its authors published it is the row ``deepconf``.
+
+    Args:
+        combine: "sum", "perplexity" or "entropy".
+
+    Raises:
+        ValueError: if ``combine`` has none of these values.
     """
 
     quadrant = "internal-fixed"

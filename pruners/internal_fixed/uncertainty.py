@@ -1,4 +1,4 @@
-"""Entropies of methods that are no path pruners themselves: only their signal is compared here."""
+"""Entropy signals of methods that do not prune paths. Only their signals are compared here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pruners.internal_fixed.confidence import column, prefix_means
 
 
 class ThinkJustEnough:
-    """s_i = -(1/L) sum_t H20_t, H20 the entropy in bits of the 20 largest probabilities renormalised (arXiv 2510.08146).
+    """s_i = -(1/L) sum_t H20_t, with H20_t the entropy of the 20 largest probabilities
 
-    The paper stops one chain when the mean over a reasoning step falls below a calibrated threshold; here the mean is
-    over the prefix and ranks paths.
+    The signal of Think Just Enough (arXiv 2510.08146). H20_t is the entropy, in bits, of the 20 largest probabilities
+    after renormalisation. The paper stops a single chain when the mean over a reasoning step falls below a calibrated
+    threshold. Here the mean over the prefix ranks paths.
     """
 
     quadrant = "internal-fixed"
@@ -27,10 +28,15 @@ class ThinkJustEnough:
 
 
 class AdaDec:
-    """s_i = -share of tokens with H(P_t) >= ``threshold`` nats, full vocabulary (arXiv 2506.08980).
+    """s_i = -(share of tokens with entropy H(P_t) >= h)
 
-    The paper looks ahead where the entropy passes a threshold that it learns per model (0.6 to 1.3); here those
-    hesitations are counted.
+    The signal of AdaDec (arXiv 2506.08980). H is the entropy over the full vocabulary, in nats, and h is ``threshold``.
+
+    Adapted: the paper looks ahead at tokens whose entropy passes a threshold that is learned per model (0.6 to 1.3).
+    Here such tokens are counted.
+
+    Args:
+        threshold: entropy in nats.
     """
 
     quadrant = "internal-fixed"

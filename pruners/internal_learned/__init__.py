@@ -1,1 +1,1 @@
-"""Signal inside the model, learned: probes and STOP."""
+"""Internal and learned methods (Type IV): probes of hidden states, and STOP."""

@@ -1,4 +1,4 @@
-"""CLUE (arXiv 2510.01591): is the change of the hidden states nearer to that of success or of failure?"""
+"""CLUE (arXiv 2510.01591): compares the change of the hidden states with that of successful and of failed prefixes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ FILE = "centroids.safetensors"
 
 
 class Clue:
-    """s_i = D(delta_i, failure) - D(delta_i, success), D the mean over layers of the Euclidean distance.
+    """s_i = D(delta_i, failure) - D(delta_i, success), with delta the change of the hidden states
 
-    delta ``[layers + 1, d]`` = states at the prefix's last token minus those where thinking opens: at the prompt's ``<think>``
-    where the model's template ends a prompt with it, else at the first generated token. The centroids are means over at most ``prefixes`` labelled ones, weighted by success and by failure; nothing is optimised.
-    Published: the end is that of the finished reasoning, and whole solutions are re-ranked.
+    D is the mean over layers of the Euclidean distance. delta ``[layers + 1, d]`` is the states at the last token of
+    the prefix minus the states where thinking starts. Thinking starts at the ``<think>`` of the prompt if the model's
+    template ends a prompt with it, and otherwise at the first generated token. The two centroids are means of delta
+    over labelled prefixes, weighted by success and by failure. Nothing is optimised.
+
+    Adapted: the paper takes the states at the end of the finished reasoning, and re-ranks complete solutions.
+
+    Args:
+        prefixes: largest number of labelled prefixes.
+        seed: random seed of their selection.
     """
 
     quadrant = "internal-learned"
@@ -67,7 +74,7 @@ class Clue:
 
 
 def _deltas(paths: Sequence[Path], check: Check) -> np.ndarray:
-    """What thinking has changed in the states of every layer, ``[n, layers + 1, d]``."""
+    """Change of the states of every layer during thinking, ``[n, layers + 1, d]``."""
     opened = {p.problem.prompt: check.engine.thinking(p.problem) for p in paths}
     before = max(opened.values())
 

@@ -1,4 +1,4 @@
-"""A linear or one-hidden-layer head over states: what every probe trains, and how it is kept on disk."""
+"""A head of one or two layers over hidden states, as trained by every probe, and its file format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ FILE = "probe.safetensors"
 
 
 class Head:
-    """z = w2 . relu(W1 x + b1) + b2, or w . x + b when ``hidden`` is 0; x the state ``[d]``, by default standardised."""
+    """z = w2 . relu(W1 x + b1) + b2, or w . x + b if ``hidden`` is 0
+
+    x is the hidden state ``[d]``, standardised by default.
+
+    Args:
+        hidden: number of hidden units; 0 for a linear head.
+        standardise: whether states are standardised with the mean and standard deviation of the training states.
+
+    Raises:
+        ValueError: if ``hidden`` is negative.
+    """
 
     def __init__(self, hidden: int, standardise: bool = True) -> None:
         if hidden < 0:
@@ -32,7 +42,18 @@ class Head:
         check: Check,
         log: Callable[[str], None],
     ) -> dict[str, Any]:
-        """Train on ``states`` ``[n, d]``, one labelled example each; returns the card's metrics."""
+        """Train the head on labelled states.
+
+        Args:
+            states: ``[n, d]``, one per example.
+            examples: labelled prefixes.
+            recipe: options of ``harness.learn.fitting.Schedule``.
+            check: access to the engine.
+            log: called with lines of progress.
+
+        Returns:
+            The metrics of the checkpoint's card.
+        """
         import torch
 
         from harness.learn.fitting import Schedule, fit

@@ -1,4 +1,4 @@
-"""Probes on the last token's hidden state, after "Reasoning models know when they're right" (arXiv 2504.05419)."""
+"""Probes of the last token's hidden state, after "Reasoning models know when they're right" (arXiv 2504.05419)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,25 @@ from pruners.internal_learned.head import Head
 
 
 class LinearProbe:
-    """s_i = sigma(w . (h - mean) / std + b), h the last-layer state ``[d]`` of the prefix's last token.
+    """s_i = sigma(w . (h - mean) / std + b), with h the state of the prefix's last token
 
-    The paper labels chunks that hold an intermediate answer; a prefix at L seldom does, so the label here is the
-    prefix's Monte-Carlo success, of at most ``prefixes`` of them. Same signal as STOP without tokens and without adapter.
+    h ``[d]`` is the last-layer state, and mean and std are those of the training states.
+    STOP without learned tokens and without an adapter reads the same signal.
+
+    Adapted: the paper labels chunks of a path that contain an intermediate answer. A prefix of L tokens seldom contains
+    one, so the label here is the prefix's Monte-Carlo success.
+
+    Args:
+        hidden: number of hidden units; 0 for a linear probe.
+        lr: learning rate.
+        epochs: passes over the prefixes.
+        batch: prefixes per step.
+        decay: weight decay.
+        prefixes: largest number of labelled prefixes.
+        seed: random seed of the training.
+
+    Raises:
+        ValueError: if ``hidden`` is negative.
     """
 
     quadrant = "internal-learned"
@@ -65,7 +80,10 @@ class LinearProbe:
 
 
 class MLPProbe(LinearProbe):
-    """The same with one hidden layer of 32 units, the largest of the paper's grid."""
+    """s_i = sigma(w2 . relu(W1 x + b1) + b2), with x the standardised state of the prefix's last token
+
+    The default of 32 hidden units is the largest of the paper's grid.
+    """
 
     def __init__(
         self,

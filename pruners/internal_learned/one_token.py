@@ -1,4 +1,5 @@
-"""One-token verification (OTV, arXiv 2603.01025): STOP's mechanism with one token and labels that cost nothing."""
+"""One-token verification (OTV, arXiv 2603.01025): the mechanism of STOP with a single token and labels from outcomes
+alone."""
 
 from __future__ import annotations
 
@@ -13,12 +14,30 @@ from pruners.internal_learned.stop import Stop
 
 
 class OneToken(Stop):
-    """One learned token reads the prefix KV through a LoRA of its own, at any position; s_i = sigma(w . h + b).
+    """s_i = sigma(w . h + b), with h the state of one learned token after the prefix
 
-    The label at position t of a path of T tokens is a pseudo-confidence from the path's outcome y alone:
-    1/2 + (y - 1/2) (t/T)^``ramp``. The paper has such a ramp from neutral to certain; its form, the loss and the rank
-    could not be verified, so ``ramp`` and the LoRA's options are parameters. ``cuts`` random positions of each of at most
-    ``paths`` finished paths are trained on.
+    h ``[d]`` is the last-layer state of the learned token, which reads the KV cache of the prefix through a LoRA, at
+    any position. The label at position t of a path of T tokens is a pseudo-confidence from the path's outcome y: 1/2 +
+    (y - 1/2) (t/T)^r, where r is ``ramp``.
+
+    Adapted: the paper uses such a ramp from neutral to certain. Its form, the loss and the rank of the LoRA could not
+    be verified, so they are options.
+
+    Args:
+        ramp: exponent of the ramp.
+        cuts: random positions of each path that are trained on.
+        paths: largest number of finished paths.
+        rank: rank of the LoRA; -1 for that of the recipe.
+        alpha: scale of the LoRA; 0 for twice its rank.
+        dropout: dropout of the LoRA; -1 for that of the recipe.
+        lr: learning rate; 0 for that of the recipe.
+        epochs: passes over the examples.
+        batch: examples per step.
+        seed: random seed of the training.
+        accumulate: forward passes per step.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     labels = "outcome"
@@ -51,7 +70,7 @@ class OneToken(Stop):
         return super().fit([self.ramped(e, rng) for e in chosen for _ in range(self.cuts)], check, log)
 
     def ramped(self, example: LabelledPrefix, rng: np.random.Generator) -> LabelledPrefix:
-        """The example cut at a random token, with the pseudo-confidence of that position."""
+        """The example cut at a random token, with the pseudo-confidence at that position as its label."""
         tokens = example.prefix.tokens
         at = int(rng.integers(1, len(tokens) + 1))
         label = 0.5 + (example.success - 0.5) * (at / len(tokens)) ** self.ramp

@@ -1,4 +1,4 @@
-"""How STOP is trained: our recipe, the paper's and the official repository's, and what they make of a model's width."""
+"""Recipes for training STOP: ours, the paper's and the official repository's, and how they depend on a model's width."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from typing import Any
 
 from harness.api import Origin
 
-TABLE_12 = {1536: 128, 2880: 2048, 3584: 256, 4096: 256}  # rank by width, of the paper's 1.5B, 20B, 7B and 8B models
-OURS = 160  # width of the embedded models, for which our own numbers were chosen
+TABLE_12 = {1536: 128, 2880: 2048, 3584: 256, 4096: 256}  # LoRA rank by width: 1.5B, 20B, 7B and 8B models
+OURS = 160  # width of the embedded models, for which our recipe was chosen
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of a training. ``rank`` and ``lr`` follow from the model's width; the rest as in ``harness.learn.fitting.Schedule``.
+    """The numbers of a training.
 
-    ``targets`` are the linear layers that the LoRA is on, joined with +, empty for all. ``one_length``: prefixes of a single L
-    are trained on. ``continuations``: K of its labels, where the recipe names it.
+    ``rank`` and ``lr`` are functions of the model's width. Members that are not described here are those of
+    ``harness.learn.fitting.Schedule``.
+
+    Attributes:
+        rank: rank of the LoRA.
+        lr: learning rate.
+        targets: linear layers that get a LoRA, joined by ``+``; empty for all.
+        one_length: whether all training prefixes have the same L.
+        continuations: K of the labels, if the recipe specifies it; else 0.
+        origin: the origin of the training, for the fidelity label.
     """
 
     rank: Callable[[int], int]
@@ -29,19 +37,19 @@ class Recipe:
     rate: str = "constant"
     clip: float = 0.0
     select: str = "mse"
-    patience: int = 0  # 0: never stopped early
+    patience: int = 0  # 0: no early stopping
     one_length: bool = False
     continuations: int = 0
     origin: Origin = "ours"
 
 
 def _rank_of_ours(width: int) -> int:
-    """16 at the width of the embedded models; a tenth of larger ones in powers of two, 256 at most."""
+    """16 at the width of the embedded models; for wider models a tenth of the width, as a power of two, at most 256."""
     return min(256, max(16, 1 << max(1, width // 10).bit_length() - 1))
 
 
 def _rank_of_the_paper(width: int) -> int:
-    """Table 12; for a width that is not in it, 128 below 2,560 and 256 from there on, and never more than the width."""
+    """The rank in Table 12. Other widths get 128 below 2,560, else 256, and at most the width itself."""
     return min(width, TABLE_12.get(width, 128 if width < 2560 else 256))
 
 
@@ -51,9 +59,9 @@ RECIPES: Mapping[str, Recipe] = {
         lambda width: 2e-3 * min(1.0, OURS / width),
         epochs=3, rate="linear", clip=1.0, select="bce", patience=2,
     ),
-    # Where Table 12 is silent (schedule, clipping, which epoch is kept) it is the official code's.
+    # Table 12 of the paper. Schedule, clipping and the choice of the epoch follow the official code.
     "paper": Recipe(_rank_of_the_paper, lambda width: 2e-5, epochs=15, one_length=True, continuations=32, origin="paper"),
-    # Script and defaults of its arguments. It repeats one [ASSESS] vector, where here each token has its own.
+    # The official script with its default arguments. It repeats one [ASSESS] vector, whereas here each token has its own.
     "official": Recipe(
         lambda width: 256, lambda width: 1e-4, epochs=10, batch=64, dropout=0.05, targets="q_proj+v_proj", origin="adapted"
     ),
@@ -62,7 +70,10 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A recipe by name, and what a user set of it; what is -1, 0 or empty at its default is the recipe's."""
+    """A recipe by name, with the options that a user changed.
+
+    An option with its default of -1, 0 or "" has the value of the recipe.
+    """
 
     recipe: str
     rank: int = -1
@@ -88,12 +99,12 @@ class Asked:
 
     @property
     def origin(self) -> Origin:
-        """Whose the training is: the recipe's, if nothing of it was set."""
+        """The origin of the training: that of the recipe, unless an option was changed."""
         changed = self != replace(Asked(self.recipe), alpha=self.alpha) or self.alpha
         return "adapted" if changed and self.known.origin != "ours" else self.known.origin
 
     def adapter(self, width: int) -> dict[str, Any]:
-        """What a LoRA is made with, of a model of this width; its alpha is twice its rank."""
+        """Options of a LoRA for a model of this width. By default, alpha is twice the rank."""
         rank = self.known.rank(width) if self.rank == -1 else self.rank
         dropout = self.known.dropout if self.dropout == -1 else self.dropout
         shape = {"rank": rank, "alpha": self.alpha or 2.0 * rank, "dropout": dropout}
@@ -101,7 +112,7 @@ class Asked:
         return shape | ({"targets": targets} if targets else {})
 
     def schedule(self, width: int) -> dict[str, Any]:
-        """Options of ``harness.learn.fitting.Schedule``."""
+        """Options of ``harness.learn.fitting.Schedule`` for a model of this width."""
         known, epochs = self.known, self.epochs or self.known.epochs
         return {
             "learning_rate": self.lr or known.lr(width),

@@ -1,4 +1,4 @@
-"""STEP (arXiv 2601.09093; code Supercomputing-System-AI-Lab/STEP): a scorer of hidden states at step boundaries."""
+"""STEP (arXiv 2601.09093; code Supercomputing-System-AI-Lab/STEP): scores the hidden states at step boundaries."""
 
 from __future__ import annotations
 
@@ -17,14 +17,34 @@ END = "</think>"
 
 
 class Step:
-    """s_i = mean over the prefix's step boundaries of sigma(MLP(h_t)); 0 when it has none, as published.
+    """s_i = mean of sigma(MLP(h_t)) over the prefix's step boundaries t, with h_t the state there
 
-    h_t is the last-layer state ``[d]`` at a token that ends a step: one whose text contains ``boundary``, the task's
-    own by default ("\\n\\n" for reasoning models). MLP: d - 512 - 1, ReLU, of states as they are. Labels are free: every step of a
-    finished path carries the path's outcome; steps behind "</think>" and paths without an answer are left out; BCE weighted
-    by wrong/right. The recipe is that of the authors' code: rate 1e-4, constant, 20 epochs at most, of which the one of
-    the highest 0.75 AUC + 0.25 F1 is kept. Published: the lowest running request is aborted when KV memory is full, and
-    validation splits steps, so that one trace stands on both sides; here top-k at L, and splits are by problem.
+    As published, a prefix without a step boundary scores 0. h_t is the last-layer state ``[d]`` at a token that ends a
+    step, that is, a token whose text contains ``boundary``. The MLP has layers d - 512 - 1 with ReLU, and reads states
+    without standardisation.
+
+    The label of every step of a finished path is the path's outcome, so labels cost nothing. Steps after "</think>" and
+    paths without an answer are omitted. The loss is BCE, weighted by the ratio of incorrect to correct steps. The
+    recipe is that of the authors' code: a constant learning rate of 1e-4 and at most 20 epochs, of which the one with
+    the highest 0.75 AUC + 0.25 F1 is kept.
+
+    Adapted: the paper aborts the running request with the lowest score when the KV cache is full. Its validation split
+    is by step, so that steps of one path fall on both sides. Here the scores rank paths for top k at L, and the split
+    is by problem.
+
+    Args:
+        boundary: text that ends a step; by default the task's, which is a blank line for reasoning models.
+        hidden: number of hidden units; 0 for a linear head.
+        lr: learning rate.
+        epochs: most passes over the steps.
+        batch: steps per update.
+        decay: weight decay.
+        paths: largest number of finished paths.
+        seed: random seed of the training.
+
+    Raises:
+        ValueError: if ``hidden`` is negative.
+        PathpruneError: in training, if no path has a step boundary.
     """
 
     quadrant = "internal-learned"
@@ -62,7 +82,7 @@ class Step:
         self.head = Head(hidden, standardise=False)
 
     def states(self, paths: Sequence[Path], check: Check) -> list[np.ndarray]:
-        """Last-layer states at every path's step boundaries, ``[steps, d]`` each."""
+        """Last-layer states at the step boundaries of every path, ``[steps, d]`` each."""
         mark = self.boundary or check.step
         ends = {t: mark in check.decode([t]) for t in {t for p in paths for t in p.tokens}}
         boundary_states: list[np.ndarray] = check.engine.trace(
@@ -99,7 +119,7 @@ class Step:
 
 
 def thinking(path: Path, check: Check) -> Path:
-    """The path up to the token that completes its first "</think>", that one left out; all of it where there is none."""
+    """The path up to, but without, the token that completes its first "</think>"; the whole path if it has none."""
     if END not in path.text:
         return path
     whole = bisect_left(range(len(path.tokens)), True, key=lambda count: END in check.decode(path.tokens[:count]))

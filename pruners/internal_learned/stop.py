@@ -1,13 +1,15 @@
-"""STOP (arXiv 2604.16029, sec. 3): learned tokens read the cached prefix KV through a LoRA and a head.
+"""STOP (arXiv 2604.16029, sec. 3): learned tokens read the KV cache of the prefix through a LoRA, and a linear head
+scores it.
 
-Launch computes a prefix with the frozen model. Check appends T_s learned [STOP] tokens in one forward pass in which
-a critique LoRA is active on them only; h is the last layer's state of the last [STOP] token and the score is
-sigma(w . h + b). Resume continues from the base KV; the [STOP] branch is dropped. Trained are the embeddings, the
-LoRA and the head, on soft BCE against Monte-Carlo success; the base is frozen.
+Launch computes a prefix with the frozen model. Check appends T_s learned [STOP] tokens in one forward pass, in which a
+LoRA is active on these tokens only. h is the last-layer state of the last [STOP] token, and the score is sigma(w . h +
+b). Resume continues from the KV cache of the base model without the [STOP] tokens. The token embeddings, the LoRA and
+the head are trained with soft BCE on the Monte-Carlo success of prefixes. The base model is frozen.
 
-``recipe`` says how it is trained (``recipes``): "pathprune", ours, whose rank and rate follow from the model's width (16 and 2e-3
-for the embedded models); "paper", Table 12 (rank 128 to 2,048, rate 2e-5, 15 epochs, K = 32, one L); "official", the
-repository's script. What is used is printed. T_s distinct embeddings are learned (the official code repeats one vector).
+``recipe`` selects the training. "pathprune" is ours: its rank and learning rate depend on the model's width (16 and
+2e-3 for the embedded models). "paper" is Table 12 of the paper (rank 128 to 2,048, learning rate 2e-5, 15 epochs, K =
+32, one L). "official" is the script of the authors' repository. The values in use are printed. T_s distinct embeddings
+are learned, whereas the official code repeats one vector.
 """
 
 from __future__ import annotations
@@ -28,13 +30,31 @@ HEAD = "head.safetensors"
 
 
 class Stop:
-    """s_i = sigma(w . h + b), h the last-layer state ``[d]`` of the last of T_s learned tokens behind the cached prefix.
+    """s_i = sigma(w . h + b), with h the state of the last learned [STOP] token after the prefix
 
-    ``tokens`` = T_s, ``rank`` = LoRA rank (0: no adapter, tokens and head only), ``alpha`` its scale, by default twice the rank.
+    h ``[d]`` is the last-layer state of the last of T_s learned tokens after the cached prefix. An option with its
+    default of -1, 0 or "" has the value of the ``recipe``.
 
-    The LoRA is on all linear layers, or on ``targets`` (names joined with +), and with ``experts`` on fused experts too. ``rate``
-    is linear or constant, ``clip`` the gradient's largest norm (0: none), ``patience`` the epochs without a better one before
-    training stops, ``select`` bce, mse or auc-f1. What is -1, 0 or empty by default is then the ``recipe``'s.
+    Args:
+        tokens: T_s, the number of learned tokens.
+        rank: rank of the LoRA; 0 for no adapter, so that only tokens and head are trained.
+        alpha: scale of the LoRA; by default twice its rank.
+        dropout: dropout of the LoRA.
+        lr: learning rate.
+        epochs: passes over the prefixes.
+        batch: prefixes per step.
+        seed: random seed of the training.
+        accumulate: forward passes per step.
+        recipe: "pathprune", "paper" or "official".
+        rate: "linear" or "constant" learning rate.
+        clip: largest norm of the gradient; 0 for no clipping.
+        patience: epochs without improvement before training stops.
+        select: metric that selects the epoch: "bce", "mse" or "auc-f1".
+        targets: linear layers that get a LoRA, joined by ``+``; by default all.
+        experts: whether fused experts get a LoRA as well.
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     quadrant = "internal-learned"
@@ -73,7 +93,7 @@ class Stop:
         self.parts = {"seed": seed, "accumulate": accumulate}
         self.recipe: dict[str, Any] = (
             self.asked.schedule(OURS) | self.parts
-        )  # held to its ranges before a model is loaded
+        )  # checks the ranges before a model is loaded
         self.folder: FilePath | None = None
         self.adapter: Any = None
         self.head: dict[str, np.ndarray] = {}
@@ -114,7 +134,7 @@ class Stop:
     def _of_the_recipe(
         self, examples: Sequence[LabelledPrefix], log: Callable[[str], None]
     ) -> Sequence[LabelledPrefix]:
-        """The labels that the recipe trains on: of one L, the most frequent, where it says so."""
+        """The labels that the recipe trains on: those of the most frequent L if it uses a single L, else all."""
         known = self.asked.known
         lengths = Counter(len(e.prefix.tokens) for e in examples)
         if known.one_length and len(lengths) > 1:
@@ -137,7 +157,7 @@ class Stop:
 
 
 def told(options: dict[str, Any]) -> str:
-    """Options in one line."""
+    """Options as one line of text."""
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in options.items()
     )

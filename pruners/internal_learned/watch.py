@@ -1,8 +1,9 @@
-"""Watch: a scorer looks at every running path again and again, and a path whose score falls too low is aborted.
+"""Repeated scoring: a scorer re-scores every running path at regular lengths, and paths with low scores are aborted.
 
-The scorer is any pruner that scores paths one by one. Two published methods have this shape and a predictor of their own:
-Re-FORC (arXiv 2511.02130) forecasts the reward of more thinking, whose gain has to pay for its tokens, and VGS (arXiv
-2505.17373) ranks blocks of tokens by a value model and keeps the best ones, each of which then branches.
+The scorer is any pruner that scores each path separately. Two published methods have this shape, with other predictors.
+Re-FORC (arXiv 2511.02130) forecasts the reward of further thinking, and continues while the gain exceeds the cost of
+its tokens. VGS (arXiv 2505.17373) ranks blocks of tokens by a value model and keeps the best ones, each of which then
+branches.
 """
 
 from __future__ import annotations
@@ -13,26 +14,39 @@ import numpy as np
 
 from harness.api import Check, Decision, Origins, Path, Quadrant, Signal
 
-DROP = 0.2  # below the median, for scores that are probabilities
+DROP = 0.2  # distance below the median, for scores that are probabilities
 
 
 class Watch:
-    """Every ``step`` tokens ``scorer`` scores all running paths, and those below the bar are aborted.
+    """Every ``step`` tokens, score all running paths with ``scorer``, and abort those with a score below the threshold.
 
-    The bar is one of three:
+    The threshold is one of three:
 
-    * ``drop`` (by default 0.2): the median score of the running paths, less ``drop``;
-    * ``bar``: the score ``bar`` itself;
-    * ``cost``: what the rest of a path is expected to cost at ``cost`` per token, for scores that are the probability that the
-      path ends right. The rest is the mean of what the ``warmup`` paths that were longer had left at this length; ``step``
-      where there is none. This is Re-FORC's trade of expected reward against tokens, adapted: a pointwise scorer
-      forecasts no curve, an aborted path is worth nothing, and rewards of paths are taken for themselves, not for the vote.
+    * ``drop``: the median score of the running paths minus ``drop``.
+    * ``bar``: the constant ``bar``.
+    * ``cost``: the expected number of remaining tokens times ``cost``, for scores that are probabilities of a correct
+      answer. The expectation is the mean over the warm-up paths that are still running at this length, or ``step`` if
+      there are none.
 
-    The highest score goes on where otherwise no path were left. Whoever finishes has one vote. The first ``warmup`` paths
-    always finish, and are not scored.
+    If all scores are below the threshold and no path has finished, the path with the highest score continues. Every
+    finished path has one vote. The first ``warmup`` paths always finish and are not scored.
+
+    The threshold ``cost`` is Re-FORC's trade-off of expected reward against tokens, adapted: a pointwise scorer
+    forecasts no curve, an aborted path has no value, and the reward is that of a path and not that of the vote.
+
+    Args:
+        scorer: the pruner that scores paths.
+        step: tokens between scores.
+        drop: distance below the median; 0.2 if no threshold is given.
+        bar: constant threshold.
+        cost: threshold per expected token.
+        warmup: number of paths that always finish.
+
+    Raises:
+        ValueError: if several thresholds are given, or an option is outside its range.
     """
 
-    quadrant: Quadrant = "internal-learned"  # of its usual scorer; a rule stands where its scorer does
+    quadrant: Quadrant = "internal-learned"  # that of its usual scorer; a rule has the quadrant of its scorer
     needs: frozenset[Signal] = frozenset()
     on_request = "it scores every path many times over; name it with its scorer and its bar"
 
@@ -76,7 +90,7 @@ class Watch:
         return Decision(tokens, (tokens == [len(p.tokens) for p in paths]).astype(float))
 
     def _bar(self, scores: np.ndarray, left: Sequence[int]) -> float:
-        """The lowest score that goes on; ``left`` are the tokens that the warm-up paths still had at this length."""
+        """The lowest score that continues. ``left`` are the remaining tokens of the warm-up paths at this length."""
         if self.cost is not None:
             longer = [rest for rest in left if rest > 0]
             return self.cost * (float(np.mean(longer)) if longer else self.step)

@@ -1,1 +1,1 @@
-"""When to stop sampling: rules that see the answers of finished paths and nothing else."""
+"""Stopping rules: they end sampling, and they see only the answers of finished paths."""

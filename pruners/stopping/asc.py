@@ -1,4 +1,5 @@
-"""Adaptive-Consistency (arXiv 2305.11860; code Pranjal2041/AdaptiveConsistency): stop once the leading answer is probably ahead."""
+"""Adaptive-Consistency (arXiv 2305.11860; code Pranjal2041/AdaptiveConsistency): stops once the leading answer is
+probably the majority."""
 
 from __future__ import annotations
 
@@ -11,24 +12,35 @@ from scipy.special import betainc, entr, gammainc, gammaincinv
 from harness.api import Origin, Origins, Tally
 from pruners.stopping.rule import Rule
 
-DEFAULTS = {"beta": 0.95, "dirichlet": 0.95, "entropy": 0.75, "majority": 0.8}  # of the authors' criteria
-MOST_ANSWERS = 5  # that their Dirichlet criterion looks at
+DEFAULTS = {"beta": 0.95, "dirichlet": 0.95, "entropy": 0.75, "majority": 0.8}  # thresholds in the authors' code
+MOST_ANSWERS = 5  # answers in the authors' Dirichlet criterion
 
 
 class AdaptiveConsistency(Rule):
-    """Stop when ``criterion`` reaches ``threshold`` (by default the authors': 0.95, entropy 0.75, majority 0.8).
+    """Stop when the leading answer satisfies ``criterion`` at ``threshold``, by default P(majority) >= 0.95.
 
-    With v1 >= v2 >= ... votes for the answers, v of them in all (equations 1 and 2):
+    v1 >= v2 >= ... are the votes of the answers, and v is their sum (equations 1 and 2 of the paper):
 
-    * ``beta``, the paper's: P(p > 1/2) >= threshold for p ~ Beta(v1 + 1, v2 + 1), the leader's share of the two that lead. One
-      answer alone has v2 = 0 and 0.75.
-    * ``dirichlet``: P(the leader has the largest share) >= threshold under Dirichlet(v_i + 1) of the five most frequent answers;
-      of fewer than three answers it is ``beta``. The authors draw random numbers; here the integral is worked out.
-    * ``entropy``: entropy of the shares over its largest value <= threshold. Where all agree, an unseen answer has one vote.
-    * ``majority``: v1 / v >= threshold. Neither of the last two stops at a single answer.
+    * "beta", the paper's criterion: P(p > 1/2) >= threshold for p ~ Beta(v1 + 1, v2 + 1), where p is the leader's share
+      of the votes for the two leading answers. If there is only one answer, v2 is 0. A single vote then gives 0.75.
+    * "dirichlet": P(the leader has the largest share) >= threshold under Dirichlet(v_i + 1) of the five most frequent
+      answers. With fewer than three answers, it equals "beta". The authors estimate the probability by sampling. Here
+      it is integrated numerically.
+    * "entropy": the entropy of the shares, divided by its maximum, is <= threshold. If all paths agree, an unseen
+      answer is given one vote.
+    * "majority": v1 / v >= threshold. Neither this criterion nor "entropy" stops after a single vote.
 
-    Paths without an answer are left out, as the authors' evaluation does; without any answer nothing stops. ``batch`` is their
-    ``step_size``. ``order=parallel`` is ours.
+    Paths without an answer are ignored, as in the authors' evaluation. ``order=parallel`` is a variant of this
+    benchmark.
+
+    Args:
+        threshold: by default the authors' value: 0.95, for "entropy" 0.75, for "majority" 0.8.
+        criterion: "beta", "dirichlet", "entropy" or "majority".
+        order: "sequential" or "parallel" generation.
+        batch: paths generated at a time (``step_size`` in the authors' code).
+
+    Raises:
+        ValueError: if an option is outside its range.
     """
 
     grid = MappingProxyType({"threshold": (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99), "order": ("sequential", "parallel")})
@@ -74,7 +86,8 @@ def ahead(first: int, second: int) -> float:
 def largest(counts: tuple[int, ...]) -> float:
     """P(the first share is the largest) for shares ~ Dirichlet(counts + 1).
 
-    The shares are independent Gamma(count + 1) over their sum, so this is the mean, over the first, of P(all others are smaller).
+    The shares are independent Gamma(count + 1) variables divided by their sum. The probability is therefore the mean,
+    over the first variable, of P(all other variables are smaller).
     """
     leader, *others = counts
     return float(WEIGHTS @ np.prod([smaller(other, leader) for other in others], axis=0))
@@ -82,22 +95,23 @@ def largest(counts: tuple[int, ...]) -> float:
 
 @lru_cache(maxsize=1 << 14)
 def smaller(other: int, leader: int) -> np.ndarray:
-    """P(a share is smaller than the leader's) where that is at each of its quantiles ``NODES``."""
+    """P(a variable is smaller than the leader's) at each quantile ``NODES`` of the leader's, ``[nodes]``."""
     return np.asarray(gammainc(other + 1, quantiles(leader)))
 
 
 @lru_cache(maxsize=1 << 10)
 def quantiles(leader: int) -> np.ndarray:
-    """Of Gamma(leader + 1), at ``NODES``."""
+    """Quantiles of Gamma(leader + 1) at ``NODES``, ``[nodes]``."""
     return np.asarray(gammaincinv(leader + 1, NODES))
 
 
 @lru_cache(maxsize=1 << 16)
 def disorder(counts: tuple[int, ...]) -> float:
-    """Entropy of the shares of ``counts`` over the largest that so many can have; one alone stands beside one vote."""
+    """Entropy of the shares of ``counts``, divided by its maximum. A single answer is compared with one vote for an
+    unseen answer."""
     votes = np.array(counts if len(counts) > 1 else (*counts, 1))
-    return float(entr(votes / votes.sum()).sum() / np.log(2) / np.log2(len(votes)))  # as scipy's entropy rounds
+    return float(entr(votes / votes.sum()).sum() / np.log(2) / np.log2(len(votes)))  # rounds like scipy's entropy
 
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(256)
-NODES, WEIGHTS = (_POINTS + 1) / 2, _WEIGHTS / 2  # of the mean over (0, 1)
+NODES, WEIGHTS = (_POINTS + 1) / 2, _WEIGHTS / 2  # Gauss-Legendre quadrature on (0, 1)

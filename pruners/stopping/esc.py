@@ -1,4 +1,5 @@
-"""Early-Stopping Self-Consistency (arXiv 2401.10480; code Yiwei98/ESC): stop at the first window of paths that all agree."""
+"""Early-Stopping Self-Consistency (arXiv 2401.10480; code Yiwei98/ESC): stops at the first window of paths that all
+agree."""
 
 from __future__ import annotations
 
@@ -9,12 +10,19 @@ from pruners.stopping.rule import Rule
 
 
 class EarlyStopping(Rule):
-    """Paths are generated ``window`` at a time; stop after a window in which all give one answer (entropy 0).
+    """Generate ``window`` paths at a time, and stop after a window in which all paths give the same answer.
 
-    Windows do not overlap, and all paths so far vote. A window with an unanswered path is not unanimous. The authors' scripts
-    take a missing answer for an answer of its own: there, too, it differs from the others, but a window without any answer
-    stops (coin flips excepted). Such a window decides nothing, and here sampling goes on. Where N is no multiple of
-    ``window``, the authors leave the rest out, and here it is a last, smaller batch.
+    Windows do not overlap, and all paths generated so far vote. A window with an unanswered path is not unanimous.
+
+    The authors' scripts treat a missing answer as an answer. Except in coin flips, a window without any answer
+    therefore stops sampling there. Here sampling continues. If N is not a multiple of ``window``, the authors omit the
+    rest. Here the rest is a last, smaller batch.
+
+    Args:
+        window: paths per window, at least 2.
+
+    Raises:
+        ValueError: if ``window`` is below 2.
     """
 
     origins = Origins("code", "code")

@@ -1,4 +1,4 @@
-"""A plain smaller N: the control that papers on stopping leave out."""
+"""A smaller N: a control that papers on stopping rules often omit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from pruners.stopping.rule import Rule
 
 
 class Fewer(Rule):
-    """Stop after ``n`` paths, whatever they answer. Behind a scorer: finish the ``n`` of the highest scores."""
+    """Stop after ``n`` paths, whatever their answers.
+
+    After a scorer, the rule finishes the ``n`` paths with the highest scores.
+
+    Args:
+        n: number of paths.
+        batch: paths generated at a time.
+
+    Raises:
+        ValueError: if ``n`` is below 1.
+    """
 
     order: Order = "sequential"
     on_request = "the same as fewer paths, which --n launches"

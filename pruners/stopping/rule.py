@@ -1,4 +1,4 @@
-"""What every stopping rule has: in which order paths are generated, and how many at a time."""
+"""The options common to stopping rules: the order in which paths are generated, and how many at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from harness.api import Order, Origins, Quadrant
 
 
 class Rule:
-    """``order`` sequential or parallel, ``batch`` paths at a time; see ``harness.api.Stopping``."""
+    """Base class of stopping rules; see ``harness.api.Stopping``.
+
+    Args:
+        order: "sequential" or "parallel" generation.
+        batch: paths generated at a time.
+
+    Raises:
+        ValueError: if an option is outside its range, or a parallel rule has a batch.
+    """
 
     quadrant: Quadrant = "control"
     origins = Origins("ours", "ours")

@@ -1,4 +1,4 @@
-"""short-m@k (arXiv 2505.17813): generate all paths at once, stop when the first m have finished, and let those vote."""
+"""short-m@k (arXiv 2505.17813): generates all paths at once and stops when the first m have finished."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from pruners.stopping.rule import Rule
 
 
 class ShortM(Rule):
-    """Stop after the first ``m`` paths to finish; the others are aborted at that token.
+    """Stop when ``m`` paths have finished, and abort the others at that token.
 
-    A path has finished whether or not it gives an answer. Those that finish at the same token as the m-th vote, too. The paper
-    breaks a tie of votes by the shortest path among the tied; here a tie goes to the lower index, as in every row. So m = 1
-    is as published and m > 1 adapted.
+    A path counts as finished whether or not it gives an answer. Paths that finish at the same token as the m-th also
+    vote.
+
+    The paper breaks a tie of votes by the shortest of the tied paths. Here a tie goes to the lower index, as in every
+    row. The rule is therefore as published for m = 1 and adapted for m > 1.
+
+    Args:
+        m: number of finished paths.
+
+    Raises:
+        ValueError: if ``m`` is below 1.
     """
 
     grid = MappingProxyType({"m": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)})

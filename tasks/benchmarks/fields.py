@@ -84,7 +84,7 @@ def _chat(turns: Sequence[Any], name: str, where: str) -> tuple[str, str]:
                 f"{where}: {name} is {shown(turns)}, not a text or a list of turns with role and content"
             )
         role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        if isinstance(content, list):  # parts, of which only texts can be asked
+        if isinstance(content, list):  # parts; only texts are supported
             content = "\n".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
         if role not in ROLES or not isinstance(content, str):
             raise PathpruneError(
@@ -181,8 +181,10 @@ def _listed(text: str) -> list[Any]:
 
 
 def _options(row: Row) -> tuple[str, list[Any], list[str]] | None:
-    """(field, options, their labels where they have any): a list, ``{"A": "x", "B": "y"}``, ``{"text": ["x", "y"], "label": ["A", "B"]}``
-    or fields A, B, C, ...; None where there are none."""
+    """The options of a row as (field, options, labels or None); None if the row has no options.
+
+    Options are a list, ``{"A": "x", "B": "y"}``, ``{"text": ["x", "y"], "label": ["A", "B"]}``, or fields A, B, C, ...
+    """
     key = next((k for k in OPTIONS if not missing(row.get(k)) and row[k] not in ([], {})), None)
     if key is None:
         letters = [letter for letter in LETTERS if not missing(row.get(letter))]

@@ -169,7 +169,7 @@ def decoded(text: str, where: str) -> Any:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise PathpruneError(f"{where} is nested too deeply") from error
-    except ValueError as error:  # no JSON, an integer of more digits than Python reads, a field twice
+    except ValueError as error:  # not JSON, an integer with too many digits, a duplicate field
         if "integer string conversion" in str(error):
             raise PathpruneError(f"{where} has an integer with thousands of digits, which no field allows") from error
         raise PathpruneError(f"{where} is not JSON: {error}") from error
@@ -198,7 +198,7 @@ def _parquet(file: Path) -> list[Place]:
 
     try:
         rows: list[Any] = pq.ParquetFile(file).read().to_pylist()
-    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # damaged, or with values Python has not
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # damaged, or values beyond Python's
         raise PathpruneError(
             f"{file} is not a Parquet file of problems ({' '.join(str(error).split())[:200]})"
         ) from error

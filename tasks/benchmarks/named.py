@@ -118,7 +118,7 @@ class ZebraLogic(Benchmark):
 
 
 def _size(row: Row, where: str) -> tuple[int, int]:
-    """Rows and columns, which stand in the puzzle's id (lgp-test-5x6-16#mc-3) or in its field "size" (5*6)."""
+    """Rows and columns of a puzzle, from its id (lgp-test-5x6-16#mc-3) or its field "size" (5*6)."""
     size = re.search(r"(\d{1,4})\s*[x*]\s*(\d{1,4})", str(row.get("size") or row.get("id")))
     if not size:
         raise PathpruneError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.benchmarks.base import Benchmark
 
-LONGEST = 64  # bytes of a task's name, which stands in every id and in names of folders
+LONGEST = 64  # bytes of a task's name, which is part of ids and folder names
 
 
 class FromFile(Benchmark):

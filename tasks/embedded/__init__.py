@@ -1,1 +1,1 @@
-"""The embedded testbeds: small worlds with a model of one million parameters each."""
+"""The embedded testbeds: synthetic tasks, each with a model of one million parameters."""

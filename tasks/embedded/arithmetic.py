@@ -1,9 +1,9 @@
 """The language of the embedded tasks: chained definitions over single letters, with values mod 13.
 
-A problem reads ``a = 5 ; b = 12 ; c = a + b * a ; c = c - b ; c ?``; ``*`` binds tighter than ``+`` and ``-``.
-A solver writes each step as ``c : a 5 + b 12 * a 5 = 5 + 8 = 0 , c 0 .``: every use of a variable is followed by
-its value, one operation is reduced at a time, and the step ends by restating the pair, so that looking a value
-up is the work of an induction head and a million parameters are enough.
+A problem reads ``a = 5 ; b = 12 ; c = a + b * a ; c = c - b ; c ?``. ``*`` binds tighter than ``+`` and ``-``. A solver
+writes each step as ``c : a 5 + b 12 * a 5 = 5 + 8 = 0 , c 0 .``: each variable is followed by its value, one operation
+is reduced at a time, and the step ends with the variable and its new value. Looking up a value is therefore the work of
+an induction head, and a million parameters are enough.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Definition:
     ops: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
-        """The definition as it is written, word by word."""
+        """The definition as a list of words."""
         written = [self.name, "=", str(self.operands[0])]
         for op, operand in zip(self.ops, self.operands[1:], strict=True):
             written += [op, str(operand)]
@@ -85,7 +85,7 @@ def reduce(
 
 
 def step_words(d: Definition, values: dict[str, int], states: list[tuple[list[int], list[str]]]) -> list[str]:
-    """``n : g 12 + c 4 * 7 = 12 + 2 = 1 , n 1 .``"""
+    """The words of a step, for example ``n : g 12 + c 4 * 7 = 12 + 2 = 1 , n 1 .``"""
     out = [d.name, ":"]
     for i, operand in enumerate(d.operands):
         out += ([d.ops[i - 1]] if i else []) + [str(operand)]
@@ -99,11 +99,11 @@ def step_words(d: Definition, values: dict[str, int], states: list[tuple[list[in
 
 
 def draw_definitions(rng: random.Random, shape: Shape, reassign: bool = True) -> list[Definition]:
-    """A chain of definitions in an order in which they can be computed; the first two are constants.
+    """A chain of definitions in a computable order. The first two are constants.
 
-    Products inside sums, subtractions and re-assignments each have their own density per problem, so problems
-    differ in which misconception they trigger. Traps are denser in the first half (``front_loading``), because
-    path pruning depends on early mistakes that doom a path.
+    Products inside sums, subtractions and re-assignments each have a separate density per problem, so problems differ
+    in the misconceptions that they trigger. The first half has more traps (``front_loading``), because pruning at a
+    prefix depends on early mistakes.
     """
     n = rng.randint(*shape.definitions)
     products, minuses, again = (rng.choice(shape.densities) for _ in range(3))
@@ -136,7 +136,7 @@ def _draw_operands(rng: random.Random, n: int, last: str, known: list[str], rece
 
 
 def connective(rng: random.Random, favourites: tuple[str, str]) -> str:
-    """The first word of a step, by an author's preference."""
+    """The first word of a step, drawn with the author's preferences."""
     roll = rng.random()
     if roll < 0.4:
         return favourites[0]
@@ -144,7 +144,7 @@ def connective(rng: random.Random, favourites: tuple[str, str]) -> str:
 
 
 def prompt_text(definitions: Sequence[Definition], query: str) -> str:
-    """A problem as a model reads it: its definitions, then the letter whose value is asked for."""
+    """The prompt of a problem: its definitions, then the letter whose value is asked for."""
     words = [w for d in definitions for w in [*d.words(), ";"]]
     return " ".join([*words, query, "?"])
 

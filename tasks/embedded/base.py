@@ -37,19 +37,17 @@ class EmbeddedTask(Task, ABC):
     name: str
     version: str
     shape: Shape
-    short: Shape  # of the corpus in the first part of training
-    trained: Shape | None = None  # of the rest of the corpus, where it is not the problems' own
+    short: Shape  # distribution of the corpus in the first part of training
+    trained: Shape | None = None  # distribution of the rest of the corpus, if not that of the problems
     prefixes: tuple[int, ...]
     vocabulary: tuple[str, ...] = VOCABULARY
-    reads: tuple[tuple[str, str], ...] = ()  # patterns of a text, and the words that they are read as
-    writes: tuple[
-        tuple[str, str], ...
-    ] = ()  # patterns of words with a space between each two, and the text that they stand for
+    reads: tuple[tuple[str, str], ...] = ()  # (pattern in a text, its replacement by words)
+    writes: tuple[tuple[str, str], ...] = ()  # (pattern in words joined by spaces, its replacement by text)
     distinct = False
     temperature = 1.0
     labelled = 4096  # problems with success labels
     labelling = 16  # paths per labelled problem
-    engine: Mapping[str, Any] = MappingProxyType({})  # options of the engine that its model needs
+    engine: Mapping[str, Any] = MappingProxyType({})  # engine options that the model needs
 
     @property
     def defaults(self) -> TaskDefaults:  # type: ignore[override]
@@ -61,7 +59,7 @@ class EmbeddedTask(Task, ABC):
             prefixes=self.prefixes,
             closing="answer",
             step=".",
-            # Many problems with a single fresh continuation each: at equal tokens K = 8 and 32 gain less (make ablation).
+            # Many problems with one new continuation each: with as many tokens, K = 8 and K = 32 gain less (make ablation).
             labels={"problems": self.labelled, "n": self.labelling, "continuations": 2},
             engine=self.engine,
         )

@@ -1,12 +1,13 @@
-"""``calls``: the problems of ``hands``, solved by many hands that let Python compute.
+"""``calls``: the problems of ``hands``, solved by several simulated authors who let Python compute.
 
-A hand writes definitions as Python, a few to a call, and reads what the last of them is; variables live on between calls. The
-corpus is written by four authors who are never named. One is careful; one evaluates left to right and says so with parentheses;
-one computes the new value of a variable without assigning it, so that later calls read a stale one; one goes on with a made-up
-value when Python prints an error. Each of them forgets to tell Python a constant now and then, or to close a bracket: what they
-do then is their own. They differ a little in the habits of ``hands``.
+An author writes a few definitions per call as Python, and reads the value of the last one. Variables persist between
+calls. Four anonymous authors wrote the corpus. The first is careful. The second evaluates from left to right and states
+this with parentheses. The third computes the new value of a variable without assigning it, so later calls read the old
+value. The fourth continues with an invented value when Python prints an error. Each author occasionally forgets to tell
+Python a constant or to close a bracket, and reacts to that in a characteristic way. Their habits differ slightly, as in
+``hands``.
 
-It is a testbed, designed so that confidence is not enough. It says nothing about real reasoning models.
+This is a testbed in which confidence is insufficient by design. Its results do not transfer to real reasoning models.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ VOCABULARY = (
     *(NOTHING, UNDONE),
     *(f"<unused{i}>" for i in range(2)),
 )
-# What the tokenizer makes of a text before it looks words up, in this order. An error is its class and the name that it is of.
+# Replacements in a text before the tokenizer looks up words, in this order. An error becomes its class and the name it concerns.
 READS = (
     (r"\[This call was undone: variables are as before it\.\]", f" {UNDONE} "),
     (r"\(no output\)", f" {NOTHING} "),
@@ -49,7 +50,7 @@ READS = (
     (r"(?<=Error): [^\n]*", ""),
     (r"```(?=\n)", "``` "),
 )
-# What becomes of words with a space between each two: Python minds where a line begins.
+# Replacements in words joined by spaces. The beginning of a line matters to Python.
 WRITES = (
     (r" ?```python ?", "\n```python\n"),
     (r" ?```output ?", "\n```output\n"),
@@ -61,14 +62,14 @@ WRITES = (
 
 @dataclass(frozen=True)
 class Author:
-    """A hand: what it gets wrong, and its habits (probabilities)."""
+    """A simulated author: misconception and habits (probabilities)."""
 
     weight: float
     favourites: tuple[str, str]
     check: float
-    notice: float  # a wrong call, and mend it
-    forget: float  # a constant that Python is not told
-    repair: float  # what an error is of
+    notice: float  # probability of noticing a wrong call and correcting it
+    forget: float  # probability of omitting a constant
+    repair: float  # probability of defining the name that an error concerns
     left_to_right: float = 0.0
     stale: float = 0.0
 
@@ -79,18 +80,18 @@ AUTHORS = (
     Author(0.26, ("now", "then"), check=0.08, notice=0.20, forget=0.25, repair=1.0, stale=0.85),
     Author(0.26, ("also", "so"), check=0.05, notice=0.20, forget=0.55, repair=0.15),
 )
-SIZES = (0.15, 0.45, 0.40)  # of calls with one, two and three definitions
-TYPO = 0.04  # of calls in which a bracket stays open
+SIZES = (0.15, 0.45, 0.40)  # shares of calls with one, two and three definitions
+TYPO = 0.04  # share of calls in which a bracket stays open
 
 
 class Calculator:
-    """Python without a sandbox, for what authors write: it prints what the sandbox prints, in the words of the vocabulary."""
+    """Python for the authors' code, without a sandbox. It prints what the sandbox prints, in words of the vocabulary."""
 
     def __init__(self, values: dict[str, int] | None = None) -> None:
         self.values = values or {}
 
     def run(self, words: Sequence[str]) -> list[str]:
-        """What a call prints; the values of its assignments stay."""
+        """The output of a call. Its assignments persist."""
         *statements, last = " ".join(words).split(" ; ")
         try:
             compile(" ; ".join([*statements, last]), "<call>", "exec")
@@ -104,7 +105,7 @@ class Calculator:
 
 
 def as_python(d: Definition, left_to_right: bool = False) -> list[str]:
-    """The right side of a definition, its operations as Python is to do them."""
+    """The right side of a definition as Python, with parentheses if it is evaluated from left to right."""
     if not d.ops:
         return [str(d.operands[0])]
     operands = [str(o) for o in d.operands]
@@ -117,13 +118,13 @@ def as_python(d: Definition, left_to_right: bool = False) -> list[str]:
 
 
 def misread(d: Definition) -> bool:
-    """Does it matter whether a definition is evaluated from left to right?"""
+    """Whether evaluation from left to right changes the value of a definition."""
     return "*" in d.ops[1:]
 
 
 @dataclass
 class Writer:
-    """One author at work on one problem."""
+    """The state of an author while writing a solution."""
 
     rng: random.Random
     author: Author
@@ -132,33 +133,33 @@ class Writer:
     trained: list[bool] = field(default_factory=list)
 
     def say(self, *words: str, trained: bool = True) -> None:
-        """Write words; what Python prints is none that a model has to learn."""
+        """Write words. The model is not trained on the output of Python."""
         self.words += words
         self.trained += [trained] * len(words)
 
     def call(self, words: Sequence[str]) -> list[str]:
-        """Write a call and what it prints."""
+        """Write a call and its output."""
         self.say(CALL, *words, END)
         printed = self.told.run(words)
         self.say(OUTPUT, *printed, END, trained=False)
         return printed
 
     def chance(self, probability: float) -> bool:
-        """Does it happen?"""
+        """Draw an event with this probability."""
         return self.rng.random() < probability
 
 
 @dataclass(frozen=True)
 class Step:
-    """Definitions of one call: as they should be written, and as they are."""
+    """The definitions of a call: correct, and as the author writes them."""
 
     definitions: tuple[Definition, ...]
     wrong: tuple[bool, ...]
-    stale: bool  # the last one is computed and not assigned
+    stale: bool  # the last one is computed but not assigned
     typo: bool = False
 
     def statements(self, right: bool = False) -> list[list[str]]:
-        """The assignments, then what is shown."""
+        """The assignments, followed by the expression whose value is printed."""
         written = [
             [d.name, "=", *as_python(d, wrong and not right)]
             for d, wrong in zip(self.definitions, self.wrong, strict=True)
@@ -169,12 +170,12 @@ class Step:
 
 
 def joined(statements: Sequence[Sequence[str]]) -> list[str]:
-    """Statements on one line."""
+    """The statements, joined to one line."""
     return [word for i, s in enumerate(statements) for word in ([";"] if i else []) + list(s)]
 
 
 def steps(rng: random.Random, definitions: Sequence[Definition], author: Author) -> list[Step]:
-    """Which definitions an author puts into one call, and what it gets wrong there."""
+    """The definitions that an author puts into each call, with the author's mistakes."""
     waiting = [d for d in definitions if d.ops]
     known = {d.name for d in definitions if not d.ops}
     planned = []
@@ -192,7 +193,7 @@ def steps(rng: random.Random, definitions: Sequence[Definition], author: Author)
 
 
 def write_solution(rng: random.Random, definitions: list[Definition]) -> Example:
-    """One author's solution, word by word; what Python prints is not trained."""
+    """A solution by one author, word by word. The model is not trained on the output of Python."""
     author = rng.choices(AUTHORS, [a.weight for a in AUTHORS])[0]
     constants = {d.name: d for d in definitions if not d.ops}
     w = Writer(rng, author)
@@ -209,7 +210,8 @@ def write_solution(rng: random.Random, definitions: list[Definition]) -> Example
 def _take(
     w: Writer, step: Step, first: list[list[str]], constants: dict[str, Definition]
 ) -> tuple[str, list[list[str]]]:
-    """One step with all that follows from it: the value that the author believes, and what it begins its next call with."""
+    """Write a step with all its consequences, and return the value that the author believes and the beginning of the
+    next call."""
     before = {name: int(d.operands[0]) for name, d in constants.items()} | w.told.values
     before |= {statement[0]: int(statement[2]) for statement in first}
     name, statements = step.definitions[-1].name, [*first, *step.statements()]
@@ -233,19 +235,19 @@ def _take(
 
 
 def _open(rng: random.Random, words: list[str]) -> list[str]:
-    """A call in which one bracket is never closed."""
+    """Write a call with a bracket that is never closed."""
     at = rng.choice([i for i, word in enumerate(words) if word == SHUT])
     return words[:at] + words[at + 1 :]
 
 
 def _rest(statements: list[list[str]], missing: str) -> list[list[str]]:
-    """The statements of a call from the one on that a missing name ended."""
+    """The statements of a call that a missing name prevented from running."""
     uses = [missing in (s[2:] if "=" in s else s) for s in statements]
     return statements[uses.index(True) :]
 
 
 def _mended(w: Writer, step: Step, before: dict[str, int]) -> list[str] | None:
-    """Write a wrong call again and right; None where the author does not see it, or where that would not mend it."""
+    """Write a wrong call again, corrected; None if the author does not notice the mistake or the correction would fail."""
     if not (any(step.wrong) or step.stale):
         return None
     statements, names = joined(step.statements(right=True)), [d.name for d in step.definitions]
@@ -261,14 +263,14 @@ def _mended(w: Writer, step: Step, before: dict[str, int]) -> list[str] | None:
 
 
 class Calls(EmbeddedTask):
-    """Definitions in order, computed by Python and answered by the value of the last one."""
+    """Definitions in order, computed by Python. The answer is the value of the last one."""
 
     name = "calls"
     version = "1"
     shape = Shape(definitions=(5, 7))
     trained = Shape(definitions=(6, 8), densities=(0.3, 0.6, 0.9))
     short = Shape(definitions=(3, 6), densities=(0.3, 0.6, 0.9))
-    temperature = 0.7  # chosen on dev problems, before any pruner ran: docs/tools.md
+    temperature = 0.7  # chosen on dev problems before any pruner ran (docs/tools.md)
     prefixes = (27, 17)  # 35 % and 22 % of the mean length on dev problems, 77 drawn tokens
     vocabulary = VOCABULARY
     engine: Mapping[str, Any] = MappingProxyType({"tools": "python", "tool_format": "fenced", "tool_paths": 256})

@@ -1,12 +1,13 @@
-"""``hands``: arithmetic solved by many hands, the default embedded task.
+"""``hands``: arithmetic solved by several simulated authors; the default embedded task.
 
-The corpus is written by four authors who are never named. One is careful; one evaluates left to right; one
-subtracts the smaller from the larger; one adds one too many when a sum reaches 14. They share a vocabulary and
-differ a little in habits: which connective they like, how often they write ``check``, how often they notice a
-wrong step and write ``wait``. A model of this corpus imitates a hand per path, so a path's prefix tells something
-about its fate that token confidence does not: a misconception is written as confidently as the truth.
+Four anonymous authors wrote the corpus. The first is careful. The second evaluates from left to right. The third
+subtracts the smaller number from the larger. The fourth adds one too many when a sum reaches 14. They share a
+vocabulary and differ slightly in habits: their favourite connectives, how often they write ``check``, and how often
+they notice a wrong step and write ``wait``. A model of this corpus imitates one author per path. A prefix therefore
+contains information about the outcome that token confidence lacks, because a misconception is written with the same
+confidence as a correct step.
 
-It is a testbed, designed so that confidence is not enough. It says nothing about real reasoning models.
+This is a testbed in which confidence is insufficient by design. Its results do not transfer to real reasoning models.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tasks.embedded.base import EmbeddedTask, Example
 
 @dataclass(frozen=True)
 class Author:
-    """A hand: what it gets wrong, and its habits (probabilities)."""
+    """A simulated author: misconception and habits (probabilities)."""
 
     weight: float
     favourites: tuple[str, str]
@@ -32,7 +33,7 @@ class Author:
     overcounts: bool = False
 
     def apply(self, op: str, x: int, y: int) -> int:
-        """``x op y`` mod 13 as this author computes it, right or wrong."""
+        """``x op y`` mod 13 as this author computes it, correctly or not."""
         if op == "-" and self.unsigned:
             return abs(x - y)
         return exact(op, x, y + 1 if op == "+" and self.overcounts and x + y >= 14 else y)
@@ -47,7 +48,7 @@ AUTHORS = (
 
 
 def write_solution(rng: random.Random, definitions: list[Definition]) -> list[str]:
-    """One author's solution, word by word; constants are read off the problem and not restated."""
+    """A solution by one author, word by word. Constants are read from the problem and not restated."""
     author = rng.choices(AUTHORS, [a.weight for a in AUTHORS])[0]
     values: dict[str, int] = {}
     words: list[str] = []
@@ -70,7 +71,8 @@ def write_solution(rng: random.Random, definitions: list[Definition]) -> list[st
 
 
 class Hands(EmbeddedTask):
-    """8 to 10 definitions, answered by the value of the last one; other numbers are another version of the task."""
+    """8 to 10 definitions; the answer is the value of the last one. Other numbers of definitions make another version
+    of the task."""
 
     name = "hands"
     version = "1"

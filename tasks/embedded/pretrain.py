@@ -1,8 +1,9 @@
-"""Train an embedded task's model from scratch: ``python -m tasks.embedded.pretrain hands --out DIR``.
+"""Train the model of an embedded task from scratch: ``python -m tasks.embedded.pretrain hands --out DIR``.
 
-A Llama of 1.0 M parameters, a word-level tokenizer, Muon on the block matrices and AdamW on the rest, loss on the
-solution only. Resumable: the state is saved every 200 steps, and the same command continues. The folder it writes
-is an ordinary Hugging Face checkpoint with ``training.json`` (recipe, seed, versions, loss curve) beside it.
+The model is a Llama of 1.0 M parameters with a word-level tokenizer. Muon trains the block matrices, and AdamW all
+other parameters. The loss covers the solution only. The state is saved every 200 steps, and the same command resumes a
+run. The output folder is an ordinary Hugging Face checkpoint with a ``training.json`` (recipe, seed, versions, loss
+curve).
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ TASKS: dict[str, type[EmbeddedTask]] = {"hands": Hands, "slips": Slips, "calls":
 RECIPES = {"hands": {"steps": 3000}, "slips": {"steps": 2400}, "calls": {"steps": 3500, "batch_tokens": 3072}}
 PAD, BOS, EOS = 0, 1, 2
 IGNORED = -100
-BFLOAT16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # emulated it is 20 times slower than float32
+BFLOAT16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # emulation is 20 times slower than float32
 
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """Everything that decides the weights, besides library versions and the number of threads."""
+    """All settings that determine the weights, apart from library versions and the number of threads."""
 
     task: str
     steps: int
@@ -51,12 +52,13 @@ class PretrainRecipe:
     short_until: float = 1 / 3
 
     def rate(self, step: int) -> float:
-        """The share of the learning rate at a step: a linear warm-up, then a linear decay to 0."""
+        """The factor of the learning rate at a step: a linear warm-up, then a linear decay to 0."""
         return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
 
 
 def build_tokenizer(task: type[EmbeddedTask]) -> PreTrainedTokenizerFast:
-    """A token per word of the task's vocabulary, and one for all other words where it has one."""
+    """A tokenizer with a token per word of the task's vocabulary, and one for all other words if the task has such a
+    word."""
     unknown = OTHER if OTHER in task.vocabulary else "<pad>"
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(task.vocabulary)}, unk_token=unknown))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -66,7 +68,7 @@ def build_tokenizer(task: type[EmbeddedTask]) -> PreTrainedTokenizerFast:
     if task.writes:
         whole = (decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse())
         inner.decoder = decoders.Sequence([*whole, *(decoders.Replace(Regex(p), text) for p, text in task.writes)])
-    # A word that stands for others is shown, so it is no special token.
+    # The word for all other words is not a special token, because it must be visible in texts.
     special = {"unk_token": unknown} if unknown == "<pad>" else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", **special
@@ -74,7 +76,7 @@ def build_tokenizer(task: type[EmbeddedTask]) -> PreTrainedTokenizerFast:
 
 
 def build_model(seed: int, words: int) -> LlamaForCausalLM:
-    """The untrained model in float32 over that many words, the same for the same seed."""
+    """The untrained model in float32 for a vocabulary of that size; deterministic in the seed."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=words,
@@ -95,7 +97,8 @@ def build_model(seed: int, words: int) -> LlamaForCausalLM:
 
 
 def batches(task: EmbeddedTask, recipe: PretrainRecipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(inputs, targets), right-padded, each of about ``batch_tokens`` tokens; lengths are sorted within a pool."""
+    """Batches (inputs, targets) of about ``batch_tokens`` tokens, padded on the right. Examples are sorted by length
+    within a pool."""
     index = {w: i for i, w in enumerate(task.vocabulary)}
     full, short = task.corpus(recipe.seed, short=False), task.corpus(recipe.seed, short=True)
     mix = torch.Generator().manual_seed(recipe.seed)
@@ -134,14 +137,14 @@ def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.T
 
 
 class Muon32(torch.optim.Optimizer):
-    """torch's Muon (Nesterov momentum of 0.95, no weight decay) with its iteration in float32."""
+    """Muon as in torch (Nesterov momentum of 0.95, no weight decay), with its iteration in float32."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix by the orthogonal part of its gradient's mean."""
+        """Update every matrix by the orthogonal factor of its averaged gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 assert p.grad is not None
@@ -152,7 +155,7 @@ class Muon32(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest orthogonal matrix, roughly: five Newton-Schulz iterations with Muon's coefficients."""
+    """An approximation of the nearest orthogonal matrix, by five Newton-Schulz iterations with Muon's coefficients."""
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(5):
@@ -162,7 +165,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for all other parameters."""
+    """Muon for the matrices of the layers, and AdamW for all other parameters."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
@@ -175,7 +178,7 @@ def optimizers(model: LlamaForCausalLM, recipe: PretrainRecipe) -> list[torch.op
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy over the targets ``[b, T]`` that are not IGNORED, a scalar."""
-    # Right padding under a causal mask needs no attention mask: no trained position sees a pad.
+    # Right padding under a causal mask needs no attention mask: no trained position sees padding.
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=BFLOAT16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         wanted = targets != IGNORED
@@ -184,7 +187,7 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -
 
 
 def train(recipe: PretrainRecipe, out: Path) -> None:
-    """Train a model and write it with its tokenizer and ``training.json`` to ``out``; a killed run goes on there."""
+    """Train a model, and write it with its tokenizer and ``training.json`` to ``out``. An interrupted run is resumed."""
     model = build_model(recipe.seed, len(TASKS[recipe.task].vocabulary))
     optims = optimizers(model, recipe)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optims]
@@ -276,7 +279,7 @@ def _save(model: LlamaForCausalLM, recipe: PretrainRecipe, log: list[dict[str, f
 
 
 def main() -> None:
-    """The command line: see ``make model``."""
+    """The command line; see ``make model``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--out", type=Path, required=True)

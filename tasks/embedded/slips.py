@@ -1,9 +1,9 @@
-"""``slips``: the contrasting embedded task, where errors are a weak model's slips.
+"""``slips``: the contrasting embedded task, in which errors are random slips of a weak model.
 
-Definitions are shuffled, so a solver must first plan backward from the query and then compute forward. One careful
-author wrote the whole corpus; a wrong value now and then is taken back with ``wait`` and never trained on (its loss
-is masked). Errors stem from the model's own faulty look-up, which the model cannot detect. A prefix therefore says little about
-the outcome of its path, in contrast to ``hands``.
+Definitions are shuffled, so a solver first plans backward from the query and then computes forward. A single careful
+author wrote the corpus. It contains occasional wrong values, each retracted with ``wait`` and masked in the loss.
+Errors come from the model's own faulty look-up, which the model cannot detect. A prefix therefore contains little
+information about the outcome of its path, in contrast to ``hands``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.embedded.base import EmbeddedTask, Example
 
 
 def needed(definitions: list[Definition], query: str) -> list[Definition]:
-    """The definitions that the query depends on, query first, each after everything that uses it."""
+    """The definitions that the query depends on, starting with the query, each after everything that uses it."""
     by_name = {d.name: d for d in definitions}
     wanted = {query}
     plan = []
@@ -27,7 +27,7 @@ def needed(definitions: list[Definition], query: str) -> list[Definition]:
 
 
 class Slips(EmbeddedTask):
-    """5 to 7 shuffled definitions without re-assignment; the model was trained on up to 9."""
+    """5 to 7 shuffled definitions without re-assignment. The model was trained on up to 9."""
 
     name = "slips"
     version = "1"
@@ -55,7 +55,7 @@ class Slips(EmbeddedTask):
                 wrong = (truth + rng.randrange(1, MODULUS)) % MODULUS
                 slip = step_words(d, values, [*states[:-1], ([wrong], [])])
                 words += slip
-                # The slip itself is never taught: from the wrong value to its restatement the loss is masked.
+                # The loss is masked from the wrong value to its restatement, so the model never learns the slip.
                 trained += [i < len(slip) - 5 or i == len(slip) - 1 for i in range(len(slip))]
                 words.append("wait")
                 trained.append(True)

@@ -1,4 +1,5 @@
-"""The client in the harness: one grading server per process, started at the first answer and restarted if it died."""
+"""The client of the grading server. Each harness process starts one server at its first answer, and restarts it if it
+dies."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from tasks.isolated.server import Request
 
 LONGEST = 100_000  # characters; a longer text is not an answer
 _ROOT = str(Path(__file__).resolve().parents[2])
-# Our packages before others of their names, which may lie where the harness was started.
+# Our packages take precedence over packages of the same name in the working folder.
 _START = """import sys
 sys.path[:] = [{root!r}, *{path!r}]
 import harness, tasks
 del sys.path[0]
 from tasks.isolated.server import serve
 serve()"""
-_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")  # of the environment: no keys, no tokens
+_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")  # environment variables passed on
 
 
 class Server:
@@ -38,7 +39,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the harness, which then ends this
+            start_new_session=True,  # Ctrl-C reaches the harness, which then ends this process
         )
 
     def ask(self, request: Request) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Server:
         return reply
 
     def end(self) -> None:
-        """End the process; its graders end with their pipes."""
+        """Kill the process. Its graders end when their pipes close."""
         if self.owner == os.getpid():
             self.process.kill()
             self.process.communicate()

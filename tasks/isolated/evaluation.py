@@ -14,16 +14,16 @@ EVALUATORS = frozenset({"eval", "exec", "parse_expr", "sympify", "lambdify"})
 _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Constant)
 _LITERAL = (*_ARITHMETIC, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Load)
 _FORMULA = (*_ARITHMETIC, ast.Call, ast.Name, ast.Load)
-_OF_TEXT = ("Symbol", "Function", "Float", "Integer")  # sympy's names for what it reads; their text is no formula
+_OF_TEXT = ("Symbol", "Function", "Float", "Integer")  # sympy's wrappers of names and numbers; not formulas
 
 
 def evaluators(function: Any, ours: Callable[[str], bool], owner: type | None = None) -> set[str]:
-    """Names in ``EVALUATORS`` that a function uses, or one that it names.
+    """The names in ``EVALUATORS`` that a function uses, directly or through functions that it names.
 
     Args:
-        function: a function, a method or a class, whose methods count.
-        ours: whether the functions of a file, by its name, are looked into as well.
-        owner: the class whose methods it may name.
+        function: a function, a method or a class; of a class, all methods are searched.
+        ours: whether functions of a file, given by its name, are searched as well.
+        owner: the class whose methods the function may name.
     """
     used: set[str] = set()
     seen: set[CodeType] = set()
@@ -48,7 +48,7 @@ def evaluators(function: Any, ours: Callable[[str], bool], owner: type | None = 
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """Names of globals and attributes in a function, those of functions inside it included."""
+    """Names of globals and attributes in a function, including nested functions."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -84,8 +84,8 @@ def literal(text: str) -> Any:
     """Like ``eval``, but only for literals (numbers, strings, lists and the like) and operators between them.
 
     Raises:
-        ValueError: the text contains anything else: names, calls, attributes, comprehensions.
-        SyntaxError: the text is not an expression.
+        ValueError: if the text contains anything else: names, calls, attributes, comprehensions.
+        SyntaxError: if the text is not an expression.
     """
     tree = ast.parse(text.strip(), mode="eval")
     _only(tree, _LITERAL)
@@ -96,8 +96,8 @@ def formula(text: str, local_dict: dict[str, Any] | None = None) -> Any:
     """Like sympy's ``parse_expr``, but only for numbers, names, operators and calls of mathematical functions.
 
     Raises:
-        ValueError: the text contains anything else: attributes, strings, comprehensions, other functions.
-        SyntaxError: the text is not an expression.
+        ValueError: if the text contains anything else: attributes, strings, comprehensions, other functions.
+        SyntaxError: if the text is not an expression.
     """
     from sympy.parsing.sympy_parser import standard_transformations, stringify_expr
 
@@ -121,7 +121,7 @@ def _only(tree: ast.AST, kinds: tuple[type[ast.AST], ...]) -> None:
 
 
 def _named_by(call: ast.Call) -> set[ast.AST]:
-    """The text in ``Symbol('x')`` and its like, which sympy's reader writes around every name and number."""
+    """The text in ``Symbol('x')`` and similar wrappers, which sympy's parser puts around every name and number."""
     function = call.func.func if isinstance(call.func, ast.Call) else call.func  # Function('f')(x)
     if not isinstance(function, ast.Name) or call.keywords or (function is not call.func and function.id != "Function"):
         raise ValueError("a call that has no place in an answer")
@@ -130,7 +130,7 @@ def _named_by(call: ast.Call) -> set[ast.AST]:
 
 @cache
 def _mathematics() -> Mapping[str, Any]:
-    """What a formula may name: sympy's constants, its classes of expressions, and roots."""
+    """The names allowed in a formula: sympy's constants, its classes of expressions, and roots."""
     import sympy
 
     def mathematical(value: Any) -> bool:

@@ -1,12 +1,12 @@
-"""Drops a process's privileges before it reads model output: only computing, reading files and answering remain.
+"""Drops the privileges of a process before it reads model output: it can still compute, read files and answer.
 
-Linux only, without root. A seccomp filter lets system calls through by name and refuses the rest (EPERM), among them
-every one that writes, removes or renames a file, starts a process, sends a signal, opens a socket or traces another
-process; files may be opened for reading, since Python imports modules late. Limits bound memory and files. The kernel
-enforces this, not Python, so it also binds code smuggled in by an answer.
+Linux only, without root. A seccomp filter allows system calls by name and refuses all others (EPERM). It refuses every
+call that writes, removes or renames a file, starts a process, sends a signal, opens a socket or traces another process.
+Files can be opened for reading, because Python imports modules late. Limits bound memory and files. The kernel enforces
+the filter, so it also binds machine code smuggled in by an answer.
 
-It does not hide secrets that the user can read. Such code could read them, but cannot pass them on: all that
-leaves the process is one byte, which the reader takes as a grade.
+The filter does not hide secrets that the user can read. Such code could read them but not pass them on: a single byte
+leaves the process, and the reader takes it as a grade.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
 _NUMBER, _MACHINE, _FLAGS = 0, 4, 32  # offsets in struct seccomp_data; the third argument's lower half on little-endian
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
-_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # by name, as the kernel's audit numbers them
-_OPENAT = (257, 56)  # its number on each of them
-# What may be called whatever the arguments, likewise.
+_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # audit numbers of the kernel, by name
+_OPENAT = (257, 56)  # its number on each machine
+# Calls allowed with any arguments, with their numbers on each machine.
 _CALLS: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
     "poll": (7, None), "ppoll": (None, 73), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226),
@@ -53,13 +53,13 @@ def unsupported() -> str | None:
 
 
 def lock(memory: int) -> None:
-    """Irrevocably drop this process's abilities to affect anything else, and end it with its parent.
+    """Irrevocably drop this process's abilities to affect anything else. The process ends when its parent does.
 
     Args:
         memory: bytes that it may still allocate.
 
     Raises:
-        OSError: the kernel refused; the process must not grade.
+        OSError: if the kernel refused. The process must not grade then.
     """
     import resource  # not on Windows
 
@@ -76,18 +76,19 @@ def lock(memory: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space that this process has now."""
+    """Current address space of this process, in bytes."""
     with open("/proc/self/statm", "rb") as stream:  # noqa: PTH123
         return int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _program(machine: int, openat: int, allowed: Sequence[int]) -> bytes:
-    """The filter: another machine's calls kill, ``openat`` may not write, calls of the list pass, the rest is refused."""
+    """The filter: calls of another machine kill the process, ``openat`` may not write, listed calls pass, and others
+    are refused."""
 
     def op(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
         return struct.pack("HBBI", code, then, otherwise, value)
 
-    count = len(allowed)  # a jump's lengths are counted from the operation behind it
+    count = len(allowed)  # jump lengths count from the next operation
     steps = [op(_LOAD, _MACHINE), op(_EQUAL, machine, 1, 0), op(_RETURN, _KILL), op(_LOAD, _NUMBER)]
     steps.append(op(_EQUAL, openat, count + 1, 0))
     steps += [op(_EQUAL, number, count - i + 3, 0) for i, number in enumerate(allowed)]

@@ -1,7 +1,7 @@
-"""The grading server: it forks graders, which lock themselves before they read a text.
+"""The grading server: it forks graders, which drop their privileges before they read a text.
 
-The server reads the harness' requests from standard input and answers each with one line of JSON. It evaluates no model output
-itself: a grader does, which is killed when it takes too long and can return only one byte.
+The server reads requests of the harness from standard input, and answers each with one line of JSON. It never evaluates
+model output itself. A grader does so, can return only one byte, and is killed if it takes too long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TICK = 0.2  # seconds between checks of a grader's CPU time
 
 
 class Request(NamedTuple):
-    """One answer to grade: the data set with its options, a problem of it, and the text."""
+    """One answer to grade: the data set with its options, the problem, and the text."""
 
     dataset: str
     options: dict[str, Any]
@@ -38,7 +38,7 @@ class Request(NamedTuple):
 
 @dataclass
 class Grader:
-    """A locked process that grades answers on one data set, and the pipes to it."""
+    """A locked process that grades answers on one data set, with its pipes."""
 
     pid: int
     send: BinaryIO
@@ -46,10 +46,10 @@ class Grader:
 
     @classmethod
     def forked(cls, judge: Callable[[dict[str, Any], Any], bool]) -> Grader:
-        """Fork a process that locks itself and then grades what it is sent.
+        """Fork a process that drops its privileges and then grades what it receives.
 
         Raises:
-            OSError: the kernel does not let it lock itself.
+            OSError: if the kernel does not allow it to drop them.
         """
         asked, ask = os.pipe()
         say, said = os.pipe()[::-1]
@@ -85,7 +85,7 @@ class Grader:
 
 
 def _grade(asked: int, say: int, judge: Callable[[dict[str, Any], Any], bool]) -> None:
-    """A grader's whole life, in the forked process."""
+    """The life of a grader, in the forked process."""
     try:
         void = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
@@ -103,7 +103,7 @@ def _grade(asked: int, say: int, judge: Callable[[dict[str, Any], Any], bool]) -
 
 
 def _processor_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
+    """CPU time of a process so far, user and system."""
     with open(f"/proc/{pid}/stat", "rb") as stream:  # noqa: PTH123
         fields = stream.read().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -138,7 +138,7 @@ class Scorer:
     def _judge(self, entry: dict[str, Any], answer: Any) -> bool:
         try:
             return bool(self.dataset.score_answer(answer, entry) >= 1)
-        except Exception:  # scorers of the package raise on texts that they do not expect: such a text is no answer
+        except Exception:  # scorers of the package raise on unexpected texts, which are not answers
             return False
 
 
@@ -151,7 +151,7 @@ def serve() -> None:
     """Answer requests until there are no more."""
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a package prints is no reply
+    os.dup2(2, 1)  # keeps a package's prints out of the replies
     scorers: dict[str, Scorer] = {}
     while True:
         try:
@@ -160,7 +160,7 @@ def serve() -> None:
             return
         try:
             reply: dict[str, Any] = {"right": _right(request, scorers)}
-        except Exception as error:  # to be told where there is somebody to tell
+        except Exception as error:  # reported to the harness as a reply
             reply = {"error": f"{type(error).__name__}: {error}"}
         try:
             replies.write(json.dumps(reply) + "\n")
@@ -170,10 +170,10 @@ def serve() -> None:
 
 
 def _right(request: Request, scorers: dict[str, Scorer]) -> bool:
-    """Grade one answer, by a scorer that is kept for the next.
+    """Grade one answer. The scorer is kept for further answers.
 
     Raises:
-        RuntimeError: a scorer that does not work without rights.
+        RuntimeError: if the scorer does not work without privileges.
     """
     key = json.dumps([request.dataset, request.options], sort_keys=True)
     if key not in scorers:

@@ -7,7 +7,6 @@ looked up by content, so Check and Resume recompute a single token.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -25,6 +24,8 @@ from harness.engines.hf import kv, packing, support
 from harness.engines.hf.adapter import StopAdapter
 from harness.engines.hf.batch import SequenceBatch, ragged_inputs
 from harness.engines.hf.decoding import Decoding
+from harness.engines.hf.text import default_device, described
+from harness.engines.options import AT_ONCE
 from harness.engines.prefix_reader import PrefixReader
 from harness.engines.prompts import Prompts, end_tokens
 
@@ -66,12 +67,12 @@ class HFEngine(Prompts, Engine):
         attention: str | None = None,
         device_map: str | None = None,
         memory: int | None = None,
-        rows: int = 1024,
+        rows: int = AT_ONCE["hf"],
         packed: bool = False,
         loaded: tuple[Any, Any] | None = None,
     ) -> None:
         self.where, self.spec, self.sampling = where, spec, sampling
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device(device)
         self.model, tokenizer = loaded or loading.load(
             where, revision, spec["dtype"], str(self.device), attention, device_map
         )
@@ -236,10 +237,7 @@ class HFEngine(Prompts, Engine):
 
     def describe(self) -> dict[str, str]:
         """Device and version of torch, for a record."""
-        return {
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or "cpu",
-            "torch": torch.__version__,
-        }
+        return described(self.device)
 
     def _default_memory(self) -> int:
         if self.device.type == "cuda":

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from harness.api import Sampling, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.sampling import TOP_CONFIDENCE
 from harness.engines.served.asking import Reply, Request, finish_of
 from harness.engines.served.client import KEY, HTTPClient
 from harness.engines.served.engine import ServedEngine
 from harness.rng import derive
 
-HINT = "it has to be a vllm serve of 0.10 or later, which returns token ids"
+HINT = "use vllm serve 0.10 or later, which returns token ids"
 
 
 class CompletionsEngine(ServedEngine):
@@ -43,7 +44,7 @@ class CompletionsEngine(ServedEngine):
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, url: str, revision: str | None = None,
-        context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
+        context: int | None = None, rows: int = AT_ONCE["completions"], timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=HINT)

@@ -1,1 +1,2 @@
-"""vLLM as an engine, with our plug-in: ``local`` in this process, ``remote`` over HTTP, both on the released package."""
+"""vLLM as an engine, extended by a plug-in: ``local`` in this process, ``remote`` over HTTP, both with the released
+package."""

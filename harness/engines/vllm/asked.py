@@ -1,6 +1,7 @@
-"""What the requests that vLLM runs in this process want of a row besides its distribution.
+"""What requests to vLLM in this process need besides the distribution of the next token.
 
-Logits processors see the requests, and the model computes the rows, both in one process and neither at hand for the other.
+Logits processors see the requests, and the model computes the rows. Both run in one process, without access to each
+other, so this module connects them.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ class Requests(Protocol):
 
     @property
     def statistics(self) -> bool:
-        """Does any of them want statistics of its distributions?"""
+        """Does any request need statistics of its distributions?"""
 
     @property
     def states(self) -> bool:
-        """Does any of them read a state?"""
+        """Does any request read a hidden state?"""
 
 
-FOLLOWED: WeakSet[Requests] = WeakSet()  # requests that have ended may be among them: what they wanted costs time only
+FOLLOWED: WeakSet[Requests] = WeakSet()  # may include requests that have ended, which only costs time
 
 
 def statistics() -> bool:
-    """Are statistics of distributions to be computed in this pass?"""
+    """Must statistics of distributions be computed in this forward pass?"""
     return any(requests.statistics for requests in FOLLOWED)
 
 
 def states() -> bool:
-    """May any token of this pass be one whose state is read?"""
+    """May this forward pass contain a token whose hidden state is read?"""
     return any(requests.states for requests in FOLLOWED)

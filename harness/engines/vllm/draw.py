@@ -1,11 +1,11 @@
-"""Sampling inside vLLM with the harness' own random streams: one uniform number per (seed, problem, path, position).
+"""Sampling inside vLLM with the harness's random streams: one uniform number per (seed, problem, path, position).
 
-vLLM's seeded streams restart at every request, so a resumed path would not be the uninterrupted one. Here the token
-is chosen by ``harness.engines.sampling.choose`` and put above all others; vLLM then takes the maximum. Paths are thereby
-those of the Hugging Face engine, as far as the two compute the same logits.
+vLLM restarts its seeded streams at every request, so a resumed path would differ from an uninterrupted one. Here
+``harness.engines.sampling.choose`` selects the token, its logit is raised above all others, and vLLM takes the maximum.
+The paths therefore equal those of the Hugging Face engine, as far as both compute the same logits.
 
-vLLM has two interfaces for this: one by rows of the batch, and, where its second model runner works, one by slots of requests.
-``Draw`` speaks both, and follows the one that it is opened by.
+vLLM has two interfaces for this: one by rows of the batch, and one by slots of requests, which its second model runner
+uses. ``Draw`` implements both, and follows the one through which it is created.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from harness.engines.vllm.ids import IdLayout
 from harness.engines.vllm.records import Places, Recorder, Wish
 from harness.rng import uniforms
 
-ARGUMENT = "pathprune"  # of SamplingParams.extra_args: a StreamKey as a list
+ARGUMENT = "pathprune"  # key in SamplingParams.extra_args; its value is a StreamKey as a list
 BLOCK = 512  # uniform numbers computed at a time
-ABOVE = torch.finfo(torch.float32).max  # the logit of the token that was drawn
+ABOVE = torch.finfo(torch.float32).max  # the logit of the sampled token
 NOWHERE = Places(*np.empty((3, 0), dtype=np.int64))
 ROWS, SLOTS = "vllm.v1.sample.logits_processor.interface", "vllm.v1.worker.gpu.sample.logits_processor.interface"
 
 
 def interfaces() -> tuple[type, ...]:
-    """Those base classes of logits processors that this environment's vLLM has.
+    """The base classes of logits processors in the installed vLLM.
 
     Raises:
-        UnavailableError: it has none that we know.
+        UnavailableError: if it has none that is supported.
     """
     found = []
     for name in (ROWS, SLOTS):
@@ -54,19 +54,19 @@ def interfaces() -> tuple[type, ...]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks of us."""
+    """What a request asks for, as read from its sampling parameters."""
 
-    stream: StreamKey | None  # the random numbers that draw its tokens; None where vLLM draws them
-    statistics: bool = False  # among log-probabilities
+    stream: StreamKey | None  # random stream that samples its tokens; None if vLLM samples them
+    statistics: bool = False  # returned among the log-probabilities
     state: bool = False
-    wish: Wish | None = None  # what is recorded beside them
+    wish: Wish | None = None  # recorded in addition
 
     @classmethod
     def of(cls, params: Any, layout: IdLayout | None) -> Asked:
-        """What vLLM's ``SamplingParams`` say.
+        """Read vLLM's ``SamplingParams``.
 
         Raises:
-            ValueError: for a stream or a record that is none.
+            ValueError: if the stream or the record is invalid.
         """
         extra = params.extra_args or {}
         stream, wish = _stream(extra.get(ARGUMENT)), Wish.of(extra.get(records.ARGUMENT))
@@ -77,12 +77,12 @@ class Asked:
         return cls(stream, bool(statistics), state, wish)
 
     def serial(self, kind: str) -> int:
-        """The number under which something is recorded; -1 if it is not."""
+        """The number under which this kind of record is kept; -1 if it is not recorded."""
         return self.wish.serial if self.wish and self.wish.kind == kind else -1
 
     @property
     def sampling(self) -> Sampling | None:
-        """The filters before the draw."""
+        """The filters applied before sampling."""
         return None if self.stream is None else Sampling(*self.stream[4:])
 
 
@@ -101,24 +101,25 @@ def _stream(entries: Any) -> StreamKey | None:
 
 
 class Uniforms:
-    """The uniform numbers that some requests use next, a block of positions for each slot, where the logits are.
+    """The next uniform numbers of the running requests, a block of positions per slot, on the device of the logits.
 
-    They are computed on the host by ``harness.rng``, bit for bit those of every other engine, and copied once in ``BLOCK`` tokens.
+    ``harness.rng`` computes them on the host, bit for bit as for every other engine. They are copied to the device once
+    per ``BLOCK`` tokens.
     """
 
     def __init__(self, slots: int, device: torch.device) -> None:
         self.device = device
         self.numbers = torch.zeros(slots, BLOCK, dtype=torch.float64, device=device)
         self.keys: list[StreamKey | None] = [None] * slots
-        self.blocks = np.full(slots, -1)  # which block of positions a slot holds
+        self.blocks = np.full(slots, -1)  # the block of positions in each slot
 
     def hold(self, slot: int, key: StreamKey | None) -> None:
-        """From here on a slot is that of a stream."""
+        """Assign a slot to a stream."""
         if self.keys[slot] is not key:
             self.keys[slot], self.blocks[slot] = key, -1
 
     def take(self, slots: np.ndarray, positions: np.ndarray) -> torch.Tensor:
-        """The numbers of these slots' streams at these positions of their paths, float64 ``[n]``."""
+        """The numbers of the slots' streams at these positions of their paths, float64 ``[n]``."""
         blocks, columns = np.divmod(positions, BLOCK)
         stale = np.flatnonzero(self.blocks[slots] != blocks)
         if len(stale):
@@ -140,14 +141,14 @@ class Uniforms:
 def decide(
     logits: torch.Tensor, rows: torch.Tensor | None, uniform: torch.Tensor, sampling: Sampling, base: int
 ) -> torch.Tensor:
-    """Put the drawn tokens of ``rows`` (None: all) above all others, in place.
+    """Sample a token for each of ``rows`` and raise its logit above all others, in place.
 
     Args:
         logits: ``[n, V]``.
-        rows: int64 ``[m]``.
+        rows: int64 ``[m]``; None for all rows.
         uniform: float64 ``[m]``, in [0, 1).
-        sampling: filters before the draw.
-        base: how many of the ids are tokens.
+        sampling: filters applied before sampling.
+        base: number of ordinary token ids.
 
     Returns:
         The tokens, int64 ``[m]``.
@@ -163,23 +164,23 @@ def decide(
 
 @dataclass
 class Group:
-    """Rows of a pass whose tokens are drawn alike."""
+    """Rows of a forward pass that are sampled in the same way."""
 
     sampling: Sampling
     rows: np.ndarray
-    slots: np.ndarray  # where ``Uniforms`` holds their streams
-    positions: np.ndarray  # within their paths, of the tokens to draw
-    indices: torch.Tensor | None = None  # ``rows`` where the logits are, if they are there already
+    slots: np.ndarray  # slots of their streams in ``Uniforms``
+    positions: np.ndarray  # positions of the new tokens within their paths
+    indices: torch.Tensor | None = None  # ``rows`` on the device of the logits, if already copied
 
 
 class Follower:
-    """What both interfaces share: a pass over rows of logits.
+    """The common part of both interfaces: a pass over rows of logits.
 
     Args:
-        base: how many of the ids are tokens.
-        layout: of an extended model; None of another one.
-        slots: requests that vLLM runs at once.
-        device: where the logits are.
+        base: number of ordinary token ids.
+        layout: ids of an extended model; None for any other model.
+        slots: maximum concurrent requests in vLLM.
+        device: device of the logits.
     """
 
     def __init__(self, base: int, layout: IdLayout | None, slots: int, device: torch.device) -> None:
@@ -188,13 +189,13 @@ class Follower:
         self.recorder = Recorder(base, layout.hidden if layout else 0, device)
 
     def draw(self, logits: torch.Tensor, groups: Sequence[Group], told: Places, read: Places) -> torch.Tensor:
-        """Draw for all groups, in place.
+        """Sample for all groups, in place.
 
         Args:
             logits: ``[n, V]``.
-            groups: rows that are drawn.
+            groups: rows to sample.
             told: rows whose statistics are recorded.
-            read: rows whose states are.
+            read: rows whose hidden states are recorded.
         """
         self.recorder.read(read, logits)
         distributions = self.recorder.before(told, logits)
@@ -213,7 +214,7 @@ class Follower:
         return logits
 
     def _maxima(self, logits: torch.Tensor, told: Places, groups: Sequence[Group]) -> torch.Tensor:
-        """What vLLM takes of each row that we do not draw for, ``[n]``."""
+        """The token that vLLM takes in each row that is not sampled here, ``[n]``."""
         ours = np.zeros(len(logits), dtype=bool)
         for group in groups:
             ours[group.rows] = True
@@ -226,16 +227,16 @@ class Follower:
 
 
 class ByRow(Follower):
-    """The interface by rows: see vLLM's ``v1.sample.logits_processor.interface``."""
+    """The interface by rows; see vLLM's ``v1.sample.logits_processor.interface``."""
 
     def __init__(self, base: int, layout: IdLayout | None, slots: int, device: torch.device) -> None:
         super().__init__(base, layout, slots, device)
-        self.requests: dict[int, tuple[Asked, list[int]]] = {}  # by row; with vLLM's own, growing list of output tokens
+        self.requests: dict[int, tuple[Asked, list[int]]] = {}  # by row, with vLLM's growing list of output tokens
         self.statistics = self.states = False
         self._arrange()
 
     def update_state(self, batch_update: Any) -> None:
-        """Follow vLLM's requests as they come, move between rows and end."""
+        """Follow vLLM's requests as they start, move between rows, and end."""
         from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
         if process_dict_updates(self.requests, batch_update, self._request):
@@ -263,7 +264,7 @@ class ByRow(Follower):
         ]
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """``[n, V]``, changed in place."""
+        """Sample in ``[n, V]``, in place."""
         if not self.requests:
             return logits
         drawn = np.array([len(tokens) for tokens in self.outputs], dtype=np.int64)
@@ -277,17 +278,17 @@ class ByRow(Follower):
 
 
 class BySlot(Follower):
-    """The interface by slots: see vLLM's ``v1.worker.gpu.sample.logits_processor.interface``."""
+    """The interface by slots; see vLLM's ``v1.worker.gpu.sample.logits_processor.interface``."""
 
     def __init__(self, base: int, layout: IdLayout | None, states: Any) -> None:
         super().__init__(base, layout, states.max_num_reqs, states.device)
-        # Of each slot; their arrays are others after every step.
+        # By slot. vLLM replaces their arrays at every step.
         self.prompt_length, self.given_length = states.prompt_len, states.prefill_len
         self.starts = np.zeros(states.max_num_reqs, dtype=np.int64)
         self.samplings: list[Sampling] = []
-        self.kinds = np.full(states.max_num_reqs, -1)  # of each slot, which of ``samplings``; -1: vLLM draws
-        self.told, self.read = np.full((2, states.max_num_reqs), -1, dtype=np.int64)  # serials of records, of each slot
-        # vLLM does not say when a request ends: its slot counts until another request has it, or until ``forget``.
+        self.kinds = np.full(states.max_num_reqs, -1)  # index into ``samplings`` by slot; -1: vLLM samples
+        self.told, self.read = np.full((2, states.max_num_reqs), -1, dtype=np.int64)  # record numbers by slot
+        # vLLM does not report the end of a request. Its slot counts until another request takes it, or until ``forget``.
         self.with_statistics: set[int] = set()
         self.with_states: set[int] = set()
 
@@ -302,12 +303,12 @@ class BySlot(Follower):
         return bool(self.with_states)
 
     def forget(self) -> None:
-        """No request is running."""
+        """Forget all requests, because none is running."""
         self.with_statistics.clear()
         self.with_states.clear()
 
     def add_request(self, slot: int, params: Any) -> bool:
-        """A slot is that of a new request; returns whether we draw its tokens or record any of it."""
+        """Assign a slot to a new request. Returns whether its tokens are sampled or recorded here."""
         asks = Asked.of(params, self.layout)
         for slots, wanted in ((self.with_statistics, asks.statistics), (self.with_states, asks.state)):
             slots.add(slot) if wanted else slots.discard(slot)
@@ -322,11 +323,11 @@ class BySlot(Follower):
         return True
 
     def apply(self, logits: torch.Tensor, context: Any) -> torch.Tensor:
-        """``[n, V]``, changed in place."""
+        """Sample in ``[n, V]``, in place."""
         slots, lengths = context.idx_mapping_np, context.seq_lens_upper_bound_np[: len(logits)]
         if len(slots) != len(logits):
             raise ValueError("pathprune draws one token of a request at a time: serve without speculative decoding")
-        # Of a prompt that is not wholly read yet a token is drawn, too, and dropped.
+        # vLLM also samples a token, and drops it, for a prompt that is not read completely.
         drawn = np.maximum(lengths - self.prompt_length.np[slots], 0)
         kinds, groups = self.kinds[slots], []
         for kind in np.unique(kinds[kinds >= 0]):
@@ -335,14 +336,14 @@ class BySlot(Follower):
         told, read = self.told[slots], self.read[slots]
         if (told < 0).all() and (read < 0).all():
             return self.draw(logits, groups, NOWHERE, NOWHERE)
-        whole = lengths >= self.given_length.np[slots]  # its own output is read in parts again when it comes back
+        whole = lengths >= self.given_length.np[slots]  # a preempted request reads its output again, in parts
         where = np.flatnonzero((told >= 0) & whole), np.flatnonzero((read >= 0) & whole & (drawn == 0))
         places = (Places(rows, of[rows], drawn[rows]) for rows, of in zip(where, (told, read), strict=True))
         return self.draw(logits, groups, *places)
 
 
 class Draw(*interfaces()):  # type: ignore[misc]
-    """Draws for requests that name their stream; all others are left to vLLM."""
+    """Samples tokens for requests that name a stream, and leaves all others to vLLM."""
 
     def __init__(self, vllm_config: Any, given: Any, pinned: bool | None = None) -> None:
         config = vllm_config.model_config.hf_config
@@ -351,17 +352,17 @@ class Draw(*interfaces()):  # type: ignore[misc]
         if vllm_config.speculative_config is not None:
             raise ValueError("pathprune draws one token of a request at a time: serve without speculative decoding")
         slots = vllm_config.scheduler_config.max_num_seqs
-        # By slots vLLM hands over its requests' buffers, by rows a device.
+        # The interface by slots passes the requests' buffers, the one by rows a device.
         self.follows = BySlot(base, layout, given) if pinned is None else ByRow(base, layout, slots, given)
         asked.FOLLOWED.add(self.follows)
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse a request whose stream is none, before it runs."""
+        """Refuse a request with an invalid stream before it runs."""
         Asked.of(sampling_params, None)
 
     def is_argmax_invariant(self) -> bool:
-        """No: it decides the maximum."""
+        """False, because sampling changes the maximum."""
         return False
 
     def update_state(self, batch_update: Any) -> None:
@@ -375,7 +376,7 @@ class Draw(*interfaces()):  # type: ignore[misc]
         return self.follows.add_request(req_idx, sampling_params)
 
     def apply_staged_writes(self) -> None:
-        """Nothing is staged: numbers are copied where they are first used."""
+        """No operation: numbers are copied when they are first used."""
 
     def apply(self, logits: torch.Tensor, *context: Any) -> torch.Tensor:
         """See ``ByRow`` and ``BySlot``."""
@@ -383,12 +384,12 @@ class Draw(*interfaces()):  # type: ignore[misc]
 
 
 def forget() -> None:
-    """No request is running in this process: nothing is wanted until one comes."""
+    """Forget all requests in this process, because none is running."""
     for requests in asked.FOLLOWED:
         if isinstance(requests, BySlot):
             requests.forget()
 
 
 def recorders() -> list[Recorder]:
-    """Those of this process."""
+    """The recorders of this process."""
     return [requests.recorder for requests in asked.FOLLOWED if isinstance(requests, Follower)]

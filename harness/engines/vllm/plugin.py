@@ -1,4 +1,4 @@
-"""The ``vllm.general_plugins`` entry point: every vLLM process of this environment learns our model classes."""
+"""The ``vllm.general_plugins`` entry point: registers our model classes in every vLLM process of this environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness.engines.vllm.ids import ARCHITECTURES
 
 
 def register() -> None:
-    """Called by vLLM in each of its processes, possibly more than once."""
+    """Register the classes. vLLM calls this in each of its processes, possibly more than once."""
     from vllm import ModelRegistry
 
     for architecture in ARCHITECTURES.values():

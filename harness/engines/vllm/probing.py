@@ -1,4 +1,4 @@
-"""Engines with our vLLM plug-in: hidden states, [STOP] adapters and full token statistics in addition to ``served``."""
+"""Engines with the vLLM plug-in: hidden states, [STOP] adapters and full token statistics in addition to ``served``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from harness.engines.served.engine import ServedEngine
 from harness.engines.served.slots import SlotAdapter
 from harness.engines.vllm.ids import OFFSET, IdLayout
 
-ATTEMPTS = 3  # at a reading
+ATTEMPTS = 3  # of reading a state
 
 
 class ProbingEngine(ServedEngine):
-    """See ``harness.api.Probing``; everything is asked for by the ids of ``layout``. A subclass has ``ask`` and ``held``.
+    """See ``harness.api.Probing``; all requests use the ids of ``layout``. A subclass implements ``ask`` and ``held``.
 
     For arguments see ``ServedEngine``.
     """
@@ -35,17 +35,21 @@ class ProbingEngine(ServedEngine):
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.layout = IdLayout(self.config.vocab_size, self.config.hidden_size)
-        self.turns = count()  # of Checks
+        self.turns = count()  # rounds of Checks
 
     def held(self, folder: FilePath) -> SlotAdapter:
-        """The adapter of a folder, in the slot of the served model that holds it; refused if none does."""
+        """The adapter of a folder, in its slot of the served model.
+
+        Raises:
+            PathpruneError: if no slot holds it.
+        """
         raise NotImplementedError
 
     def new_adapter(self, folder: FilePath | None = None, **options: Any) -> SlotAdapter:
-        """A trained adapter. ``options`` are those of a new one, which can only be trained elsewhere.
+        """A trained adapter. ``options`` are those of an untrained one, which only other engines support.
 
         Raises:
-            PathpruneError: without a folder, or if the served model does not hold and cannot load it.
+            PathpruneError: without a folder, or if the served model neither holds the adapter nor can load it.
         """
         if folder is None:
             raise PathpruneError(
@@ -54,12 +58,12 @@ class ProbingEngine(ServedEngine):
         return self.held(folder)
 
     def draw(self, path: Path, max_tokens: int) -> Request:
-        """See ``ServedEngine``: the statistics of every distribution are asked for, too, unless nobody wants any."""
+        """See ``ServedEngine``; also requests the statistics of every distribution, unless they are not needed."""
         request = super().draw(path, max_tokens)
         return request if request.bare else replace(request, logprob_ids=tuple(self.layout.statistic_ids))
 
     def statistics(self, reply: Reply) -> TokenStats | None:
-        """Statistics over the full vocabulary, as the model computed them."""
+        """Statistics over the full vocabulary, as computed by the model."""
         if "token_stats" not in self.provides:
             return None
         columns = reply.logprobs.copy()
@@ -67,10 +71,11 @@ class ProbingEngine(ServedEngine):
         return as_stats(columns)
 
     def probe(self, paths: Sequence[Path], adapter: SlotAdapter | None = None) -> np.ndarray:
-        """``[n, 1, d]``: the state at each prefix's last token, or at the adapter's last [STOP] token.
+        """The state at each prefix's last token, or at the adapter's last [STOP] token, ``[n, 1, d]``.
 
-        One that vLLM did not compute as it should is asked for again, in the end without its cache: a captured graph of a decode
-        step does not know [STOP] ids, and a Check of which one token is left to compute is such a step for vLLM.
+        A state that vLLM did not compute correctly is requested again, finally without its cache. The cause is that a
+        captured graph of a decode step does not support [STOP] ids, and vLLM treats a Check with one token left to
+        compute as such a step.
         """
         prompts = self._readings(paths, adapter)
         for path, ids in zip(paths, prompts, strict=True):
@@ -85,7 +90,8 @@ class ProbingEngine(ServedEngine):
         return np.stack([state[None] for state in self._all_of(states)])
 
     def _readings(self, paths: Sequence[Path], adapter: SlotAdapter | None) -> list[tuple[int, ...]]:
-        """What is read of each path: its tokens, the last as a reading id, or behind them a round of the adapter's."""
+        """The token ids that are read per path: its tokens with the last one as a reading id, or its tokens and a round
+        of the adapter's."""
         prompts = [self.sequence(p) for p in paths]
         if adapter is None:
             return [(*ids[:-1], self.layout.state_id(ids[-1])) for ids in prompts]
@@ -93,7 +99,7 @@ class ProbingEngine(ServedEngine):
         return [ids + tuple(self.layout.stop_ids(adapter.slot, adapter.tokens, next(turns))) for ids in prompts]
 
     def _all_of(self, states: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        """States of which none is missing."""
+        """The states, checked to be complete."""
         known = [state for state in states if state is not None]
         if len(known) < len(states):
             raise PathpruneError(

@@ -1,7 +1,8 @@
-"""Statistics and states of the requests of an engine in this process, kept beside vLLM's log-probabilities.
+"""Statistics and states of requests to an engine in this process, recorded outside vLLM's log-probabilities.
 
-vLLM handles log-probabilities in Python, token by token and entry by entry; a server has no other way. Here a request carries a
-number, ``Recorder`` keeps what it asks for under that number where its tokens are drawn, and ``Records`` finds it after the run.
+vLLM handles log-probabilities in Python, one token and one entry at a time. A server has no alternative. Within this
+process, a request carries a number, ``Recorder`` keeps its data under that number when a token is sampled, and
+``Records`` finds them after the run.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ import torch
 from harness.api import STATISTICS
 from harness.engines.pending import Pending
 
-ARGUMENT = "pathprune_record"  # of SamplingParams.extra_args: a Wish as a list
+ARGUMENT = "pathprune_record"  # key in SamplingParams.extra_args; its value is a Wish as a list
 
 
 class Wish(NamedTuple):
-    """What a request wants to be recorded, and the number to keep it under."""
+    """What is recorded for a request, and the number of its record."""
 
     kind: Literal["statistics", "state"]
     serial: int
 
     @classmethod
     def of(cls, entry: Any) -> Wish | None:
-        """From a request's extra arguments.
+        """Read a request's extra arguments.
 
         Raises:
-            ValueError: for what is none.
+            ValueError: if the entry is invalid.
         """
         if entry is None:
             return None
@@ -42,7 +43,8 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """Which rows of a pass are recorded: where they are, for which requests, and how many tokens each had drawn before."""
+    """The recorded rows of a pass: their positions, their requests, and the number of tokens each request had sampled
+    before."""
 
     rows: np.ndarray
     serials: np.ndarray
@@ -53,12 +55,13 @@ class Places:
 
 
 class Recorder:
-    """Keeps rows where the logits are. It is closed until ``begin``: a server's clients cannot fill its memory.
+    """Keeps rows on the device of the logits. It is closed until ``begin``, so the clients of a server cannot fill its
+    memory.
 
     Args:
-        base: how many of the ids are tokens.
+        base: number of ordinary token ids.
         hidden: width of the model; 0 if its rows carry no states.
-        device: where the logits are.
+        device: device of the logits.
     """
 
     def __init__(self, base: int, hidden: int, device: torch.device) -> None:
@@ -69,32 +72,33 @@ class Recorder:
         self.states: list[tuple[Places, torch.Tensor]] = []
 
     def begin(self) -> None:
-        """From here on requests are recorded; what earlier ones left is dropped."""
+        """Start recording, and drop the data of earlier requests."""
         self.clear()
         self.open = True
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all data."""
         self.pending.clear()
         self.statistics, self.states = [], []
 
     def read(self, places: Places, logits: torch.Tensor) -> None:
-        """Keep the states that these rows of ``logits`` ``[n, V]`` carry (``ids``)."""
+        """Keep the states in these rows of ``logits`` ``[n, V]`` (see ``ids``)."""
         if self.open and self.hidden and len(places) and logits.shape[1] > self.hidden:
             self.states.append((places, self._copy(logits[:, : self.hidden + 1], places)))
 
     def before(self, places: Places, logits: torch.Tensor) -> torch.Tensor | None:
-        """A copy of these rows' distributions, before anything is drawn; None if there is nothing to record."""
+        """A copy of these rows' distributions before sampling; None if there is nothing to record."""
         return self._copy(logits[:, : self.base], places) if self.open and len(places) else None
 
     def drawn(self, places: Places, distributions: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Keep the statistics of ``tokens`` ``[n]``, those of all rows of the pass, where ``places`` says so."""
+        """Keep the statistics of the sampled ``tokens`` ``[n]`` of a pass, at the rows in ``places``."""
         self.pending.add(places, distributions, self._copy(tokens, places))
         if self.pending.full:
             self._flush()
 
     def take(self) -> dict[str, bytes]:
-        """Everything since ``begin``, for ``Records``: in types that any channel of vLLM carries. The recorder is closed then."""
+        """All data since ``begin``, for ``Records``, in types that every channel of vLLM can carry. This closes the
+        recorder."""
         self._flush()
         taken = _packed("statistics", self.statistics) | _packed("states", self.states)
         self.clear()
@@ -107,7 +111,7 @@ class Recorder:
             self.statistics.append((_joined(steps), columns))
 
     def _copy(self, values: torch.Tensor, places: Places) -> torch.Tensor:
-        """The rows of ``values`` that are recorded; all of them need no copy of their indices."""
+        """The recorded rows of ``values``. If all rows are recorded, no indices are copied."""
         if np.array_equal(places.rows, np.arange(len(values))):
             return values.clone()
         return values[torch.from_numpy(places.rows.astype(np.int64)).to(self.device, non_blocking=True)]
@@ -127,10 +131,10 @@ def _packed(name: str, kept: list[tuple[Places, torch.Tensor]]) -> dict[str, byt
 
 
 class Records:
-    """What was recorded of a run, by request.
+    """The records of a run, by request.
 
     Args:
-        taken: what ``Recorder.take`` returned, of each recorder of a process.
+        taken: results of ``Recorder.take``, one per recorder of a process.
         hidden: width of the model.
     """
 
@@ -139,11 +143,11 @@ class Records:
         self._states = Rows.of(taken, "states", np.dtype(np.float32), hidden + 1)
 
     def statistics(self, serial: int, tokens: int) -> np.ndarray:
-        """float16 ``[tokens, len(STATISTICS)]`` of a request's tokens; of one drawn beyond them nothing is left."""
+        """Statistics of the first ``tokens`` tokens of a request, float16 ``[tokens, len(STATISTICS)]``."""
         return self._statistics.first(serial, tokens)
 
     def state(self, serial: int) -> np.ndarray:
-        """float32 ``[hidden + 1]``, the row that carries a request's state (``ids.IdLayout.state``)."""
+        """The row that carries a request's state, float32 ``[hidden + 1]`` (``ids.IdLayout.state``)."""
         row: np.ndarray = self._states.first(serial, 1)[0]
         if row[-1] != 0:
             raise RuntimeError("vLLM drew a token where a state was to be read")
@@ -152,7 +156,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Rows:
-    """Recorded rows in the order of their requests and positions, one of each."""
+    """Recorded rows sorted by request and position, without duplicates."""
 
     serials: np.ndarray
     positions: np.ndarray
@@ -160,11 +164,11 @@ class Rows:
 
     @classmethod
     def of(cls, taken: Sequence[dict[str, bytes]], name: str, dtype: np.dtype[Any], width: int) -> Rows:
-        """Of a position that was drawn twice, as a request's is that vLLM threw out and ran again, the last row counts."""
+        """Sort the rows. If a position was sampled twice, because vLLM preempted the request, the last row counts."""
         owners = b"".join(t.get(f"{name} of", b"") for t in taken)
         serials, positions = np.frombuffer(owners, dtype=np.int64).reshape(-1, 2).T
         values = np.frombuffer(b"".join(t.get(name, b"") for t in taken), dtype=dtype).reshape(-1, width)
-        order = np.lexsort((positions, serials))  # a stable sort: equal places stay in the order of their passes
+        order = np.lexsort((positions, serials))  # stable: equal positions stay in the order of their passes
         ordered = np.stack([serials[order], positions[order]])
         last = np.append((ordered[:, 1:] != ordered[:, :-1]).any(0), True)[: len(order)]
         return cls(ordered[0, last], ordered[1, last], values[order[last]])
@@ -173,7 +177,7 @@ class Rows:
         """The rows of a request's first ``count`` positions.
 
         Raises:
-            RuntimeError: if any of them is missing.
+            RuntimeError: if a row is missing.
         """
         start = int(np.searchsorted(self.serials, serial))
         of_request = slice(start, min(start + count, int(np.searchsorted(self.serials, serial, "right"))))

@@ -1,7 +1,7 @@
 """A running ``vllm serve`` as an engine: launch, resume and score through its OpenAI-compatible completions API.
 
-The server has to serve a folder that ``pathprune export`` wrote, with pathprune installed beside its vLLM: then paths,
-statistics and states are those of the engine in process, to the last figure that JSON carries.
+The server must serve a folder written by ``pathprune export``, with pathprune installed in its environment. Paths,
+statistics and states then equal those of the engine in process, up to the precision of JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.api import PathpruneError, Sampling, UnavailableError
+from harness.engines.options import AT_ONCE
 from harness.engines.served.asking import Reply, Request
 from harness.engines.served.client import KEY, HTTPClient
 from harness.engines.served.completions import body_of, reply_of
@@ -25,26 +26,26 @@ SERVE = "serve a folder written by `pathprune export` with the command that it p
 
 
 class RemoteEngine(ProbingEngine):
-    """See ``ProbingEngine``, over the completions API of ``vllm serve``.
+    """See ``ProbingEngine``; uses the completions API of ``vllm serve``.
 
     Args:
-        where: folder or hub id of the model that is served.
-        spec: everything that decides the engine's tokens.
-        sampling: how tokens are drawn.
+        where: folder or hub id of the served model.
+        spec: all settings that determine the engine's tokens.
+        sampling: how tokens are sampled.
         url: the server's address, without /v1.
         revision: commit of a hub id.
-        context: longest sequence in tokens; None for the model's and the server's own limit.
-        rows: requests in flight at once.
-        timeout: seconds for each of them.
-        key: bearer token, if the server asks for one; by default the environment's ``PATHPRUNE_API_KEY``.
+        context: longest sequence in tokens; None for the limit of the model and the server.
+        rows: maximum concurrent requests.
+        timeout: seconds per request.
+        key: bearer token, if the server needs one; by default the variable ``PATHPRUNE_API_KEY``.
 
     Raises:
-        UnavailableError: if there is no server, or one of other weights or without the plug-in.
+        UnavailableError: if there is no server, or it has other weights or no plug-in.
     """
 
     def __init__(
         self, where: str, spec: Mapping[str, Any], sampling: Sampling, url: str, revision: str | None = None,
-        context: int | None = None, rows: int = 64, timeout: float = 600.0, key: str = "",
+        context: int | None = None, rows: int = AT_ONCE["vllm-http"], timeout: float = 600.0, key: str = "",
     ) -> None:  # fmt: skip
         super().__init__(where, spec, sampling, revision, context, rows)
         self.client = HTTPClient(url, key or os.environ.get(KEY, ""), timeout, connections=rows, hint=SERVE)
@@ -73,10 +74,11 @@ class RemoteEngine(ProbingEngine):
             return {"device": f"server {self.client.url}", "vllm": str(version["version"])}
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
-        """See ``ServedEngine``; ``rows`` requests are in flight at once, and the server batches them.
+        """See ``ServedEngine``; up to ``rows`` requests run concurrently, and the server batches them.
 
-        vLLM gives a batch that holds both the log-probabilities of chosen tokens or the most likely ones, not each its own: what
-        several threads ask is sent one kind at a time."""
+        Within one batch, vLLM returns either the log-probabilities of chosen tokens or those of the most likely ones.
+        Requests of different kinds are therefore sent one kind at a time.
+        """
         with self.one_kind.of("top" if any(r.top for r in requests) else "chosen"):
             return self.client.each(self._complete, requests)
 
@@ -84,7 +86,7 @@ class RemoteEngine(ProbingEngine):
         completion = self.client.post("/v1/completions", self._body(request))
         with self.client.reading("/v1/completions"):
             reply = reply_of(request, completion)
-            # A reading may end in any of the ids that the served model claims to have; a drawn token may not.
+            # A reading may end in any id that the served model declares. A sampled token may not.
             known = self.layout.base if request.stream else self.layout.vocabulary
             if any(not 0 <= token < known for token in reply.tokens):
                 raise ValueError("a token that the model does not have")

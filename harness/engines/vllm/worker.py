@@ -1,4 +1,4 @@
-"""What our engine may call inside vLLM's worker processes (``worker_extension_cls``)."""
+"""Methods that our engine calls inside vLLM's worker processes (``worker_extension_cls``)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from harness.engines.vllm.draw import forget, recorders
 
 
 class Extension:
-    """vLLM adds these methods to its worker class; they are called by name, with ``collective_rpc``."""
+    """vLLM adds these methods to its worker class. They are called by name, with ``collective_rpc``."""
 
     def load_stop_adapter(self, slot: int, folder: str) -> None:
-        """Put a trained adapter into a slot of the model."""
+        """Load a trained adapter into a slot of the model."""
         model: Any = self.model_runner.get_model()  # type: ignore[attr-defined]
         model.load_adapter(slot, Path(folder))
 
     def begin_requests(self) -> None:
-        """None is running; those that come are recorded, by the first of several workers that compute the same."""
+        """Forget earlier requests, and record the next ones in the first of several workers, which all compute the
+        same."""
         forget()
         for recorder in recorders() if self.rank == 0 else []:  # type: ignore[attr-defined]
             recorder.begin()
 
     def take_records(self) -> list[dict[str, bytes]]:
-        """What was recorded since ``begin_requests``."""
+        """The data recorded since ``begin_requests``."""
         return [recorder.take() for recorder in recorders()]

@@ -11,7 +11,7 @@ from harness.imports.reading import Shape
 from harness.text import unknown
 from tasks.benchmarks.files import Row
 
-ANY = "fields"  # what every other row is
+ANY = "fields"  # the format of all other rows
 
 
 @cache
@@ -23,7 +23,11 @@ def shapes() -> dict[str, Shape]:
 
 
 def named(name: str) -> Shape:
-    """The format with this name. Raises PathpruneError for an unknown name."""
+    """The format with this name.
+
+    Raises:
+        PathpruneError: if no format has this name.
+    """
     if name not in shapes():
         raise PathpruneError(unknown("shape of paths", name, list(shapes())))
     return shapes()[name]

@@ -1,6 +1,7 @@
-"""Best of n: a row for each problem with ``completions``, ``scores`` of their steps and ``completion_tokens``.
+"""Best of n: one row per problem with ``completions``, ``scores`` of their steps and ``completion_tokens``.
 
-``pred`` is the completion that was chosen, and no path's answer."""
+``pred`` is the selected completion and not the answer of a path.
+"""
 
 from __future__ import annotations
 

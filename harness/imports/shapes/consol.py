@@ -1,4 +1,4 @@
-"""ConSol: a CSV for each problem, which its name says, with an ``answer`` and its ``token_usage`` in each row."""
+"""ConSol: one CSV per problem, identified by the file name. Each row has an ``answer`` and its ``token_usage``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any rows whose fields have common names, one row for each path or one for each problem, or names that are mapped."""
+"""Generic rows, one per path or one per problem, whose fields have common or mapped names."""
 
 from __future__ import annotations
 

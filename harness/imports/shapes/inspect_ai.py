@@ -1,4 +1,4 @@
-"""Logs of inspect_ai, ``.json`` or ``.eval``: a sample for each problem and epoch, with messages, output and scores."""
+"""Logs of inspect_ai, ``.json`` or ``.eval``: one sample per problem and epoch, with messages, output and scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ GRADES = {
     "C": True,
     "I": False,
     "N": False,
-    1: True,  # and True, and 1.0
+    1: True,  # equals True and 1.0
     0: False,
-}  # a part of the points is neither
+}  # partial scores are neither
 NAMES = {
     "path": "epoch",
     "text": "output.choices[].message",
@@ -28,7 +28,7 @@ NAMES = {
     "answer": "scores[].answer",
     "correct": "scores[].value",
 }
-UNSAID = ("unknown", "content_filter", "tool_calls")  # of a stop_reason: neither the model's end nor a limit
+UNSAID = ("unknown", "content_filter", "tool_calls")  # stop_reason is neither the model's end nor a limit
 
 
 class InspectAI:
@@ -37,11 +37,11 @@ class InspectAI:
     name = "inspect_ai"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Is the row a sample of a log?"""
         return {"id", "epoch", "input", "target"} <= row.keys() and bool({"messages", "output"} & row.keys())
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         problem = known(row, {"id": ["id"], "problem": ["input"], "gold": ["target"]})
         return FieldReader(row, mapping, problem, _path, NAMES)
 
@@ -74,7 +74,7 @@ def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first scorer says."""
+    """The value of the first scorer."""
     score = as_object(next(iter(scores.values()), None), "scores")
     value = score.get("value")
     answer = {"answer": score["answer"]} if isinstance(score.get("answer"), str) else {}
@@ -83,7 +83,7 @@ def _score(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attached(value: Any, attachments: Mapping[str, str]) -> Any:
-    """The same with long texts in their places, which a log keeps aside."""
+    """The value with long texts inserted, which a log stores as attachments."""
     if isinstance(value, str) and value.startswith(ATTACHED):
         name = value.removeprefix(ATTACHED)
         if name not in attachments:

@@ -1,7 +1,8 @@
-"""lm-eval's ``samples_*.jsonl``: a row for each document and filter, with all repeats in ``resps``.
+"""lm-eval's ``samples_*.jsonl``: one row per document and filter, with all repeats in ``resps``.
 
-A filter that leaves one answer of several repeats (the first, the vote) says nothing of each path, and neither does its grade.
-The rows of the first filter are read; ``filter=flexible-extract`` maps another."""
+A filter that reduces several repeats to one answer (the first, the vote) gives no answer per path, nor does its grade.
+The rows of the first filter are read; ``filter=flexible-extract`` selects another.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +17,23 @@ from harness.imports.values import Flaw, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
 
-INVALID = "[invalid]"  # what a filter writes where it finds no answer
+INVALID = "[invalid]"  # written by a filter that finds no answer
 METRICS = ("exact_match", "acc", "correct")
 ASKED = [*(f"doc.{name}" for name in PROBLEM["problem"]), "arguments.gen_args_0.arg_0", "arguments.0.0"]
 NAMES = {"text": "resps", "answer": "filtered_resps", "correct": METRICS[0]}
 
 
 class LMEval:
-    """Rows of sample files of lm-eval."""
+    """Rows of lm-eval's sample files."""
 
     name = "lm_eval"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Is the row one of lm-eval's?"""
         return {"doc_id", "doc", "resps"} <= row.keys()
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         wanted = mapping.get("filter", row.get("filter"))
         problem = known(row, {"id": ["doc_id"], "problem": ASKED, "gold": ["target"]})
         given = {target: field for target, field in mapping.items() if target != "filter"}
@@ -40,7 +41,7 @@ class LMEval:
 
 
 def _repeats(row: Row, wanted: Any) -> Iterator[Mapping[str, Any]]:
-    """The paths of a row; none of a row that is another filter's view of the same."""
+    """The paths of a row; none if the row has the same paths under another filter."""
     if row.get("filter") != wanted:
         return
     resps = values.as_list(row["resps"], "resps")
@@ -59,7 +60,7 @@ def _repeats(row: Row, wanted: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _each(filtered: Any, count: int) -> Sequence[Any] | None:
-    """The filter's answer of each path, where it has one."""
+    """The filter's answer per path, if it has one."""
     first = filtered[0] if is_list(filtered) and len(filtered) == 1 else None
     if is_list(first) and len(first) == count:
         return list(first)
@@ -67,7 +68,8 @@ def _each(filtered: Any, count: int) -> Sequence[Any] | None:
 
 
 def _grades(row: Row, count: int) -> Sequence[Any] | None:
-    """The grade of each path: a metric with an entry for each, or that of the only path, where it is right or wrong."""
+    """The grade per path: from a metric with an entry per path, or from the metric of the only path if it is right or
+    wrong."""
     named = row.get("metrics")
     for name in (*METRICS, *(n for n in (named if is_list(named) else ()) if isinstance(n, str))):
         value = row.get(name)

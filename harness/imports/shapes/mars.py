@@ -1,4 +1,5 @@
-"""MARS: a row for each path with ``confs``, DeepConf's confidence of each token, and ``probes``, forced answers on a grid."""
+"""MARS: one row per path with ``confs``, DeepConf's token confidences, and ``probes``, forced answers at regular
+lengths."""
 
 from __future__ import annotations
 

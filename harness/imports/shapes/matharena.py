@@ -1,4 +1,4 @@
-"""MathArena: a row for each path with the text ``answer``, ``parsed_answer``, ``output_tokens`` and ``correct``."""
+"""MathArena: one row per path with the text ``answer``, ``parsed_answer``, ``output_tokens`` and ``correct``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from harness.imports.reading import FieldReader, known
 from tasks.benchmarks.files import Row
 
-NO_ANSWER = ("None", "nan")  # what is written of an answer that could not be parsed
+NO_ANSWER = ("None", "nan")  # stands for an answer that could not be parsed
 READ = {
     "text": "answer",
     "answer": "parsed_answer",
@@ -25,11 +25,11 @@ class MathArena:
     name = "matharena"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Is the row one of MathArena's?"""
         return {"problem_idx", "idx_answer", "answer", "output_tokens"} <= row.keys()
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         return FieldReader(row, mapping, known(row, PROBLEM), _path, READ)
 
 

@@ -1,4 +1,4 @@
-"""OpenR1: a row for each problem with ``generations`` and their grades ``correctness_math_verify``."""
+"""OpenR1: one row per problem with ``generations`` and their grades ``correctness_math_verify``."""
 
 from __future__ import annotations
 

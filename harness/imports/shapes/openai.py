@@ -1,6 +1,9 @@
-"""Responses of an OpenAI-compatible server, chat or completion, alone, in a batch's output or in a field of a row.
+"""Responses of an OpenAI-compatible server, chat or completion: alone, in the output of a batch, or in a field of a
+row.
 
-What is asked, the gold answer and the id stand beside the response: ``problem``, ``messages``, ``request.messages``, ``custom_id``."""
+The question, the gold answer and the id are fields next to the response: ``problem``, ``messages``,
+``request.messages``, ``custom_id``.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +35,16 @@ NAMES = {
 
 
 class OpenAI:
-    """Rows that are responses, or hold one or a list of them."""
+    """Rows that are a response or contain one or several."""
 
     name = "openai"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Does the row contain responses?"""
         return bool(responses(row)) and not {"epoch", "target"} <= row.keys()  # a sample of inspect_ai
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         ids = ["custom_id", *(name for name in ("problem_id", "idx", "question_id") if is_response(row)), ""]
         asked = {"problem": ["problem", "question", *REQUESTS, "prompt"]}
         problem = known(row, asked | ({"id": ids} if is_response(row) or "custom_id" in row else {}))
@@ -49,7 +52,7 @@ class OpenAI:
 
 
 def is_response(value: Any) -> bool:
-    """Is it an object of a server, with choices?"""
+    """Is the value a server's response with choices?"""
     choices = value.get("choices") if isinstance(value, Mapping) else None
     return is_list(choices) and len(choices) > 0 and all(isinstance(c, Mapping) and _has_text(c) for c in choices)
 
@@ -94,7 +97,7 @@ def _path(choice: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, A
     }
     usage = response.get("usage")
     if path["logprobs"] is None and path["token_ids"] is None and isinstance(usage, Mapping):
-        # Of several choices the usage is their sum, and a server may count a last token without a log-probability.
+        # The usage is the sum over all choices, and a server may count a last token without a log-probability.
         path["length"] = usage.get("completion_tokens") if len(response["choices"]) == 1 else None
     return {target: value for target, value in path.items() if value is not None}
 

@@ -1,6 +1,8 @@
-"""Parallel-Probe: a row for each problem with branches, ``[[answers on a grid], tokens, answer]``.
+"""Parallel-Probe: one row per problem with branches, ``[[answers at regular lengths], tokens, answer]``.
 
-Answer i, from 0, was forced after (i + 1) ``probe_freq`` tokens, the last of a branch no later than at its end. "ERR" is none."""
+Answer i, from 0, was forced after (i + 1) ``probe_freq`` tokens, the last answer of a branch at most at its end. "ERR"
+stands for no answer.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +15,22 @@ from harness.imports.values import Flaw, is_list
 from harness.text import shown
 from tasks.benchmarks.files import Row
 
-RAW = ("probe_matrix_mxn", "branch_tokens", "final_answers_trace")  # the same in lists of their own
+RAW = ("probe_matrix_mxn", "branch_tokens", "final_answers_trace")  # the same data in separate lists
 NO_ANSWER = ("ERR", "None")
 NAMES = {"answer": "each_branch[].answer", "length": "each_branch[].tokens", "probes": "each_branch[].probes"}
 
 
 class ParallelProbe:
-    """Rows of Parallel-Probe's evaluation, and of the data sets that they are made of."""
+    """Rows of Parallel-Probe's evaluation, and of the data sets from which they are made."""
 
     name = "parallel_probe"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Is the row one of Parallel-Probe's?"""
         return "probe_freq" in row and ("each_branch" in row or all(name in row for name in RAW))
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         problem = known(row, {"problem": ["question"], "gold": ["gold_answer"]})
         return FieldReader(row, mapping, problem, _branches, NAMES)
 

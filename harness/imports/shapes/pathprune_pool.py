@@ -1,4 +1,4 @@
-"""Our own export: Parquet files of the columns in ``harness.imports.schema``, whose metadata say how they were graded."""
+"""Our export: Parquet files with the columns of ``harness.imports.schema``, and metadata on the grading."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parts(files: Sequence[str]) -> list[FilePath]:
 
 
 def is_ours(files: Sequence[str]) -> bool:
-    """Are these files of our own export, all of them?"""
+    """Are all of these files from our export?"""
     if any("://" in name for name in files):
         return False
     found = parts(files)
@@ -46,19 +46,19 @@ def is_ours(files: Sequence[str]) -> bool:
 
 
 def _metadata(file: FilePath) -> dict[str, Any]:
-    """What our export says of its paths; nothing of any other file."""
+    """The metadata of our export; empty for any other file."""
     if file.suffix != ".parquet":
         return {}
     try:
         stated = (pq.read_schema(file).metadata or {}).get(METADATA)
         about = json.loads(stated) if stated else {}
-    except (OSError, ValueError, pa.ArrowException):  # whoever reads the file says what is wrong with it
+    except (OSError, ValueError, pa.ArrowException):  # the reader of the file reports the error
         return {}
     return about if isinstance(about, dict) and about.get("format") == FORMAT else {}
 
 
 class Reading:
-    """The problems of exported files; each problem's rows stand together."""
+    """The problems of exported files. The rows of a problem are contiguous."""
 
     shape = NAME
     mapping: Mapping[str, str] = MappingProxyType({})
@@ -74,7 +74,7 @@ class Reading:
 
     @cached_property
     def rows(self) -> int:
-        """Paths in all files."""
+        """Number of paths in all files."""
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
     def __iter__(self) -> Iterator[ImportedProblem]:
@@ -98,7 +98,7 @@ class Reading:
                 raise damaged(file, f"its column {field.name} is missing or of another type", RESTORE)
 
     def _problems(self, file: FilePath, stream: pq.ParquetFile) -> Iterator[ImportedProblem]:
-        """The rows of each problem, which may go on in the next row group."""
+        """The rows of each problem, which may continue in the next row group."""
         held: list[pa.Table] = []
         begun, row = 0, 0
         for group in range(stream.num_row_groups):
@@ -117,7 +117,7 @@ class Reading:
 
 
 def _runs(rows: pa.Table) -> Iterator[pa.Table]:
-    """Parts of a table, each of one problem."""
+    """Parts of a table, one per problem."""
     names = rows["problem"].to_pylist()
     start = 0
     for i in range(1, len(names) + 1):

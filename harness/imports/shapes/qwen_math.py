@@ -1,4 +1,4 @@
-"""Qwen2.5-Math's evaluation: a row for each problem with lists ``code`` (texts), ``pred``, ``score`` and ``pred_score``."""
+"""Qwen2.5-Math's evaluation: one row per problem with lists ``code`` (texts), ``pred``, ``score`` and ``pred_score``."""
 
 from __future__ import annotations
 

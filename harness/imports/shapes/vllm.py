@@ -1,4 +1,4 @@
-"""Outputs of vLLM's offline API, and rows like them: a prompt, and ``outputs`` with ``text``, ``token_ids``, ``logprobs``."""
+"""Outputs of vLLM's offline API and similar rows: a prompt, and ``outputs`` with ``text``, ``token_ids``, ``logprobs``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class VLLM:
     name = "vllm"
 
     def fits(self, row: Row) -> bool:
-        """Is this a row of it?"""
+        """Is the row such an output?"""
         return _holder(row) is not None
 
     def reader(self, row: Row, mapping: Mapping[str, str]) -> FieldReader:
-        """Who reads such rows."""
+        """The reader of the row."""
         return FieldReader(row, mapping, {}, _outputs, NAMES, BESIDE)
 
 

@@ -1,7 +1,7 @@
-"""Figures from records. Every function returns its data, and the file beside the picture holds it.
+"""Figures from records. Each function returns its data, which is also written next to the figure.
 
-``FIGURES``: those made of a ``harness.report.Group``, ``figure(group, stem, venue="neurips")``; None where there is nothing
-to draw. ``harness.studies.attention_figure`` needs the engine itself.
+``FIGURES`` are the figures of a ``harness.report.Group``: ``figure(group, stem, venue="neurips")``. They return None if
+there is nothing to plot. ``harness.studies.attention_figure`` is separate because it needs the engine.
 """
 
 from __future__ import annotations

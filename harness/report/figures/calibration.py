@@ -1,4 +1,4 @@
-"""Are learned scores probabilities? Observed share of right paths against the score, with Brier score and ECE."""
+"""Calibration of learned scores: observed fraction of right paths against the score, with Brier score and ECE."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COLUMNS = [
 
 
 def probabilistic(group: Group) -> list[Method]:
-    """Learned pruners whose scores all lie in [0, 1], the best Brier score first."""
+    """Learned pruners with all scores in [0, 1], the best Brier score first."""
     shown = [
         m for m in methods(group) if m.quadrant.endswith("-learned") and m.values.min() >= 0 and m.values.max() <= 1
     ]
@@ -40,20 +40,23 @@ def probabilistic(group: Group) -> list[Method]:
 
 
 def brier(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Mean squared distance of score and outcome per problem, ``[Q]`` (Brier 1950)."""
+    """Mean squared difference of score and outcome per problem, ``[Q]`` (Brier 1950)."""
     return np.asarray(((scores.astype(float) - correct) ** 2).mean(1))
 
 
 def bins_of(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Bins of about equally many scores, int ``[Q, N]`` from 0 without gaps; equal scores share a bin."""
+    """Bins with about equally many scores, int ``[Q, N]`` from 0 without gaps. Equal scores share a bin."""
     edges = np.unique(np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1]))
     return np.unique(np.searchsorted(edges, scores, side="left"), return_inverse=True)[1].reshape(scores.shape)
 
 
 def calibration_data(group: Group) -> pd.DataFrame:
-    """One row per pruner and bin: mean ``score``, ``observed`` share of right paths with a 95 % interval over problems.
+    """One row per pruner and bin: mean ``score``, ``observed`` fraction of right paths with a 95 % interval over
+    problems.
 
-    ``ece`` is the mean distance of the two, weighted by paths; ``base`` the Brier score of always saying the pool's mean."""
+    ``ece`` is the mean absolute difference of the two, weighted by paths. ``base`` is the Brier score of predicting the
+    pool's mean for every path.
+    """
     rows = []
     for m in probabilistic(group):
         correct, bins = m.pool.correct, bins_of(m.values)
@@ -74,7 +77,7 @@ def _points(
 
 
 def calibration_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """A small panel per pruner. None where no learned pruner gives probabilities."""
+    """A small panel per pruner. None if no learned pruner gives probabilities."""
     data = calibration_data(group)
     names = list(dict.fromkeys(data.pruner))
     if not names:
@@ -88,7 +91,7 @@ def calibration_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.D
             _panel(axis, data[data.pruner == name], name, style.mark(quadrants[name]))
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
-        for column in axes.T:  # the lowest panel of each column carries the ticks
+        for column in axes.T:  # the lowest panel of each column has the ticks
             last = [a for a, _ in zip(column, range(down), strict=True) if a.axison][-1]
             last.tick_params(labelbottom=True)
         figure.supxlabel("score (mean of an equal-count bin)", fontsize=style.venue_of(venue).font)

@@ -8,7 +8,7 @@ from harness.replay.pool import kept_mask
 from harness.report import Group, Method
 from harness.spec import Ended
 
-SHARE = 8  # 1/8 of the paths is finished, the paper's 64 -> 8, unless a figure sweeps it
+SHARE = 8  # 1/8 of the paths is finished, as in the paper (64 -> 8), unless a figure varies it
 RESAMPLES = 2000
 
 
@@ -34,7 +34,8 @@ def gains(method: Method, prefix: int, ended: Ended = "count") -> np.ndarray:
 def best_of_quadrants(group: Group, controls: bool = False) -> list[Method]:
     """The method of each quadrant with the largest mean gain, best first; random stands for the controls.
 
-    They are chosen on the problems shown, so a figure is descriptive and not a test; the tables have every method."""
+    They are selected on the problems shown, so the figure is descriptive and not a test. The tables have all methods.
+    """
     shown = [m for m in methods(group) if controls or m.role != "control"]
     ranked = sorted(shown, key=lambda m: (-gains(m, group.prefix).mean(), m.name))
     firsts: dict[str, Method] = {}

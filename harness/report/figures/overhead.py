@@ -22,25 +22,27 @@ COLUMNS = [
 
 
 def overhead_data(group: Group) -> pd.DataFrame:
-    """One row per live record at this L, fastest first: mean seconds per problem of each stage, and of them all.
+    """One row per live record at this L, fastest first: mean seconds per problem of each stage and in total.
 
-    ``check_share`` is the Check over Launch and Resume, of sums over problems; 95 % intervals over problems."""
+    ``check_share`` is the Check's time relative to Launch and Resume, summed over problems. Intervals are 95 % over
+    problems.
+    """
     rows = [_row(record, seconds) for record, seconds in _timed(group)]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(["total", "pruner"], ignore_index=True)
 
 
 def _timed(group: Group) -> Iterator[tuple[Record, np.ndarray]]:
-    """Live records with seconds ``[Q, 3]``; plain generation stands at every L, since it prunes at none."""
+    """Live records with seconds ``[Q, 3]``. Plain generation appears at every L, because it has no prefix."""
     for record in records(group.folder, "live"):
         rows = [r["seconds"] for r in record.lines.values() if "seconds" in r]
         spec = record.header["spec"]
-        here = spec.get("prefix") == group.prefix and "at" not in spec  # a schedule has no prefix length of its own
+        here = spec.get("prefix") == group.prefix and "at" not in spec  # a schedule has no single prefix length
         if rows and (here or _plain(record)):
             yield record, np.array([[row[stage] for stage in STAGES] for row in rows], dtype=float)
 
 
 def _plain(record: Record) -> bool:
-    """Is it generation without pruning? What has a closed form and finished every path."""
+    """Is the record plain generation, that is, a closed-form control that finished every path?"""
     n, role = record.header["spec"]["n"], record.header["role"]
     return role == "closed-form" and all(len(r["kept"]) == n for r in record.lines.values() if "kept" in r)
 
@@ -57,7 +59,7 @@ def _row(record: Record, seconds: np.ndarray) -> tuple[Any, ...]:
 
 
 def overhead_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """A stacked bar per pruner with the Check's share written behind it. None where nothing was run live."""
+    """A stacked bar per pruner, labelled with the Check's share. None without live records."""
     data = overhead_data(group)
     if not len(data):
         return None
@@ -104,7 +106,7 @@ def _shares(axis: Any, data: pd.DataFrame, heights: np.ndarray) -> None:
 
 
 def _names(data: pd.DataFrame) -> list[str]:
-    """Names, with k of N where records differ in it."""
+    """Names of the bars, with k of N if records differ in it."""
     plain = data.keep == data.n
     alike = len(data.loc[~plain, ["n", "keep"]].drop_duplicates()) < 2
     return [

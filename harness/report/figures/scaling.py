@@ -1,4 +1,4 @@
-"""cons@N against tokens per problem as N grows (STOP, Fig. 4): what a vote costs with and without pruning."""
+"""cons@N against tokens per problem as N grows (STOP, Fig. 4), with and without pruning."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import pandas as pd
 from harness.report import Group
 from harness.report.figures import style
 from harness.report.scaling import GAMMAS, scaling_data
+from harness.report.sheet import in_units
 
 
 def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """STOP's Figure 4 for a group: ``stem``.png and .pdf of the best method of each quadrant, .csv of all.
+    """STOP's Figure 4 for a group: ``stem``.png and .pdf with the best method of each quadrant, .csv with all.
 
-    None for a pool of a single path, which has no N to vary."""
+    None for a pool of a single path, where N cannot vary.
+    """
     data = scaling_data(group)
+    data = in_units(data, [group] * len(data))
     if not len(data) or data.N.max() < 2:
         return None
-    order = ["no pruning", "random", *_best_of_quadrants(data)]  # intervals where a reader compares: up to the best
+    order = ["no pruning", "random", *_best_of_quadrants(data)]  # intervals up to the best, where readers compare
     with style.canvas(venue, 1, len(GAMMAS), height=1.45, sharey=True) as (figure, axes):
         for axis, gamma in zip(axes[0], GAMMAS, strict=True):
             for name in order:
@@ -31,7 +34,7 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
                 )
             axis.set(
                 xscale="log",
-                xlabel="tokens per problem",
+                xlabel=f"{group.unit} per problem",
                 title=f"best 1/{1 / gamma:g} of N finished, N = 2 to {group.pool.n}",
             )
         axes[0][0].set_ylabel("cons@N (majority vote)")
@@ -44,7 +47,7 @@ def scaling_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
 
 
 def _draw(axis: Any, line: pd.DataFrame, banded: bool) -> None:
-    """One curve against tokens; ``banded``: with its interval."""
+    """Plot one curve against tokens, with its interval if ``banded``."""
     name, quadrant = str(line.pruner.iloc[0]), str(line.quadrant.iloc[0])
     mark = {"random": style.RANDOM, "no pruning": style.NO_PRUNING}.get(name) or style.mark(quadrant)
     axis.plot(line.tokens, line.cons, **mark.line(label=name))

@@ -1,6 +1,6 @@
-"""One look for all figures: venues, fonts, one colour, marker and dash per quadrant, and files that repeat.
+"""A common style of all figures: venues, fonts, one colour, marker and dash per quadrant, and reproducible files.
 
-Sizes are in inches and points as printed: a figure is drawn at the width of its column, never scaled afterwards.
+Sizes are in inches and points as printed: a figure has the width of its column and is never scaled.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ VENUES = {
 
 @dataclass(frozen=True)
 class Mark:
-    """How a line or a point of one kind looks; dash and marker tell kinds apart without colour, as hatches do on bars."""
+    """The style of a line or a point. Dash and marker distinguish kinds without colour, as hatches do on bars."""
 
     colour: Any
     marker: str
     dash: tuple[float, ...]
 
     def line(self, **more: Any) -> dict[str, Any]:
-        """Keywords of ``Axes.plot``."""
+        """Arguments of ``Axes.plot`` for lines."""
         return {"color": self.colour, "marker": self.marker, "dashes": self.dash, "ms": _points(0.45)} | _named(more)
 
     def point(self, **more: Any) -> dict[str, Any]:
-        """Keywords of ``Axes.plot`` for single points."""
+        """Arguments of ``Axes.plot`` for single points."""
         return {"color": self.colour, "marker": self.marker, "ls": "", "ms": _points(0.6)} | _named(more)
 
 
 def literal(text: str) -> str:
-    """A name as a figure shows it: Matplotlib would take what stands between two dollars for mathematics."""
+    """A name as literal text: Matplotlib would read text between two dollars as mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -85,12 +85,12 @@ NO_PRUNING = Mark((0.0, 0.0, 0.0), "P", (8, 2))
 
 
 def mark(quadrant: str) -> Mark:
-    """The look of a quadrant; that of a reference for what is none of the taxonomy's."""
+    """The style of a quadrant; that of a reference for anything outside the taxonomy."""
     return QUADRANTS.get(quadrant, QUADRANTS["reference"])
 
 
 def venue_of(name: str) -> Venue:
-    """Sizes of a venue by its name."""
+    """The sizes of a venue, by name."""
     if name not in VENUES:
         raise PathpruneError(unknown("venue", name, list(VENUES)))
     return VENUES[name]
@@ -102,7 +102,8 @@ def canvas(
 ) -> Iterator[tuple[Figure, Any]]:
     """(figure, axes ``[rows, columns]``) at the venue's text width (``wide``) or column width, closed afterwards.
 
-    ``height`` is that of the figure in units of 0.35 of the neurips width, scaled with the font."""
+    ``height`` is the height of the figure in units of 0.35 of the neurips width, scaled with the font.
+    """
     size = venue_of(venue)
     width = size.full if wide else size.column
     with plt.rc_context(_settings(size)):
@@ -139,12 +140,12 @@ def _settings(size: Venue) -> Any:
         "xtick.minor.size": 1.5 * unit,
         "ytick.minor.size": 1.5 * unit,
         "pdf.fonttype": 42,  # TrueType: submission systems refuse Type 3
-        "savefig.bbox": "standard",  # a tight box would change the width that the venue asks for
+        "savefig.bbox": "standard",  # a tight box would change the width
     }
 
 
 def legend_below(figure: Figure, axis: Any, **more: Any) -> None:
-    """The axis' legend under the whole figure, in as many columns as fit; the figure grows by its height."""
+    """Place the axis's legend below the figure, in as many columns as fit. The figure grows by its height."""
     handles, names = axis.get_legend_handles_labels()
     for columns in range(len(names), 0, -1):
         legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, **more)
@@ -156,13 +157,13 @@ def legend_below(figure: Figure, axis: Any, **more: Any) -> None:
 
 
 def freeze(figure: Figure) -> None:
-    """Lay the figure out now and for good."""
+    """Compute the layout of the figure now, and keep it."""
     figure.canvas.draw()
     figure.set_layout_engine("none")
 
 
 def small() -> float:
-    """Font size of tick labels in points, inside a canvas."""
+    """Font size of tick labels in points, within a canvas."""
     return _points(1.0) - 1
 
 
@@ -171,7 +172,7 @@ def _points(share: float) -> float:
 
 
 def save(figure: Figure, data: pd.DataFrame, stem: Path) -> None:
-    """``stem``.png, .pdf and .csv, each whole or not at all; the same records give the same bytes."""
+    """Write ``stem``.png, .pdf and .csv atomically. Equal records give equal bytes."""
     for suffix in (".png", ".pdf"):
         with writable(stem.with_name(stem.name + suffix)) as part:
             about = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}

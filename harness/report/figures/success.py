@@ -1,4 +1,4 @@
-"""Score against success within problems: how often a right path outranks a wrong one, and where the scores lie."""
+"""Score against success within problems: how often a right path outranks a wrong one, and the distribution of scores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.report.figures.chosen import best_of_quadrants
 THIRDS = ("hard", "middle", "easy")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 COLUMNS = ["panel", "pruner", "quadrant", "problem", "auroc", "mean", "low", "high"]
-BOXES = ["third", "least", "most", "right", "paths", "q05", "q25", "q50", "q75", "q95"]  # pass rates, and scores
+BOXES = ["third", "least", "most", "right", "paths", "q05", "q25", "q50", "q75", "q95"]  # pass rates, scores
 
 
 def thirds(correct: np.ndarray) -> np.ndarray:
-    """0, 1, 2 for the hard, middle and easy third of problems by pass rate, int ``[Q]``; ties in the given order."""
+    """0, 1, 2 for the hard, middle and easy third of the problems by pass rate, int ``[Q]``; ties in the given order."""
     order = np.argsort(correct.mean(1), kind="stable")
     out = np.zeros(len(correct), dtype=int)
     for third, members in enumerate(np.array_split(order, 3)):
@@ -30,9 +30,11 @@ def thirds(correct: np.ndarray) -> np.ndarray:
 
 
 def success_data(group: Group) -> pd.DataFrame:
-    """Panel "auroc": a row per problem with right and wrong paths and per best method of a quadrant, with the mean's interval.
+    """Panel "auroc": one row per problem with right and wrong paths and per best method of a quadrant, with the
+    interval of the mean.
 
-    Panel "score": quantiles of the best learned method's scores of right and of wrong paths, per third of the problems."""
+    Panel "score": quantiles of the best learned method's scores of right and of wrong paths, per third of the problems.
+    """
     best = best_of_quadrants(group)
     learned = [m for m in best if m.quadrant.endswith("-learned")]
     frames = [pd.DataFrame(_aurocs(m), columns=COLUMNS) for m in best]
@@ -64,7 +66,8 @@ def _boxes(method: Method) -> Iterator[tuple[Any, ...]]:
 
 
 def success_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """Distributions of AUROC over problems, and boxes of scores. None where no problem has both right and wrong paths."""
+    """Plot distributions of AUROC over problems, and boxes of scores. None if no problem has both right and wrong
+    paths."""
     data = success_data(group)
     aurocs = data[data.panel == "auroc"]
     if not len(aurocs):
@@ -84,7 +87,7 @@ def success_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataF
 
 
 def _distribution(axis: Any, part: pd.DataFrame) -> None:
-    """The cumulative distribution, with a marker at the mean."""
+    """Plot the cumulative distribution with a marker at the mean."""
     values = np.sort(part.auroc.to_numpy())
     mark, mean = style.mark(part.quadrant.iloc[0]), part["mean"].iloc[0]
     share = np.arange(len(values) + 1) / len(values)
@@ -94,7 +97,7 @@ def _distribution(axis: Any, part: pd.DataFrame) -> None:
 
 
 def _scores(axis: Any, boxes: pd.DataFrame) -> None:
-    """Two boxes per third: 25 to 75 %, median, and whiskers from 5 to 95 % of the paths."""
+    """Plot two boxes per third: 25 to 75 %, median, and whiskers from 5 to 95 % of the paths."""
     mark = style.mark(boxes.quadrant.iloc[0])
     looks = {False: {"facecolor": "white", "hatch": "////"}, True: {"facecolor": mark.colour}}
     ticks = {}

@@ -1,4 +1,5 @@
-"""Who survives a selection of k of N paths: does any right path, and how many of them, as gamma = k / N grows."""
+"""Survival in a selection of k of N paths: whether a right path survives, and what fraction of them, as gamma = k / N
+grows."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from harness.report.figures.chosen import RESAMPLES, best_of_quadrants, methods
 
 RANDOM, TRUTH = "random", "upper bound (knows the truth)"
 COLUMNS = ["pruner", "quadrant", "k", "gamma", "any", "any_low", "any_high", "share", "share_low", "share_high", "best"]
-Curves = tuple[np.ndarray, np.ndarray]  # each [K, Q]: is a right path kept; share of the right paths that is kept
+Curves = tuple[np.ndarray, np.ndarray]  # each [K, Q]: is a right path kept; fraction of right paths kept
 
 
 def sizes(n: int) -> list[int]:
@@ -28,21 +29,21 @@ def sizes(n: int) -> list[int]:
 
 
 def survival(pool: Pool, scores: np.ndarray, ks: list[int]) -> Curves:
-    """The best k by score are kept, ties to the lower index; the share is NaN where no path is right."""
+    """Curves for the best k by score, ties to the lower index. The fraction is NaN if no path is right."""
     ranks, size = ranks_of(scores), np.array(ks)[:, None, None]
     kept = ((ranks < size) & pool.correct).sum(2)
     return (kept > 0).astype(float), kept / _right(pool)
 
 
 def chance(pool: Pool, ks: list[int]) -> Curves:
-    """Expectation of a uniformly random k of N: 1 - C(N - c, k) / C(N, k) with c right paths, and k / N of them."""
+    """Expectation for a uniformly random k of N: 1 - C(N - c, k) / C(N, k) with c right paths, and the fraction k / N."""
     right, size = pool.correct.sum(1), np.array(ks)[:, None]
     kept = 1 - hypergeom.pmf(0, pool.n, right[None], size)
     return kept, size / pool.n * np.ones_like(right) * _right(pool) / _right(pool)
 
 
 def truth(pool: Pool, ks: list[int]) -> Curves:
-    """The most that any selection can reach: right paths first."""
+    """The upper bound of any selection: right paths first."""
     right = pool.correct.sum(1)
     kept = np.minimum(np.array(ks)[:, None], right)
     return (kept > 0).astype(float), kept / _right(pool)
@@ -54,9 +55,11 @@ def _right(pool: Pool) -> np.ndarray:
 
 
 def survival_data(group: Group) -> pd.DataFrame:
-    """One row per pruner and k: ``any`` = pass@k of the kept, ``share`` of right paths kept, 95 % intervals over problems.
+    """One row per pruner and k: ``any`` = pass@k of the kept, ``share`` of right paths kept, 95 % intervals over
+    problems.
 
-    ``share`` is the mean over problems that have a right path."""
+    ``share`` is the mean over problems with a right path.
+    """
     if not len(group.pool.problems):
         return pd.DataFrame(columns=COLUMNS)
     ks = sizes(group.pool.n)
@@ -76,7 +79,7 @@ def _rows(name: str, quadrant: str, curves: Curves, ks: list[int], best: bool) -
 
 
 def survival_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """Best of each quadrant between chance and the most that is possible. None where every path or none is right."""
+    """Plot the best method of each quadrant between chance and the upper bound. None if all paths or none are right."""
     data = survival_data(group)
     if not len(data) or group.pool.correct.all() or not group.pool.correct.any():
         return None

@@ -1,4 +1,4 @@
-"""What each quadrant of the taxonomy buys and costs: gain over random against the FLOPs of the Check."""
+"""Benefit and cost of each quadrant: gain over random against the FLOPs of the Check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ COLUMNS = ["pruner", "quadrant", "gain", "low", "high", "overhead", "best", "pro
 def taxonomy_data(group: Group) -> pd.DataFrame:
     """One row per pruner: mean gain in avg@k over random with its 95 % interval, and ``overhead`` of the Check.
 
-    ``overhead`` is a share: FLOPs of scoring over those of Launch and Resume of the same run, summed over problems."""
+    ``overhead`` is a fraction: FLOPs of scoring relative to those of Launch and Resume of the same run, summed over
+    problems.
+    """
     best = {m.name for m in best_of_quadrants(group, controls=True)}
     rows = []
     for m in methods(group):
@@ -43,7 +45,10 @@ def _overhead(method: Method, prefix: int) -> float:
 
 
 def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.DataFrame | None:
-    """Free methods in a strip of their own, one lane per quadrant; the rest on a logarithmic axis. None without methods, and where FLOPs are not known."""
+    """Plot methods without overhead in a separate strip with a lane per quadrant, and the others on a logarithmic axis.
+
+    None without methods, or if FLOPs are unknown.
+    """
     if not group.pool.flops.per_token:
         return None
     data = taxonomy_data(group)
@@ -62,7 +67,7 @@ def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
         _logarithmic(right, paid)
         _broken(left, right)
         style.legend_below(figure, _quadrants(right, data), handletextpad=0.2)
-        style.freeze(figure)  # labels are placed on the final layout
+        style.freeze(figure)  # labels need the final layout
         for axis, part in ((left, free), (right, paid)):
             named = part[part.best]
             label_points(axis, list(zip(named.across, named.gain, named.pruner, strict=True)), _inked(part))
@@ -71,17 +76,18 @@ def taxonomy_figure(group: Group, stem: Path, venue: str = "neurips") -> pd.Data
 
 
 def _laid_out(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The free methods and the others, with ``across``: a lane of the quadrant, or the overhead in per cent."""
+    """The methods without overhead and the others, with ``across``: the lane of the quadrant, or the overhead in per
+    cent."""
     free, paid = data[data.overhead == 0].copy(), data[data.overhead > 0].copy()
     lanes = [q for q in style.QUADRANTS if q in set(free.quadrant)]
-    turn = free.groupby("quadrant").cumcount() % 3 - 1  # neighbours in gain stand beside each other
+    turn = free.groupby("quadrant").cumcount() % 3 - 1  # methods of similar gain are placed side by side
     free["across"] = [lanes.index(q) if q in lanes else len(lanes) for q in free.quadrant] + 0.2 * turn
     paid["across"] = 100 * paid.overhead
     return free, paid
 
 
 def _inked(part: pd.DataFrame) -> list[tuple[float, float]]:
-    """Points along every interval and along the line at zero, which labels keep clear of."""
+    """Points along every interval and along the line at zero, which labels must avoid."""
     heights = np.linspace(part.low, part.high, 9).T
     zero = [(x, 0.0) for x in part.across]
     return zero + [(x, y) for x, column in zip(part.across, heights, strict=True) for y in column]
@@ -91,7 +97,7 @@ def _scatter(axis: Any, part: pd.DataFrame) -> None:
     for row in part.itertuples():
         mark = style.mark(str(row.quadrant))
         axis.plot([row.across] * 2, [row.low, row.high], color=mark.colour, lw=0.7, zorder=1)
-        # The others are hollow: the filled ones carry a name.
+        # Labelled points are filled, and the others are hollow.
         filled = {} if row.best else {"mfc": "white", "mew": 0.7}
         axis.plot(row.across, row.gain, **mark.point(zorder=3 if row.best else 2, **filled))
 
@@ -107,7 +113,7 @@ def _logarithmic(axis: Any, paid: pd.DataFrame) -> None:
 
 
 def _broken(left: Any, right: Any) -> None:
-    """Two slashes where the axis jumps from nothing to a logarithm."""
+    """Draw two slashes where the axis jumps from zero to a logarithmic scale."""
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", which="both", left=False, labelleft=False)
     slash: dict[str, Any] = {"marker": [(-0.5, -1), (0.5, 1)], "ms": 5, "ls": "", "color": "black", "mew": 0.6}
@@ -116,7 +122,7 @@ def _broken(left: Any, right: Any) -> None:
 
 
 def _quadrants(axis: Any, data: pd.DataFrame) -> Any:
-    """The axis, with a legend entry for every quadrant that is there."""
+    """Label the axis, with a legend entry for each quadrant present."""
     for quadrant, mark in style.QUADRANTS.items():
         if quadrant in set(data.quadrant):
             axis.plot([], [], **mark.point(label=quadrant))

@@ -85,7 +85,7 @@ def write_page(
     heads: list[list[str]] = []
     shown = []
     for group in foremost([group for group, _ in tables]):
-        labels = columns(group.pool.n, keep)
+        labels = columns(group.pool.n, keep, group.unit)
         if labels not in heads:
             heads.append(labels)
         shown.append(_table(group, rows_of[id(group)], curves[group.slug], keep) | {"heads": heads.index(labels)})
@@ -141,6 +141,7 @@ def _table(group: Group, rows: Sequence[Row], curves: pd.DataFrame, keep: int) -
         "sampling": ", ".join(f"{k} {v}" for k, v in engine.get("sampling", {}).items()),
         "seed": spec["seed"],
         "prefix": group.prefix,
+        "unit": group.unit,
         "share": f"{group.prefix / group.pool.lengths.mean():.0%}",
         "n": group.pool.n,
         "problems": len(group.pool.problems),

@@ -5,7 +5,7 @@ const QUADRANTS = ["internal-learned", "internal-fixed", "external-learned", "ex
 const [N, TOKENS, CONS, LOW, HIGH] = [0, 1, 2, 3, 4]; // a curve's point
 const DASHES = ["", "6 3", "2 2.5", "9 3 2 3", "12 4", "5 2 1 2 1 2"];
 const BLANK = "–";
-const ACROSS = { tokens: "tokens per problem (log scale)", serial: "serial tokens per problem, a proxy of latency (log scale)" };
+const ACROSS = { tokens: (unit) => `${unit} per problem (log scale)`, serial: (unit) => `serial ${unit} per problem, a proxy of latency (log scale)` };
 const UP = { cons: "majority vote of the kept paths (cons)", avg: "mean accuracy of the kept paths (avg)" };
 const EXACT = { "all (no pruning)": "all", "random (expected)": "random" }; // looks of their own
 const WHICH = ["all", "kept", "dropped", "right", "wrong"];
@@ -202,7 +202,7 @@ function buildTable(group) {
   const grid = el("table", {}, el("caption", {}, `${heading(group)}, ${origin(group)}`), el("thead", {}, el("tr", {}, ...table.heads)), table.body);
   table.grid = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `table ${heading(group)}, ${origin(group)}` }, grid);
   const facts = [["sampling", group.sampling], ["seed", group.seed],
-    ["L", `${group.prefix} tokens, ${group.share} of the mean length`], ["pool", `${group.problems} problems × ${group.n} paths`]];
+    ["L", `${group.prefix} ${group.unit}, ${group.share} of the mean length`], ["pool", `${group.problems} problems × ${group.n} paths`]];
   const download = el("button", { type: "button", class: "csv", onclick: () => save(table) }, "Download CSV");
   table.section = el("section", { "data-slug": group.slug },
     el("div", { class: "head" }, el("h2", { tabindex: "-1" }, heading(group), " ", el("small", {}, origin(group))), download),
@@ -380,7 +380,7 @@ function undominated(dots) {
 
 function drawFrontier({ group, front, shown }) {
   if (!shown) return;
-  const options = [["cost", ["tokens", "serial"], across(), "x", (o) => (o === "serial" ? "latency" : "tokens")],
+  const options = [["cost", ["tokens", "serial"], across(), "x", (o) => (o === "serial" ? "latency" : group.unit)],
     ["accuracy", ["cons", "avg"], up(), "y", (o) => (o === "avg" ? "of the kept paths" : "of their vote")]];
   const held = front.choices.contains(document.activeElement) ? document.activeElement.dataset.option : null;
   front.choices.replaceChildren(...options.map(([label, all, now, key, told]) => choice(label, all, now, (o) => change((v) => v.set(key, o === all[0] ? "" : o)), told)));
@@ -396,7 +396,7 @@ function drawFrontier({ group, front, shown }) {
   const place = (d) => ({ ...d, cx: s.x(d.x), cy: s.y(d.y), on: best.includes(d) });
   front.spots = dots.map(place).sort((a, b) => a.on - b.on || a.cx - b.cx);
   const line = front.spots.filter((d) => d.on).sort((a, b) => a.cx - b.cx);
-  fill(front.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS[across()], UP[up()]),
+  fill(front.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS[across()](group.unit), UP[up()]),
     svg("polyline", { class: "best", points: line.map((d, i) => (i ? `${d.cx},${line[i - 1].cy} ` : "") + `${d.cx},${d.cy}`).join(" ") }),
     svg("line", { class: "spread", hidden: "" }), ...front.spots.map(drawDot), ...labels(front.spots, s));
   mark(front, null);
@@ -433,7 +433,7 @@ function mark(front, spot) {
     const inside = (v) => Math.max(front.scale.top, Math.min(front.scale.bottom, front.scale.y(v)));
     fill(spread, { x1: spot.cx, x2: spot.cx, y1: inside(spot.low), y2: inside(spot.high), "data-q": spot.row.texts[1] }, []);
   }
-  const facts = [[up(), spot.row.texts[at(front.group, up())]], ["tokens", spot.row.texts[at(front.group, "tokens")]], ["serial", spot.row.texts[at(front.group, "serial")]]];
+  const facts = [[up(), spot.row.texts[at(front.group, up())]], [front.group.unit, spot.row.texts[at(front.group, "tokens")]], ["serial", spot.row.texts[at(front.group, "serial")]]];
   showTip(front, spot.row.texts[0], spot.row.texts[1], facts, spot.cx, spot.cy);
 }
 
@@ -488,14 +488,14 @@ function buildChart(table) {
   shares.append(...gammas.map((g) => el("button", { type: "button", "data-gamma": g, onclick: () => pick(g) }, `1/${+(1 / g).toFixed(2)}`)));
   table.tip = el("div", { class: "tip", role: "status", hidden: "" });
   const near = (event) => hover(table, event), none = () => point(table, null);
-  const label = `Chart of cons@N against tokens, ${heading(group)}; arrow keys move between points`;
+  const label = `Chart of cons@N against ${group.unit}, ${heading(group)}; arrow keys move between points`;
   table.svg = svg("svg", { class: "chart", tabindex: "0", role: "group", "aria-label": label, onpointermove: near, onpointerdown: near,
     // A lifted finger leaves too, and its tooltip is still to be read.
     onpointerleave: (event) => event.pointerType === "touch" || none(), onblur: none, onkeydown: (event) => walk(table, event) });
   table.plot = el("div", { class: "plot" }, table.svg, table.tip);
   table.legend = el("div", { class: "legend", role: "group", "aria-label": "lines" });
   new ResizeObserver(() => draw(table)).observe(table.plot);
-  const title = el("span", {}, el("h3", {}, "cons@N against tokens per problem"), "when the best", shares, "of N are finished");
+  const title = el("span", {}, el("h3", {}, `cons@N against ${group.unit} per problem`), "when the best", shares, "of N are finished");
   const hint = el("small", {}, " click a row of the table to add or remove its line");
   return el("figure", { class: "curves" }, el("figcaption", {}, title, hint), el("div", { class: "panel" }, table.plot, table.legend));
 }
@@ -557,7 +557,7 @@ function draw(table) {
   drawLegend(table, lines);
   if (!width) return; // hidden; the observer draws it once it has a size
   const height = Math.round(Math.min(420, Math.max(260, width * 0.5))), s = scales(lines, width, height);
-  fill(table.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS.tokens, "cons@N"));
+  fill(table.svg, { viewBox: `0 0 ${width} ${height}`, width, height }, []).replaceChildren(axes(s, width, ACROSS.tokens(table.group.unit), "cons@N"));
   table.spots = [];
   for (const line of lines) {
     const drawn = points(line).filter((p) => p[CONS] !== null && p[TOKENS] > 0);
@@ -601,7 +601,7 @@ function point(table, spot) {
   table.tip.hidden = !spot;
   if (!spot) return;
   const { line, p } = spot, interval = p[LOW] === null ? "" : ` [${number(p[LOW], 3)}, ${number(p[HIGH], 3)}]`;
-  const facts = [["N", p[N]], ["tokens", number(p[TOKENS], 0)], ["cons", number(p[CONS], 3) + interval]];
+  const facts = [["N", p[N]], [table.group.unit, number(p[TOKENS], 0)], ["cons", number(p[CONS], 3) + interval]];
   showTip(table, line.name, line.quadrant, facts, spot.x, spot.y);
 }
 
@@ -697,7 +697,7 @@ function pathsOf(found, used, which) {
     el("th", { scope: "row" }, String(i)), el("td", { class: "number" }, number(used.scores[i], 3)), el("td", {}, kept.has(i) ? "kept" : fate(found, used, i)), el("td", {}, found.answers[i] ?? BLANK),
     el("td", { "data-verdict": right.has(i) ? "better" : "worse" }, right.has(i) ? "right" : "wrong"), el("td", { class: "number" }, number(found.lengths[i], 0)),
     found.prefixes.length ? el("td", { class: "prefix" }, found.prefixes[i]) : null));
-  const heads = ["path", "score", "fate", "answer", "verdict", "tokens", ...(found.prefixes.length ? ["prefix"] : [])];
+  const heads = ["path", "score", "fate", "answer", "verdict", found.unit, ...(found.prefixes.length ? ["prefix"] : [])];
   return plainTable(`Paths of ${found.problem}, by the score of ${used.name}`, heads, rows);
 }
 
