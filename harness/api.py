@@ -309,7 +309,11 @@ class Task(Protocol):
     def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
         """At most ``n`` problems of a split, starting at number ``start``; None: all of them.
 
-        Splits are "test", "dev" and "label". The same call must return the same problems, and splits must not overlap.
+        Splits are "test", "dev" and "label". The same call must return the same problems, and splits must not overlap;
+        only a task without dev problems of its own may return its test problems as "dev".
+
+        Raises:
+            UnavailableError: the task has no such split, and the message says how to give it one.
         """
 
     def answer(self, text: str) -> str | None:

@@ -16,7 +16,20 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.api import ASKED, Check, Cost, Decision, Engine, Path, PathpruneError, Problem, Stopping, Streaming, Task
+from harness.api import (
+    ASKED,
+    Check,
+    Cost,
+    Decision,
+    Engine,
+    Path,
+    PathpruneError,
+    Problem,
+    Stopping,
+    Streaming,
+    Task,
+    UnavailableError,
+)
 from harness.ledger import Metered
 from harness.loop import ScoringError, check, decide
 from harness.plugins.declared import Plugin, identity_of
@@ -336,11 +349,7 @@ def task_conformance(task: Task) -> Iterator[Finding]:
     yield "has test problems", None if problems else "there are none"
     yield "is the same every time", None if problems == task.problems("test", SEEN) else "two calls differ"
     yield "has distinct ids", None if len({p.id for p in problems}) == len(problems) else "an id repeats"
-    learned = _prompts(task, "label")
-    shared = [
-        split for split in ("test", "dev") if learned & _prompts(task, split)
-    ]  # a task may have no dev split but its test split
-    yield "keeps its splits apart", ", ".join(f"label and {split} share prompts" for split in shared) or None
+    yield "keeps its splits apart", _overlap(*(_prompts(task, split) for split in ("test", "dev", "label")))
     wrong = [p.id for p in problems if not task.correct(p.answer, p)]
     yield "grades its own answers right", f"not for {wrong[0]}" if wrong else None
     # One answer may be right for two problems, but not every answer for every problem.
@@ -351,8 +360,18 @@ def task_conformance(task: Task) -> Iterator[Finding]:
 
 
 def _prompts(task: Task, split: str) -> set[str]:
-    """The first prompts of a split; none of one that the task refuses because nobody gave it."""
+    """The first prompts of a split; none if the task has no such split."""
     try:
         return {p.prompt for p in task.problems(split, SEEN)}
-    except PathpruneError:
+    except UnavailableError:
         return set()
+
+
+def _overlap(test: set[str], dev: set[str], label: set[str]) -> str | None:
+    """Which splits share prompts. A task may return its test problems as its dev problems, but then all of them."""
+    pairs = {
+        "test and dev": (set() if dev == test else dev, test),
+        "test and label": (label, test),
+        "dev and label": (label, dev),
+    }
+    return ", ".join(f"{names} share prompts" for names, (one, other) in pairs.items() if one & other) or None

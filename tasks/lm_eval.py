@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults
+from harness.api import PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from tasks.lm_eval_loading import load, set_shots
 from tasks.spoken import spoken
 
@@ -134,7 +134,7 @@ class LMEval(Task):
         if asked not in ("label", "train"):
             raise PathpruneError(f"split {asked!r} is not one of train, label, dev, test")
         if config.training_split in (None, tested):
-            raise PathpruneError(
+            raise UnavailableError(
                 f"lm-eval task {config.task} has no training split of its own; train on another task's problems"
             )
         return "train"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import registry
-from harness.api import Check, Cost, Decision, Path, PathpruneError, Problem, Sampling
+from harness.api import Check, Cost, Decision, Path, PathpruneError, Problem, Sampling, UnavailableError
 from harness.engines.toy import ToyEngine
 from harness.testing import conformance, engine_conformance, task_conformance
 from tasks.toy import Toy
@@ -359,6 +359,23 @@ class Leaks(Toy):
         return super().problems("test" if split == "label" else split, n, start)
 
 
+class LeaksInPart(Toy):
+    """The first of its dev problems is one of the test."""
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        some = super().problems(split, n, start)
+        return [*super().problems("test", 1), *some[1:]] if split == "dev" else some
+
+
+class Undivided(Toy):
+    """Its dev problems are those of the test, and it has no labels."""
+
+    def problems(self, split: str = "test", n: int | None = None, start: int = 0) -> list[Problem]:
+        if split == "label":
+            raise UnavailableError("no label problems")
+        return super().problems("test", n, start)
+
+
 class Grades(Toy):
     """Grades by a function of (right, is there an answer?)."""
 
@@ -375,6 +392,7 @@ TASKS: dict[str, tuple[Callable[[], Any], str]] = {
     "twins": (Twins, "has distinct ids"),
     "empty": (Empty, "has test problems"),
     "leaks": (Leaks, "keeps its splits apart"),
+    "leaks in part": (LeaksInPart, "keeps its splits apart"),
     "strict": (lambda: Grades(lambda right, there: False), "grades its own answers right"),
     "lenient": (lambda: Grades(lambda right, there: there), "grades answers of other problems wrong"),
     "kind": (lambda: Grades(lambda right, there: right or not there), "grades no answer wrong"),
@@ -384,6 +402,10 @@ TASKS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_a_task_that_conforms_is_found_to() -> None:
     found = dict(task_conformance(Toy()))
     assert [f for f in found.items() if f[1]] == [] and {name for _, name in TASKS.values()} == set(found)
+
+
+def test_a_task_may_lack_splits() -> None:
+    assert [f for f in task_conformance(Undivided()) if f[1]] == []
 
 
 @pytest.mark.parametrize("broken", TASKS)

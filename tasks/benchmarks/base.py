@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.api import END_OF_THINKING, PathpruneError, Problem, Sampling, Task, TaskDefaults
+from harness.api import END_OF_THINKING, PathpruneError, Problem, Sampling, Task, TaskDefaults, UnavailableError
 from harness.rng import derive
 from harness.text import unfit
 from tasks.answers import canonical, choice, equivalent, extract
@@ -99,7 +99,7 @@ class Benchmark(Task):
             return read(self._files[split], self.skipped)
         hub = self._published(split)
         if hub is None:
-            raise PathpruneError(
+            raise UnavailableError(
                 f"{self.name} has no {split} problems; name a file of them: --task '{self.name}:{'data' if split == 'test' else split}=FILE.jsonl'"
             )
         return fetch(hub, self.name)
