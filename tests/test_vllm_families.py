@@ -97,7 +97,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-LONG = ("llama, compiled", "llama, two workers, one head")
+LONG = (
+    "qwen3",
+    "llama, compiled",
+    "llama, two workers",
+    "llama, two workers, one head",
+)  # beside their sisters, minutes of CI
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c in LONG else []) for c in CASES])
